@@ -1,0 +1,1 @@
+"""What the services of Crypto Ingress share: candles, timeframes, topics, the MQTT session, settings, logs, metrics, health."""

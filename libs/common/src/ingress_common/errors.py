@@ -1,0 +1,9 @@
+"""Failures that end a service with one line instead of a traceback."""
+
+
+class StartError(Exception):
+    """A service cannot start or go on, for a reason that its user can mend. The text is one line that names it."""
+
+
+class SettingsError(StartError):
+    """A wrong or missing setting. The text is one line: variable, what it may hold, what it holds (secrets masked)."""

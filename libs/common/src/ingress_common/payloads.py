@@ -1,0 +1,380 @@
+"""The bus's payloads, in one place: JSON out of the model and back (`design.md`, section 4).
+
+Decoding checks what the rest of the code takes for granted - aligned times, sane prices, known names - and raises PayloadError with what was
+expected and what came. Unknown fields are ignored. Prices and volumes keep their exact decimals both ways.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from ingress_common.model import (
+    Candle,
+    DeadLetter,
+    FeedCondition,
+    FeedState,
+    History,
+    HistoryRequest,
+    Presence,
+    Range,
+    SeedRequest,
+    Source,
+    Status,
+    Watermark,
+)
+from ingress_common.timeframes import Timeframe
+from ingress_common.times import rfc3339
+from ingress_common.topics import TopicError, topic_symbol
+
+
+class PayloadError(ValueError):
+    """A payload that is not what its topic promises; the message says what was expected and what came."""
+
+
+class _Candle(msgspec.Struct, frozen=True):
+    symbol: str
+    timeframe: Timeframe
+    open_time: datetime
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    vwap: Decimal
+    trades: int
+    at: datetime
+    closed: bool = False
+    infilled: bool = False
+    complete: bool = True
+    revision: int = 0
+    source: Source = Source.WS
+    exchange: Literal["kraken"] = "kraken"
+    close_time: datetime | None = None
+
+
+class _Range(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
+    start: datetime
+    end: datetime
+
+
+class _History(msgspec.Struct, frozen=True):
+    symbol: str
+    timeframe: Timeframe
+    source: Source
+    covers: _Range
+    candles: list[_Candle]
+    exchange: Literal["kraken"] = "kraken"
+
+
+class _FeedState(msgspec.Struct, frozen=True):
+    feed: str
+    state: FeedCondition
+    since: datetime
+    symbols: list[str] = []
+    rejected: dict[str, str] = {}
+
+
+class _Watermark(msgspec.Struct, frozen=True):
+    feed: str
+    watermark: datetime
+    at: datetime
+
+
+class _SeedRequest(msgspec.Struct, frozen=True):
+    symbols: list[str]
+
+
+class _HistoryRequest(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
+    symbols: list[str]
+    timeframe: Timeframe
+    start: datetime
+    end: datetime
+
+
+class _Status(msgspec.Struct, frozen=True):
+    service: str
+    instance: str
+    state: Presence
+    version: str
+    started_at: datetime
+
+
+class _DeadLetter(msgspec.Struct, frozen=True):
+    topic: str
+    payload: str
+    reason: str
+    at: datetime
+
+
+_T = TypeVar("_T")
+_DECODERS: Mapping[type, msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind)
+    for kind in (_Candle, _History, _FeedState, _Watermark, _SeedRequest, _HistoryRequest, _Status, _DeadLetter)
+}
+
+
+def _decode(payload: bytes, kind: type[_T]) -> _T:
+    try:
+        decoded: _T = _DECODERS[kind].decode(payload)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
+        raise PayloadError(f"expected a {kind.__name__[1:]} as JSON: {error}") from None
+    return decoded
+
+
+def _instant(value: datetime, name: str) -> float:
+    if value.tzinfo is None:
+        raise PayloadError(f"expected {name} with an offset such as Z, got {value.isoformat()}")
+    return value.timestamp()
+
+
+def _known_symbol(symbol: str) -> str:
+    try:
+        topic_symbol(symbol)
+    except TopicError as error:
+        raise PayloadError(str(error)) from None
+    return symbol
+
+
+def _range(start: datetime, end: datetime) -> Range:
+    parsed = Range(_instant(start, "from"), _instant(end, "to"))
+    if parsed.start > parsed.end:
+        raise PayloadError(f"expected from to be no later than to, got {start.isoformat()} and {end.isoformat()}")
+    return parsed
+
+
+# --- candles ----------------------------------------------------------------------------------------------------------
+
+
+def encode_candle(candle: Candle) -> bytes:
+    """The candle's payload. Rendered by hand, because JSON libraries write decimals as strings, floats or with exponents."""
+    return _candle_text(candle).encode()
+
+
+def _candle_text(c: Candle) -> str:
+    return (
+        f'{{"exchange":"{c.exchange}","symbol":"{c.symbol}","timeframe":"{c.timeframe.value}",'
+        f'"open_time":"{rfc3339(c.open_time)}","close_time":"{rfc3339(c.close_time)}",'
+        f'"open":{c.open:f},"high":{c.high:f},"low":{c.low:f},"close":{c.close:f},'
+        f'"volume":{c.volume:f},"vwap":{c.vwap:f},"trades":{c.trades},'
+        f'"closed":{_bool(c.closed)},"infilled":{_bool(c.infilled)},"complete":{_bool(c.complete)},'
+        f'"revision":{c.revision},"source":"{c.source}","at":"{rfc3339(c.at)}"}}'
+    )
+
+
+def _bool(value: bool) -> str:  # noqa: FBT001 - renders it
+    return "true" if value else "false"
+
+
+def decode_candle(payload: bytes) -> Candle:
+    """The candle of a payload; PayloadError if it is none that could exist."""
+    return _candle(_decode(payload, _Candle))
+
+
+def _candle(raw: _Candle) -> Candle:
+    open_time = _instant(raw.open_time, "open_time")
+    if open_time % raw.timeframe.seconds:
+        raise PayloadError(f"expected an open_time aligned to {raw.timeframe.value}, got {raw.open_time.isoformat()}")
+    if raw.close_time is not None and _instant(raw.close_time, "close_time") != open_time + raw.timeframe.seconds:
+        raise PayloadError(
+            f"expected a close_time {raw.timeframe.value} after open_time, got {raw.close_time.isoformat()}"
+        )
+    prices = (raw.open, raw.high, raw.low, raw.close, raw.vwap)
+    if not all(price.is_finite() and price >= 0 for price in prices):
+        raise PayloadError(f"expected finite prices of 0 or more, got {', '.join(map(str, prices))}")
+    if not raw.low <= min(raw.open, raw.close) <= max(raw.open, raw.close) <= raw.high:
+        raise PayloadError(
+            f"expected low <= open, close <= high, got open {raw.open} high {raw.high} low {raw.low} close {raw.close}"
+        )
+    if not (raw.volume.is_finite() and raw.volume >= 0):
+        raise PayloadError(f"expected a finite volume of 0 or more, got {raw.volume}")
+    if raw.trades < 0 or raw.revision < 0:
+        raise PayloadError(f"expected trades and revision of 0 or more, got {raw.trades} and {raw.revision}")
+    return Candle(
+        symbol=_known_symbol(raw.symbol),
+        timeframe=raw.timeframe,
+        open_time=int(open_time),
+        open=raw.open,
+        high=raw.high,
+        low=raw.low,
+        close=raw.close,
+        volume=raw.volume,
+        vwap=raw.vwap,
+        trades=raw.trades,
+        closed=raw.closed,
+        infilled=raw.infilled,
+        complete=raw.complete,
+        revision=raw.revision,
+        source=raw.source,
+        at=_instant(raw.at, "at"),
+        exchange=raw.exchange,
+    )
+
+
+# --- history ----------------------------------------------------------------------------------------------------------
+
+
+def encode_history(history: History) -> bytes:
+    """The payload of a history batch."""
+    return (
+        f'{{"exchange":"{history.exchange}","symbol":"{history.symbol}","timeframe":"{history.timeframe.value}",'
+        f'"source":"{history.source}",'
+        f'"covers":{{"from":"{rfc3339(history.covers.start)}","to":"{rfc3339(history.covers.end)}"}},'
+        f'"candles":[{",".join(map(_candle_text, history.candles))}]}}'
+    ).encode()
+
+
+def decode_history(payload: bytes) -> History:
+    """The history batch of a payload; PayloadError also if a row is not of the batch's symbol and timeframe."""
+    raw = _decode(payload, _History)
+    candles = tuple(_candle(row) for row in raw.candles)
+    for candle in candles:
+        if (candle.symbol, candle.timeframe) != (raw.symbol, raw.timeframe):
+            raise PayloadError(
+                f"expected rows of {raw.symbol} {raw.timeframe.value}, got {candle.symbol} {candle.timeframe.value}"
+            )
+    return History(
+        symbol=_known_symbol(raw.symbol),
+        timeframe=raw.timeframe,
+        source=raw.source,
+        covers=_range(raw.covers.start, raw.covers.end),
+        candles=candles,
+        exchange=raw.exchange,
+    )
+
+
+# --- feeds ------------------------------------------------------------------------------------------------------------
+
+
+def encode_feed_state(state: FeedState) -> bytes:
+    """The payload of a feed's state."""
+    return _encode(
+        {
+            "feed": state.feed,
+            "state": state.state.value,
+            "since": rfc3339(state.since),
+            "symbols": list(state.symbols),
+            "rejected": dict(state.rejected),
+        }
+    )
+
+
+def decode_feed_state(payload: bytes) -> FeedState:
+    """The feed state of a payload; PayloadError if it is none."""
+    raw = _decode(payload, _FeedState)
+    return FeedState(
+        feed=raw.feed,
+        state=raw.state,
+        since=_instant(raw.since, "since"),
+        symbols=tuple(_known_symbol(symbol) for symbol in raw.symbols),
+        rejected=raw.rejected,
+    )
+
+
+def encode_watermark(watermark: Watermark) -> bytes:
+    """The payload of a watermark."""
+    return _encode({"feed": watermark.feed, "watermark": rfc3339(watermark.watermark), "at": rfc3339(watermark.at)})
+
+
+def decode_watermark(payload: bytes) -> Watermark:
+    """The watermark of a payload; PayloadError if it is none."""
+    raw = _decode(payload, _Watermark)
+    return Watermark(feed=raw.feed, watermark=_instant(raw.watermark, "watermark"), at=_instant(raw.at, "at"))
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+def encode_seed_request(request: SeedRequest) -> bytes:
+    """The payload of a seed request."""
+    return _encode({"symbols": list(request.symbols)})
+
+
+def decode_seed_request(payload: bytes) -> SeedRequest:
+    """The seed request of a payload; PayloadError if it is none."""
+    return SeedRequest(symbols=tuple(_known_symbol(symbol) for symbol in _decode(payload, _SeedRequest).symbols))
+
+
+def encode_history_request(request: HistoryRequest) -> bytes:
+    """The payload of a history request."""
+    return _encode(
+        {
+            "symbols": list(request.symbols),
+            "timeframe": request.timeframe.value,
+            "from": rfc3339(request.range.start),
+            "to": rfc3339(request.range.end),
+        }
+    )
+
+
+def decode_history_request(payload: bytes) -> HistoryRequest:
+    """The history request of a payload; PayloadError if it is none."""
+    raw = _decode(payload, _HistoryRequest)
+    return HistoryRequest(
+        symbols=tuple(_known_symbol(symbol) for symbol in raw.symbols),
+        timeframe=raw.timeframe,
+        range=_range(raw.start, raw.end),
+    )
+
+
+# --- status and dead letters ------------------------------------------------------------------------------------------
+
+_STATUS_FIELDS = frozenset(_Status.__struct_fields__)
+
+
+def encode_status(status: Status) -> bytes:
+    """The payload of an instance's status; `details` become fields of their own."""
+    return _encode(
+        {
+            **status.details,
+            "service": status.service,
+            "instance": status.instance,
+            "state": status.state.value,
+            "version": status.version,
+            "started_at": rfc3339(status.started_at),
+        }
+    )
+
+
+def decode_status(payload: bytes) -> Status:
+    """The status of a payload; PayloadError if it is none."""
+    raw = _decode(payload, _Status)
+    fields: dict[str, Any] = json.loads(payload)
+    return Status(
+        service=raw.service,
+        instance=raw.instance,
+        state=raw.state,
+        version=raw.version,
+        started_at=_instant(raw.started_at, "started_at"),
+        details={name: value for name, value in fields.items() if name not in _STATUS_FIELDS},
+    )
+
+
+def dead_letter(topic: str, payload: bytes, reason: str, at: float) -> DeadLetter:
+    """A dead letter about the message `payload` that came on `topic`; `at` in unix seconds."""
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError:
+        text = "base64:" + base64.b64encode(payload).decode()
+    return DeadLetter(topic=topic, payload=text, reason=reason, at=at)
+
+
+def encode_dead_letter(letter: DeadLetter) -> bytes:
+    """The payload of a dead letter."""
+    return _encode(
+        {"topic": letter.topic, "payload": letter.payload, "reason": letter.reason, "at": rfc3339(letter.at)}
+    )
+
+
+def decode_dead_letter(payload: bytes) -> DeadLetter:
+    """The dead letter of a payload; PayloadError if it is none."""
+    raw = _decode(payload, _DeadLetter)
+    return DeadLetter(topic=raw.topic, payload=raw.payload, reason=raw.reason, at=_instant(raw.at, "at"))
+
+
+def _encode(fields: Mapping[str, Any]) -> bytes:
+    return msgspec.json.encode(fields)

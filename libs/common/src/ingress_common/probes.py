@@ -1,0 +1,125 @@
+"""The HTTP endpoint of a service: liveness, readiness, metrics."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from ingress_common.errors import StartError
+from ingress_common.health import Health
+
+__all__ = ["ProbeServer", "StartError", "serve_http"]
+
+_SHUTDOWN_SECONDS = 2
+
+
+class _Server(uvicorn.Server):
+    """uvicorn as a guest on a loop whose signals belong to someone else."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+@asynccontextmanager
+async def serve_http(app: ASGIApp, host: str, port: int) -> AsyncIterator[int]:
+    """Serve `app` on `host`:`port` (0: any free one) inside the running loop; gives the port.
+
+    StartError names an address that cannot be listened on. Leaving ends open requests after 2 s.
+    """
+    with _listen(host, port) as listener:
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS, ws="none"
+        )
+        server = _Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]), name="http.serve")
+        try:
+            ready = asyncio.create_task(server.ready.wait(), name="http.ready")
+            try:
+                await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                ready.cancel()
+            if not server.started:
+                raise StartError(f"expected the HTTP application on {host}:{port} to start, but it failed")
+            yield int(listener.getsockname()[1])
+        finally:
+            server.should_exit = True
+            await asyncio.wait([task])
+
+
+class ProbeServer:
+    """Serves `/health/live` and `/health/ready` (200 or 503, the checks as JSON) and `/metrics`, while it is entered.
+
+    StartError on entering names a port in use. Port 0 takes any free one; `port` tells which.
+    """
+
+    def __init__(self, host: str, port: int, health: Callable[[], Health], registry: CollectorRegistry) -> None:
+        self._host = host
+        self.port = port
+        self._health = health
+        self._registry = registry
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Start serving."""
+        app = Starlette(
+            routes=[
+                Route("/health/live", self._live),
+                Route("/health/ready", self._ready),
+                Route("/metrics", self._metrics),
+            ]
+        )
+        self.port = await self._stack.enter_async_context(serve_http(app, self._host, self.port))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop serving."""
+        await self._stack.aclose()
+
+    async def _live(self, _request: Request) -> Response:
+        health = self._health()
+        return JSONResponse(health.as_json(), 200 if health.live else 503)
+
+    async def _ready(self, _request: Request) -> Response:
+        health = self._health()
+        return JSONResponse(health.as_json(), 200 if health.ready else 503)
+
+    async def _metrics(self, _request: Request) -> Response:
+        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise StartError(f"cannot listen on {host}:{port}: {error.strerror or error} (HTTP_HOST, HTTP_PORT)") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise StartError(f"cannot listen on {host}:{port}: {error.strerror or error} (HTTP_HOST, HTTP_PORT)") from None
+    return listener

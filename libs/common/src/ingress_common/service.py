@@ -1,0 +1,106 @@
+"""Running one service as a process: settings, logs, signals, probes, exit code."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from ingress_common.bus.port import BusError
+from ingress_common.errors import SettingsError, StartError
+from ingress_common.health import Health
+from ingress_common.logs import configure_logging, get_logger
+from ingress_common.probes import ProbeServer
+from ingress_common.settings import ServiceSettings, load_settings
+
+__all__ = ["Service", "SettingsError", "StartError", "run_service"]
+
+_STOP_SECONDS = 10.0
+
+log = get_logger(__name__)
+
+
+class Service(Protocol):
+    """What a service is to whoever runs it."""
+
+    name: str
+
+    async def run(self) -> None:
+        """Work until cancelled; then drain and clean up. StartError or BusError if it cannot."""
+        ...
+
+    def health(self) -> Health:
+        """How it is now. Quick, and callable at any time, also before `run`."""
+        ...
+
+
+SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+
+
+def run_service(
+    name: str, settings_type: type[SettingsT], build: Callable[[SettingsT, CollectorRegistry], Service]
+) -> int:
+    """Run a service until SIGTERM or SIGINT and give the exit code: 0 (clean), 1 (failure), 2 (setting).
+
+    A failure that the user can mend is one line on standard error; any other is logged with its traceback.
+    """
+    try:
+        settings = load_settings(settings_type)
+        configure_logging(settings.log_level, settings.log_format)
+        asyncio.run(_run(settings, build))
+    except SettingsError as error:
+        return _end(name, error, 2)
+    except (StartError, BusError) as error:
+        return _end(name, error, 1)
+    except BaseExceptionGroup as group:
+        known, unknown = group.split((StartError, BusError))
+        if known is not None and unknown is None:
+            first = _first(known)
+            return _end(name, first, 2 if isinstance(first, SettingsError) else 1)
+        log.critical("service.crashed", service=name, exc_info=group)
+        return 1
+    except Exception as error:
+        log.critical("service.crashed", service=name, exc_info=error)
+        return 1
+    return 0
+
+
+async def _run(settings: SettingsT, build: Callable[[SettingsT, CollectorRegistry], Service]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    service = build(settings, registry)
+    async with ProbeServer(settings.http_host, settings.http_port, service.health, registry) as probes:
+        log.info("service.started", service=service.name, instance=settings.instance_id, port=probes.port)
+        work = asyncio.create_task(service.run(), name=service.name)
+        stopping = asyncio.create_task(stop.wait(), name="service.signal")
+        await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not work.done():
+            log.info("service.stopping", service=service.name)
+            work.cancel()
+            _, running = await asyncio.wait([work], timeout=_STOP_SECONDS)
+            if running:
+                # Waiting on would hang the process; the broker's last will and redelivery take care of the rest.
+                log.error("service.stop-timeout", service=service.name, seconds=_STOP_SECONDS)
+                sys.stderr.flush()
+                os._exit(1)
+        if not work.cancelled():
+            work.result()
+    log.info("service.stopped", service=service.name)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _end(name: str, error: BaseException, code: int) -> int:
+    sys.stderr.write(f"{name}: {' '.join(str(error).split())}\n")
+    return code

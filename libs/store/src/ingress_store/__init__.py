@@ -1,0 +1,29 @@
+"""The candle store: a small port, the databases behind it, and what they need to be there."""
+
+from ingress_store.bootstrap import BootstrapResult, BootstrapState, Comparison, Resource, ResourceState, compare
+from ingress_store.errors import StoreOpenError, StoreUnavailableError, StoreUrlError
+from ingress_store.opening import open_store
+from ingress_store.ordering import replaces
+from ingress_store.port import CandleStore, Freshness, Rejection, WriteResult
+from ingress_store.retention import Retention
+from ingress_store.sqlite import SqliteStore
+
+__all__ = [
+    "BootstrapResult",
+    "BootstrapState",
+    "CandleStore",
+    "Comparison",
+    "Freshness",
+    "Rejection",
+    "Resource",
+    "ResourceState",
+    "Retention",
+    "SqliteStore",
+    "StoreOpenError",
+    "StoreUnavailableError",
+    "StoreUrlError",
+    "WriteResult",
+    "compare",
+    "open_store",
+    "replaces",
+]

@@ -1,0 +1,58 @@
+"""How long candles and ticks are kept."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+
+DAY = 86400
+YEAR = 365 * DAY
+
+_UNITS = {"h": 3600, "d": DAY, "w": 7 * DAY, "y": YEAR}
+_DURATION = re.compile(r"([1-9][0-9]{0,5})([hdwy])")
+_DEFAULT: Mapping[Timeframe, int | None] = MappingProxyType(
+    {
+        Timeframe.M1: 90 * DAY,
+        Timeframe.M5: YEAR,
+        Timeframe.M15: 2 * YEAR,
+        Timeframe.H1: 5 * YEAR,
+        Timeframe.H4: None,
+        Timeframe.D1: None,
+        Timeframe.W1: None,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Seconds for which candles of each timeframe, and raw ticks, are kept; None is forever."""
+
+    candles: Mapping[Timeframe, int | None] = field(default_factory=lambda: _DEFAULT)
+    ticks: int | None = 7 * DAY
+
+    @classmethod
+    def parse(cls, text: str) -> "Retention":
+        """`1m=90d,5m=1y,1w=forever,ticks=7d`: what is not named keeps its default. ValueError says what is possible."""
+        retention = cls()
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            name, _, value = (piece.strip() for piece in part.partition("="))
+            if name == "ticks":
+                retention = replace(retention, ticks=_seconds(part, value))
+            elif name in {timeframe.value for timeframe in TIMEFRAMES}:
+                candles = {**retention.candles, Timeframe(name): _seconds(part, value)}
+                retention = replace(retention, candles=MappingProxyType(candles))
+            else:
+                names = ", ".join([timeframe.value for timeframe in TIMEFRAMES] + ["ticks"])
+                raise ValueError(f"expected one of {names} before '=', got {part!r}")
+        return retention
+
+
+def _seconds(part: str, value: str) -> int | None:
+    if value == "forever":
+        return None
+    match = _DURATION.fullmatch(value)
+    if not match:
+        raise ValueError(f"expected a time such as 12h, 90d, 4w, 1y or forever, got {part!r}")
+    return int(match[1]) * _UNITS[match[2]]

@@ -1,0 +1,44 @@
+"""Store URLs and retention texts."""
+
+from pathlib import Path
+
+import pytest
+from ingress_common.timeframes import Timeframe
+from ingress_store import Retention, StoreUrlError, open_store
+
+
+@pytest.mark.parametrize(
+    ("url", "location"),
+    [("sqlite:///data/c.db", "sqlite:///data/c.db"), ("sqlite:////var/c.db", "sqlite:////var/c.db")],
+)
+def test_a_sqlite_url_is_a_relative_or_an_absolute_path_and_touches_nothing(url, location):
+    assert open_store(url).location == location
+    assert not Path("data/c.db").exists()
+
+
+@pytest.mark.parametrize("url", ["influxdb://localhost:8086", "influxdbs://host"])
+def test_influxdb_is_named_as_not_available(url):
+    with pytest.raises(StoreUrlError, match="not available yet in this version"):
+        open_store(url)
+
+
+@pytest.mark.parametrize("url", ["", "sqlite://", "sqlite:///", "postgres://host/db", "c.db"])
+def test_other_urls_are_refused(url):
+    with pytest.raises(StoreUrlError, match="expected a store URL"):
+        open_store(url)
+
+
+def test_retention_keeps_its_default_where_nothing_is_said():
+    retention = Retention.parse("1m=12h, 1d=2y,1h=forever,ticks=1w")
+    assert retention.candles[Timeframe.M1] == 12 * 3600
+    assert retention.candles[Timeframe.M5] == 365 * 86400
+    assert retention.candles[Timeframe.H1] is None
+    assert retention.candles[Timeframe.D1] == 730 * 86400
+    assert retention.ticks == 7 * 86400
+    assert Retention.parse("") == Retention()
+
+
+@pytest.mark.parametrize("text", ["2m=1d", "1m", "1m=0d", "1m=-1d", "1m=90", "ticks=soon"])
+def test_a_retention_that_is_none_is_refused(text):
+    with pytest.raises(ValueError, match="expected"):
+        Retention.parse(text)

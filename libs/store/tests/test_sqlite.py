@@ -1,0 +1,194 @@
+"""What is special about the SQLite file: its errors, its retention, a kill."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from decimal import Decimal
+
+import pytest
+from ingress_common.timeframes import Timeframe
+from ingress_store import ResourceState, Retention, SqliteStore, StoreOpenError, StoreUnavailableError
+
+DAY = 86400
+
+
+async def test_digits_come_back_as_they_went_in(tmp_path, candle):
+    row = candle(0, volume=Decimal("1E+1"), open=Decimal("0.00000010"), low=Decimal("0.00000010"))
+    async with SqliteStore(tmp_path / "c.db") as store:
+        await store.write([row], [])
+        (found,) = await store.candles("BTC/USD", Timeframe.M1, limit=1)
+    assert (str(found.volume), str(found.open)) == ("1E+1", "1.0E-7")
+    assert f"{found.open:f}" == "0.00000010"
+
+
+async def test_a_missing_directory_is_made(tmp_path):
+    async with SqliteStore(tmp_path / "a" / "b" / "c.db") as store:
+        await store.ping()
+
+
+async def test_a_file_that_is_no_database_is_refused_in_one_line_that_names_it(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database, just a text that is long enough to be read as a header" * 20)
+    with pytest.raises(StoreOpenError, match="notes") as caught:
+        async with SqliteStore(path):
+            pass
+    assert "\n" not in str(caught.value)
+    assert path.read_text().startswith("not a database")
+
+
+@pytest.mark.parametrize("make", ["directory", "under-a-file", "cut"])
+async def test_a_path_that_cannot_be_used_is_refused_in_one_line_that_names_it(tmp_path, make):
+    path = tmp_path / "here"
+    if make == "directory":
+        path.mkdir()
+    elif make == "under-a-file":
+        path.write_text("")
+        path = path / "c.db"
+    else:
+        async with SqliteStore(path):
+            pass
+        path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(StoreOpenError, match="here") as caught:
+        async with SqliteStore(path):
+            pass
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_file_of_a_newer_version_is_refused(tmp_path):
+    with sqlite3.connect(tmp_path / "c.db") as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StoreOpenError, match="newer version"):
+        async with SqliteStore(tmp_path / "c.db"):
+            pass
+
+
+async def test_a_file_with_another_table_of_our_name_is_refused(tmp_path):
+    with sqlite3.connect(tmp_path / "c.db") as connection:
+        connection.execute("CREATE TABLE candles (x)")
+    connection.close()
+    with pytest.raises(StoreOpenError, match="candles"):
+        async with SqliteStore(tmp_path / "c.db"):
+            pass
+
+
+async def test_inspection_shows_what_is_missing_and_bootstrap_restores_it(tmp_path):
+    async with SqliteStore(tmp_path / "c.db") as store:
+        with sqlite3.connect(tmp_path / "c.db") as connection:
+            connection.execute("DROP INDEX ticks_by_age")
+            connection.execute("CREATE TABLE mine (x)")
+        connection.close()
+        state = await store.inspect()
+        assert not state.complete
+        missing = ("index", "ticks_by_age", ResourceState.MISSING)
+        assert [(r.kind, r.name, r.state) for r in state.difference] == [missing]
+        result = await store.bootstrap()
+        assert result.changes == ("created index ticks_by_age",)
+        assert result.state.complete
+        assert [r.name for r in result.state.resources if r.state is ResourceState.FOREIGN] == ["mine"]
+
+
+async def test_a_locked_file_is_unavailable_and_can_be_written_later(tmp_path, candle):
+    async with SqliteStore(tmp_path / "c.db", busy_seconds=0.05) as store:
+        other = sqlite3.connect(tmp_path / "c.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailableError, match="locked"):
+            await store.write([candle(0)], [])
+        other.execute("ROLLBACK")
+        other.close()
+        assert (await store.write([candle(0)], [])).taken == 1
+
+
+async def test_a_deleted_file_is_unavailable(tmp_path):
+    async with SqliteStore(tmp_path / "c.db") as store:
+        (tmp_path / "c.db").unlink()
+        with pytest.raises(StoreUnavailableError, match=r"c\.db"):
+            await store.ping()
+
+
+async def test_the_loop_goes_on_while_the_file_is_busy(tmp_path, candle):
+    async with SqliteStore(tmp_path / "c.db") as store:
+        other = sqlite3.connect(tmp_path / "c.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        writing = asyncio.create_task(store.write([candle(0)], []))
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert not writing.done()
+        other.execute("ROLLBACK")
+        other.close()
+        assert (await writing).taken == 1
+
+
+async def test_retention_goes_by_when_a_row_was_written_not_by_its_candle(tmp_path, candle):
+    now = 1_700_000_000.0
+    async with SqliteStore(tmp_path / "c.db", clock=lambda: now) as store:
+        old = candle(0, open_time=1_600_000_020, at=1_600_000_080.0)
+        await store.write([old, candle(0, timeframe=Timeframe.D1)], [candle(0, closed=False)])
+        assert await store.prune() == 0
+        now += 8 * DAY
+        await store.write([candle(5)], [])
+        assert await store.prune() == 1
+        assert await store.ticks("BTC/USD", start=0, end=2e9, limit=9) == []
+        now += 85 * DAY
+        assert await store.prune() == 1
+        assert await store.candles("BTC/USD", Timeframe.M1, limit=9) == [candle(5)]
+        now += 100_000 * DAY
+        await store.prune()
+        assert [f.timeframe for f in await store.latest()] == [Timeframe.D1]
+
+
+async def test_pruning_takes_more_rows_than_fit_into_one_step(tmp_path, candle):
+    now = 0.0
+    retention = Retention.parse("1m=1d")
+    async with SqliteStore(tmp_path / "c.db", clock=lambda: now, retention=retention) as store:
+        await store.write([candle(n) for n in range(12_000)], [])
+        now = 2.0 * DAY
+        assert await store.prune() == 12_000
+        assert await store.symbols() == []
+
+
+def test_what_was_acknowledged_survives_a_kill_in_the_middle_of_a_batch(tmp_path):
+    program = textwrap.dedent("""
+        import asyncio, itertools, sys
+        from dataclasses import replace
+        from decimal import Decimal
+        from pathlib import Path
+        from ingress_common.model import Candle, Source
+        from ingress_common.timeframes import Timeframe
+        from ingress_store import SqliteStore
+
+        async def main():
+            d = Decimal("1.0")
+            plain = Candle("BTC/USD", Timeframe.M1, 0, d, d, d, d, d, d, 1, True, False, True, 0, Source.WS, 0.0)
+            async with SqliteStore(Path(sys.argv[1])) as store:
+                for n in itertools.count():
+                    rows = [replace(plain, open_time=60 * (500 * n + k)) for k in range(500)]
+                    await store.write(rows, [])
+                    print(500 * (n + 1), flush=True)
+
+        asyncio.run(main())
+    """)
+    path = tmp_path / "c.db"
+    process = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    acknowledged = 0
+    for line in process.stdout:
+        acknowledged = int(line)
+        if acknowledged >= 5_000:
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    acknowledged = max([acknowledged, *(int(line) for line in process.stdout if line.endswith("\n"))])
+    process.stdout.close()
+    process.wait()
+
+    async def read():
+        async with SqliteStore(path) as store:
+            return await store.candles("BTC/USD", Timeframe.M1, limit=10_000_000)
+
+    found = asyncio.run(read())
+    assert len(found) >= acknowledged
+    assert len(found) % 500 == 0

@@ -1,0 +1,44 @@
+"""What the routes work on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ingress_common.health import Check, Health
+from ingress_store import CandleStore
+from prometheus_client import CollectorRegistry
+
+from admin_api.health import Report, assess
+from admin_api.metrics import AdminMetrics
+from admin_api.monitor import StoreMonitor
+from admin_api.view import BusView
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The view of the bus, the store, and what goes with them.
+
+    `clock` gives unix seconds; without an `admin_token` nothing can be changed over HTTP.
+    """
+
+    view: BusView
+    store: CandleStore
+    monitor: StoreMonitor
+    broker_connected: Callable[[], bool]
+    clock: Callable[[], float]
+    registry: CollectorRegistry
+    metrics: AdminMetrics
+    admin_token: str | None
+
+    def broker(self) -> Check:
+        """Whether the broker is there."""
+        connected = self.broker_connected()
+        return Check("broker", ok=connected, detail="connected" if connected else "not connected")
+
+    def report(self) -> Report:
+        """The health of everything."""
+        return assess(self.view, self.clock(), self.broker(), self.monitor.check)
+
+    def health(self) -> Health:
+        """The health of this service alone: ready when broker and store answer."""
+        checks = (self.broker(), self.monitor.check)
+        return Health(live=True, ready=all(check.ok for check in checks), checks=checks)

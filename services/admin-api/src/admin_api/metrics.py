@@ -1,0 +1,63 @@
+"""What admin-api measures: its own work, and the system as it sees it."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from admin_api.health import SILENCE_SECONDS, Report
+from admin_api.view import BusView
+
+
+class AdminMetrics:
+    """The service's own counters."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.messages = Counter("ingress_admin_messages", "Messages taken from the bus", registry=registry)
+        self.rejected = Counter(
+            "ingress_admin_rejected", "Messages that made no sense, by reason", ("reason",), registry=registry
+        )
+        self.requests = Counter(
+            "ingress_admin_requests", "HTTP requests, by route and status", ("route", "status"), registry=registry
+        )
+
+
+class SystemCollector(Collector):
+    """Reads the view at each scrape, so that what is gone from it is gone from the metrics."""
+
+    def __init__(self, view: BusView, report: Callable[[], Report], clock: Callable[[], float]) -> None:
+        self._view = view
+        self._report = report
+        self._clock = clock
+
+    def collect(self) -> Iterable[Metric]:
+        """The system's metrics now."""
+        now = self._clock()
+        health = GaugeMetricFamily("ingress_health_check", "Whether a check of GET /health is well", labels=["check"])
+        for check in self._report().checks:
+            health.add_metric([check.name], float(check.ok))
+        yield health
+        online = GaugeMetricFamily(
+            "ingress_instance_online", "Whether an instance is online", labels=["service", "instance"]
+        )
+        for (service, instance), entry in self._view.instances.items():
+            online.add_metric([service, instance], float(entry.is_online(now, SILENCE_SECONDS)))
+        yield online
+        age = GaugeMetricFamily("ingress_watermark_age_seconds", "Now less the feed's watermark", labels=["feed"])
+        for name, feed in self._view.feeds.items():
+            seconds = feed.age(now)
+            if seconds is not None:
+                age.add_metric([name], seconds)
+        yield age
+        candle_age = GaugeMetricFamily(
+            "ingress_symbol_age_seconds", "Since the receipt of what led to the newest 1m candle", labels=["symbol"]
+        )
+        for symbol, entry_of_symbol in self._view.symbols.items():
+            candle_age.add_metric([symbol], now - entry_of_symbol.newest.at)
+        yield candle_age
+        letters = CounterMetricFamily("ingress_dead_letters", "Dead letters seen, by service", labels=["service"])
+        for service, letter in self._view.dead_letters.items():
+            letters.add_metric([service], letter.count)
+        yield letters

@@ -1,0 +1,134 @@
+"""The service: follows the bus, watches the store, serves HTTP."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from typing import Any
+
+from ingress_common.bus import Bus, Connected, LastWill, Message
+from ingress_common.errors import StartError
+from ingress_common.health import Health
+from ingress_common.logs import get_logger
+from ingress_common.payloads import dead_letter, encode_dead_letter
+from ingress_common.presence import StatusPublisher, will_of
+from ingress_common.probes import serve_http
+from ingress_common.topics import Topics
+from ingress_store import CandleStore, StoreOpenError
+from prometheus_client import CollectorRegistry
+
+from admin_api.app import create_app
+from admin_api.context import Context
+from admin_api.metrics import AdminMetrics
+from admin_api.monitor import StoreMonitor
+from admin_api.view import BusView, ViewFullError
+
+NAME = "admin-api"
+
+log = get_logger(__name__)
+
+
+def client_id(instance: str) -> str:
+    """The MQTT client of an instance."""
+    return f"{NAME}-{instance}"
+
+
+def last_will(topics: Topics, instance: str, started_at: float) -> LastWill:
+    """What the broker says when the service's connection dies. `started_at` in unix seconds."""
+    return will_of(topics, NAME, instance, version=version(NAME), started_at=started_at)
+
+
+class AdminApi:
+    """Health of everything, bootstrap of the store, and candles over HTTP on `host`:`port` (0: any free one).
+
+    It needs no session on the broker: what counts is retained or comes again every second. `clock` gives unix seconds.
+    """
+
+    name = NAME
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        store: CandleStore,
+        topics: Topics,
+        instance: str,
+        registry: CollectorRegistry,
+        started_at: float,
+        host: str,
+        port: int,
+        admin_token: str | None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._bus = bus
+        self._store = store
+        self._topics = topics
+        self._clock = clock
+        self._host = host
+        self.port = port
+        """The port that HTTP is served on; once running, the one that was found free for 0."""
+        self._view = BusView(topics)
+        self._monitor = StoreMonitor(store)
+        self._metrics = AdminMetrics(registry)
+        self._status = StatusPublisher(bus, topics, NAME, instance, version(NAME), started_at, self._details)
+        self._context = Context(
+            view=self._view,
+            store=store,
+            monitor=self._monitor,
+            broker_connected=lambda: bus.connected,
+            clock=clock,
+            registry=registry,
+            metrics=self._metrics,
+            admin_token=admin_token,
+        )
+        self.app = create_app(self._context)
+
+    def health(self) -> Health:
+        """Ready when broker and store answer."""
+        return self._context.health()
+
+    async def run(self) -> None:
+        """Serve until cancelled; StartError if the port is taken or the store cannot be used as it is."""
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self._store)
+            except StoreOpenError as error:
+                raise StartError(f"STORE_URL: {error}") from None
+            await stack.enter_async_context(self._bus)
+            await self._bus.subscribe(*self._view.filters())
+            self.port = await stack.enter_async_context(serve_http(self.app, self._host, self.port))
+            log.info("http.serving", host=self._host, port=self.port)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._status.run(), name="admin.status")
+                tasks.create_task(self._monitor.run(), name="admin.watch-store")
+                tasks.create_task(self._follow(), name="admin.follow")
+
+    async def _follow(self) -> None:
+        async for event in self._bus.events():
+            if isinstance(event, Connected):
+                self._status.announce()
+            else:
+                await self._take(event)
+                event.ack()
+
+    async def _take(self, message: Message) -> None:
+        self._metrics.messages.inc()
+        try:
+            self._view.apply(message.topic, message.payload, self._clock())
+        except ViewFullError as error:
+            self._metrics.rejected.labels("full").inc()
+            log.debug("view.full", reason=str(error))
+        except ValueError as error:
+            self._metrics.rejected.labels("undecodable").inc()
+            await self._bury(message, str(error))
+
+    async def _bury(self, message: Message, reason: str) -> None:
+        own = self._topics.dead_letter(NAME)
+        # A bad message among the dead letters must not breed more of them.
+        if message.topic.rpartition("/")[0] != own.rpartition("/")[0]:
+            letter = dead_letter(message.topic, message.payload, reason, self._clock())
+            await self._bus.publish(own, encode_dead_letter(letter))
+
+    def _details(self) -> dict[str, Any]:
+        return {"ready": self.health().ready, "port": self.port}

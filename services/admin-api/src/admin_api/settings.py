@@ -1,0 +1,13 @@
+"""What admin-api takes from the environment."""
+
+from typing import Annotated
+
+from ingress_store.settings import StoreSettings
+from pydantic import Field, SecretStr
+
+
+class AdminSettings(StoreSettings):
+    """The common settings, STORE_URL, RETENTION and ADMIN_TOKEN; without a token nothing can be changed over HTTP."""
+
+    http_port: Annotated[int, Field(ge=0, le=65535, description="a port from 1 to 65535, or 0 for any free one")] = 8000
+    admin_token: SecretStr | None = None

@@ -1,0 +1,169 @@
+"""admin-api on the in-memory broker, a SQLite file and a clock that stands still."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from admin_api import AdminApi
+from admin_api.service import client_id, last_will
+from ingress_common.bus.memory import MemoryBroker, MemoryBus
+from ingress_common.model import Candle, FeedCondition, FeedState, Presence, Source, Status, Watermark
+from ingress_common.payloads import encode_candle, encode_feed_state, encode_status, encode_watermark
+from ingress_common.timeframes import Timeframe
+from ingress_common.topics import Topics
+from ingress_store import SqliteStore
+from prometheus_client import CollectorRegistry
+
+NOW = 1_700_000_030.0
+TOKEN = "s3cret-token"
+
+
+@dataclass
+class World:
+    """A broker with everything in it that a healthy system publishes, once `healthy` was called."""
+
+    path: Path
+    broker: MemoryBroker = field(default_factory=MemoryBroker)
+    topics: Topics = field(default_factory=Topics)
+    now: float = NOW
+    client: Any = None
+    http: Any = None
+    bus: Any = None
+    service: Any = None
+
+    @asynccontextmanager
+    async def running(self, admin_token: str | None = TOKEN) -> AsyncIterator[httpx.AsyncClient]:
+        """Run the service; gives a client that calls its application directly."""
+        self.bus = MemoryBus(
+            self.broker,
+            client_id=client_id("a1"),
+            will=last_will(self.topics, "a1", self.now),
+            inbound_limit=5_000,
+        )
+        self.service = AdminApi(
+            bus=self.bus,
+            store=SqliteStore(self.path, clock=lambda: self.now, busy_seconds=0.05),
+            topics=self.topics,
+            instance="a1",
+            registry=CollectorRegistry(),
+            started_at=self.now,
+            host="127.0.0.1",
+            port=0,
+            admin_token=admin_token,
+            clock=lambda: self.now,
+        )
+        task = asyncio.create_task(self.service.run())
+        transport = httpx.ASGITransport(self.service.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://admin") as self.http:
+            try:
+                await self.until(lambda: task.done() or self.service.health().ready)
+                yield self.http
+            finally:
+                task.cancel()
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+    async def until(self, condition: Callable[[], Any], seconds: float = 20) -> None:
+        """Wait for `condition`, which may be a coroutine function."""
+        async with asyncio.timeout(seconds):
+            while True:
+                outcome = condition()
+                if asyncio.iscoroutine(outcome):
+                    outcome = await outcome
+                if outcome:
+                    return
+                await asyncio.sleep(0.005)
+
+    async def send(self, topic: str, payload: bytes, retain: bool = True) -> None:
+        await (await self.client.publish(topic, payload, qos=1, retain=retain))
+
+    async def status(self, service: str, instance: str = "i1", state: Presence = Presence.ONLINE, **details) -> None:
+        status = Status(service, instance, state, "0.1.0", self.now, details)
+        await self.send(self.topics.status(service, instance), encode_status(status))
+
+    async def feed(self, feed: str = "f1", symbols=("BTC/USD",), state=FeedCondition.LIVE, **more) -> None:
+        since = more.pop("since", self.now)
+        state = FeedState(feed, state, since, tuple(symbols), more.pop("rejected", {}))
+        await self.send(self.topics.feed(feed), encode_feed_state(state))
+
+    async def watermark(self, feed: str = "f1", age: float = 1.0) -> None:
+        watermark = Watermark(feed, self.now - age, self.now)
+        await self.send(self.topics.watermark(feed), encode_watermark(watermark), retain=False)
+
+    async def candle(self, candle: Candle) -> None:
+        await self.send(self.topics.candles(candle.symbol, candle.timeframe), encode_candle(candle))
+
+    async def healthy(self) -> None:
+        """Publish what a healthy system publishes."""
+        for service in ("kraken-gateway", "aggregator", "influx-writer"):
+            await self.status(service)
+        await self.feed()
+        await self.watermark()
+
+    async def health(self) -> tuple[int, dict[str, str]]:
+        """The status of `GET /health`, and the details of the checks that fail."""
+        answer = await self.http.get("/health")
+        return answer.status_code, {c["name"]: c["detail"] for c in answer.json()["checks"] if not c["ok"]}
+
+    async def until_failing(self, *checks: str) -> dict[str, str]:
+        """Wait until exactly these checks fail; with none, until all is well."""
+        found: dict[str, str] = {}
+
+        async def matches() -> bool:
+            nonlocal found
+            status, found = await self.health()
+            return set(found) == set(checks) and status == (503 if checks else 200)
+
+        try:
+            await self.until(matches, 10)
+        except TimeoutError:
+            pytest.fail(f"expected {checks or 'nothing'} to fail, got {found}")
+        return found
+
+    async def store(self, *candles: Candle) -> None:
+        async with SqliteStore(self.path, clock=lambda: self.now) as store:
+            await store.write(candles, [])
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(tmp_path / "candles.db")
+    async with MemoryBus(world.broker, client_id="test") as world.client:
+        yield world
+
+
+@pytest.fixture
+def candle() -> Callable[..., Candle]:
+    """Makes a closed candle of BTC/USD, `minute` windows from the current one, with what is given changed."""
+    plain = Candle(
+        symbol="BTC/USD",
+        timeframe=Timeframe.M1,
+        open_time=0,
+        open=Decimal("51600.10"),
+        high=Decimal("51610.0"),
+        low=Decimal("51600.1"),
+        close=Decimal("51605.2"),
+        volume=Decimal("1.20480000"),
+        vwap=Decimal("51604.3"),
+        trades=17,
+        closed=True,
+        infilled=False,
+        complete=True,
+        revision=0,
+        source=Source.ROLLUP,
+        at=NOW - 29,
+    )
+
+    def make(minute: int = -1, **changes: Any) -> Candle:
+        timeframe = changes.get("timeframe", Timeframe.M1)
+        open_time = timeframe.floor(NOW) + minute * timeframe.seconds
+        return replace(plain, **{"open_time": open_time, **changes})
+
+    return make

@@ -1,0 +1,54 @@
+"""The service as a process: its settings and what it says when it cannot start."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+
+def run(tmp_path, **environment):
+    clean = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG")}
+    return subprocess.run(
+        [sys.executable, "-m", "admin_api"],
+        cwd=tmp_path,
+        env={**clean, "HTTP_PORT": "0", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({}, "STORE_URL is not set"),
+        ({"STORE_URL": "influxdb://localhost:8086"}, "not available yet in this version"),
+        ({"STORE_URL": "sqlite:///c.db", "HTTP_PORT": "http"}, "HTTP_PORT"),
+        ({"STORE_URL": "sqlite:///c.db", "RETENTION": "soon"}, "RETENTION"),
+    ],
+)
+def test_a_wrong_setting_ends_in_one_line_and_exit_code_2(tmp_path, environment, named):
+    done = run(tmp_path, **environment)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert named in done.stderr
+
+
+def test_a_file_that_cannot_be_used_ends_in_one_line_and_exit_code_1(tmp_path):
+    (tmp_path / "c.db").mkdir()
+    done = run(tmp_path, STORE_URL="sqlite:///c.db")
+    assert done.returncode == 1
+    assert "c.db" in done.stderr.strip().splitlines()[-1]
+
+
+def test_a_broker_that_is_not_there_ends_in_one_line_and_exit_code_1(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        done = run(tmp_path, STORE_URL="sqlite:///c.db", MQTT_URL=f"mqtt://127.0.0.1:{port}")
+    assert done.returncode == 1
+    assert str(port) in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,231 @@
+"""The engine: which feed speaks for which symbol, and what to ask the gateway for."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from aggregator.core.book import Book, Depth
+from ingress_common.model import (
+    GRACE,
+    Candle,
+    FeedCondition,
+    FeedState,
+    History,
+    HistoryRequest,
+    Range,
+    SeedRequest,
+    Watermark,
+)
+from ingress_common.timeframes import Timeframe
+
+Output = Candle | SeedRequest | HistoryRequest
+"""What the engine wants published: candles, and requests to the gateway."""
+
+MESSAGES_LOST = 10.0
+"""Seconds between two watermarks of a feed, by the gateway's clock, from which on messages must have been lost: it sends one a second."""
+
+MAX_JUMP = 30 * 86400.0
+"""Seconds that a message may be ahead of what is known; further ahead it is nonsense, and following it would never end."""
+
+LATE = 300.0
+"""Seconds before a gap that are asked for with it: Kraken's late word on a minute that was closed by then may have fallen into the gap."""
+
+_SEED_AGAIN = 60.0
+_ASK_AGAIN = (60.0, 900.0)
+
+
+class ImplausibleError(ValueError):
+    """A message whose times cannot be; the message says what was expected and what came."""
+
+
+@dataclass(slots=True)
+class _Feed:
+    """A feed as the engine sees it. `starts`: from when on this engine has everything of a symbol; None until a watermark tells."""
+
+    live: bool = False
+    since: float = 0.0
+    watermark: float = float("-inf")
+    at: float = float("-inf")
+    starts: dict[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What was last asked for a symbol, and (on its clock) when to ask again."""
+
+    again: float = float("-inf")
+    wait: float = _ASK_AGAIN[0]
+    spans: list[tuple[Timeframe, Range]] = field(default_factory=list)
+
+
+class Engine:
+    """Candles of the symbols it was given, as a function of the messages it is fed, in the order of their arrival.
+
+    Every method returns what is to be published, in order. `give_up_after`: seconds, on a symbol's clock, after which a gap that nobody fills is
+    given up on; None for never.
+    """
+
+    def __init__(self, depth: Depth | None = None, give_up_after: float | None = 86400.0) -> None:
+        self._depth = depth or Depth()
+        self._give_up_after = give_up_after
+        self._books: dict[str, Book] = {}
+        self._feeds: dict[str, _Feed] = {}
+        self._asked: dict[str, _Asked] = {}
+        self._changed: dict[str, float] = {}
+
+    # --- which symbols -----------------------------------------------------------------------------------------------
+
+    @property
+    def carried(self) -> frozenset[str]:
+        """The symbols that live feeds carry."""
+        return frozenset(symbol for feed in self._feeds.values() if feed.live for symbol in feed.starts)
+
+    @property
+    def books(self) -> dict[str, Book]:
+        """The books, by symbol."""
+        return self._books
+
+    def gain(self, symbols: Iterable[str]) -> None:
+        """Look after `symbols` from now on; their ticks and history must be subscribed to already."""
+        for symbol in symbols:
+            self._books.setdefault(symbol, Book(symbol, self._depth))
+            for feed in self._feeds.values():
+                if symbol in feed.starts:
+                    feed.starts[symbol] = None
+
+    def release(self, symbols: Iterable[str]) -> None:
+        """Forget `symbols`: someone else looks after them."""
+        for symbol in symbols:
+            self._books.pop(symbol, None)
+            self._asked.pop(symbol, None)
+            self._changed.pop(symbol, None)
+
+    # --- messages ----------------------------------------------------------------------------------------------------
+
+    def messages_lost(self) -> None:
+        """The broker kept no session for us: what came in between is not known."""
+        for feed in self._feeds.values():
+            feed.starts = dict.fromkeys(feed.starts)
+
+    def feed_state(self, state: FeedState, *, retained: bool) -> None:
+        """State of a feed. A `retained` one is old news: what its ticks were since then has passed us by."""
+        feed = self._feeds.setdefault(state.feed, _Feed())
+        renewed = state.since != feed.since
+        feed.live = state.state is FeedCondition.LIVE
+        feed.since = state.since
+        if not feed.live:
+            return
+        known = {} if renewed else feed.starts
+        fresh = None if retained else state.since
+        feed.starts = {symbol: known.get(symbol, fresh) for symbol in state.symbols}
+        if renewed:
+            feed.watermark = feed.at = float("-inf")
+
+    def watermark(self, mark: Watermark) -> list[Output]:
+        """Everything of a feed has been published up to the mark: close what ended before it."""
+        feed = self._feeds.get(mark.feed)
+        if feed is None or not feed.live:
+            return []
+        if not 0 <= mark.at - feed.at <= MESSAGES_LOST and feed.at != float("-inf"):
+            feed.starts = dict.fromkeys(feed.starts)
+        feed.at = mark.at
+        out: list[Output] = []
+        seeds = []
+        minute = Timeframe.M1.floor(mark.watermark)
+        passed = minute > feed.watermark
+        feed.watermark = mark.watermark
+        for symbol, start in feed.starts.items():
+            book = self._books.get(symbol)
+            if book is None:
+                continue
+            if start is None:
+                # What the gateway receives after this mark will reach us; a snapshot taken from now on tells of all before.
+                start = feed.starts[symbol] = max(feed.since, mark.watermark + GRACE)
+            elif not passed and book.initialized:
+                continue
+            if mark.watermark > max(book.clock, start) + MAX_JUMP:
+                continue
+            out += book.cover(start, mark.watermark, mark.at)
+            self._changed[symbol] = mark.at
+            if self._wants_seed(symbol, book, mark.watermark):
+                seeds.append(symbol)
+            out += self._ask(symbol, book, mark.at)
+        if seeds:
+            out.append(SeedRequest(tuple(seeds)))
+        return out
+
+    def tick(self, tick: Candle) -> list[Output]:
+        """A raw 1m tick. ImplausibleError if its minute is one that the gateway cannot have seen."""
+        if tick.timeframe is not Timeframe.M1:
+            raise ImplausibleError(f"expected a tick of 1m, got {tick.timeframe.value}")
+        if tick.open_time > tick.at + Timeframe.M1.seconds:
+            raise ImplausibleError(f"expected a minute that had begun at {tick.at}, got {tick.open_time}")
+        book = self._books.get(tick.symbol)
+        if book is None:
+            return []
+        self._changed[tick.symbol] = tick.at
+        return list(book.tick(tick))
+
+    def history(self, history: History) -> list[Output]:
+        """A batch of history. ImplausibleError if it claims a time that cannot be known."""
+        book = self._books.get(history.symbol)
+        if book is None:
+            return []
+        if book.clock != float("-inf") and history.covers.end > book.clock + MAX_JUMP:
+            raise ImplausibleError(f"expected history up to about {book.clock}, got {history.covers.end}")
+        at = max((candle.at for candle in history.candles), default=history.covers.end)
+        self._changed[history.symbol] = at
+        return [*book.history(history), *self._ask(history.symbol, book, at)]
+
+    def resume(self, candle: Candle) -> None:
+        """A candle that was retained on the bus: an earlier run published it last."""
+        book = self._books.get(candle.symbol)
+        if book:
+            book.resume(candle)
+
+    def forming(self) -> list[Candle]:
+        """The forming candles that changed since they were last asked for."""
+        changed, self._changed = self._changed, {}
+        return [
+            candle for symbol, at in changed.items() if (book := self._books.get(symbol)) for candle in book.forming(at)
+        ]
+
+    def gaps(self) -> dict[str, list[tuple[Timeframe, Range]]]:
+        """What is missing or was given up on, by symbol."""
+        return {symbol: gaps for symbol, book in self._books.items() if (gaps := [*book.missing(), *book.lost])}
+
+    # --- asking ------------------------------------------------------------------------------------------------------
+
+    def _wants_seed(self, symbol: str, book: Book, clock: float) -> bool:
+        if book.initialized or book.seeded:
+            return False
+        asked = self._asked.setdefault(symbol, _Asked())
+        if clock < asked.again:
+            return False
+        asked.again = clock + _SEED_AGAIN
+        return True
+
+    def _ask(self, symbol: str, book: Book, at: float) -> list[Output]:
+        """Ask for what is missing: at once when something new is, else again and again with growing pauses; give up on what is too old."""
+        missing = book.missing()
+        if not missing:
+            if book.initialized:
+                self._asked.pop(symbol, None)
+            return []
+        out: list[Output] = []
+        if self._give_up_after is not None:
+            for timeframe, span in missing:
+                if span.end < book.clock - self._give_up_after and symbol in self._asked:
+                    out += book.give_up(timeframe, span, at)
+        asked = self._asked.setdefault(symbol, _Asked())
+        known = {(timeframe, span.start) for timeframe, span in asked.spans}
+        if any((timeframe, span.start) not in known for timeframe, span in missing):
+            asked.wait = _ASK_AGAIN[0]
+        elif book.clock < asked.again:
+            return out
+        asked.again = book.clock + asked.wait
+        asked.wait = min(asked.wait * 2, _ASK_AGAIN[1])
+        asked.spans = missing
+        for timeframe, span in missing:
+            start = span.start - LATE if timeframe is Timeframe.M1 else span.start
+            out.append(HistoryRequest((symbol,), timeframe, Range(start, span.end)))
+        return out

@@ -1,0 +1,226 @@
+"""A small exchange and a gateway for the core's tests: trades at known instants, and what would be sent of them.
+
+The reference candles are computed from all trades at once, in the plainest way, and share no code with the core.
+"""
+
+from bisect import bisect_left
+from collections import defaultdict
+from dataclasses import dataclass, field
+from decimal import Decimal
+from random import Random
+
+from aggregator.core import Depth, Engine, Output
+from ingress_common.model import (
+    Candle,
+    FeedCondition,
+    FeedState,
+    History,
+    HistoryRequest,
+    Range,
+    SeedRequest,
+    Source,
+    Watermark,
+)
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+
+SYMBOL = "BTC/USD"
+START = 1_700_092_800 - 3 * 3600  # three hours before a week opens, so that runs cross every kind of boundary
+
+
+@dataclass(frozen=True)
+class Trade:
+    time: float
+    price: Decimal
+    volume: Decimal
+
+
+def random_trades(random: Random, minutes: int, share: float) -> list[Trade]:
+    """Trades in about `share` of the minutes after START, and a few before it, so that there is a price and a history."""
+    trades = []
+    for minute in range(-30, minutes):
+        if random.random() < share or minute == -30:
+            for _ in range(random.randint(1, 4)):
+                time = START + minute * 60 + random.randint(0, 59_999) / 1000
+                trades.append(
+                    Trade(time, Decimal(random.randint(900, 1100)) / 10, Decimal(random.randint(1, 500)) / 100)
+                )
+    return sorted(trades, key=lambda trade: trade.time)
+
+
+def candle_of(
+    trades: list[Trade], timeframe: Timeframe, open_time: int, at: float, source: Source = Source.WS
+) -> Candle:
+    volume = sum((trade.volume for trade in trades), Decimal(0))
+    return Candle(
+        symbol=SYMBOL,
+        timeframe=timeframe,
+        open_time=open_time,
+        open=trades[0].price,
+        high=max(trade.price for trade in trades),
+        low=min(trade.price for trade in trades),
+        close=trades[-1].price,
+        volume=volume,
+        vwap=sum((trade.price * trade.volume for trade in trades), Decimal(0)) / volume,
+        trades=len(trades),
+        closed=False,
+        infilled=False,
+        complete=True,
+        revision=0,
+        source=source,
+        at=at,
+    )
+
+
+Numbers = tuple[Decimal, Decimal, Decimal, Decimal, Decimal, int, bool]
+
+
+def numbers(candle: Candle) -> Numbers:
+    return (candle.open, candle.high, candle.low, candle.close, candle.volume, candle.trades, candle.infilled)
+
+
+def reference(trades: list[Trade], timeframe: Timeframe, open_time: int) -> Numbers | None:
+    """The candle of a window as Kraken would show it: its trades, else flat at the last price before; None without any price."""
+    end = open_time + timeframe.seconds
+    inside = [trade for trade in trades if open_time <= trade.time < end]
+    if inside:
+        return numbers(candle_of(inside, timeframe, open_time, 0.0))
+    before = [trade for trade in trades if trade.time < open_time]
+    if not before:
+        return None
+    price = before[-1].price
+    return (price, price, price, price, Decimal(0), 0, True)
+
+
+@dataclass
+class World:
+    """Runs an engine against the exchange; everything that it published as closed is in `closed`, in order in `log`."""
+
+    trades: list[Trade]
+    random: Random
+    depth: Depth = field(default_factory=Depth)
+    now: float = START + 0.3
+    engine: Engine = field(init=False)
+    live: bool = False
+    since: float = 0.0
+    sent: int = 0  # trades before this index have been sent as ticks, or were missed
+    ticks: list[Candle] = field(default_factory=list)
+    late: list[tuple[float, Candle]] = field(default_factory=list)
+    answers: list[tuple[float, History]] = field(default_factory=list)
+    requests: list[Output] = field(default_factory=list)
+    closed: dict[tuple[Timeframe, int], Candle] = field(default_factory=dict)
+    retained: dict[Timeframe, Candle] = field(default_factory=dict)
+    log: list[Candle] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.times = [trade.time for trade in self.trades]
+        self.windows = {timeframe: self._windows(timeframe) for timeframe in TIMEFRAMES}
+        self.engine = Engine(self.depth)
+        self.engine.gain([SYMBOL])
+
+    # --- what the exchange would answer ---
+
+    def _windows(self, timeframe: Timeframe) -> dict[int, list[Trade]]:
+        windows = defaultdict(list)
+        for trade in self.trades:
+            windows[timeframe.floor(trade.time)].append(trade)
+        return windows
+
+    def past(self, timeframe: Timeframe, start: float, end: float) -> list[Candle]:
+        """The candles that open in `[start, end)` and have traded by now."""
+        return [
+            candle_of(done, timeframe, open_time, self.now, Source.SNAPSHOT)
+            for open_time, trades in self.windows[timeframe].items()
+            if start <= open_time < min(end, self.now) and (done := [t for t in trades if t.time < self.now])
+        ]
+
+    def snapshot(self, timeframe: Timeframe) -> History:
+        rows = self.past(timeframe, self.now - 200 * timeframe.seconds, self.now)[-10:]
+        start = rows[0].open_time if rows else self.now
+        return History(SYMBOL, timeframe, Source.SNAPSHOT, Range(start, self.now), tuple(rows))
+
+    def rest(self, request: HistoryRequest) -> History:
+        end = min(request.range.end, self.now)
+        rows = self.past(request.timeframe, request.range.start, request.range.end)
+        return History(SYMBOL, request.timeframe, Source.REST, Range(request.range.start, end), tuple(rows))
+
+    # --- what happens ---
+
+    def take(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, Candle):
+                self.retained[output.timeframe] = output
+                if output.closed:
+                    self.closed[output.timeframe, output.open_time] = output
+                    self.log.append(output)
+            else:
+                self.requests.append(output)
+
+    def flush_forming(self) -> list[Candle]:
+        forming = self.engine.forming()
+        for candle in forming:
+            self.retained[candle.timeframe] = candle
+        return forming
+
+    def connect(self) -> None:
+        self.live, self.since = True, self.now
+        self.sent = bisect_left(self.times, self.now)
+        self.take(self.engine.history(self.snapshot(Timeframe.M1)))
+        self.engine.feed_state(self.feed_state(), retained=False)
+
+    def feed_state(self) -> FeedState:
+        condition = FeedCondition.LIVE if self.live else FeedCondition.DOWN
+        return FeedState("feed", condition, self.since, (SYMBOL,))
+
+    def disconnect(self) -> None:
+        self.live = False
+        self.engine.feed_state(self.feed_state(), retained=False)
+
+    def restart(self) -> None:
+        """Kill the engine and start another: it finds what is retained on the bus."""
+        self.engine = Engine(self.depth)
+        self.requests.clear()
+        self.answers.clear()
+        self.engine.feed_state(self.feed_state(), retained=True)
+        self.engine.gain([SYMBOL])
+        for candle in self.retained.values():
+            self.engine.resume(candle)
+
+    def step(self, seconds: float, *, delays: bool = False) -> None:
+        """Let time pass, send what traded, then the watermark, then answer what is due."""
+        self.now += seconds
+        if self.live:
+            new = self.trades[self.sent : bisect_left(self.times, self.now)]
+            for i in range(len(new)):
+                minute = Timeframe.M1.floor(new[i].time)
+                state = self.trades[bisect_left(self.times, minute) : self.sent + i + 1]
+                tick = candle_of(state, Timeframe.M1, minute, self.now)
+                if delays and self.random.random() < 0.2:
+                    self.late.append((self.now + self.random.randint(0, 200), tick))
+                else:
+                    self.ticks.append(tick)
+                    self.take(self.engine.tick(tick))
+            self.sent += len(new)
+        for due, tick in sorted(self.late, key=lambda item: item[0]):
+            if due <= self.now:
+                self.late.remove((due, tick))
+                self.take(self.engine.tick(tick))
+        if self.live:
+            self.take(self.engine.watermark(Watermark("feed", self.now - 1, self.now)))
+        for due, history in list(self.answers):
+            if due <= self.now:
+                self.answers.remove((due, history))
+                self.take(self.engine.history(history))
+        requests, self.requests = self.requests, []
+        for request in requests:
+            if isinstance(request, SeedRequest):
+                self.answers += [(self.now + self.random.randint(0, 20), self.snapshot(tf)) for tf in TIMEFRAMES]
+            elif isinstance(request, HistoryRequest):
+                self.answers.append((self.now + self.random.randint(0, 90), self.rest(request)))
+        self.flush_forming()
+
+    def settle(self, minutes: int = 40) -> None:
+        """Let the dust settle: everything late arrives, everything asked for is answered."""
+        if not self.live:
+            self.connect()
+        for _ in range(minutes * 6):
+            self.step(10)

@@ -1,0 +1,104 @@
+"""For any sequence of ticks, repeats, delays, restarts and gaps, the candles equal the naive reference."""
+
+from random import Random
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from candle_world import SYMBOL, START, World, numbers, random_trades, reference
+
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+
+seeds = st.integers(0, 2**32)
+shares = st.sampled_from([0.03, 0.2, 0.5, 0.95])
+events = st.lists(
+    st.tuples(st.sampled_from(["drop", "restart", "lost", "repeat", "old"]), st.integers(10, 3000)), max_size=6
+)
+thorough = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def run(seed: int, share: float, script: list[tuple[str, int]], *, delays: bool) -> World:
+    random = Random(seed)
+    minutes = 200
+    world = World(random_trades(random, minutes + 60, share), random)
+    world.connect()
+    outages = []
+    for kind, second in sorted(script, key=lambda item: item[1]):
+        while world.now < START + second * 4:
+            world.step(10, delays=delays)
+            if outages and world.now >= outages[0]:
+                outages.pop(0)
+                world.connect()
+        if kind == "drop" and world.live:
+            world.disconnect()
+            outages.append(world.now + random.choice([5, 50, 500, 3000]))
+        elif kind == "restart":
+            world.restart()
+        elif kind == "lost" and world.live:
+            # The broker forgot our session: what happens meanwhile passes us by.
+            engine, world.engine = world.engine, type(world.engine)()
+            for _ in range(random.randint(1, 40)):
+                world.step(10)
+            world.engine = engine
+            engine.messages_lost()
+        elif kind == "repeat":
+            for tick in world.ticks[-random.randint(1, 30) :]:
+                world.take(world.engine.tick(tick))
+        elif kind == "old":
+            for tick in random.sample(world.ticks, min(5, len(world.ticks))):
+                world.take(world.engine.tick(tick))
+    world.settle()
+    return world
+
+
+def assert_complete(world: World) -> None:
+    for timeframe in TIMEFRAMES:
+        windows = sorted(open_time for tf, open_time in world.closed if tf is timeframe)
+        if not windows:
+            continue
+        expected = range(windows[0], timeframe.floor(world.now - 1.5), timeframe.seconds)
+        assert windows == list(expected), f"{timeframe.value}: windows missing or invented"
+        for window in windows:
+            candle = world.closed[timeframe, window]
+            assert numbers(candle) == reference(world.trades, timeframe, window), (timeframe.value, window)
+            assert candle.complete
+
+
+@thorough
+@given(seeds, shares, events)
+def test_every_closed_candle_equals_the_reference_at_once_and_none_is_missing(seed, share, script):
+    world = run(seed, share, script, delays=False)
+    for candle in world.log:
+        assert numbers(candle) == reference(world.trades, candle.timeframe, candle.open_time), "wrong when published"
+    assert_complete(world)
+
+
+@thorough
+@given(seeds, shares, events)
+def test_late_ticks_become_corrections_all_the_way_up(seed, share, script):
+    world = run(seed, share, script, delays=True)
+    assert_complete(world)
+    revisions: dict[tuple[Timeframe, int], int] = {}
+    if not any(kind == "restart" for kind, _ in script):
+        for candle in world.log:
+            key = (candle.timeframe, candle.open_time)
+            assert candle.revision == revisions.get(key, -1) + 1
+            revisions[key] = candle.revision
+
+
+@thorough
+@given(seeds, shares)
+def test_forming_candles_hold_what_has_traded_so_far(seed, share):
+    random = Random(seed)
+    world = World(random_trades(random, 120, share), random)
+    world.connect()
+    for _ in range(random.randint(30, 600)):
+        world.step(10)
+    world.settle(5)
+    # The forming candle follows the watermark: a minute that begins after it waits for the next one.
+    so_far = [t for t in world.trades if t.time < min(world.now, Timeframe.M1.floor(world.now - 1) + 60)]
+    for timeframe in TIMEFRAMES:
+        candle = world.retained[timeframe]
+        assert not candle.closed
+        assert candle.open_time == timeframe.floor(world.now - 1)
+        assert numbers(candle) == reference(so_far, timeframe, candle.open_time), timeframe.value
+    assert SYMBOL in world.engine.books

@@ -1,0 +1,75 @@
+"""Forming candles on their way to the store: only the newest of each, about once a second, and only while it forms."""
+
+from collections.abc import Iterable
+
+from ingress_common.timeframes import Timeframe
+from ingress_store import replaces
+
+from influx_writer.intake import Row
+
+_EVERY_SECONDS = 1.0
+
+Series = tuple[str, Timeframe]
+
+
+class FormingCandles:
+    """The newest forming candle of each symbol and timeframe that waits to be written.
+
+    Nothing is lost where one is passed over: a newer state of the same candle, or the closed one, says more. So its
+    message is acknowledged at once.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[Series, Row] = {}
+        self._written: dict[Series, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, row: Row) -> bool:
+        """Take a forming candle in; False if one of `row` and the one that waited is passed over."""
+        series = _series(row)
+        waiting = self._waiting.get(series)
+        if waiting is None:
+            self._waiting[series] = row
+            return True
+        newer = _is_newer(row, waiting)
+        (waiting if newer else row).message.ack()
+        if newer:
+            self._waiting[series] = row
+        return False
+
+    def closed(self, row: Row) -> None:
+        """A closed candle has come: what waits of the same window, or an earlier one, is over."""
+        series = _series(row)
+        waiting = self._waiting.get(series)
+        if waiting is not None and waiting.candle.open_time <= row.candle.open_time:
+            self._waiting.pop(series).message.ack()
+
+    def due(self, now: float, limit: int) -> list[Row]:
+        """Up to `limit` rows to write at `now` (unix seconds); those whose window is not open then are forgotten."""
+        for series, row in list(self._waiting.items()):
+            if not row.candle.open_time <= now < row.candle.close_time:
+                self._waiting.pop(series)
+                row.message.ack()
+        # A clock that was set back must not hold a candle up.
+        self._written = {series: at for series, at in self._written.items() if 0 <= now - at < _EVERY_SECONDS}
+        return [row for series, row in self._waiting.items() if series not in self._written][: max(limit, 0)]
+
+    def written(self, rows: Iterable[Row], now: float) -> None:
+        """`rows` of `due` have been written, or will never be."""
+        for row in rows:
+            series = _series(row)
+            self._written[series] = now
+            if self._waiting.get(series) is row:
+                self._waiting.pop(series)
+
+
+def _series(row: Row) -> Series:
+    return row.candle.symbol, row.candle.timeframe
+
+
+def _is_newer(row: Row, waiting: Row) -> bool:
+    if row.candle.open_time != waiting.candle.open_time:
+        return row.candle.open_time > waiting.candle.open_time
+    return replaces(row.candle, waiting.candle)

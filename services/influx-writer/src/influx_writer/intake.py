@@ -1,0 +1,63 @@
+"""From a message of the bus to a row for the store."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ingress_common.bus import Message
+from ingress_common.model import Candle
+from ingress_common.payloads import PayloadError, decode_candle
+from ingress_common.topics import TopicError, Topics, symbol_of
+
+
+class Kind(StrEnum):
+    """What a row is, and so where and when it is written."""
+
+    CANDLE = "candle"
+    FORMING = "forming"
+    TICK = "tick"
+
+
+class Reason(StrEnum):
+    """Why a message became a dead letter."""
+
+    UNDECODABLE = "undecodable"
+    CONTRADICTION = "contradiction"
+    REJECTED = "rejected"
+
+
+class UnusableError(Exception):
+    """A message that can never be stored."""
+
+    def __init__(self, reason: Reason, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A candle or tick, and the message that brought it."""
+
+    kind: Kind
+    candle: Candle
+    message: Message
+
+
+def read(topics: Topics, message: Message) -> Row:
+    """The row of `message`; UnusableError if it is none, or not what its topic says."""
+    try:
+        candle = decode_candle(message.payload)
+    except PayloadError as error:
+        raise UnusableError(Reason.UNDECODABLE, str(error)) from None
+    try:
+        levels = topics.split(message.topic)
+        what, exchange, symbol, timeframe = levels
+        told = (exchange, symbol_of(symbol), timeframe)
+    except (TopicError, ValueError) as error:
+        raise UnusableError(Reason.CONTRADICTION, f"expected a topic of candles or ticks: {error}") from None
+    carried = (candle.exchange, candle.symbol, candle.timeframe.value)
+    if told != carried:
+        text = f"expected a candle of {' '.join(told)} on this topic, got one of {' '.join(carried)}"
+        raise UnusableError(Reason.CONTRADICTION, text)
+    if what == "raw":
+        return Row(Kind.TICK, candle, message)
+    return Row(Kind.CANDLE if candle.closed else Kind.FORMING, candle, message)

@@ -1,0 +1,7 @@
+"""What influx-writer takes from the environment."""
+
+from ingress_store.settings import StoreSettings
+
+
+class WriterSettings(StoreSettings):
+    """The common settings, STORE_URL and RETENTION."""

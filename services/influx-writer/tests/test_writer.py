@@ -1,0 +1,267 @@
+"""From the bus into the store, acknowledged once it is there."""
+
+import asyncio
+import sqlite3
+from dataclasses import replace
+
+import pytest
+from influx_writer import Limits
+from ingress_common.errors import StartError
+from ingress_common.payloads import decode_status
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+
+
+async def test_candles_of_all_timeframes_and_ticks_are_stored(world, candle):
+    writer, _ = world.writer()
+    rows = [candle(timeframe=timeframe) for timeframe in TIMEFRAMES]
+    ticks = [candle(0, closed=False) for _ in range(3)]
+    async with world.running(writer):
+        await world.send(*rows)
+        await world.tick(*ticks)
+        await world.until(lambda: world.metric("ingress_writer_written_total", kind="tick") == 3)
+        await world.until(lambda: world.metric("ingress_writer_written_total", kind="candle") == len(rows))
+    for row in rows:
+        assert await world.stored(row.timeframe) == [row]
+    async with world.store() as store:
+        assert await store.ticks("BTC/USD", start=0, end=2e9, limit=10) == ticks
+    assert not world.dead
+
+
+async def test_a_message_is_acknowledged_only_after_the_commit(world, candle):
+    writer, _ = world.writer()
+    async with world.running(writer):
+        lock = sqlite3.connect(world.path, isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        await world.send(candle())
+        await world.until(lambda: world.metric("ingress_writer_retries_total") >= 2)
+        assert not writer.health().ready
+        assert _unacknowledged(world) == 1
+        lock.execute("ROLLBACK")
+        lock.close()
+        await world.until(lambda: _unacknowledged(world) == 0)
+        await world.until(lambda: writer.health().ready)
+    assert len(await world.stored()) == 1
+
+
+async def test_while_the_store_is_down_only_a_bounded_number_is_taken_and_all_is_written_after(world, candle):
+    writer, _ = world.writer(limits=Limits(rows=100, seconds=0.02))
+    rows = [candle(-n) for n in range(1, 2_001)]
+    async with world.running(writer):
+        lock = sqlite3.connect(world.path, isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        await world.send(*rows)
+        await world.until(lambda: world.metric("ingress_writer_retries_total") >= 3)
+        assert _unacknowledged(world) <= 100
+        assert world.metric("ingress_writer_in_hand") <= 100
+        lock.execute("ROLLBACK")
+        lock.close()
+        await world.until(lambda: _outstanding(world) == 0)
+    assert await world.stored() == rows[::-1]
+
+
+async def test_what_a_killed_writer_had_not_written_comes_to_the_next_one(world, candle):
+    writer, bus = world.writer()
+    lock = None
+    async with world.running(writer) as task:
+        lock = sqlite3.connect(world.path, isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        await world.send(candle(-2), candle(-1))
+        await world.until(lambda: world.metric("ingress_writer_retries_total") >= 1)
+        bus.drop(reconnect=False)
+        task.cancel()
+    await world.send(candle(-3))
+    lock.execute("ROLLBACK")
+    lock.close()
+    bus.resume()
+    assert await world.stored() == []
+    writer, _ = world.writer()
+    async with world.running(writer):
+        await world.until(lambda: _outstanding(world) == 0)
+    assert [row.open_time for row in await world.stored()] == [candle(n).open_time for n in (-3, -2, -1)]
+
+
+async def test_messages_that_come_twice_over_a_reconnect_are_stored_once(world, candle):
+    writer, bus = world.writer(limits=Limits(rows=50, seconds=0.02))
+    rows = [candle(-n) for n in range(1, 301)]
+    async with world.running(writer):
+        for start in range(0, 300, 50):
+            await world.send(*rows[start : start + 50])
+            bus.drop()
+        await world.until(lambda: bus.connected and _outstanding(world) == 0)
+    assert await world.stored() == rows[::-1]
+
+
+async def test_a_clean_stop_writes_what_is_in_hand(world, candle):
+    writer, _ = world.writer(limits=Limits(seconds=60))
+    rows = [candle(-n) for n in range(1, 11)]
+    async with world.running(writer):
+        await world.send(*rows)
+        await world.until(lambda: world.metric("ingress_writer_in_hand") == 10)
+        assert await world.stored() == []
+    assert await world.stored() == rows[::-1]
+    assert _outstanding(world) == 0
+
+
+async def test_a_clean_stop_with_the_store_down_leaves_the_batch_with_the_broker(world, candle):
+    writer, _ = world.writer(limits=Limits(seconds=0.02, drain_seconds=0.2))
+    lock = None
+    async with world.running(writer):
+        lock = sqlite3.connect(world.path, isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        await world.send(candle())
+        await world.until(lambda: world.metric("ingress_writer_retries_total") >= 1)
+    lock.execute("ROLLBACK")
+    lock.close()
+    assert _outstanding(world) == 1
+
+
+async def test_two_writers_share_the_messages(world, candle):
+    one, _ = world.writer("w1")
+    one_registry = world.registry
+    two, _ = world.writer("w2")
+    rows = [candle(-n) for n in range(1, 101)]
+    async with world.running(one), world.running(two):
+        await world.send(*rows)
+        await world.until(lambda: _outstanding(world) == 0)
+        taken = [
+            registry.get_sample_value("ingress_writer_written_total", {"kind": "candle"})
+            for registry in (one_registry, world.registry)
+        ]
+        assert taken == [50, 50]
+    assert await world.stored() == rows[::-1]
+
+
+async def test_an_undecodable_message_becomes_a_dead_letter_and_the_rest_is_written(world, candle):
+    writer, _ = world.writer()
+    topic = world.topics.candles("BTC/USD", Timeframe.M1)
+    async with world.running(writer):
+        for payload in (b"", b"{", b"\xff\xfe", b'{"symbol":"BTC/USD"}'):
+            await world.client.publish(topic, payload, qos=1)
+        await world.send(candle())
+        await world.until(lambda: len(world.dead) == 4 and _outstanding(world) == 0)
+        assert world.metric("ingress_writer_dead_letters_total", reason="undecodable") == 4
+    assert {letter.topic for letter in world.dead} == {topic}
+    assert all("expected" in letter.reason for letter in world.dead)
+    assert len(await world.stored()) == 1
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "ingress/candles/kraken/ETH-USD/1m",
+        "ingress/candles/kraken/BTC-USD/5m",
+        "ingress/raw/kraken/ETH-USD/1m",
+        "ingress/candles/kraken/BTCUSD/1m",
+    ],
+)
+async def test_a_topic_that_contradicts_its_payload_makes_a_dead_letter(world, candle, topic):
+    writer, _ = world.writer()
+    async with world.running(writer):
+        await world.send(candle(), topic=topic)
+        await world.until(lambda: len(world.dead) == 1 and _outstanding(world) == 0)
+    assert world.dead[0].topic == topic
+    assert await world.stored() == []
+
+
+async def test_a_row_that_the_store_rejects_becomes_a_dead_letter_and_the_rest_is_written(world, candle):
+    writer, _ = world.writer()
+    async with world.running(writer):
+        await world.send(candle(-3), candle(-2, trades=2**70), candle(-1))
+        await world.until(lambda: len(world.dead) == 1 and _outstanding(world) == 0)
+        assert world.metric("ingress_writer_rejected_total") == 1
+        assert world.metric("ingress_writer_written_total", kind="candle") == 2
+    assert "trades" in world.dead[0].reason
+    assert len(await world.stored()) == 2
+
+
+async def test_a_forming_candle_is_written_while_its_window_is_open(world, candle):
+    writer, _ = world.writer()
+    forming = candle(0, closed=False)
+    async with world.running(writer):
+        await world.send(forming)
+        await world.until(lambda: world.metric("ingress_writer_written_total", kind="forming") == 1)
+    assert await world.forming() == forming
+    assert await world.stored() == []
+
+
+async def test_a_forming_candle_whose_window_is_over_is_not_written(world, candle):
+    writer, _ = world.writer()
+    async with world.running(writer):
+        await world.send(candle(-1, closed=False), candle(1, closed=False), candle(-5))
+        await world.until(lambda: world.metric("ingress_writer_written_total", kind="candle") == 1)
+    assert await world.forming() is None
+    assert world.metric("ingress_writer_written_total", kind="forming") == 0
+
+
+async def test_only_the_newest_of_many_forming_states_is_written_and_the_last_one_gets_there(world, candle):
+    writer, _ = world.writer()
+    states = [candle(0, closed=False, trades=n) for n in range(1, 201)]
+    async with world.running(writer):
+        await world.send(*states[:100])
+        await world.until(lambda: world.metric("ingress_writer_written_total", kind="forming") == 1)
+        await world.send(*states[100:])
+        await world.until(lambda: world.metric("ingress_writer_received_total", kind="forming") == 200)
+        assert world.metric("ingress_writer_written_total", kind="forming") == 1
+        world.now += 1
+        await world.until(lambda: world.metric("ingress_writer_written_total", kind="forming") == 2)
+    assert await world.forming() == states[-1]
+
+
+async def test_a_forming_candle_that_waits_for_a_store_is_not_written_after_its_window(world, candle):
+    writer, _ = world.writer()
+    async with world.running(writer):
+        lock = sqlite3.connect(world.path, isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        await world.send(candle(0, closed=False), candle(-1))
+        await world.until(lambda: world.metric("ingress_writer_retries_total") >= 1)
+        world.now += 60
+        lock.execute("ROLLBACK")
+        lock.close()
+        await world.until(lambda: world.metric("ingress_writer_written_total", kind="candle") == 1)
+    assert await world.forming() is None
+
+
+async def test_a_correction_replaces_the_closed_candle(world, candle):
+    writer, _ = world.writer()
+    first = candle()
+    correction = replace(first, revision=1, trades=18, at=first.at + 3)
+    async with world.running(writer):
+        await world.send(first, correction, first)
+        await world.until(lambda: _outstanding(world) == 0)
+    assert await world.stored() == [correction]
+
+
+async def test_its_status_is_on_the_bus_and_its_last_will_takes_it_back(world):
+    writer, bus = world.writer()
+    topic = world.topics.status("influx-writer", "w1")
+    async with world.running(writer):
+        await world.until(lambda: topic in world.broker.retained)
+        assert decode_status(world.broker.retained[topic]).state == "online"
+        bus.drop(reconnect=False)
+        await world.until(lambda: decode_status(world.broker.retained[topic]).state == "offline")
+        assert not writer.health().ready
+        bus.resume()
+        await world.until(lambda: decode_status(world.broker.retained[topic]).state == "online")
+        await world.until(lambda: writer.health().ready)
+    assert decode_status(world.broker.retained[topic]).state == "offline"
+
+
+async def test_a_file_that_cannot_be_used_ends_the_service_with_one_line(world):
+    world.path.mkdir()
+    writer, _ = world.writer()
+    with pytest.raises(StartError, match=r"STORE_URL.*candles\.db"):
+        await asyncio.wait_for(writer.run(), 20)
+
+
+def _unacknowledged(world) -> int:
+    return sum(
+        len(state.unacknowledged) for name, state in world.broker._clients.items() if name.startswith("influx-writer")
+    )
+
+
+def _outstanding(world) -> int:
+    """Messages that the broker still keeps for writers."""
+    waiting = sum(
+        len(state.queued) for name, state in world.broker._clients.items() if name.startswith("influx-writer")
+    )
+    return waiting + _unacknowledged(world)

@@ -1,0 +1,1 @@
+"""Speaks Kraken: raw ticks, history and watermarks onto the bus."""

@@ -1,0 +1,125 @@
+"""A second look at each minute: snapshots over a connection of their own, compared with what the feeds have seen.
+
+Heartbeats prove that a connection lives, not that each symbol on it does, and an update that never came leaves no trace
+on its own connection.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from ingress_common.logs import get_logger
+from ingress_common.model import GRACE
+from ingress_common.timeframes import Timeframe
+
+from kraken_gateway.budget import Urgency
+from kraken_gateway.connection import ConnectionLost, Kraken
+from kraken_gateway.feed import Feed
+from kraken_gateway.metrics import GatewayMetrics
+from kraken_gateway.outlet import BusStalledError, Outlet, snapshot_history
+from kraken_gateway.snapshots import Found, Snapshot, fetch_snapshots
+
+AT_ONCE = 300
+"""Symbols looked at after each minute; more of them take turns, the silent ones first."""
+
+_AFTER_MINUTE = 4.0
+_ON_ITS_WAY_SECONDS = 2.0
+_SILENT_SECONDS = 30.0
+
+log = get_logger(__name__)
+
+
+class Audit:
+    """After each minute asks Kraken for its last candles once more.
+
+    A closed minute of which the feed has seen fewer trades is published again, as Kraken has it now; a feed that is
+    behind for a symbol that trades is restarted. `kraken_now` is Kraken's time (unix seconds).
+    """
+
+    def __init__(
+        self,
+        kraken: Kraken,
+        feeds: Callable[[], Collection[Feed]],
+        outlet: Outlet,
+        metrics: GatewayMetrics,
+        kraken_now: Callable[[], float],
+    ) -> None:
+        self._kraken = kraken
+        self._feeds = feeds
+        self._outlet = outlet
+        self._metrics = metrics
+        self._kraken_now = kraken_now
+        self._looked_at: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Audit until cancelled."""
+        while True:
+            now = self._kraken_now()
+            await asyncio.sleep(60 - (now - _AFTER_MINUTE) % 60)
+            await self.look()
+
+    async def look(self) -> None:
+        """Audit once, as many symbols as are due."""
+        carriers = self._due()
+        if not carriers:
+            return
+        found: list[Snapshot] = []
+
+        async def take(item: Found) -> None:
+            if isinstance(item, Snapshot):
+                found.append(item)
+
+        self._metrics.connects.labels("audit").inc()
+        try:
+            await fetch_snapshots(self._kraken, carriers, Timeframe.M1, Urgency.CHECK, take)
+        except ConnectionLost as lost:
+            log.debug("audit.incomplete", reason=lost.reason, symbols=len(carriers), found=len(found))
+        for snapshot in found:
+            self._looked_at[snapshot.symbol] = asyncio.get_running_loop().time()
+        suspects = [snapshot for snapshot in found if self._differs(carriers[snapshot.symbol], snapshot)]
+        if suspects:
+            # What has just traded may still be on its way on the live connection.
+            await asyncio.sleep(_ON_ITS_WAY_SECONDS)
+        for snapshot in suspects:
+            await self._judge(carriers[snapshot.symbol], snapshot)
+
+    def _due(self) -> dict[str, Feed]:
+        now = asyncio.get_running_loop().time()
+        silence = {symbol: (seconds, feed) for feed in self._feeds() for symbol, seconds in feed.silence().items()}
+        self._looked_at = {symbol: at for symbol, at in self._looked_at.items() if symbol in silence}
+
+        def turn(symbol: str) -> tuple[float, bool]:
+            # Whole minutes ago, so that among those looked at together the silent ones go first.
+            return (self._looked_at.get(symbol, float("-inf")) - now) // 60, silence[symbol][0] < _SILENT_SECONDS
+
+        return {symbol: silence[symbol][1] for symbol in sorted(silence, key=turn)[:AT_ONCE]}
+
+    def _differs(self, feed: Feed, snapshot: Snapshot) -> bool:
+        return self._missed(feed, snapshot) or self._behind(feed, snapshot)
+
+    def _missed(self, feed: Feed, snapshot: Snapshot) -> bool:
+        """Whether Kraken has more trades of a closed minute than the feed has seen."""
+        seen = feed.seen(snapshot.symbol)
+        if not seen:
+            return False
+        oldest = min(seen)
+        closed = snapshot.taken - GRACE - Timeframe.M1.seconds
+        return any(seen.get(row.open_time, 0) < row.trades for row in snapshot.rows if oldest < row.open_time <= closed)
+
+    def _behind(self, feed: Feed, snapshot: Snapshot) -> bool:
+        """Whether Kraken has newer trades than the feed has seen."""
+        seen = feed.seen(snapshot.symbol)
+        newest = max(((row.open_time, row.trades) for row in snapshot.rows), default=(0, 0))
+        return bool(seen) and max(seen.items()) < newest
+
+    async def _judge(self, feed: Feed, snapshot: Snapshot) -> None:
+        missed, behind = self._missed(feed, snapshot), self._behind(feed, snapshot)
+        if missed or behind:
+            log.warning("symbol.missed-trades", feed=feed.name, symbol=snapshot.symbol, still_blind=behind)
+            self._metrics.missed.inc()
+            history = snapshot_history(snapshot.symbol, Timeframe.M1, snapshot.rows, snapshot.taken, snapshot.at)
+            try:
+                await self._outlet.history(history)
+            except BusStalledError as error:
+                log.warning("audit.unheard", symbol=snapshot.symbol, detail=str(error))
+        if behind:
+            feed.restart("blind")

@@ -1,0 +1,105 @@
+"""How often Kraken may be called: one budget of connection attempts for everything, and the pauses between tries."""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+
+WINDOW = 600.0
+"""Seconds over which Kraken counts connection attempts."""
+
+LIMIT = 140
+"""Attempts per WINDOW for all gateways of one address; Kraken bans for ten minutes at about 150 (`kraken-protocol.md`,
+limits).
+"""
+
+_SHORTEST_PAUSE = 5.0
+
+
+class Urgency(Enum):
+    """What share of the budget a connection may use: short-lived ones leave room for live ones."""
+
+    LIVE = 1.0
+    SHORT = 0.7
+    CHECK = 0.4
+
+
+class ConnectionBudget:
+    """At most LIMIT connection attempts in any WINDOW. `steady` is a clock that never steps (seconds)."""
+
+    def __init__(self, steady: Callable[[], float], limit: int = LIMIT) -> None:
+        self._steady = steady
+        self._total = limit
+        self._limit = limit
+        self._feeds = 1
+        self._attempts: deque[float] = deque()
+
+    @property
+    def used(self) -> int:
+        """Attempts in the window that ends now."""
+        self._forget(self._steady())
+        return len(self._attempts)
+
+    @property
+    def limit(self) -> int:
+        """Attempts that this process may make in a window."""
+        return self._limit
+
+    def share(self, members: int, feeds: int = 1) -> None:
+        """Gateways behind one address share the limit: this one takes its part of `members`, for its `feeds`."""
+        self._limit = max(1, self._total // max(1, members))
+        self._feeds = max(1, feeds)
+
+    @property
+    def fair_pause(self) -> float:
+        """Seconds between tries that each feed can keep up without end, with room left for others."""
+        return max(_SHORTEST_PAUSE, WINDOW * self._feeds / (self._limit * Urgency.SHORT.value))
+
+    def take(self, urgency: Urgency) -> float:
+        """0 if an attempt may be made now, which is then counted; else the seconds to wait before asking again."""
+        now = self._steady()
+        self._forget(now)
+        allowed = max(1, int(self._limit * urgency.value))
+        if len(self._attempts) < allowed:
+            self._attempts.append(now)
+            return 0.0
+        return self._attempts[len(self._attempts) - allowed] + WINDOW - now + 0.001
+
+    async def acquire(self, urgency: Urgency) -> None:
+        """Wait until an attempt may be made, and count it."""
+        wait = self.take(urgency)
+        while wait:
+            # In small steps, because our share of the budget may grow meanwhile.
+            await asyncio.sleep(min(wait, 5.0))
+            wait = self.take(urgency)
+
+    def _forget(self, now: float) -> None:
+        while self._attempts and self._attempts[0] <= now - WINDOW:
+            self._attempts.popleft()
+
+
+class Backoff:
+    """Pauses between tries without a last one: a few at once, then doubling, with jitter. Seconds throughout."""
+
+    def __init__(self, *, at_once: int = 0, base: float = 1.0) -> None:
+        self._at_once = at_once
+        self._base = base
+        self._tries = 0
+        self._floored = 0
+
+    def pause(self, *, at_least: float = 0.0, cap: float = 60.0) -> float:
+        """How long to wait before the next try: up to `cap`; not less than `at_least`, which doubles if it goes on."""
+        step = self._tries - self._at_once
+        self._tries += 1
+        self._floored = self._floored + 1 if at_least else 0
+        spread = random.uniform(0.5, 1.0)  # noqa: S311 - spreads tries, protects nothing
+        own = 0.0 if step < 0 else min(cap, self._base * 2 ** min(step, 20)) * spread
+        # Jitter goes on top of the floor, because Kraken has named it.
+        floor = min(at_least * 2 ** min(self._floored - 1, 10), at_least * 10) * (2 - spread) if at_least else 0.0
+        return max(own, floor)
+
+    def reset(self) -> None:
+        """It worked."""
+        self._tries = 0
+        self._floored = 0

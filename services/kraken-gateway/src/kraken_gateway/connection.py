@@ -1,0 +1,201 @@
+"""One WebSocket connection to Kraken: frames with the time of their receipt, requests at a pace."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from kraken_gateway.budget import ConnectionBudget, Urgency
+
+SEND_GAP = 0.1
+"""Seconds between requests on one socket (`kraken-protocol.md`, limits)."""
+
+_OPEN_SECONDS = 10.0
+_SEND_SECONDS = 5.0
+_MAX_FRAME = 16 * 2**20
+_QUEUE = 4096
+_LIBRARY_QUEUE = 1024
+
+
+class ConnectionLost(Exception):  # noqa: N818 - an event of the day's work, not an error
+    """A connection is over or could not be made. `reason` is a word for metrics; the text says more."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A frame; `wall` (unix seconds) and `steady` (seconds) are our clocks when it arrived."""
+
+    frame: str | bytes
+    wall: float
+    steady: float
+
+
+class Connection:
+    """An open connection. `receive` gives frames in order; `send` keeps the pace."""
+
+    def __init__(self, socket: ClientConnection, clock: Callable[[], float]) -> None:
+        loop = asyncio.get_running_loop()
+        self._socket = socket
+        self._clock = clock
+        self._steady = loop.time
+        self._frames: asyncio.Queue[Received | ConnectionLost] = asyncio.Queue(_QUEUE)
+        self._gap = SEND_GAP
+        self._next_send = loop.time()
+        self._next_id = 1
+        self.opened = loop.time()
+        self.last_arrival = loop.time()
+
+    @property
+    def next_send(self) -> float:
+        """When the next request may be sent (steady seconds)."""
+        return self._next_send
+
+    def wall(self) -> float:
+        """Our wall clock (unix seconds)."""
+        return self._clock()
+
+    def next_id(self) -> int:
+        """A `req_id` that was not used on this connection."""
+        self._next_id += 1
+        return self._next_id
+
+    async def send(self, text: str) -> None:
+        """Send a request, not sooner than SEND_GAP after the last one."""
+        if (wait := self._next_send - self._steady()) > 0:
+            await asyncio.sleep(wait)
+        try:
+            async with asyncio.timeout(_SEND_SECONDS):
+                await self._socket.send(text)
+        except TimeoutError:
+            raise ConnectionLost("stuck", "Kraken takes nothing any more") from None
+        except ConnectionClosed as error:
+            raise _lost(error) from None
+        self._next_send = self._steady() + self._gap
+
+    def slow_down(self) -> None:
+        """Kraken says that we ask too much: pause, and ask at half the pace from now on."""
+        self._gap = min(self._gap * 2, 2.0)
+        self._next_send = self._steady() + 5.0
+
+    async def receive(self, until: float) -> Received | None:
+        """The next frame, or None if none has come by `until` (steady seconds).
+
+        ConnectionLost once all frames are out.
+        """
+        if self._frames.empty():
+            try:
+                async with asyncio.timeout_at(until):
+                    item = await self._frames.get()
+            except TimeoutError:
+                return None
+        else:
+            # Others get their turn within a burst.
+            await asyncio.sleep(0)
+            item = self._frames.get_nowait()
+        if isinstance(item, ConnectionLost):
+            raise item
+        return item
+
+    async def drained(self) -> bool:
+        """Whether everything that has arrived by now has been given out by `receive`.
+
+        A frame's time of receipt says that all before it was received, only if none that arrived earlier still waits
+        in a buffer, as after a pause of the loop. A few rounds of the loop bring what is in the socket here.
+        """
+        for _ in range(4):
+            if not self._frames.empty():
+                return False
+            await asyncio.sleep(0)
+        return self._frames.empty()
+
+    async def read(self) -> None:
+        """Move frames from the socket until it closes. A task of its own, so that their times are right."""
+        while True:
+            try:
+                frame = await self._socket.recv()
+            except ConnectionClosed as error:
+                await self._frames.put(_lost(error))
+                return
+            self.last_arrival = self._steady()
+            await self._frames.put(Received(frame, self._clock(), self.last_arrival))
+
+
+class Kraken:
+    """Where Kraken's WebSocket is, and how often it may be called."""
+
+    def __init__(self, url: str, budget: ConnectionBudget, clock: Callable[[], float]) -> None:
+        self.url = url
+        self.clock = clock
+        self._budget = budget
+        self._reached = asyncio.Event()
+
+    @property
+    def fair_pause(self) -> float:
+        """Seconds between tries that a feed can keep up without end."""
+        return self._budget.fair_pause
+
+    async def pause(self, seconds: float) -> None:
+        """Wait `seconds` before a new try, or only until someone has reached a Kraken that could not be reached."""
+        if self._reached.is_set():
+            await asyncio.sleep(seconds)
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._reached.wait()
+        except TimeoutError:
+            return
+
+    @asynccontextmanager
+    async def connect(self, urgency: Urgency) -> AsyncIterator[Connection]:
+        """A connection, once the budget allows it. ConnectionLost if it cannot be made."""
+        await self._budget.acquire(urgency)
+        try:
+            socket = await self._open()
+        except ConnectionLost:
+            self._reached.clear()
+            raise
+        self._reached.set()
+        connection = Connection(socket, self.clock)
+        reader = asyncio.create_task(connection.read(), name="kraken.read")
+        try:
+            yield connection
+            await socket.close()
+        finally:
+            # A socket that is half-open, or whose buffers are full, must not hold us up.
+            socket.transport.abort()
+            reader.cancel()
+            await asyncio.wait([reader])
+
+    async def _open(self) -> ClientConnection:
+        try:
+            return await connect(
+                self.url,
+                max_size=_MAX_FRAME,
+                max_queue=_LIBRARY_QUEUE,
+                open_timeout=_OPEN_SECONDS,
+                close_timeout=1.0,
+                ping_interval=None,
+            )
+        except InvalidStatus as error:
+            code = error.response.status_code
+            reason = "too-many-connects" if code == 429 else "refused"
+            raise ConnectionLost(reason, f"{self.url} answered HTTP {code}") from None
+        except TimeoutError:
+            raise ConnectionLost("unreachable", f"{self.url} did not answer within {_OPEN_SECONDS:.0f} s") from None
+        except (OSError, WebSocketException, EOFError) as error:
+            raise ConnectionLost(
+                "unreachable", f"{self.url} cannot be reached: {str(error) or type(error).__name__}"
+            ) from None
+
+
+def _lost(error: ConnectionClosed) -> ConnectionLost:
+    if error.rcvd is None:
+        return ConnectionLost("cut", "the connection ended without a close frame")
+    return ConnectionLost("closed", f"Kraken closed the connection: {error.rcvd.code} {error.rcvd.reason}".rstrip())

@@ -1,0 +1,73 @@
+"""The gateway's metrics; names begin with `ingress_gateway_`."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+
+class GatewayMetrics:
+    """What goes on between Kraken and the bus."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.frames = Counter("ingress_gateway_frames", "Frames received, by kind", ["kind"], registry=registry)
+        self.ticks = Counter("ingress_gateway_ticks", "Raw 1m ticks published", registry=registry)
+        self.history = Counter(
+            "ingress_gateway_history_batches", "History batches published, by source", ["source"], registry=registry
+        )
+        self.dead_letters = Counter(
+            "ingress_gateway_dead_letters", "Messages that could not be used", registry=registry
+        )
+        self.stray_rows = Counter(
+            "ingress_gateway_stray_rows", "Rows of symbols that were just given up", registry=registry
+        )
+        self.connects = Counter(
+            "ingress_gateway_connects", "Connections made to Kraken, by purpose", ["purpose"], registry=registry
+        )
+        self.losses = Counter(
+            "ingress_gateway_connection_losses", "Live connections ended, by reason", ["reason"], registry=registry
+        )
+        self.budget_used = Gauge(
+            "ingress_gateway_connection_attempts", "Connection attempts in the last 10 minutes", registry=registry
+        )
+        self.budget_limit = Gauge(
+            "ingress_gateway_connection_attempts_limit", "Connection attempts allowed in 10 minutes", registry=registry
+        )
+        self.feed_live = Gauge(
+            "ingress_gateway_feed_live", "Whether a feed is live (0 or 1)", ["feed"], registry=registry
+        )
+        self.feed_symbols = Gauge(
+            "ingress_gateway_feed_symbols", "Symbols that a feed speaks for", ["feed"], registry=registry
+        )
+        self.watermark_lag = Gauge(
+            "ingress_gateway_watermark_lag_seconds", "Now less the feed's watermark", ["feed"], registry=registry
+        )
+        self.skew = Gauge(
+            "ingress_gateway_clock_skew_seconds",
+            "Seconds that this clock is ahead of Kraken's",
+            ["feed"],
+            registry=registry,
+        )
+        self.quietest = Gauge(
+            "ingress_gateway_longest_silence_seconds",
+            "Seconds since the last tick of the feed's symbol that has been silent longest",
+            ["feed"],
+            registry=registry,
+        )
+        self.rejected = Gauge("ingress_gateway_rejected_symbols", "Symbols that Kraken refuses", registry=registry)
+        self.missed = Counter(
+            "ingress_gateway_missed_trades",
+            "Symbols found to have trades that their feed had not",
+            registry=registry,
+        )
+        self.seeds_pending = Gauge(
+            "ingress_gateway_seeds_pending", "Snapshots asked for and not yet answered", registry=registry
+        )
+        self.history_pending = Gauge(
+            "ingress_gateway_history_pending", "History ranges asked for and not yet answered", registry=registry
+        )
+        self.unanswerable = Counter(
+            "ingress_gateway_requests_unanswerable", "Requests for what Kraken does not have", registry=registry
+        )
+        self.rest_requests = Counter(
+            "ingress_gateway_rest_requests", "REST calls, by endpoint", ["endpoint"], registry=registry
+        )
+        self.rest_retries = Counter("ingress_gateway_rest_retries", "REST calls to be made again", registry=registry)
+        self.seed_retries = Counter("ingress_gateway_seed_retries", "Snapshot rounds that failed", registry=registry)

@@ -1,0 +1,137 @@
+"""Seed requests: the snapshots of all seven timeframes, in few connections however many ask."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+from ingress_common.logs import get_logger
+from ingress_common.timeframes import Timeframe
+
+from kraken_gateway.budget import Backoff, Urgency
+from kraken_gateway.connection import ConnectionLost, Kraken
+from kraken_gateway.metrics import GatewayMetrics
+from kraken_gateway.outlet import BusStalledError, Outlet, snapshot_history
+from kraken_gateway.snapshots import Broken, Found, Rejected, Snapshot, fetch_snapshots
+from kraken_gateway.tickets import Ticket, TicketOffice
+
+_GATHER_SECONDS = 0.3
+_ROUND = 1000
+_EMPTY_TRIES = 2
+_PAUSES = {"maintenance": 5.0, "too-many-connects": 30.0, "rate": 5.0}
+
+log = get_logger(__name__)
+
+
+class Seeds:
+    """Answers seed requests for the symbols that `owns` says are ours. What fails is tried again, with backoff and
+    without end.
+
+    What is pending is bounded by the symbols there are: a symbol that is asked for again while it waits is answered
+    once.
+    """
+
+    def __init__(self, kraken: Kraken, outlet: Outlet, metrics: GatewayMetrics, owns: Callable[[str], bool]) -> None:
+        self._kraken = kraken
+        self._outlet = outlet
+        self._metrics = metrics
+        self._owns = owns
+        self._office = TicketOffice()
+        self._pending: dict[Timeframe, dict[str, list[Ticket]]] = {timeframe: {} for timeframe in Timeframe}
+        self._wake: dict[Timeframe, asyncio.Event] = {timeframe: asyncio.Event() for timeframe in Timeframe}
+        self._empty: dict[tuple[Timeframe, str], int] = {}
+        self._traded: set[str] = set()
+
+    @property
+    def pending(self) -> int:
+        """Snapshots asked for and not yet answered."""
+        return sum(len(waiting) for waiting in self._pending.values())
+
+    def request(self, symbols: Iterable[str], ack: Callable[[], None]) -> None:
+        """Take a request; `ack` is called when its answers are with the broker."""
+        ours = [symbol for symbol in dict.fromkeys(symbols) if self._owns(symbol)]
+        if not ours:
+            ack()
+            return
+        ticket = self._office.issue(len(ours) * len(Timeframe), ack)
+        for timeframe, waiting in self._pending.items():
+            for symbol in ours:
+                waiting.setdefault(symbol, []).append(ticket)
+            self._wake[timeframe].set()
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for timeframe in Timeframe:
+                tasks.create_task(self._work(timeframe), name=f"seeds.{timeframe.value}")
+
+    async def _work(self, timeframe: Timeframe) -> None:
+        backoff = Backoff()
+        waiting = self._pending[timeframe]
+        while True:
+            await self._wake[timeframe].wait()
+            # Requests come in swarms when many instances start: one connection serves them all.
+            await asyncio.sleep(_GATHER_SECONDS)
+            for symbol in [symbol for symbol in waiting if not self._owns(symbol)]:
+                self._done(timeframe, symbol)
+            batch = list(waiting)[:_ROUND]
+            reason = await self._round(timeframe, batch) if batch else None
+            if not waiting:
+                self._wake[timeframe].clear()
+            if all(symbol not in waiting for symbol in batch):
+                backoff.reset()
+            else:
+                self._metrics.seed_retries.inc()
+                floor = _PAUSES.get(reason or "", 0.0)
+                pause = backoff.pause(at_least=floor)
+                if floor:
+                    await asyncio.sleep(pause)
+                else:
+                    await self._kraken.pause(pause)
+
+    async def _round(self, timeframe: Timeframe, batch: list[str]) -> str | None:
+        """One connection's worth; gives the reason if it failed."""
+        answered: list[tuple[str, Awaitable[None]]] = []
+
+        async def take(found: Found) -> None:
+            match found:
+                case Snapshot():
+                    if self._believable(timeframe, found):
+                        history = snapshot_history(found.symbol, timeframe, found.rows, found.taken, found.at)
+                        answered.append((found.symbol, await self._outlet.history(history)))
+                case Rejected(symbol=symbol):
+                    log.warning("seed.rejected", symbol=symbol, timeframe=timeframe.value, reason=found.reason)
+                    self._metrics.unanswerable.inc()
+                    self._done(timeframe, symbol)
+                case Broken():
+                    await self._outlet.dead_letter(found.frame, found.reason, found.at)
+
+        reason: str | None = None
+        self._metrics.connects.labels("seed").inc()
+        try:
+            await fetch_snapshots(self._kraken, batch, timeframe, Urgency.SHORT, take)
+        except ConnectionLost as lost:
+            reason = lost.reason
+            log.info("seeds.failed", timeframe=timeframe.value, reason=lost.reason, detail=str(lost))
+        except BusStalledError as error:
+            reason = "stalled"
+            log.warning("seeds.stalled", timeframe=timeframe.value, detail=str(error))
+        for symbol, delivered in answered:
+            await delivered
+            self._done(timeframe, symbol)
+        return reason
+
+    def _believable(self, timeframe: Timeframe, found: Snapshot) -> bool:
+        """Whether no rows may mean that the symbol never traded: not if any timeframe has some, and not at the first
+        sight.
+        """
+        key = (timeframe, found.symbol)
+        if found.rows:
+            self._traded.add(found.symbol)
+            self._empty.pop(key, None)
+            return True
+        self._empty[key] = self._empty.get(key, 0) + 1
+        return found.symbol not in self._traded and self._empty[key] >= _EMPTY_TRIES
+
+    def _done(self, timeframe: Timeframe, symbol: str) -> None:
+        self._empty.pop((timeframe, symbol), None)
+        for ticket in self._pending[timeframe].pop(symbol, ()):
+            ticket.done()

@@ -1,0 +1,42 @@
+"""Holding a request's acknowledgement until all of its answers are with the broker."""
+
+from collections.abc import Callable
+
+LIMIT = 200
+"""Messages held back at most: beyond that they are acknowledged at once, so that the broker goes on delivering."""
+
+
+class Ticket:
+    """One part of a request is `done`; the message is acknowledged with the last one."""
+
+    def __init__(self, parts: int, release: Callable[[], None]) -> None:
+        self._parts = parts
+        self._release = release
+
+    def done(self) -> None:
+        """One part is answered (or given up)."""
+        self._parts -= 1
+        if self._parts == 0:
+            self._release()
+
+
+class TicketOffice:
+    """Gives out tickets, and lets no more than LIMIT messages wait."""
+
+    def __init__(self) -> None:
+        self._held = 0
+
+    def issue(self, parts: int, ack: Callable[[], None]) -> Ticket:
+        """A ticket for a message with `parts` answers to come (1 or more), acknowledged by `ack`."""
+        if self._held >= LIMIT:
+            # What is asked for stays known here, in bounded sets; only a crash now would lose it, and then it is asked
+            # for again.
+            ack()
+            return Ticket(parts, lambda: None)
+        self._held += 1
+
+        def release() -> None:
+            self._held -= 1
+            ack()
+
+        return Ticket(parts, release)

@@ -1,0 +1,417 @@
+"""A feed against a Kraken that follows a script: every fault leaves a correct stream or a stopped watermark."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+from ingress_common.model import GRACE, FeedCondition
+from ingress_common.topics import Topics
+from kraken_gateway.budget import ConnectionBudget, Urgency
+from kraken_gateway.connection import ConnectionLost, Kraken
+from kraken_gateway.feed import Feed
+from kraken_gateway.session import SILENCE
+
+LIVE, DOWN = FeedCondition.LIVE, FeedCondition.DOWN
+
+
+@pytest.fixture
+async def start(fake_kraken, open_bus, metrics, ears):
+    """Starts a feed of some symbols; stops it at the end and checks what must hold whatever happened."""
+    tasks = []
+
+    def begin(*symbols: str, silence: float = SILENCE) -> Feed:
+        kraken = Kraken(fake_kraken.url, ConnectionBudget(time.monotonic), time.time)
+        feed = Feed("gw-0", kraken, open_bus, Topics(), metrics, silence)
+        feed.assign(frozenset(symbols))
+        tasks.append(asyncio.create_task(feed.run()))
+        return feed
+
+    yield begin
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in tasks:
+        assert task.cancelled()
+    check_invariants(ears)
+
+
+def check_invariants(ears) -> None:
+    """Watermarks lie after their feed's since, only grow, and never pass the time of their receipt less the grace."""
+    since, last = None, 0.0
+    for kind, item in ears.heard:
+        if kind == "feed" and item.state is LIVE:
+            since = item.since
+        elif kind == "watermark":
+            assert since is not None
+            assert item.watermark > max(last, since)
+            assert item.watermark <= item.at - GRACE + 0.05
+            last = item.watermark
+
+
+def states(ears, condition: FeedCondition) -> list:
+    return [state for state in ears.of("feed") if state.state is condition]
+
+
+def lives(ears) -> int:
+    """How often the feed came up."""
+    found = [state.state for state in ears.of("feed")]
+    return sum(after is LIVE and before is DOWN for before, after in pairwise(found))
+
+
+def listed(ears) -> tuple[str, ...]:
+    feeds = ears.of("feed")
+    return feeds[-1].symbols if feeds else ()
+
+
+def play(*steps: Callable[..., Awaitable[None]]):
+    """A script: answer like Kraken, and after the first subscription do `steps`."""
+
+    async def script(client) -> None:
+        async def act() -> None:
+            await client.snapshot_sent.wait()
+            # Let the gateway claim something before the fault.
+            await asyncio.sleep(0.3)
+            for step in steps:
+                await step(client)
+
+        async with asyncio.TaskGroup() as tasks:
+            acting = tasks.create_task(act())
+            await client.serve()
+            acting.cancel()
+
+    return script
+
+
+def sends(*frames: str | bytes):
+    async def step(client) -> None:
+        for frame in frames:
+            await client.send(frame)
+
+    return step
+
+
+async def test_snapshot_is_on_the_bus_before_its_symbol_is_listed(start, ears):
+    start("BTC/USD", "ETH/USD")
+    await ears.until(lambda: listed(ears) == ("BTC/USD", "ETH/USD"))
+    seen = set()
+    for kind, item in ears.heard:
+        if kind == "history":
+            seen.add(item.symbol)
+        elif kind == "feed":
+            assert set(item.symbols) <= seen
+    history = ears.of("history")[0]
+    assert history.covers.start == history.candles[0].open_time
+    assert [candle.closed for candle in history.candles[-3:]].count(False) >= 1
+    assert all(c.closed == (c.close_time <= history.covers.end - GRACE) for c in history.candles)
+    await ears.until(lambda: len(ears.of("watermark")) >= 2)
+
+
+async def test_updates_go_out_in_order_as_they_came_duplicates_and_late_ones_too(start, ears, fake_kraken, frame):
+    minute = time.time() // 60 * 60
+    rows = [
+        {"symbol": "BTC/USD", "begin": minute, "trades": 1, "volume": "1E-7", "close": "100.00"},
+        {"symbol": "BTC/USD", "begin": minute, "trades": 1, "volume": "1E-7", "close": "100.00"},
+        {"symbol": "BTC/USD", "begin": minute, "trades": 2},
+        {"symbol": "BTC/USD", "begin": minute - 60, "trades": 9},
+    ]
+    fake_kraken.scripts = [play(sends(*(frame("update", [row]) for row in rows)))]
+    start("BTC/USD")
+    await ears.until(lambda: len(ears.of("raw")) == 4)
+    ticks = ears.of("raw")
+    assert [(tick.open_time - minute, tick.trades) for tick in ticks] == [(0, 1), (0, 1), (0, 2), (-60, 9)]
+    assert ticks[0].volume == Decimal("1E-7")
+    assert str(ticks[0].close) == "100.00"
+    assert not ticks[0].closed
+
+
+async def test_rows_of_several_symbols_in_one_frame_are_taken_apart(start, ears, fake_kraken, frame):
+    minute = time.time() // 60 * 60
+    rows = [
+        {"symbol": "BTC/USD", "begin": minute - 60},
+        {"symbol": "BTC/USD", "begin": minute},
+        {"symbol": "ETH/USD", "begin": minute},
+        {"symbol": "ADA/USD", "begin": minute},
+        {"symbol": "ETH/USD", "begin": 0, "interval": 1440},
+    ]
+    fake_kraken.scripts = [play(sends(frame("update", rows), frame("snapshot", rows[:3])))]
+    start("BTC/USD", "ETH/USD")
+    await ears.until(lambda: len(ears.of("raw")) == 3 and len(ears.of("history")) == 4)
+    assert [tick.symbol for tick in ears.of("raw")] == ["BTC/USD", "BTC/USD", "ETH/USD"]
+    assert sorted(h.symbol for h in ears.of("history")[2:]) == ["BTC/USD", "ETH/USD"]
+    assert len(ears.of("dead-letter")) == 2
+    assert lives(ears) == 1
+
+
+async def cut(client) -> None:
+    client.socket.transport.close()
+
+
+async def reset(client) -> None:
+    client.socket.transport.abort()
+
+
+async def restart_of_proxy(client) -> None:
+    await client.socket.close(1001, "CloudFlare WebSocket proxy restarting")
+
+
+async def maybe_lost_candles(client) -> None:
+    await client.send('{"channel":"ohlc","type":"update","data":[{"symb')
+
+
+@pytest.mark.parametrize("fault", [cut, reset, restart_of_proxy, maybe_lost_candles])
+async def test_lost_connection_takes_the_claim_back_and_a_new_one_begins_later(start, ears, fake_kraken, fault):
+    fake_kraken.scripts = [play(fault), play()]
+    start("BTC/USD")
+    await ears.until(lambda: lives(ears) == 2)
+    first, second = (state for state in states(ears, LIVE) if state.symbols)
+    assert second.since > first.since
+    assert len(ears.of("history")) == 2
+    assert fake_kraken.attempts == 2
+    await ears.until(lambda: ears.heard[-1][0] == "watermark")
+
+
+async def test_connection_that_goes_silent_after_the_ack_is_given_up(start, ears, fake_kraken):
+    async def mute(client) -> None:
+        client.answering = dict.fromkeys(client.answering, False)
+
+    fake_kraken.scripts = [play(mute), play()]
+    start("BTC/USD", silence=4.0)
+    await ears.until(lambda: lives(ears) == 2, 20.0)
+    first, second = (state for state in states(ears, LIVE) if state.symbols)
+    # Nothing was claimed for the time of the silence.
+    assert all(w.watermark < first.since + 2 or w.watermark > second.since for w in ears.of("watermark"))
+    assert second.since > first.since + 3
+
+
+async def test_symbol_without_snapshot_or_ack_is_not_listed_and_asked_again(start, ears, fake_kraken):
+    async def script(client) -> None:
+        original = client._answer_symbol
+
+        async def answer(request, symbol, now):
+            again = client.subscribed().count(symbol) > 1
+            client.answering["ack"] = again or symbol != "ETH/USD"
+            client.answering["snapshot"] = again or symbol == "BTC/USD"
+            await original(request, symbol, now)
+
+        client._answer_symbol = answer
+        await client.serve()
+
+    fake_kraken.scripts = [script]
+    start("BTC/USD", "ETH/USD", "SOL/USD")
+    await ears.until(lambda: listed(ears) == ("BTC/USD",))
+    await ears.until(lambda: listed(ears) == ("BTC/USD", "ETH/USD", "SOL/USD"))
+    assert lives(ears) == 1
+    ended = [r["params"]["symbol"] for r in fake_kraken.clients[0].requests if r["method"] == "unsubscribe"]
+    # Only what was acked has to be ended before it can be asked for anew.
+    assert ended == [["SOL/USD"]]
+
+
+@pytest.mark.parametrize("with_req_id", [True, False])
+async def test_rejected_symbol_is_named_and_does_not_disturb_the_others(start, ears, fake_kraken, with_req_id):
+    reason = "Currency pair not supported XBT/USD"
+
+    async def script(client) -> None:
+        client.refusals = {"XBT/USD": reason}
+        if not with_req_id:
+            send = client.send
+            client.send = lambda text: send(
+                text if "error" not in str(text) else f'{{"error":"{reason}","success":false,"symbol":"XBT/USD"}}'
+            )
+        await client.serve()
+
+    fake_kraken.scripts = [script]
+    feed = start("BTC/USD", "XBT/USD", "ETH/USD")
+    await ears.until(lambda: len(listed(ears)) == 2 and ears.of("feed")[-1].rejected)
+    assert ears.of("feed")[-1].rejected == {"XBT/USD": reason}
+    assert feed.report().state.symbols == ("BTC/USD", "ETH/USD")
+
+
+async def test_feed_of_rejected_symbols_only_rests_without_a_connection(start, ears, fake_kraken):
+    async def script(client) -> None:
+        client.refusals = {"XBT/USD": "Currency pair not supported XBT/USD"}
+        await client.serve()
+        client.ended = True
+
+    fake_kraken.scripts = [script]
+    start("XBT/USD")
+    await ears.until(lambda: ears.of("feed") and ears.of("feed")[-1].rejected)
+    await ears.until(lambda: getattr(fake_kraken.clients[0], "ended", False))
+    assert states(ears, LIVE) == []
+
+
+async def test_garbage_goes_to_the_dead_letters_and_the_rest_goes_on(start, ears, fake_kraken, frame):
+    minute = time.time() // 60 * 60
+    garbage = ["<html>", b"\x00\xff", "null", '{"channel":"news","data":1}', '{"x":1}', ""]
+    tick = frame("update", [{"symbol": "BTC/USD", "begin": minute}])
+    fake_kraken.scripts = [play(sends(*garbage, tick))]
+    start("BTC/USD")
+    await ears.until(lambda: len(ears.of("raw")) == 1)
+    assert [letter.payload for letter in ears.of("dead-letter")] == ["<html>", "base64:AP8=", "null", ""]
+    assert lives(ears) == 1
+
+
+async def test_row_that_is_no_candle_unlists_its_symbol_until_a_new_snapshot(start, ears, fake_kraken, frame):
+    minute = time.time() // 60 * 60
+    rows = [{"symbol": "BTC/USD", "begin": minute, "high": "1.0"}, {"symbol": "ETH/USD", "begin": minute}]
+    fake_kraken.scripts = [play(sends(frame("update", rows)))]
+    start("BTC/USD", "ETH/USD")
+    await ears.until(lambda: len(listed(ears)) == 2)
+    await ears.until(lambda: listed(ears) == ("ETH/USD",))
+    assert len(ears.of("dead-letter")) == 1
+    assert [tick.symbol for tick in ears.of("raw")] == ["ETH/USD"]
+    await ears.until(lambda: len(listed(ears)) == 2)
+    assert [h.symbol for h in ears.of("history")].count("BTC/USD") == 2
+    assert lives(ears) == 1
+
+
+async def test_exceeded_rate_slows_down_and_asks_again(start, ears, fake_kraken):
+    async def script(client) -> None:
+        answer = client._answer_symbol
+
+        async def first_ignored(request, symbol, now):
+            if client.subscribed().count(symbol) == 1:
+                await client.send('{"Error":"Exceeded msg rate"}')
+            else:
+                await answer(request, symbol, now)
+
+        client._answer_symbol = first_ignored
+        await client.serve()
+
+    fake_kraken.scripts = [script]
+    start("BTC/USD")
+    await ears.until(lambda: listed(ears) == ("BTC/USD",), 15.0)
+    assert fake_kraken.attempts == 1
+
+
+async def test_maintenance_stops_the_watermark_until_kraken_is_online(start, ears, fake_kraken, system_status):
+    async def closed_then_open(client) -> None:
+        await client.send(system_status("maintenance"))
+        request = json.loads(await client.socket.recv())
+        await client.answer(request)
+        assert request["method"] == "ping"
+        await client.serve()
+
+    fake_kraken.scripts = [play(sends(system_status("maintenance"))), closed_then_open]
+    start("BTC/USD")
+    await ears.until(lambda: lives(ears) == 1)
+    await ears.until(lambda: ears.of("feed")[-1].state is DOWN)
+    await ears.until(lambda: lives(ears) == 2, 15.0)
+    assert fake_kraken.clients[1].requests[0]["method"] == "ping"
+
+
+async def test_other_engine_states_go_on(start, ears, fake_kraken, system_status, frame):
+    tick = frame("update", [{"symbol": "BTC/USD", "begin": time.time() // 60 * 60}])
+    states_of_old = [system_status(system) for system in ("cancel_only", "post_only", "limit_only")]
+    fake_kraken.scripts = [play(sends(*states_of_old, tick))]
+    start("BTC/USD")
+    await ears.until(lambda: ears.of("raw"))
+    assert lives(ears) == 1
+
+
+async def test_frame_long_on_its_way_does_not_advance_the_watermark(start, ears, fake_kraken, frame):
+    minute = time.time() // 60 * 60
+
+    async def delayed(client) -> None:
+        client.answering["heartbeat"] = False
+        made = time.time() - 30.0
+        for _ in range(10):
+            await client.send(frame("update", [{"symbol": "BTC/USD", "begin": minute - 60}], made))
+            await asyncio.sleep(0.2)
+
+    fake_kraken.scripts = [play(delayed)]
+    start("BTC/USD")
+    await ears.until(lambda: len(ears.of("raw")) == 10)
+    assert not [w for w in ears.of("watermark") if w.at > ears.of("raw")[0].at]
+
+
+async def test_released_symbol_is_unsubscribed_and_the_others_stay_untouched(start, ears, fake_kraken):
+    feed = start("BTC/USD", "ETH/USD")
+    await ears.until(lambda: len(listed(ears)) == 2)
+    feed.assign(frozenset({"BTC/USD", "SOL/USD"}))
+    await ears.until(lambda: listed(ears) == ("BTC/USD", "SOL/USD"))
+    assert {"method": "unsubscribe", "symbol": ["ETH/USD"]} in [
+        {"method": r["method"], "symbol": r["params"].get("symbol")}
+        for r in fake_kraken.clients[0].requests
+        if "params" in r
+    ]
+    assert lives(ears) == 1
+
+
+async def test_symbol_whose_snapshot_begins_late_moves_the_claim_and_leaves_no_hole(start, ears, fake_kraken):
+    async def script(client) -> None:
+        now = time.time()
+        client.snapshot_rows = lambda symbol: [
+            {"symbol": symbol, "begin": now // 60 * 60 - (600 if symbol == "BTC/USD" else 0)}
+        ]
+        await client.serve()
+
+    fake_kraken.scripts = [script]
+    feed = start("BTC/USD")
+    await ears.until(lambda: listed(ears) == ("BTC/USD",))
+    feed.assign(frozenset({"BTC/USD", "NEW/USD"}))
+    await ears.until(lambda: listed(ears) == ("BTC/USD", "NEW/USD"))
+    watermark = 0.0
+    for kind, item in ears.heard:
+        if kind == "watermark":
+            watermark = item.watermark
+        elif kind == "feed" and "NEW/USD" in item.symbols:
+            oldest = next(h for h in ears.of("history") if h.symbol == "NEW/USD").covers.start
+            assert item.since >= oldest
+            assert item.since <= max(watermark, states(ears, LIVE)[0].since)
+
+
+async def test_what_the_last_will_said_is_put_right_when_the_bus_is_back(start, ears, made):
+    start("BTC/USD")
+    await ears.until(lambda: listed(ears) == ("BTC/USD",))
+    made["gw-0"].drop()
+    await ears.until(lambda: lives(ears) == 2)
+    will, again = ears.of("feed")[-2:]
+    assert will.state is DOWN
+    assert (again.since, again.symbols) == (states(ears, LIVE)[0].since, ("BTC/USD",))
+
+
+@pytest.mark.parametrize("outbound_limit", [5])
+async def test_broker_that_is_away_for_long_ends_the_connection_and_nothing_is_claimed_over_the_hole(
+    start, ears, fake_kraken, made, broker, frame
+):
+    away = asyncio.Event()
+
+    async def flood(client) -> None:
+        await away.wait()
+        tick = frame("update", [{"symbol": "BTC/USD", "begin": time.time() // 60 * 60}])
+        await sends(*[tick] * 50)(client)
+
+    fake_kraken.scripts = [play(flood), play()]
+    feed = start("BTC/USD")
+    await ears.until(lambda: ears.of("watermark"))
+    broker.refuse("gateway-gw-0")
+    made["gw-0"].drop()
+    away.set()
+    await ears.until(lambda: "taken nothing" in feed.report().trouble, 20.0)
+    broker.accept("gateway-gw-0")
+    await ears.until(lambda: len({state.since for state in states(ears, LIVE)}) == 2, 20.0)
+    second = max(state.since for state in states(ears, LIVE))
+    assert len(ears.of("raw")) < 50
+    assert all(w.watermark > second or w.at < second for w in ears.of("watermark"))
+    assert len(ears.of("history")) == 2
+
+
+@pytest.mark.parametrize(("status", "reason"), [(429, "too-many-connects"), (503, "refused")])
+async def test_refused_upgrade_is_told_apart(fake_kraken, status, reason):
+    fake_kraken.refuse_with = [status]
+    kraken = Kraken(fake_kraken.url, ConnectionBudget(time.monotonic), time.time)
+    with pytest.raises(ConnectionLost) as lost:
+        async with kraken.connect(Urgency.LIVE):
+            pass
+    assert lost.value.reason == reason
+
+
+async def test_kraken_that_is_not_there_is_waited_for(start, ears, fake_kraken, unused_tcp_port):
+    fake_kraken.url = f"ws://127.0.0.1:{unused_tcp_port}/v2"
+    feed = start("BTC/USD")
+    await ears.until(lambda: "cannot be reached" in feed.report().trouble)
+    assert states(ears, LIVE) == []

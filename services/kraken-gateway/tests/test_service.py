@@ -1,0 +1,189 @@
+"""The whole gateway on the in-memory bus, against the simulator and its truth."""
+
+import asyncio
+import time
+from decimal import Decimal
+
+import httpx
+import pytest
+from ingress_common.bus.memory import MemoryBus
+from ingress_common.model import FeedCondition, HistoryRequest, Presence, Range, SeedRequest, Source, Status
+from ingress_common.payloads import encode_history_request, encode_seed_request, encode_status
+from ingress_common.settings import load_settings
+from ingress_common.timeframes import Timeframe
+from ingress_common.times import parse_rfc3339
+from ingress_common.topics import Topics
+from kraken_gateway.service import GatewayService
+from kraken_gateway.settings import GatewaySettings
+from prometheus_client import CollectorRegistry
+
+pytest.importorskip("kraken_simulator", reason="the simulator is not installed")
+from kraken_simulator import Simulator, SimulatorConfig
+
+TOPICS = Topics()
+
+
+class Believer:
+    """Believes what the gateway says, as the design defines it: each minute's state, and which minutes are settled."""
+
+    def __init__(self) -> None:
+        self.states: dict[tuple[str, int], tuple] = {}
+        self.settled: dict[str, list[tuple[float, float]]] = {}
+        self.feed = None
+
+    def hear(self, kind: str, item) -> None:
+        match kind:
+            case "raw":
+                self._tick(item)
+            case "history" if item.timeframe is Timeframe.M1:
+                for candle in item.candles:
+                    if candle.close_time <= item.covers.end - 1:
+                        self.states[candle.symbol, candle.open_time] = _numbers(candle)
+                    else:
+                        self._tick(candle)
+                self.settled.setdefault(item.symbol, []).append((item.covers.start, item.covers.end))
+            case "feed":
+                self.feed = item
+            case "watermark" if self.feed is not None and self.feed.state is FeedCondition.LIVE:
+                for symbol in self.feed.symbols:
+                    self.settled.setdefault(symbol, []).append((self.feed.since, item.watermark))
+
+    def _tick(self, candle) -> None:
+        key = candle.symbol, candle.open_time
+        if key not in self.states or candle.trades >= self.states[key][-1]:
+            self.states[key] = _numbers(candle)
+
+    def minutes(self, symbol: str) -> list[int]:
+        """The minutes that are settled."""
+        spans: list[list[float]] = []
+        for start, end in sorted(self.settled.get(symbol, [])):
+            if spans and start <= spans[-1][1]:
+                spans[-1][1] = max(spans[-1][1], end)
+            else:
+                spans.append([start, end])
+        return [
+            minute for start, end in spans for minute in range(Timeframe.M1.ceil(start), Timeframe.M1.floor(end), 60)
+        ]
+
+
+def _numbers(candle) -> tuple:
+    return (candle.open, candle.high, candle.low, candle.close, candle.volume, candle.trades)
+
+
+async def truth_of(simulator, symbol: str, minutes: list[int]) -> dict[int, tuple]:
+    async with httpx.AsyncClient() as client:
+        url = f"{simulator.control_url}/truth/{symbol.replace('/', '-')}"
+        answer = await client.get(
+            url, params={"timeframe": "1m", "from": str(min(minutes)), "to": str(max(minutes) + 60)}
+        )
+    candles: dict[int, tuple] = {}
+    for row in answer.json()["candles"]:
+        prices = (Decimal(str(row[name])) for name in ("open", "high", "low", "close", "volume"))
+        candles[int(parse_rfc3339(row["open_time"]))] = (*prices, row["trades"])
+    return candles
+
+
+async def fault(simulator, **what) -> None:
+    async with httpx.AsyncClient() as client:
+        (await client.post(f"{simulator.control_url}/faults", json=what)).raise_for_status()
+
+
+def near_a_minutes_end(seconds: float):
+    """A clock that differs from ours so that a minute ends in `seconds`: Kraken's clock is not ours."""
+    shift = 60 - (time.time() + seconds) % 60
+    return lambda: time.time() + shift
+
+
+@pytest.fixture
+async def simulator():
+    clock = near_a_minutes_end(9.0)
+    config = SimulatorConfig(port=0, control_port=0, symbols=("BTC/USD", "ETH/USD", "ADA/USD"), history_weeks=80)
+    async with Simulator(config, clock=clock) as running:
+        running.now = clock
+        yield running
+
+
+@pytest.fixture
+async def gateway(simulator, open_bus):
+    """Starts a gateway on the simulator."""
+    tasks = []
+
+    def start(symbols: str) -> GatewayService:
+        settings = load_settings(
+            GatewaySettings,
+            _env_file=None,
+            symbols=symbols,
+            kraken_ws_url=simulator.ws_url,
+            kraken_rest_url=simulator.rest_url,
+            instance_id="gw",
+        )
+        service = GatewayService(settings, CollectorRegistry(), open_bus, time.time)
+        tasks.append(asyncio.create_task(service.run()))
+        return service
+
+    yield start
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in tasks:
+        assert task.cancelled()
+
+
+async def test_settled_minutes_equal_the_truth_through_faults_and_requests_are_answered(
+    simulator, gateway, ears, broker
+):
+    service = gateway("*/USD,XBT/EUR")
+    await ears.until(lambda: service.health().ready)
+    end = Timeframe.M1.ceil(simulator.now())
+    async with MemoryBus(broker, client_id="asker") as bus:
+        await bus.publish(TOPICS.seed_requests(), encode_seed_request(SeedRequest(("BTC/USD", "ETH/USD", "NO/NE"))))
+        for start, length in ((end - 3600, 600), (end - 3000, 600), (end - 90_000, 600)):
+            request = HistoryRequest(("ADA/USD",), Timeframe.M1, Range(start, start + length))
+            await bus.publish(TOPICS.history_requests(), encode_history_request(request))
+        await bus.publish(TOPICS.history_requests(), b"nonsense")
+        higher = HistoryRequest(("BTC/USD",), Timeframe.H1, Range(end - 40 * 3600, end))
+        await bus.publish(TOPICS.history_requests(), encode_history_request(higher))
+        for kind in ("duplicate", "many_rows", "not_json", "unknown_message"):
+            await fault(simulator, kind=kind, seconds=4)
+
+        def seeded() -> set:
+            return {(h.symbol, h.timeframe) for h in ears.of("history") if h.source is Source.SNAPSHOT}
+
+        await ears.until(lambda: {(s, t) for s in ("BTC/USD", "ETH/USD") for t in Timeframe} <= seeded(), 15.0)
+        await ears.until(lambda: {h.source for h in ears.of("history")} >= {Source.REST, Source.TRADES}, 15.0)
+        await fault(simulator, kind="eof", seconds=1)
+        await ears.until(lambda: [w for w in ears.of("watermark") if w.watermark >= end], 25.0)
+    believer = Believer()
+    for kind, item in ears.heard:
+        believer.hear(kind, item)
+    for symbol in ("BTC/USD", "ETH/USD", "ADA/USD"):
+        minutes = believer.minutes(symbol)
+        assert end - 60 in minutes
+        truth = await truth_of(simulator, symbol, minutes)
+        for minute in minutes:
+            assert believer.states.get((symbol, minute)) == truth.get(minute), (symbol, minute)
+    assert ears.of("feed")[-1].rejected == {"XBT/EUR": "Currency pair not supported XBT/EUR"}
+    assert "nonsense" in [letter.payload for letter in ears.of("dead-letter")]
+    hours = next(h for h in ears.of("history") if h.timeframe is Timeframe.H1 and h.source is Source.REST)
+    assert hours.covers.start == Timeframe.H1.floor(end - 40 * 3600)
+    assert hours.covers.end <= simulator.now()
+    assert not [c for h in ears.of("history") for c in h.candles if c.trades == 0]
+
+
+async def test_gateways_share_the_symbols(simulator, gateway, ears, broker):
+    service = gateway("BTC/USD,ETH/USD,ADA/USD")
+    await ears.until(lambda: ears.of("feed") and len(ears.of("feed")[-1].symbols) == 3)
+    other = Status("kraken-gateway", "other", Presence.ONLINE, "1", time.time())
+    async with MemoryBus(broker, client_id="other") as bus:
+        await bus.publish(TOPICS.status("kraken-gateway", "other"), encode_status(other), retain=True)
+        await ears.until(lambda: len(ears.of("feed")[-1].symbols) < 3)
+        offline = Status("kraken-gateway", "other", Presence.OFFLINE, "1", time.time())
+        await bus.publish(TOPICS.status("kraken-gateway", "other"), encode_status(offline), retain=True)
+        await ears.until(lambda: len(ears.of("feed")[-1].symbols) == 3)
+    assert service.health().ready
+
+
+async def test_wildcard_that_matches_nothing_says_so(gateway, ears):
+    service = gateway("*/NONE")
+    await ears.until(lambda: "matches none" in service.health().checks[0].detail)
+    assert not service.health().ready

@@ -1,0 +1,206 @@
+"""Real servers for tests: where to find one, and how to get it where there is none.
+
+An MQTT broker comes from the first of: the URL in TEST_MQTT_URL, a container of eclipse-mosquitto:2 if Docker answers,
+`mosquitto` on the PATH. Without any the test is skipped, or fails where REQUIRE_SERVERS=1.
+"""
+
+import functools
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import pytest
+
+_IMAGE = "eclipse-mosquitto:2"
+_READY_SECONDS = 20.0
+_CONFIGURATION = """\
+listener {port} {address}
+persistence true
+persistence_location {data}/
+autosave_interval 1
+autosave_on_changes true
+max_queued_messages 0
+max_inflight_messages 1000
+"""
+
+
+class MqttServer(Protocol):
+    """A broker of our own, that may be stopped and started at will; its data stays."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class MosquittoProcess:
+    """`mosquitto` from the PATH in a process of its own."""
+
+    def __init__(self, binary: str, folder: Path, extra: str) -> None:
+        self.port = free_port()
+        self._binary = binary
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        configuration = _CONFIGURATION.format(port=self.port, address="127.0.0.1", data=folder) + extra
+        if os.getuid() == 0:
+            # Otherwise it changes to a user who may not write here.
+            configuration += "\nuser root\n"
+        (folder / "mosquitto.conf").write_text(configuration)
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        with (self._folder / "mosquitto.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._binary, "-c", str(self._folder / "mosquitto.conf")], stdout=log, stderr=log
+            )
+        await_port(self.port, lambda: self._process.poll() is None, self._folder / "mosquitto.log")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(10)
+            self._process = None
+
+
+class MosquittoContainer:
+    """Mosquitto in a container, on a port that stays the same when it is started again."""
+
+    def __init__(self, folder: Path, extra: str) -> None:
+        from testcontainers.core.config import testcontainers_config
+        from testcontainers.core.container import DockerContainer
+
+        # The fixtures remove their containers themselves; the reaper would be one more image to have.
+        testcontainers_config.ryuk_disabled = True
+        self.port = free_port()
+        configuration = _CONFIGURATION.format(port=1883, address="0.0.0.0", data="/mosquitto/data") + extra
+        (folder / "mosquitto.conf").write_text(configuration)
+        self._container: Any = DockerContainer(_IMAGE).with_volume_mapping(str(folder), "/mosquitto/config", "rw")
+        # Loopback only; `with_bind_ports` would listen on every address.
+        self._container.ports[1883] = ("127.0.0.1", self.port)
+        self._made = False
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        if self._made:
+            self._container.get_wrapped_container().start()
+        else:
+            self._container.start()
+            self._made = True
+        await_port(self.port, lambda: True, None)
+
+    def stop(self) -> None:
+        self._container.get_wrapped_container().stop(timeout=5)
+
+    def remove(self) -> None:
+        if self._made:
+            self._container.stop()
+
+
+def missing(what: str, how: str) -> NoReturn:
+    """Skip the test, or fail it where servers are required."""
+    text = f"no {what}: {how}"
+    if os.environ.get("REQUIRE_SERVERS") == "1":
+        pytest.fail(text, pytrace=False)
+    pytest.skip(text)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def await_port(port: int, alive: Callable[[], bool], log: Path | None) -> None:
+    """Wait until something listens on `port`."""
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline and alive():
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=1):
+                return
+        except OSError:
+            time.sleep(0.02)
+    tail = log.read_text(errors="replace")[-500:] if log else ""
+    pytest.fail(f"expected a server on port {port} within {_READY_SECONDS:.0f} s, got none. {tail}")
+
+
+@functools.cache
+def docker_has(image: str) -> bool:
+    """Whether Docker answers, and has or gets `image`."""
+    if shutil.which("docker") is None and "DOCKER_HOST" not in os.environ:
+        return False
+    import docker
+
+    try:
+        client = docker.from_env(timeout=60)
+        try:
+            client.images.get(image)
+        except docker.errors.ImageNotFound:
+            client.images.pull(image)
+    except Exception:  # noqa: BLE001 - whatever the reason, this is no Docker for us
+        return False
+    return True
+
+
+def own_mosquitto(folder: Path, extra: str = "allow_anonymous true\n") -> MqttServer:
+    """A Mosquitto of our own with `extra` lines of configuration, not yet started; skips where there is none."""
+    if docker_has(_IMAGE):
+        return MosquittoContainer(folder, extra)
+    # Packages put it where administrators' programs are, which is not on everyone's path.
+    binary = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    if binary is None:
+        missing("Mosquitto", "set TEST_MQTT_URL, start Docker, or install the package mosquitto")
+    return MosquittoProcess(binary, folder, extra)
+
+
+@pytest.fixture
+def mosquitto_of(tmp_path: Path) -> Any:
+    """Makes Mosquittos of our own, started, with lines of configuration: `mosquitto_of("allow_anonymous true")`."""
+    made: list[Any] = []
+
+    def make(extra: str = "allow_anonymous true\n") -> MqttServer:
+        folder = tmp_path / f"mosquitto-{len(made)}"
+        folder.mkdir()
+        server = own_mosquitto(folder, extra)
+        made.append(server)
+        server.start()
+        return server
+
+    yield make
+    for server in made:
+        server.stop()
+        if isinstance(server, MosquittoContainer):
+            server.remove()
+
+
+@pytest.fixture(scope="session")
+def mosquitto_url(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The URL of a broker that tests share; each keeps to topics and client names of its own."""
+    if url := os.environ.get("TEST_MQTT_URL"):
+        yield url
+        return
+    server = own_mosquitto(tmp_path_factory.mktemp("mosquitto"))
+    server.start()
+    yield server.url
+    server.stop()
+    if isinstance(server, MosquittoContainer):
+        server.remove()

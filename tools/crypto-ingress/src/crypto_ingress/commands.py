@@ -1,0 +1,186 @@
+"""What the commands do."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+
+from influx_writer.writer import Limits
+from ingress_common.model import Candle
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_store import CandleStore
+from kraken_simulator import Simulator, SimulatorConfig
+from rich.console import Console
+
+from crypto_ingress.archive import read_archive
+from crypto_ingress.live import LiveView
+from crypto_ingress.replay import Replay
+from crypto_ingress.rollup import roll_up_archive
+from crypto_ingress.settings import RunSettings
+from crypto_ingress.stack import Parts, broker_for, serve
+from crypto_ingress.tables import candle_table
+
+Progress = Callable[[float, float], None]
+"""Told what is done and how much there is."""
+
+
+class CommandError(Exception):
+    """A command that cannot do what was asked; the text says why."""
+
+
+# --- run and demo -----------------------------------------------------------------------------------------------------
+
+
+async def run(settings: RunSettings, console: Console) -> None:
+    """Live Kraken through all services, until a signal."""
+    await _run(settings, console, ())
+
+
+async def demo(settings: RunSettings, console: Console) -> None:
+    """The simulator in Kraken's place. A store that was not asked for by name starts empty, because each simulation has a past of its own."""
+    if "store_url" not in settings.model_fields_set:
+        for file in Path("data").glob("demo.db*"):
+            file.unlink()
+    async with Simulator(SimulatorConfig()) as simulator:
+        simulated = settings.model_copy(
+            update={"kraken_ws_url": simulator.ws_url, "kraken_rest_url": simulator.rest_url}
+        )
+        await _run(simulated, console, (f"simulated Kraken, its faults and truth: {simulator.control_url}",))
+
+
+async def _run(settings: RunSettings, console: Console, notes: tuple[str, ...]) -> None:
+    stop = _stop_signals()
+    _make_folder(settings.store_url)
+    async with broker_for(settings) as parts:
+        where = (
+            f"http://{settings.http_host}:{settings.http_port}/health and /candles/BTC-USD?timeframe=5m, API at /docs",
+            f"candles on {parts.broker}, topic {settings.topics.candles('+', '+')}; store {settings.store_url}",
+            *notes,
+        )
+        for line in where:
+            console.print(line, highlight=False, soft_wrap=True)
+        view = LiveView(parts.bus(f"live-{settings.instance_id}"), settings.topics, settings.kraken_ws_url, (), console)
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(
+                serve((parts.writer, parts.admin_api, parts.aggregator, parts.gateway), stop), name="services"
+            )
+            showing = tasks.create_task(view.run(), name="live")
+            await asyncio.wait([serving])
+            showing.cancel()
+    console.print("stopped")
+
+
+# --- archive files ----------------------------------------------------------------------------------------------------
+
+
+def rollup(file: Path, symbol: str, out: Path, progress: Progress) -> None:
+    """An archive file to one CSV file a timeframe in `out`. ArchiveError, OutputError."""
+    with ExitStack() as tables:
+        write = {tf: tables.enter_context(candle_table(out / f"{tf.value}.csv")) for tf in TIMEFRAMES}
+        for candle in roll_up_archive(symbol, _minutes(file, symbol, progress)):
+            write[candle.timeframe](candle)
+
+
+async def replay(
+    settings: RunSettings, file: Path, symbol: str, speed: float | None, progress: Progress, *, services: bool
+) -> None:
+    """An archive file through broker, aggregator and writer into the store, or to those that already run."""
+    if not services and not settings.external_broker:
+        raise CommandError("--no-services needs MQTT_URL: the broker that the services are on")
+    candles = list(_minutes(file, symbol, lambda _done, _total: None))
+    span = candles[-1].close_time - candles[0].open_time
+    stop = _stop_signals()
+    _make_folder(settings.store_url)
+    async with AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(broker_for(settings))
+        store = await _opened(stack, parts)
+        player = Replay(
+            parts.bus(f"replay-{settings.instance_id}"),
+            settings.topics,
+            store,
+            symbol,
+            candles,
+            time.time,
+            speed,
+            lambda done: progress(done, span),
+        )
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(serve((parts.writer, parts.aggregator) if services else (), stop))
+            playing = tasks.create_task(player.run(), name="replay")
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait([playing, stopping], return_when=asyncio.FIRST_COMPLETED)
+            stopped = stop.is_set()
+            playing.cancel()
+            await asyncio.wait([playing])
+            stop.set()
+            stopping.cancel()
+            await asyncio.wait([serving])
+    if stopped:
+        raise CommandError("stopped before the end of the file")
+
+
+async def import_archive(settings: RunSettings, file: Path, symbol: str, progress: Progress) -> None:
+    """An archive file's candles of all timeframes into the store."""
+    _make_folder(settings.store_url)
+    async with AsyncExitStack() as stack:
+        store = await _opened(stack, Parts(settings, settings.mqtt_url, embedded=False))
+        await store.bootstrap()
+        batch: list[Candle] = []
+        for candle in roll_up_archive(symbol, _minutes(file, symbol, progress)):
+            batch.append(candle)
+            if len(batch) == Limits().rows:
+                await _write(store, batch)
+                batch = []
+        await _write(store, batch)
+
+
+async def export(
+    settings: RunSettings, symbol: str, timeframe: Timeframe, start: float | None, end: float | None, out: Path
+) -> None:
+    """Closed candles of the store to a CSV file. CommandError if there are none."""
+    async with AsyncExitStack() as stack:
+        store = await _opened(stack, Parts(settings, settings.mqtt_url, embedded=False))
+        with candle_table(out) as write:
+            written = 0
+            while candles := await store.candles(symbol, timeframe, start=start, end=end, limit=10_000):
+                for candle in candles:
+                    write(candle)
+                written += len(candles)
+                start = candles[-1].close_time
+            if not written:
+                known = ", ".join(await store.symbols()) or "none at all"
+                raise CommandError(f"no candles of {symbol} {timeframe.value} in that range; symbols with candles: {known}")
+
+
+# --- helpers ----------------------------------------------------------------------------------------------------------
+
+
+def _minutes(file: Path, symbol: str, progress: Progress):  # type: ignore[no-untyped-def] # noqa: ANN202
+    size = file.stat().st_size if file.is_file() else 0
+    return read_archive(file, symbol, time.time(), lambda done: progress(done, size))
+
+
+async def _opened(stack: AsyncExitStack, parts: Parts) -> CandleStore:
+    return await stack.enter_async_context(parts.store())
+
+
+async def _write(store: CandleStore, candles: list[Candle]) -> None:
+    result = await store.write(candles, [])
+    if result.rejected_candles:
+        first = result.rejected_candles[0]
+        raise CommandError(f"the store refuses {len(result.rejected_candles)} candles: {first.reason}")
+
+
+def _make_folder(store_url: str) -> None:
+    """The default store's folder."""
+    if store_url.startswith("sqlite:///data/"):
+        Path("data").mkdir(exist_ok=True)
+
+
+def _stop_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

@@ -1,0 +1,56 @@
+"""A bus over two connections, for the embedded broker."""
+
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from ingress_common.bus import Bus, Event
+
+
+class SplitBus:
+    """Receives over one connection and publishes over another.
+
+    rumqttd confirms nothing to a client that holds 100 unacknowledged messages. A service that acknowledges a message once what it published because of it
+    is confirmed would wait for ever on a single connection.
+    """
+
+    def __init__(self, inbound: Bus, outbound: Bus) -> None:
+        self._inbound = inbound
+        self._outbound = outbound
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Open both."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._outbound)
+            await stack.enter_async_context(self._inbound)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close both."""
+        await self._stack.aclose()
+
+    @property
+    def connected(self) -> bool:
+        """Whether both are connected."""
+        return self._inbound.connected and self._outbound.connected
+
+    async def subscribe(self, *filters: str, no_local: bool = False) -> None:
+        """Subscribe on the inbound connection. Our own messages come back whatever `no_local`: they leave by the other one."""
+        await self._inbound.subscribe(*filters, no_local=no_local)
+
+    async def unsubscribe(self, *filters: str) -> None:
+        """Unsubscribe on the inbound connection."""
+        await self._inbound.unsubscribe(*filters)
+
+    async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> Awaitable[None]:
+        """Publish on the outbound connection."""
+        return await self._outbound.publish(topic, payload, qos=qos, retain=retain)
+
+    def events(self) -> AsyncIterator[Event]:
+        """What arrives on the inbound connection."""
+        return self._inbound.events()

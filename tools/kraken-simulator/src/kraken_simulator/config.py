@@ -1,0 +1,79 @@
+"""Settings of the simulator: given in code as `SimulatorConfig`, or read from the environment (`SIM_...`)."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from kraken_simulator.pairs import SYMBOL_PATTERN
+
+
+def _parse_symbols(value: object) -> object:
+    if isinstance(value, str):
+        text = value.strip()
+        if not text or text.isdigit():
+            return int(text) if text else None
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _parse_files(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    bad = [part for part in parts if "=" not in part]
+    if bad:
+        message = f"expected PAIR=FILE such as BTC/USDC=XBTUSDC_1.csv, was {bad[0]!r}"
+        raise ValueError(message)
+    return {part.partition("=")[0].strip(): Path(part.partition("=")[2].strip()) for part in parts}
+
+
+Symbols = Annotated[int | tuple[str, ...] | None, NoDecode, BeforeValidator(_parse_symbols)]
+"""A number of synthetic pairs, their names, or None for the default eight."""
+
+Files = Annotated[dict[str, Path], NoDecode, BeforeValidator(_parse_files)]
+"""Source files by symbol; as text `BTC/USDC=FILE,...`."""
+
+
+class SimulatorConfig(BaseModel):
+    """Everything that can be set. Port 0 takes a free one; times are unix seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    port: int = Field(8700, ge=0, le=65535, description="port of WebSocket and REST")
+    control_port: int = Field(8701, ge=0, le=65535, description="port of truth, faults and counters")
+    seed: int = Field(1, description="seed of the synthetic markets")
+    symbols: Symbols = Field(None, description="synthetic pairs: how many, or their names (default: 8)")
+    archives: Files = Field({}, description="archive files of 1m candles, PAIR=FILE")
+    trades: Files = Field({}, description="recorded REST Trades answers, PAIR=FILE")
+    play_from: float | None = Field(None, description="moment of the files that plays at the start")
+    epoch: float | None = Field(None, description="when the synthetic past ends and live trading begins (default: now)")
+    activity: float = Field(1.0, gt=0, le=1_000, description="factor on the live trading of synthetic pairs")
+    history_weeks: int | None = Field(
+        None, ge=1, le=1_000, description="weeks of history (default: 720, many pairs 12)"
+    )
+    connection_budget: int = Field(150, ge=0, description="connection attempts per window and address before 429")
+    connection_window: float = Field(600.0, gt=0, description="seconds of the connection budget")
+    rest_rate: float = Field(1.0, gt=0, description="REST calls a second for each address and pair")
+    rest_burst: int = Field(5, ge=1, description="REST calls that may come at once")
+    request_rate: float = Field(20.0, gt=0, description="WebSocket requests a second on one socket")
+    request_burst: int = Field(50, ge=1, description="WebSocket requests that may come at once")
+    idle_seconds: float = Field(60.0, gt=0, description="close a socket without subscription after")
+    poll_seconds: float = Field(0.05, gt=0, le=1, description="how often trades are made and frames sent")
+
+    @field_validator("archives", "trades")
+    @classmethod
+    def _names_are_symbols(cls, files: dict[str, Path]) -> dict[str, Path]:
+        for symbol in files:
+            if not SYMBOL_PATTERN.fullmatch(symbol):
+                message = f"expected a pair such as BTC/USDC before the file, was {symbol!r}"
+                raise ValueError(message)
+        return files
+
+
+class EnvironmentConfig(BaseSettings, SimulatorConfig):
+    """The same settings read from the environment: `SIM_PORT`, `SIM_SYMBOLS`, ...; arguments go first."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="SIM_")

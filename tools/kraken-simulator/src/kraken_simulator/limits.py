@@ -1,0 +1,48 @@
+"""Kraken's limits: calls a second, and connection attempts per ten minutes."""
+
+from collections import OrderedDict, deque
+
+
+class CallLimit:
+    """A rate with a burst for each key (token bucket); `now` is unix seconds."""
+
+    def __init__(self, rate: float, burst: int, keys: int = 10_000) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._keys = keys
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def allows(self, key: str, now: float) -> bool:
+        """Count a call and say whether it is within the limit."""
+        tokens, since = self._levels.pop(key, (float(self._burst), now))
+        tokens = min(self._burst, tokens + max(0.0, now - since) * self._rate)
+        allowed = tokens >= 1
+        self._levels[key] = (tokens - 1 if allowed else tokens, now)
+        if len(self._levels) > self._keys:
+            self._levels.popitem(last=False)
+        return allowed
+
+
+class ConnectionBudget:
+    """Connection attempts per rolling window and address; refused ones count too."""
+
+    def __init__(self, budget: int, window: float) -> None:
+        self._budget = budget
+        self._window = window
+        self._attempts: dict[str, deque[float]] = {}
+
+    def allows(self, address: str, now: float) -> bool:
+        """Count an attempt and say whether it is within the budget."""
+        attempts = self._attempts.setdefault(address, deque(maxlen=self._budget + 10_000))
+        attempts.append(now)
+        return self.in_window(now, address) <= self._budget
+
+    def in_window(self, now: float, address: str | None = None) -> int:
+        """Return the attempts of an address, or of all, within the window."""
+        for key in [address] if address is not None else list(self._attempts):
+            attempts = self._attempts[key]
+            while attempts and attempts[0] <= now - self._window:
+                attempts.popleft()
+            if not attempts:
+                del self._attempts[key]
+        return sum(len(attempts) for key, attempts in self._attempts.items() if address in (None, key))

@@ -1,0 +1,118 @@
+import json
+from itertools import pairwise
+
+import pytest
+from kraken_simulator import rest
+from kraken_simulator.market import Market
+from kraken_simulator.sources.recorded import recorded_source
+
+from .conftest import Client, running, shared_data
+
+
+def recorded_market() -> Market:
+    market = Market(recorded_source("BTC/USDT", shared_data("kraken/rest_trades_XBTUSDT.json"), now=0, play_from=0))
+    market.advance(2_000_000_000 * 10**9)
+    return market
+
+
+def test_recorded_trades_give_the_recorded_ohlc_rows() -> None:
+    market = recorded_market()
+    answer = json.loads(shared_data("kraken/rest_ohlc_XBTUSDT_1m.json").read_text())["result"]
+    mine = json.loads(rest.ohlc_json(market, 1, answer["XBTUSDT"][-1][0] + 7, None))["result"]
+    whole = [row for row in answer["XBTUSDT"] if row[0] * 10**9 > market.tape.time(0)]
+    assert len(whole) >= 409
+    assert mine["XBTUSDT"][-len(whole) :] == whole
+    assert mine["last"] == answer["last"]
+
+
+def test_recorded_trades_are_given_as_recorded() -> None:
+    recorded = json.loads(shared_data("kraken/rest_trades_XBTUSDT.json").read_text())["result"]
+    mine = json.loads(rest.trades_json(recorded_market(), 0, 1_000))["result"]
+    assert [row[:2] + row[3:5] for row in mine["XBTUSDT"]] == [row[:2] + row[3:5] for row in recorded["XBTUSDT"]]
+    differences = [abs(a[2] - b[2]) for a, b in zip(mine["XBTUSDT"], recorded["XBTUSDT"], strict=True)]
+    assert max(differences) < 1e-6
+
+
+@pytest.mark.parametrize("interval", [1, 5, 15, 60, 240])
+async def test_ohlc_has_720_committed_rows_and_the_forming_one_without_holes(interval: int) -> None:
+    async with running(history_weeks=30) as client:
+        result = (await client.rest("OHLC", pair="ADAEUR", interval=interval))["result"]
+    rows, size = result["ADAEUR"], interval * 60
+    forming = int(client.clock.now) // size * size
+    assert len(rows) == 721
+    assert rows[-1][0] == forming
+    assert result["last"] == forming - size
+    for earlier, later in pairwise(rows):
+        assert later[0] - earlier[0] == size
+        if later[7] == 0:
+            assert later[1:] == [earlier[4]] * 4 + ["0.0", "0.00000000", 0]
+    assert any(row[7] == 0 for row in rows) or interval == 240
+
+
+async def test_weekly_and_daily_history_fill_all_rows_by_default() -> None:
+    async with running(history_weeks=None) as client:
+        for interval in (1440, 10080):
+            rows = (await client.rest("OHLC", pair="XBTUSD", interval=interval))["result"]["XXBTZUSD"]
+            assert len(rows) == 721
+            assert sum(row[7] > 0 for row in rows) > 400
+
+
+async def test_since_is_exclusive_and_keeps_the_forming_row(client: Client) -> None:
+    rows = (await client.rest("OHLC", pair="XBTUSD"))["result"]["XXBTZUSD"]
+    after = (await client.rest("OHLC", pair="XBTUSD", since=rows[-4][0]))["result"]["XXBTZUSD"]
+    assert after == rows[-3:]
+    assert (await client.rest("OHLC", pair="XBTUSD", since=rows[-1][0]))["result"]["XXBTZUSD"] == rows[-1:]
+
+
+@pytest.mark.parametrize("name", ["XBTUSD", "XBT/USD", "BTC/USD", "XXBTZUSD"])
+async def test_pair_is_known_by_all_its_names(client: Client, name: str) -> None:
+    assert set((await client.rest("OHLC", pair=name))["result"]) == {"XXBTZUSD", "last"}
+
+
+async def test_errors_come_with_status_200(client: Client) -> None:
+    assert await client.rest("OHLC", pair="NOSUCH") == {"error": ["EQuery:Unknown asset pair"]}
+    assert await client.rest("OHLC", pair="XBTUSD", interval=2) == {"error": ["EGeneral:Invalid arguments"]}
+    assert await client.rest("Trades", pair="XBTUSD", count=1001) == {"error": ["EGeneral:Invalid arguments"]}
+
+
+async def test_calls_over_the_rate_are_refused_for_each_pair() -> None:
+    async with running(rest_burst=2) as client:
+        answers = [await client.rest("OHLC", pair="XBTUSD") for _ in range(3)]
+        assert [answer["error"] for answer in answers] == [[], [], ["EGeneral:Too many requests"]]
+        assert (await client.rest("OHLC", pair="ADAEUR"))["error"] == []
+        client.clock.advance(1)
+        assert (await client.rest("OHLC", pair="XBTUSD"))["error"] == []
+
+
+async def test_trades_page_by_last_without_loss_or_repetition(client: Client) -> None:
+    seen, since = [], "0"
+    while True:
+        result = (await client.rest("Trades", pair="ADAEUR", since=since, count=400))["result"]
+        if not result["ADAEUR"]:
+            break
+        seen += result["ADAEUR"]
+        since = result["last"]
+    assert [row[6] for row in seen] == list(range(1, len(seen) + 1))
+    assert len(seen) > 800
+    assert (await client.rest("Trades", pair="ADAEUR"))["result"]["ADAEUR"] == seen[-1000:]
+
+
+async def test_asset_pairs_have_legacy_names_and_the_recorded_fields(client: Client) -> None:
+    recorded = json.loads(shared_data("kraken/rest_asset_pairs.json").read_text())["result"]["XBTUSDT"]
+    async with running(symbols=("BTC/USD", "DOGE/USD", "BTC/USDT")) as other:
+        pairs = (await other.rest("AssetPairs"))["result"]
+    assert {key: pair["wsname"] for key, pair in pairs.items()} == {
+        "XXBTZUSD": "XBT/USD",
+        "XDGUSD": "XDG/USD",
+        "XBTUSDT": "XBT/USDT",
+    }
+    ours = pairs["XBTUSDT"]
+    assert [key for key in recorded if key in ours] == list(ours)
+    assert (ours["base"], ours["quote"], ours["altname"]) == ("XXBT", "USDT", "XBTUSDT")
+
+
+async def test_system_status_has_the_recorded_form(client: Client) -> None:
+    recorded = json.loads(shared_data("kraken/rest_system_status.json").read_text())
+    answer = await client.rest("SystemStatus")
+    assert list(answer["result"]) == list(recorded["result"])
+    assert answer["result"]["status"] == "online"
