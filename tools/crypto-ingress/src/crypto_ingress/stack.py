@@ -152,7 +152,7 @@ async def _until_up(service: Service, task: asyncio.Task[None], stop: asyncio.Ev
     deadline = asyncio.get_running_loop().time() + _START_SECONDS
     while not stop.is_set() and not task.done():
         checks = [check for check in service.health().checks if check.name in own]
-        if checks and all(check.ok for check in checks):
+        if all(check.ok for check in checks):
             return
         if asyncio.get_running_loop().time() > deadline:
             trouble = "; ".join(check.detail for check in checks if not check.ok) or "it does not answer"
