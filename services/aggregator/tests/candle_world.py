@@ -35,7 +35,7 @@ class Trade:
 
 
 def random_trades(random: Random, minutes: int, share: float) -> list[Trade]:
-    """Trades in about `share` of the minutes after START, and a few before it, so that there is a price and a history."""
+    """Trades in about `share` of the minutes after START, and some before it for a price and a history."""
     trades = []
     for minute in range(-30, minutes):
         if random.random() < share or minute == -30:
@@ -79,7 +79,10 @@ def numbers(candle: Candle) -> Numbers:
 
 
 def reference(trades: list[Trade], timeframe: Timeframe, open_time: int) -> Numbers | None:
-    """The candle of a window as Kraken would show it: its trades, else flat at the last price before; None without any price."""
+    """The candle of a window as Kraken would show it: its trades, else flat at the last price before;
+
+    None without any price.
+    """
     end = open_time + timeframe.seconds
     inside = [trade for trade in trades if open_time <= trade.time < end]
     if inside:

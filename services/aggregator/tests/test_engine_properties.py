@@ -2,10 +2,9 @@
 
 from random import Random
 
+from candle_world import START, SYMBOL, World, numbers, random_trades, reference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from candle_world import SYMBOL, START, World, numbers, random_trades, reference
-
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
 seeds = st.integers(0, 2**32)

@@ -1,1 +1,3 @@
-"""What the services of Crypto Ingress share: candles, timeframes, topics, the MQTT session, settings, logs, metrics, health."""
+"""What the services of Crypto Ingress share: candles, timeframes, topics, the MQTT session, settings, logs, metrics,
+health.
+"""

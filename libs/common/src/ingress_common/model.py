@@ -35,9 +35,10 @@ class Source(StrEnum):
 class Candle:
     """One candle; its identity is (exchange, symbol, timeframe, open_time), a repeat replaces it.
 
-    `closed`: the window is over and settled. `infilled`: nothing traded, flat at the last close. `complete`: every minute
-    of it is known. `revision`: 0 first, higher with every correction of the closed candle. `at`: when the gateway received
-    what led to this message (unix seconds). `vwap` is volume-weighted; of an infilled candle it is the last close.
+    `closed`: the window is over and settled. `infilled`: nothing traded, flat at the last close. `complete`: every
+    minute of it is known. `revision`: 0 first, higher with every correction of the closed candle. `at`: when the
+    gateway received what led to this message (unix seconds). `vwap` is volume-weighted; of an infilled candle it is the
+    last close.
     """
 
     symbol: str
@@ -76,8 +77,8 @@ class Range:
 class History:
     """A batch of candles that Kraken gave in answer to a question, and the time it speaks for.
 
-    Inside `covers` it is the whole truth of the timeframe: an interval without a row did not trade. A snapshot covers from its
-    oldest row's open to the moment it was taken, a REST answer the range it was asked for.
+    Inside `covers` it is the whole truth of the timeframe: an interval without a row did not trade. A snapshot covers
+    from its oldest row's open to the moment it was taken, a REST answer the range it was asked for.
     """
 
     symbol: str
@@ -99,8 +100,8 @@ class FeedCondition(StrEnum):
 class FeedState:
     """State of one live connection to Kraken.
 
-    `since`: when the condition began; a live feed's watermarks speak for the time from then on. `symbols`: whose ticks it carries, each once its
-    snapshot is on the bus. `rejected`: the symbols that Kraken refused, with its reason.
+    `since`: when the condition began; a live feed's watermarks speak for the time from then on. `symbols`: whose ticks
+    it carries, each once its snapshot is on the bus. `rejected`: the symbols that Kraken refused, with its reason.
     """
 
     feed: str
@@ -147,7 +148,10 @@ class Presence(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Retained state of one instance of a service; `details` differ per service and become further fields of the payload."""
+    """Retained state of one instance of a service;
+
+    `details` differ per service and become further fields of the payload.
+    """
 
     service: str
     instance: str
@@ -159,7 +163,10 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that could not be used. `payload` is its text, base64 with the prefix `base64:` where it is not UTF-8."""
+    """A message that could not be used.
+
+    `payload` is its text, base64 with the prefix `base64:` where it is not UTF-8.
+    """
 
     topic: str
     payload: str

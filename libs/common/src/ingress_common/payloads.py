@@ -1,7 +1,8 @@
 """The bus's payloads, in one place: JSON out of the model and back (`design.md`, section 4).
 
-Decoding checks what the rest of the code takes for granted - aligned times, sane prices, known names - and raises PayloadError with what was
-expected and what came. Unknown fields are ignored. Prices and volumes keep their exact decimals both ways.
+Decoding checks what the rest of the code takes for granted - aligned times, sane prices, known names - and raises
+PayloadError with what was expected and what came. Unknown fields are ignored. Prices and volumes keep their exact
+decimals both ways.
 """
 
 import base64
@@ -111,6 +112,8 @@ class _DeadLetter(msgspec.Struct, frozen=True):
     at: datetime
 
 
+_MOST = 2**53
+
 _T = TypeVar("_T")
 _DECODERS: Mapping[type, msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(kind)
@@ -151,7 +154,10 @@ def _range(start: datetime, end: datetime) -> Range:
 
 
 def encode_candle(candle: Candle) -> bytes:
-    """The candle's payload. Rendered by hand, because JSON libraries write decimals as strings, floats or with exponents."""
+    """The candle's payload.
+
+    Rendered by hand, because JSON libraries write decimals as strings, floats or with exponents.
+    """
     return _candle_text(candle).encode()
 
 
@@ -184,16 +190,16 @@ def _candle(raw: _Candle) -> Candle:
             f"expected a close_time {raw.timeframe.value} after open_time, got {raw.close_time.isoformat()}"
         )
     prices = (raw.open, raw.high, raw.low, raw.close, raw.vwap)
-    if not all(price.is_finite() and price >= 0 for price in prices):
-        raise PayloadError(f"expected finite prices of 0 or more, got {', '.join(map(str, prices))}")
+    if not all(_plausible(price) for price in prices):
+        raise PayloadError(f"expected prices of 0 or more with at most 30 digits, got {', '.join(map(str, prices))}")
     if not raw.low <= min(raw.open, raw.close) <= max(raw.open, raw.close) <= raw.high:
         raise PayloadError(
             f"expected low <= open, close <= high, got open {raw.open} high {raw.high} low {raw.low} close {raw.close}"
         )
-    if not (raw.volume.is_finite() and raw.volume >= 0):
-        raise PayloadError(f"expected a finite volume of 0 or more, got {raw.volume}")
-    if raw.trades < 0 or raw.revision < 0:
-        raise PayloadError(f"expected trades and revision of 0 or more, got {raw.trades} and {raw.revision}")
+    if not _plausible(raw.volume):
+        raise PayloadError(f"expected a volume of 0 or more with at most 30 digits, got {raw.volume}")
+    if not (0 <= raw.trades <= _MOST and 0 <= raw.revision <= _MOST):
+        raise PayloadError(f"expected trades and revision from 0 to {_MOST}, got {raw.trades} and {raw.revision}")
     return Candle(
         symbol=_known_symbol(raw.symbol),
         timeframe=raw.timeframe,
@@ -213,6 +219,11 @@ def _candle(raw: _Candle) -> Candle:
         at=_instant(raw.at, "at"),
         exchange=raw.exchange,
     )
+
+
+def _plausible(number: Decimal) -> bool:
+    """Whether it is a price or volume that could be, and short enough to be written out."""
+    return number.is_finite() and number >= 0 and -30 <= int(number.as_tuple().exponent) and number.adjusted() <= 30
 
 
 # --- history ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ from enum import Enum
 
 
 class Timeframe(Enum):
-    """A candle length. Candles align to the Unix epoch in UTC, so a week opens on Thursday (`kraken-protocol.md`, fact 11).
+    """A candle length. Candles align to the Unix epoch in UTC, so a week opens on Thursday (`kraken-protocol.md`, fact
+    11).
 
     The value is the name on topics, in payloads and in bucket names.
     """

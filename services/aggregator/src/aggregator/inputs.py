@@ -24,7 +24,10 @@ class Inputs(Protocol):
 
 
 class SymbolInputs:
-    """Only what concerns our symbols, so that aggregators share the load. Needs a broker that keeps order across topics, as Mosquitto does."""
+    """Only what concerns our symbols, so that aggregators share the load.
+
+    Needs a broker that keeps order across topics, as Mosquitto does.
+    """
 
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
@@ -47,7 +50,9 @@ class SymbolInputs:
 
 class OneFilterInputs:
     """Everything under a single filter, for the embedded broker: it keeps order within a filter, not across filters
-    (measured: a watermark overtook 5,828 of 6,000 ticks). Brings our own candles back as well, so it is for one process."""
+    (measured: a watermark overtook 5,828 of 6,000 ticks). Brings our own candles back as well, so it is for one
+    process.
+    """
 
     def __init__(self, topics: Topics) -> None:
         self._filter = f"{topics.prefix}/+/kraken/#"

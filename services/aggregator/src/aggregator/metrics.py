@@ -1,8 +1,7 @@
 """Metrics of the aggregator."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
-
 from ingress_common.model import Candle
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class AggregatorMetrics:

@@ -4,13 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-
-from aggregator import __version__
-from aggregator.core import Engine, Output
-from aggregator.core.engine import ImplausibleError
-from aggregator.inputs import Inputs
-from aggregator.metrics import AggregatorMetrics
 from ingress_common.bus import Bus, BusError, Connected, Event, Message
 from ingress_common.health import Check, Health
 from ingress_common.logs import get_logger
@@ -31,6 +24,13 @@ from ingress_common.payloads import (
 )
 from ingress_common.presence import StatusPublisher
 from ingress_common.topics import TopicError, Topics
+from prometheus_client import CollectorRegistry
+
+from aggregator import __version__
+from aggregator.core import Engine, Output
+from aggregator.core.engine import ImplausibleError
+from aggregator.inputs import Inputs
+from aggregator.metrics import AggregatorMetrics
 
 log = get_logger(__name__)
 
@@ -43,8 +43,8 @@ _UNCONFIRMED_LIMIT = 500
 class Aggregator:
     """One instance: looks after the symbols that are its share of those the feeds carry.
 
-    A message is acknowledged once the broker has confirmed everything that it led to. `clock` (unix seconds) dates status and dead letters only;
-    candles follow the messages.
+    A message is acknowledged once the broker has confirmed everything that it led to. `clock` (unix seconds) dates
+    status and dead letters only; candles follow the messages.
     """
 
     name = "aggregator"
@@ -69,7 +69,8 @@ class Aggregator:
         self._status = StatusPublisher(
             bus, topics, self.name, instance, __version__, clock(), details=self._details, refresh_seconds=1
         )
-        # Messages are handled, symbols reassigned and forming candles flushed one after the other: outputs stay in order.
+        # Messages are handled, symbols reassigned and forming candles flushed one after the other: outputs stay in
+        # order.
         self._turn = asyncio.Lock()
         self._unconfirmed: asyncio.Queue[tuple[Message, list[Awaitable[None]]]] = asyncio.Queue(_UNCONFIRMED_LIMIT)
         self._reassign_at: float | None = None
@@ -180,7 +181,8 @@ class Aggregator:
                 for delivery in deliveries:
                     await delivery
             except BusError as error:
-                # The broker would refuse it the next time too, and hold up all that follows; the store's audit finds the hole.
+                # The broker would refuse it the next time too, and hold up all that follows; the store's audit finds
+                # the hole.
                 self._metrics.refused.inc()
                 log.error("publish.refused", topic=message.topic, reason=str(error))
             message.ack()
@@ -217,7 +219,8 @@ class Aggregator:
             await self._inputs.release(self._bus, lost)
             await self._stop_resuming(lost & self._resuming)
         if gained:
-            # First the ticks, then the books; the seed follows with the next watermark. What an earlier run published is retained.
+            # First the ticks, then the books; the seed follows with the next watermark. What an earlier run published
+            # is retained.
             await self._inputs.gain(self._bus, gained)
             self._engine.gain(gained)
             self._resuming |= gained

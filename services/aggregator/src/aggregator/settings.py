@@ -2,13 +2,14 @@
 
 from typing import Annotated
 
-from pydantic import Field
-
 from ingress_common.settings import ServiceSettings
+from pydantic import Field
 
 
 class AggregatorSettings(ServiceSettings):
     """The common settings, and when to stop waiting for missing data."""
 
     gap_give_up_hours: Annotated[float, Field(gt=0, description="hours, more than 0")] = 24.0
-    """Hours of market time after which a gap that nobody could fill is given up on: candles over it close with `complete` false."""
+    """Hours of market time after which a gap that nobody could fill is given up on: candles over it close with
+    `complete` false.
+    """

@@ -1,4 +1,4 @@
-"""Kraken's downloadable archive files (OHLCVT): `time,open,high,low,close,volume,trades`, one row a minute that traded."""
+"""Kraken's downloadable archive files (OHLCVT): `time,open,high,low,close,volume,trades`, a row a minute that traded."""
 
 from collections.abc import Callable, Iterator
 from decimal import Decimal, InvalidOperation
@@ -12,11 +12,15 @@ _LATEST = 10_000_000_000  # unix seconds; a larger number is milliseconds
 
 
 class ArchiveError(Exception):
-    """A file that is not an archive of 1m candles. The text names the file, the line, what was expected and what came."""
+    """A file that is not an archive of 1m candles.
+
+    The text names the file, the line, what was expected and what came.
+    """
 
 
 def read_archive(path: Path, symbol: str, at: float, progress: Callable[[int], None] | None = None) -> Iterator[Candle]:
-    """The 1m candles of `path`, oldest first; `at` (unix seconds) becomes the candles' time of receipt. ArchiveError at the first bad row.
+    """The 1m candles of `path`, oldest first; `at` (unix seconds) becomes the candles' time of receipt. ArchiveError at
+    the first bad row.
 
     `progress` is told the bytes read so far. Archive files have no vwap: see `_vwap`.
     """

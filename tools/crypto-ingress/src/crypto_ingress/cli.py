@@ -116,7 +116,7 @@ def replay(
     speed: Annotated[
         Any, typer.Option(parser=_speed, metavar="N|max", help="Minutes of the file per minute, or as fast as it goes.")
     ] = "max",
-    services: Annotated[
+    services: Annotated[  # noqa: FBT002 - a command line option
         bool, typer.Option(help="Run aggregator and writer here; --no-services plays to those already on MQTT_URL.")
     ] = True,
 ) -> None:
@@ -137,12 +137,16 @@ def import_(file: ArchiveFile, symbol: Symbol) -> None:
 @app.command()
 def export(
     symbol: Symbol,
-    timeframe: Annotated[Any, typer.Option(parser=_timeframe, metavar="TIMEFRAME", help="1m, 5m, 15m, 1h, 4h, 1d or 1w.")],
+    timeframe: Annotated[
+        Any, typer.Option(parser=_timeframe, metavar="TIMEFRAME", help="1m, 5m, 15m, 1h, 4h, 1d or 1w.")
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The CSV file to write.")],
     start: Annotated[
         Any, typer.Option("--from", parser=_instant, metavar="TIME", help="First open time: RFC 3339 or unix seconds.")
     ] = None,
-    end: Annotated[Any, typer.Option("--to", parser=_instant, metavar="TIME", help="Open times before this one.")] = None,
+    end: Annotated[
+        Any, typer.Option("--to", parser=_instant, metavar="TIME", help="Open times before this one.")
+    ] = None,
 ) -> None:
     """Write closed candles of the store to a CSV file, with the columns of `rollup`."""
     _execute(commands.export(_settings(RunSettings), symbol, timeframe, start, end, out))
@@ -175,7 +179,10 @@ def _execute(work: Coroutine[Any, Any, None]) -> None:
 
 @contextmanager
 def _failures() -> Iterator[None]:
-    """What the user can mend ends in one line and exit code 1, or 2 for a setting; anything else is a bug and shows its traceback."""
+    """What the user can mend ends in one line and exit code 1, or 2 for a setting;
+
+    anything else is a bug and shows its traceback.
+    """
     try:
         yield
     except SettingsError as error:

@@ -39,10 +39,12 @@ async def run(settings: RunSettings, console: Console) -> None:
 
 
 async def demo(settings: RunSettings, console: Console) -> None:
-    """The simulator in Kraken's place. A store that was not asked for by name starts empty, because each simulation has a past of its own."""
+    """The simulator in Kraken's place.
+
+    A store that was not asked for by name starts empty, because each simulation has a past of its own.
+    """
     if "store_url" not in settings.model_fields_set:
-        for file in Path("data").glob("demo.db*"):
-            file.unlink()
+        _remove_demo_store()
     async with Simulator(SimulatorConfig()) as simulator:
         simulated = settings.model_copy(
             update={"kraken_ws_url": simulator.ws_url, "kraken_rest_url": simulator.rest_url}
@@ -151,7 +153,9 @@ async def export(
                 start = candles[-1].close_time
             if not written:
                 known = ", ".join(await store.symbols()) or "none at all"
-                raise CommandError(f"no candles of {symbol} {timeframe.value} in that range; symbols with candles: {known}")
+                raise CommandError(
+                    f"no candles of {symbol} {timeframe.value} in that range; symbols with candles: {known}"
+                )
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
@@ -171,6 +175,11 @@ async def _write(store: CandleStore, candles: list[Candle]) -> None:
     if result.rejected_candles:
         first = result.rejected_candles[0]
         raise CommandError(f"the store refuses {len(result.rejected_candles)} candles: {first.reason}")
+
+
+def _remove_demo_store() -> None:
+    for file in Path("data").glob("demo.db*"):
+        file.unlink()
 
 
 def _make_folder(store_url: str) -> None:

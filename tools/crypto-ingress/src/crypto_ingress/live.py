@@ -2,14 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ingress_common.bus import Bus, Message
 from ingress_common.model import Candle, FeedCondition, FeedState
 from ingress_common.payloads import decode_candle, decode_feed_state
-from ingress_common.times import rfc3339
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.times import rfc3339
 from ingress_common.topics import Topics
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,12 +17,16 @@ from rich.text import Text
 
 _ROWS = 15
 _LINE_SECONDS = 10.0
+_FIRST_LINES_SECONDS = 2.0
 _HINT_SECONDS = 8.0
 
 
 @dataclass(slots=True)
 class LiveView:
-    """Follows candles and feeds on the bus and shows them. `kraken`: the address, for the hint when it cannot be reached; `notes`: lines to show."""
+    """Follows candles and feeds on the bus and shows them.
+
+    `kraken`: the address, for the hint when it cannot be reached; `notes`: lines to show.
+    """
 
     bus: Bus
     topics: Topics
@@ -67,9 +70,8 @@ class LiveView:
 
     async def _lines(self) -> None:
         started = _now()
-        wait: Callable[[], float] = lambda: _LINE_SECONDS if self._closed else 2.0
         while True:
-            await asyncio.sleep(wait())
+            await asyncio.sleep(_LINE_SECONDS if self._closed else _FIRST_LINES_SECONDS)
             self.console.print(self._foot(_now() - started), soft_wrap=True)
 
     def _table(self) -> RenderableType:
@@ -106,7 +108,8 @@ class LiveView:
         else:
             text.append("no feed is live", style="yellow")
             if seconds > _HINT_SECONDS:
-                text.append(f" - Kraken cannot be reached at {self.kraken}; is there a way out to the internet? (crypto-ingress demo needs none)")
+                text.append(f" - Kraken cannot be reached at {self.kraken}: is there a way out to the internet?")
+                text.append(" (crypto-ingress demo needs none)")
         closed = ", ".join(f"{count} of {tf.value}" for tf in TIMEFRAMES if (count := self._closed[tf]))
         text.append(f"; closed candles: {closed or 'none yet'}")
         if newest is not None:

@@ -34,7 +34,8 @@ from ingress_store import CandleStore
 log = get_logger(__name__)
 
 _MINUTE = Timeframe.M1.seconds
-# Minutes that the replay is at most ahead of what comes back. With two messages a minute that stays below the 1,000 that a broker with default settings queues.
+# Minutes that the replay is at most ahead of what comes back. With two messages a minute that stays below the 1,000
+# that a broker with default settings queues.
 _AHEAD_OF_BUS = 400
 _AHEAD_OF_STORE = 5_000
 _BATCH = 720
@@ -47,10 +48,11 @@ class ReplayError(Exception):
 
 
 class Replay:
-    """Plays 1m candles as ticks and watermarks of one feed, and answers seed and history requests from the same candles.
+    """Plays 1m candles as ticks and watermarks of one feed, and answers seed and history requests from the same
+    candles.
 
-    It plays as fast as the store follows, or at `speed` minutes of the file per minute. `clock` (unix seconds) dates the messages; the market's time is
-    the file's.
+    It plays as fast as the store follows, or at `speed` minutes of the file per minute. `clock` (unix seconds) dates
+    the messages; the market's time is the file's.
     """
 
     def __init__(
@@ -81,7 +83,10 @@ class Replay:
         self._seeded = asyncio.Event()
 
     async def run(self) -> None:
-        """Play to the end of the file and until the store has all of it. ReplayError if nothing moves for two minutes."""
+        """Play to the end of the file and until the store has all of it.
+
+        ReplayError if nothing moves for two minutes.
+        """
         async with self._bus, asyncio.TaskGroup() as tasks:
             await self._bus.subscribe(
                 self._topics.seed_requests(),
@@ -180,7 +185,10 @@ class Replay:
                     await self._publish_minutes(request.range.start, min(request.range.end, self._now))
 
     async def _seed(self) -> None:
-        """All that the current week holds, and a day before it for the price; the file says nothing of higher timeframes."""
+        """All that the current week holds, and a day before it for the price;
+
+        the file says nothing of higher timeframes.
+        """
         now = self._now
         start = Timeframe.W1.floor(now) - Timeframe.D1.seconds
         await self._publish_minutes(max(start, Timeframe.W1.floor(self._first)), now)

@@ -12,8 +12,8 @@ _DAY = Timeframe.D1
 def roll_up_archive(symbol: str, minutes: Iterable[Candle]) -> Iterator[Candle]:
     """All closed candles of all timeframes, given the 1m candles that traded, oldest first.
 
-    The archive is the whole truth: what is not in it did not trade. Candles begin with the interval of the first row and end with that of
-    the last, in each timeframe.
+    The archive is the whole truth: what is not in it did not trade. Candles begin with the interval of the first row
+    and end with that of the last, in each timeframe.
     """
     book = Book(symbol, Depth(fresh=None))
     for timeframe in TIMEFRAMES[1:]:
@@ -38,5 +38,3 @@ def roll_up_archive(symbol: str, minutes: Iterable[Candle]) -> Iterator[Candle]:
 
 def _batch(symbol: str, start: int, end: int, minutes: list[Candle]) -> History:
     return History(symbol, Timeframe.M1, Source.ARCHIVE, Range(start, end), tuple(minutes))
-
-

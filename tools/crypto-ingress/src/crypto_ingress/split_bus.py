@@ -11,8 +11,8 @@ from ingress_common.bus import Bus, Event
 class SplitBus:
     """Receives over one connection and publishes over another.
 
-    rumqttd confirms nothing to a client that holds 100 unacknowledged messages. A service that acknowledges a message once what it published because of it
-    is confirmed would wait for ever on a single connection.
+    rumqttd confirms nothing to a client that holds 100 unacknowledged messages. A service that acknowledges a message
+    once what it published because of it is confirmed would wait for ever on a single connection.
     """
 
     def __init__(self, inbound: Bus, outbound: Bus) -> None:
@@ -40,7 +40,10 @@ class SplitBus:
         return self._inbound.connected and self._outbound.connected
 
     async def subscribe(self, *filters: str, no_local: bool = False) -> None:
-        """Subscribe on the inbound connection. Our own messages come back whatever `no_local`: they leave by the other one."""
+        """Subscribe on the inbound connection.
+
+        Our own messages come back whatever `no_local`: they leave by the other one.
+        """
         await self._inbound.subscribe(*filters, no_local=no_local)
 
     async def unsubscribe(self, *filters: str) -> None:

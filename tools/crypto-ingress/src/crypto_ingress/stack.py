@@ -129,9 +129,11 @@ async def broker_for(settings: RunSettings) -> AsyncIterator[Parts]:
 
 
 async def serve(builders: Sequence[Callable[[], Service]], stop: asyncio.Event) -> None:
-    """Start services one after the other, each once the one before it works; run until `stop`; then end them in reverse, each drained.
+    """Start services one after the other, each once the one before it works; run until `stop`; then end them in
+    reverse, each drained.
 
-    A writer is there before what it writes, so that nothing is published to nobody. StartError names a service that does not come up.
+    A writer is there before what it writes, so that nothing is published to nobody. StartError names a service that
+    does not come up.
     """
     async with asyncio.TaskGroup() as tasks:
         running: list[asyncio.Task[None]] = []
@@ -147,7 +149,10 @@ async def serve(builders: Sequence[Callable[[], Service]], stop: asyncio.Event) 
 
 
 async def _until_up(service: Service, task: asyncio.Task[None], stop: asyncio.Event) -> None:
-    """Wait until `service` has its connections. What it needs from outside, such as Kraken, may take as long as it will."""
+    """Wait until `service` has its connections.
+
+    What it needs from outside, such as Kraken, may take as long as it will.
+    """
     own = ("broker", "store")
     deadline = asyncio.get_running_loop().time() + _START_SECONDS
     while not stop.is_set() and not task.done():

@@ -15,7 +15,10 @@ class OutputError(Exception):
 
 @contextmanager
 def candle_table(path: Path) -> Iterator[Callable[[Candle], None]]:
-    """A file of candles, one row each: unix seconds, plain decimals, `infilled` 0 or 1. It appears under its name once it is whole."""
+    """A file of candles, one row each: unix seconds, plain decimals, `infilled` 0 or 1.
+
+    It appears under its name once it is whole.
+    """
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,8 @@ from typing import Self
 from ingress_common.model import Candle, Source
 
 _ZERO = Decimal(0)
-# Sums stay exact for any sum that can occur; a quotient gets the digits that a float can still tell apart, and one more.
+# Sums stay exact for any sum that can occur; a quotient gets the digits that a float can still tell apart, and one
+# more.
 _EXACT = Context(prec=60)
 _QUOTIENT = Context(prec=18)
 
@@ -17,7 +18,8 @@ _QUOTIENT = Context(prec=18)
 class Bar:
     """The trades of one window, of which there is at least one. A window without trades has no bar.
 
-    `notional` is price times volume over the trades, as far as their vwap tells it, so that vwap rolls up without rounding twice.
+    `notional` is price times volume over the trades, as far as their vwap tells it, so that vwap rolls up without
+    rounding twice.
     """
 
     open: Decimal
@@ -48,7 +50,10 @@ class Bar:
         )
 
     def same_market(self, other: "Bar") -> bool:
-        """Whether both tell of the same trades. vwap is left out: Kraken truncates it, so a roll-up may differ in it by a price tick."""
+        """Whether both tell of the same trades.
+
+        vwap is left out: Kraken truncates it, so a roll-up may differ in it by a price tick.
+        """
         return (
             self.trades == other.trades
             and self.open == other.open

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 
-from aggregator.core.bars import Bar, roll_up
-from aggregator.core.coverage import Intervals
 from ingress_common.model import GRACE, Candle, History, Range, Source
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
+
+from aggregator.core.bars import Bar, roll_up
+from aggregator.core.coverage import Intervals
 
 M1 = Timeframe.M1
 
@@ -32,8 +33,9 @@ _PRICE_WITHIN = (
 class Depth:
     """How far back, in windows of each timeframe, a book publishes when it starts.
 
-    `fresh`: of what its seed tells, which may be news even where an earlier run published the same windows; None for all of it. `resumed`: of what is
-    owed since an earlier run published last, as the bus still knows; 720 is what one REST answer reaches.
+    `fresh`: of what its seed tells, which may be news even where an earlier run published the same windows; None for
+    all of it. `resumed`: of what is owed since an earlier run published last, as the bus still knows; 720 is what one
+    REST answer reaches.
     """
 
     fresh: int | None = 24
@@ -44,9 +46,10 @@ class Depth:
 class _Level:
     """One timeframe of a book. Windows are named by their open time.
 
-    `bars`: what traded, for windows that are known (at 1m also for the current one). `known`: the time that is settled, once it is over. `lost`: the part
-    of it that was given up on. `direct`: windows whose bar is Kraken's own and not rolled up. `held`: windows that are over but wait for data.
-    `horizon`: the first window that is to be published; `due`: the next window to end.
+    `bars`: what traded, for windows that are known (at 1m also for the current one). `known`: the time that is settled,
+    once it is over. `lost`: the part of it that was given up on. `direct`: windows whose bar is Kraken's own and not
+    rolled up. `held`: windows that are over but wait for data. `horizon`: the first window that is to be published;
+    `due`: the next window to end.
     """
 
     timeframe: Timeframe
@@ -68,9 +71,9 @@ class _Level:
 class Book:
     """All candles of one symbol, from whatever arrives in whatever order.
 
-    Every method that takes something in returns the closed candles to publish, lower timeframes first; `forming` gives the forming ones when
-    they are wanted. Nothing is published before history of all seven timeframes has arrived. `stale` counts what came for windows that
-    are long forgotten.
+    Every method that takes something in returns the closed candles to publish, lower timeframes first; `forming` gives
+    the forming ones when they are wanted. Nothing is published before history of all seven timeframes has arrived.
+    `stale` counts what came for windows that are long forgotten.
     """
 
     def __init__(self, symbol: str, depth: Depth) -> None:
@@ -86,7 +89,10 @@ class Book:
     # --- what arrives ------------------------------------------------------------------------------------------------
 
     def resume(self, candle: Candle) -> None:
-        """Take note of a candle that an earlier run published last: what came after it is owed. Only of use before the seed is in."""
+        """Take note of a candle that an earlier run published last: what came after it is owed.
+
+        Only of use before the seed is in.
+        """
         if self.initialized:
             return
         level = self._levels[candle.timeframe]
@@ -108,16 +114,22 @@ class Book:
         return self._publish({M1: {window}}, tick.at) if window < level.due else []
 
     def cover(self, start: float, end: float, at: float) -> list[Candle]:
-        """The feed was alive from `start` to `end` (unix seconds) and all of it has arrived; the clock moves to `end`. `at` as in a candle."""
+        """The feed was alive from `start` to `end` (unix seconds) and all of it has arrived;
+
+        the clock moves to `end`. `at` as in a candle.
+        """
         level = self._levels[M1]
         level.known.add(start, end)
         return self._advance(end, at, {window for window in level.held if window + M1.seconds > start})
 
     def history(self, history: History) -> list[Candle]:
-        """A batch of Kraken's history: final for what had ended when it was taken, a tick for the interval still open then."""
+        """A batch of Kraken's history: final for what had ended when it was taken, a tick for the interval still open
+        then.
+        """
         level = self._levels[history.timeframe]
         at = max((candle.at for candle in history.candles), default=history.covers.end)
-        # A snapshot's range ends when it was taken; a REST answer's range is what was asked for, its rows say when they were received.
+        # A snapshot's range ends when it was taken; a REST answer's range is what was asked for, its rows say when they
+        # were received.
         taken = history.covers.end if history.source is Source.SNAPSHOT or not history.candles else at
         final = taken - GRACE if history.source is Source.SNAPSHOT or history.candles else taken
         settled_to = min(history.covers.end, final)
@@ -143,7 +155,10 @@ class Book:
         return self._publish({level.timeframe: touched}, at)
 
     def give_up(self, timeframe: Timeframe, span: Range, at: float) -> list[Candle]:
-        """Stop waiting for `span`: candles over it close with what is known, `complete` false. A later history batch still mends them."""
+        """Stop waiting for `span`: candles over it close with what is known, `complete` false.
+
+        A later history batch still mends them.
+        """
         level = self._levels[timeframe]
         for start, end in level.known.holes(span.start, span.end):
             level.lost.add(start, end)
@@ -153,7 +168,8 @@ class Book:
     # --- what is missing ---------------------------------------------------------------------------------------------
 
     def missing(self) -> list[tuple[Timeframe, Range]]:
-        """What must be known to close what is over and to build the forming candles, and is not: whole windows, merged, lowest timeframe first.
+        """What must be known to close what is over and to build the forming candles, and is not: whole windows, merged,
+        lowest timeframe first.
 
         From the first published minute on that is minutes; before it, windows of the timeframe that needs them.
         """
@@ -246,7 +262,8 @@ class Book:
             level.horizon = level.due = min(first, owed)
         for level in self._levels.values():
             if level.timeframe is not M1:
-                # The first window may begin before anything that is published below it: roll that part up while its minutes are still here.
+                # The first window may begin before anything that is published below it: roll that part up while its
+                # minutes are still here.
                 lower = self._lower(level.timeframe)
                 for child in range(level.horizon, lower.horizon, lower.timeframe.seconds):
                     self._settled(lower, child)
@@ -347,7 +364,10 @@ class Book:
         return level.settled(window)
 
     def _settled(self, level: _Level, window: int) -> bool:
-        """Whether a window that is over is settled; what lies before the horizon is only rolled up when it is asked for."""
+        """Whether a window that is over is settled;
+
+        what lies before the horizon is only rolled up when it is asked for.
+        """
         if level.settled(window):
             return True
         return level.timeframe is not M1 and window < level.horizon and self._resolve(level, window)
@@ -358,7 +378,9 @@ class Book:
         return not any(s < end and e > start for lower in lowers for s, e in self._levels[lower].lost)
 
     def _price_before(self, level: _Level, window: int) -> Bar | None:
-        """A bar that ends with the last price before `window`, if all the time between that trade and `window` is known."""
+        """A bar that ends with the last price before `window`, if all the time between that trade and `window` is
+        known.
+        """
         before = level.published.get(window - level.timeframe.seconds)
         if before:
             return Bar.of(before)
@@ -375,7 +397,9 @@ class Book:
         return None
 
     def _priceless(self, window: int) -> bool:
-        """Whether no price before `window` can be told: what lies before was given up on, or nothing traded as far back as anyone can see."""
+        """Whether no price before `window` can be told: what lies before was given up on, or nothing traded as far back
+        as anyone can see.
+        """
         minutes = self._levels[M1]
         known_from = minutes.known.start_of(window)
         if known_from is None:
@@ -482,7 +506,10 @@ class Book:
 
 
 def _same(a: Candle, b: Candle) -> bool:
-    """Whether both candles say the same. Above 1m a vwap alone makes no difference: Kraken truncates its own, a roll-up does not."""
+    """Whether both candles say the same.
+
+    Above 1m a vwap alone makes no difference: Kraken truncates its own, a roll-up does not.
+    """
     return (
         (a.open_time, a.trades, a.infilled, a.complete) == (b.open_time, b.trades, b.infilled, b.complete)
         and (a.open, a.high, a.low, a.close, a.volume) == (b.open, b.high, b.low, b.close, b.volume)

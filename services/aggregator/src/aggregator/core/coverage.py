@@ -5,7 +5,10 @@ from collections.abc import Iterator
 
 
 class Intervals:
-    """A set of instants as disjoint, sorted half-open intervals `[start, end)` in unix seconds. Touching ones are one."""
+    """A set of instants as disjoint, sorted half-open intervals `[start, end)` in unix seconds.
+
+    Touching ones are one.
+    """
 
     def __init__(self) -> None:
         self._starts: list[float] = []

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from aggregator.core.book import Book, Depth
 from ingress_common.model import (
     GRACE,
     Candle,
@@ -17,17 +16,26 @@ from ingress_common.model import (
 )
 from ingress_common.timeframes import Timeframe
 
+from aggregator.core.book import Book, Depth
+
 Output = Candle | SeedRequest | HistoryRequest
 """What the engine wants published: candles, and requests to the gateway."""
 
 MESSAGES_LOST = 10.0
-"""Seconds between two watermarks of a feed, by the gateway's clock, from which on messages must have been lost: it sends one a second."""
+"""Seconds between two watermarks of a feed, by the gateway's clock, from which on messages must have been lost: it
+sends one a second.
+"""
 
 MAX_JUMP = 30 * 86400.0
-"""Seconds that a message may be ahead of what is known; further ahead it is nonsense, and following it would never end."""
+"""Seconds that a message may be ahead of what is known;
+
+further ahead it is nonsense, and following it would never end.
+"""
 
 LATE = 300.0
-"""Seconds before a gap that are asked for with it: Kraken's late word on a minute that was closed by then may have fallen into the gap."""
+"""Seconds before a gap that are asked for with it: Kraken's late word on a minute that was closed by then may have
+fallen into the gap.
+"""
 
 _SEED_AGAIN = 60.0
 _ASK_AGAIN = (60.0, 900.0)
@@ -39,7 +47,10 @@ class ImplausibleError(ValueError):
 
 @dataclass(slots=True)
 class _Feed:
-    """A feed as the engine sees it. `starts`: from when on this engine has everything of a symbol; None until a watermark tells."""
+    """A feed as the engine sees it.
+
+    `starts`: from when on this engine has everything of a symbol; None until a watermark tells.
+    """
 
     live: bool = False
     since: float = 0.0
@@ -60,8 +71,8 @@ class _Asked:
 class Engine:
     """Candles of the symbols it was given, as a function of the messages it is fed, in the order of their arrival.
 
-    Every method returns what is to be published, in order. `give_up_after`: seconds, on a symbol's clock, after which a gap that nobody fills is
-    given up on; None for never.
+    Every method returns what is to be published, in order. `give_up_after`: seconds, on a symbol's clock, after which a
+    gap that nobody fills is given up on; None for never.
     """
 
     def __init__(self, depth: Depth | None = None, give_up_after: float | None = 86400.0) -> None:
@@ -133,12 +144,14 @@ class Engine:
         minute = Timeframe.M1.floor(mark.watermark)
         passed = minute > feed.watermark
         feed.watermark = mark.watermark
-        for symbol, start in feed.starts.items():
+        for symbol, known_start in feed.starts.items():
             book = self._books.get(symbol)
             if book is None:
                 continue
+            start = known_start
             if start is None:
-                # What the gateway receives after this mark will reach us; a snapshot taken from now on tells of all before.
+                # What the gateway receives after this mark will reach us; a snapshot taken from now on tells of all
+                # before.
                 start = feed.starts[symbol] = max(feed.since, mark.watermark + GRACE)
             elif not passed and book.initialized:
                 continue
@@ -205,7 +218,10 @@ class Engine:
         return True
 
     def _ask(self, symbol: str, book: Book, at: float) -> list[Output]:
-        """Ask for what is missing: at once when something new is, else again and again with growing pauses; give up on what is too old."""
+        """Ask for what is missing: at once when something new is, else again and again with growing pauses;
+
+        give up on what is too old.
+        """
         missing = book.missing()
         if not missing:
             if book.initialized:

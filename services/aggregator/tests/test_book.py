@@ -1,0 +1,201 @@
+"""What a book does with ticks, watermarks and history, case by case."""
+
+from decimal import Decimal
+
+import pytest
+
+from aggregator.core import Book, Depth
+from ingress_common.model import Candle, History, Range, Source
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+
+OPEN = 1_700_092_800  # a week opens: every timeframe has a boundary here
+M1 = Timeframe.M1
+
+
+def candle(minute: int, price: str = "100", *, trades: int = 1, volume: str = "1", at: float = OPEN, **kw) -> Candle:
+    p = Decimal(price)
+    fields = {
+        "symbol": "BTC/USD",
+        "timeframe": M1,
+        "open_time": OPEN + minute * 60,
+        **dict.fromkeys(("open", "high", "low", "close", "vwap"), p),
+        "volume": Decimal(volume),
+        "trades": trades,
+        "closed": False,
+        "infilled": False,
+        "complete": True,
+        "revision": 0,
+        "source": Source.WS,
+        "at": at,
+    }
+    return Candle(**{**fields, **kw})
+
+
+def seeded_book(at: float = OPEN) -> Book:
+    """A book whose seed holds one trade at 100 in the minute before OPEN, taken at OPEN + 1."""
+    book = Book("BTC/USD", Depth())
+    for timeframe in TIMEFRAMES:
+        start = OPEN - timeframe.seconds
+        row = candle(0, timeframe=timeframe, open_time=start, source=Source.SNAPSHOT, at=at + 1)
+        book.history(History("BTC/USD", timeframe, Source.SNAPSHOT, Range(start, at + 1), (row,)))
+    return book
+
+
+def pick(published: list[Candle], timeframe: Timeframe) -> list[Candle]:
+    return [c for c in published if c.timeframe is timeframe]
+
+
+def test_minute_without_trades_is_flat_at_last_close():
+    book = seeded_book()
+    published = pick(book.cover(OPEN, OPEN + 60, OPEN + 61), M1)
+    assert [(c.open_time, c.close, c.trades, c.volume, c.infilled, c.vwap) for c in published] == [
+        (OPEN, Decimal(100), 0, Decimal(0), True, Decimal(100))
+    ]
+
+
+def test_nothing_closes_before_the_watermark_reaches_its_end():
+    book = seeded_book()
+    assert book.tick(candle(0, "101")) == []
+    assert book.tick(candle(1, "102")) == []
+    assert book.cover(OPEN, OPEN + 59.9, OPEN + 61) == []
+    assert [c.close for c in book.cover(OPEN, OPEN + 60, OPEN + 61)] == [Decimal(101)]
+
+
+def test_infilled_minutes_contribute_nothing_to_a_higher_candle():
+    book = seeded_book()
+    book.cover(OPEN, OPEN + 120, OPEN + 121)
+    book.tick(candle(2, "105"))
+    five = pick(book.cover(OPEN, OPEN + 300, OPEN + 301), Timeframe.M5)
+    assert [(c.open, c.close, c.low, c.trades, c.infilled) for c in five] == [
+        (Decimal(105), Decimal(105), Decimal(105), 1, False)
+    ]
+
+
+def test_higher_candle_is_flat_when_all_of_its_minutes_are_empty():
+    book = seeded_book()
+    five = pick(book.cover(OPEN, OPEN + 300, OPEN + 301), Timeframe.M5)
+    assert [(c.open, c.trades, c.infilled) for c in five] == [(Decimal(100), 0, True)]
+
+
+def test_lower_timeframes_are_published_before_higher_ones_at_a_boundary():
+    book = seeded_book()
+    book.cover(OPEN, OPEN + 59 * 60, OPEN + 59 * 60 + 1)
+    published = book.cover(OPEN, OPEN + 3600, OPEN + 3601)
+    order = [TIMEFRAMES.index(c.timeframe) for c in published]
+    assert order == sorted(order)
+    assert {c.timeframe for c in published} == {M1, Timeframe.M5, Timeframe.M15, Timeframe.H1}
+
+
+def test_tick_with_fewer_trades_is_an_older_state_and_ignored():
+    book = seeded_book()
+    book.tick(candle(0, "103", trades=3))
+    book.tick(candle(0, "101", trades=2))
+    assert book.cover(OPEN, OPEN + 60, OPEN + 61)[0].close == Decimal(103)
+    assert book.tick(candle(0, "101", trades=2)) == []
+
+
+def test_late_tick_corrects_the_closed_candle_the_flat_ones_after_it_and_all_above():
+    book = seeded_book()
+    book.tick(candle(0, "101"))
+    book.cover(OPEN, OPEN + 900, OPEN + 901)
+    corrected = book.tick(candle(0, "109", trades=2, at=OPEN + 950))
+    by_timeframe = {tf: pick(corrected, tf) for tf in TIMEFRAMES}
+    assert [c.revision for c in by_timeframe[M1]] == [1] * 15
+    assert {c.close for c in by_timeframe[M1]} == {Decimal(109)}
+    assert [(c.open_time, c.close, c.revision) for c in by_timeframe[Timeframe.M5]] == [
+        (OPEN + i * 300, Decimal(109), 1) for i in range(3)
+    ]
+    assert [(c.trades, c.revision) for c in by_timeframe[Timeframe.M15]] == [(2, 1)]
+
+
+def test_history_may_lower_a_closed_minute_because_it_is_final():
+    book = seeded_book()
+    book.tick(candle(0, "101", trades=5))
+    book.cover(OPEN, OPEN + 60, OPEN + 61)
+    row = candle(0, "101", trades=4, source=Source.REST, at=OPEN + 90)
+    corrected = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN, OPEN + 60), (row,)))
+    assert [(c.trades, c.revision, c.source) for c in corrected] == [(4, 1, Source.REST)]
+
+
+def test_history_of_a_minute_still_open_counts_as_a_tick():
+    book = seeded_book()
+    book.tick(candle(0, "101", trades=5))
+    row = candle(0, "100", trades=4, source=Source.SNAPSHOT, at=OPEN + 30)
+    book.history(History("BTC/USD", M1, Source.SNAPSHOT, Range(OPEN, OPEN + 30), (row,)))
+    assert book.cover(OPEN, OPEN + 60, OPEN + 61)[0].trades == 5
+
+
+def test_gap_holds_back_what_it_touches_and_nothing_else():
+    book = seeded_book()
+    book.cover(OPEN, OPEN + 60, OPEN + 61)
+    # Nothing is known of minutes 1 and 2; then the feed is back.
+    book.tick(candle(3, "103"))
+    published = book.cover(OPEN + 180, OPEN + 360, OPEN + 361)
+    assert [(c.timeframe, c.open_time - OPEN) for c in published] == [(M1, 180), (M1, 240), (M1, 300)]
+    assert book.missing() == [(M1, Range(OPEN + 60, OPEN + 180))]
+    filled = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 60, OPEN + 180), ()))
+    assert [(c.timeframe, c.open_time - OPEN) for c in filled] == [(M1, 60), (M1, 120), (Timeframe.M5, 0)]
+    assert book.missing() == []
+
+
+def test_flat_minute_after_a_gap_waits_for_the_price():
+    book = seeded_book()
+    book.cover(OPEN, OPEN + 60, OPEN + 61)
+    assert book.cover(OPEN + 120, OPEN + 240, OPEN + 241) == []
+    row = candle(1, "107", source=Source.REST, at=OPEN + 250)
+    filled = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 60, OPEN + 120), (row,)))
+    assert [c.close for c in filled] == [Decimal(107)] * 3
+
+
+def test_gap_that_is_given_up_on_closes_higher_candles_incomplete_and_stays_a_gap_below():
+    book = seeded_book()
+    book.cover(OPEN, OPEN + 60, OPEN + 61)
+    book.tick(candle(3, "103"))
+    book.cover(OPEN + 180, OPEN + 360, OPEN + 361)
+    closed = book.give_up(M1, Range(OPEN + 60, OPEN + 180), OPEN + 400)
+    assert [(c.timeframe, c.complete, c.trades) for c in closed] == [(Timeframe.M5, False, 1)]
+    row = candle(1, "107", source=Source.REST, at=OPEN + 500)
+    mended = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 60, OPEN + 180), (row,)))
+    assert [(c.timeframe, c.open_time - OPEN, c.complete, c.revision) for c in mended] == [
+        (M1, 60, True, 0),
+        (M1, 120, True, 0),
+        (Timeframe.M5, 0, True, 1),
+    ]
+    assert book.lost == []
+
+
+def test_forming_candles_are_built_from_the_seed_down_to_the_live_minute():
+    book = Book("BTC/USD", Depth())
+    now = OPEN + 7 * 60 + 30
+    for timeframe in TIMEFRAMES:
+        rows = [
+            candle(0, "100", timeframe=timeframe, open_time=o, trades=2, source=Source.SNAPSHOT, at=now)
+            for o in range(timeframe.floor(now) - 9 * timeframe.seconds, now, timeframe.seconds)
+        ]
+        book.history(History("BTC/USD", timeframe, Source.SNAPSHOT, Range(rows[0].open_time, now), tuple(rows)))
+    forming = {c.timeframe: c for c in book.forming(now)}
+    assert forming[M1].trades == 2
+    assert forming[Timeframe.M5].trades == 6  # minutes 5, 6 and 7
+    assert {forming[tf].trades for tf in TIMEFRAMES[2:]} == {8}  # the 5m candle of 0 to 5, and the forming one
+    assert not any(c.closed for c in forming.values())
+
+
+def test_roll_up_vwap_is_weighted_by_volume():
+    book = seeded_book()
+    book.tick(candle(0, "100", volume="3"))
+    book.tick(candle(1, "200", volume="1"))
+    five = pick(book.cover(OPEN, OPEN + 300, OPEN + 301), Timeframe.M5)
+    assert five[0].vwap == Decimal(125)
+    assert five[0].volume == Decimal(4)
+
+
+@pytest.mark.parametrize("missing", TIMEFRAMES)
+def test_nothing_is_published_before_all_seven_timeframes_are_seeded(missing):
+    book = Book("BTC/USD", Depth())
+    for timeframe in TIMEFRAMES:
+        if timeframe is not missing:
+            start = OPEN - timeframe.seconds
+            row = candle(0, timeframe=timeframe, open_time=start, source=Source.SNAPSHOT, at=OPEN + 1)
+            assert book.history(History("BTC/USD", timeframe, Source.SNAPSHOT, Range(start, OPEN + 1), (row,))) == []
+    assert book.cover(OPEN, OPEN + 600, OPEN + 601) == []
+    assert book.forming(OPEN) == []

@@ -1,0 +1,225 @@
+"""The shell on the bus: what it subscribes to, asks for, publishes and acknowledges."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from uuid import uuid4
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from aggregator.inputs import OneFilterInputs, SymbolInputs
+from aggregator.service import Aggregator
+from ingress_common.bus import Message
+from ingress_common.bus.memory import MemoryBroker, MemoryBus
+from ingress_common.model import (
+    Candle,
+    FeedCondition,
+    FeedState,
+    History,
+    Range,
+    Source,
+    Watermark,
+)
+from ingress_common.payloads import (
+    decode_candle,
+    decode_dead_letter,
+    decode_seed_request,
+    decode_status,
+    encode_candle,
+    encode_feed_state,
+    encode_history,
+    encode_watermark,
+)
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.topics import Topics
+
+OPEN = 1_700_092_800
+TOPICS = Topics()
+SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD", "ADA/EUR", "XRP/GBP", "DOGE/USD")
+
+
+class Outside:
+    """The gateway and everyone else, on a bus of their own."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self.broker = broker
+        self.bus = MemoryBus(broker, client_id="outside")
+        self.seen: list[Message] = []
+        self.at = float(OPEN)
+
+    async def listen(self) -> None:
+        async for event in self.bus.events():
+            if isinstance(event, Message):
+                self.seen.append(event)
+                event.ack()
+
+    async def say(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        await (await self.bus.publish(topic, payload, retain=retain))
+
+    async def feed(self, symbols=SYMBOLS) -> None:
+        state = FeedState("f", FeedCondition.LIVE, OPEN - 5.0, tuple(symbols))
+        await self.say(TOPICS.feed("f"), encode_feed_state(state), retain=True)
+
+    async def watermark(self, instant: float) -> None:
+        # The gateway sends one a second; a longer pause would mean that some were lost.
+        self.at += 1.0
+        await self.say(TOPICS.watermark("f"), encode_watermark(Watermark("f", instant, self.at)))
+
+    async def seed(self, symbol: str, taken: float) -> None:
+        for timeframe in TIMEFRAMES:
+            start = timeframe.floor(taken) - timeframe.seconds
+            row = candle(symbol, start, timeframe, at=taken)
+            history = History(symbol, timeframe, Source.SNAPSHOT, Range(start, taken), (row,))
+            await self.say(TOPICS.history(symbol, timeframe), encode_history(history))
+
+    def topics(self, part: str) -> list[str]:
+        return [message.topic for message in self.seen if f"/{part}/" in message.topic]
+
+    def candles(self) -> list[Candle]:
+        return [decode_candle(message.payload) for message in self.seen if "/candles/" in message.topic]
+
+    async def until(self, condition) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+
+def candle(symbol: str, open_time: int, timeframe=Timeframe.M1, *, at: float, trades: int = 1) -> Candle:
+    p = Decimal("100.0")
+    return Candle(
+        symbol, timeframe, open_time, p, p, p, p, Decimal("1.00000000"), p, trades,
+        closed=False, infilled=False, complete=True, revision=0, source=Source.WS, at=at,
+    )  # fmt: skip
+
+
+def aggregator(broker: MemoryBroker, name: str = "a", inputs=SymbolInputs) -> Aggregator:
+    bus = MemoryBus(broker, client_id=f"{name}-{uuid4().hex}", session_expiry=60)
+    return Aggregator(bus, TOPICS, inputs(TOPICS), name, CollectorRegistry(), lambda: float(OPEN))
+
+
+@asynccontextmanager
+async def running(*services: Aggregator):
+    tasks = [asyncio.create_task(service.run()) for service in services]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
+
+
+@asynccontextmanager
+async def outside(broker: MemoryBroker):
+    out = Outside(broker)
+    async with out.bus:
+        await out.bus.subscribe("ingress/#")
+        listening = asyncio.create_task(out.listen())
+        try:
+            yield out
+        finally:
+            listening.cancel()
+
+
+async def start_symbol(out: Outside, service: Aggregator, symbols=("BTC/USD",)) -> None:
+    await out.feed(symbols)
+    await out.until(lambda: set(service._engine.books) == set(symbols))
+    await out.watermark(OPEN + 10)
+    await out.until(lambda: any(topic.endswith("/seed") for topic in out.topics("request")))
+    for symbol in symbols:
+        await out.seed(symbol, OPEN + 12.0)
+
+
+@pytest.mark.parametrize("inputs", [SymbolInputs, OneFilterInputs])
+async def test_seed_is_requested_after_the_first_watermark_and_candles_follow(inputs):
+    broker = MemoryBroker()
+    service = aggregator(broker, inputs=inputs)
+    async with outside(broker) as out, running(service):
+        await start_symbol(out, service)
+        [request] = [m for m in out.seen if m.topic == TOPICS.seed_requests()]
+        assert decode_seed_request(request.payload).symbols == ("BTC/USD",)
+        await out.say(TOPICS.raw("BTC/USD"), encode_candle(candle("BTC/USD", OPEN, at=OPEN + 20.0, trades=3)))
+        await out.watermark(OPEN + 61)
+        await out.until(lambda: any(c.closed and c.open_time == OPEN for c in out.candles()))
+        [closed] = [c for c in out.candles() if c.closed and c.open_time == OPEN]
+        assert (closed.trades, closed.timeframe) == (3, Timeframe.M1)
+        await out.until(lambda: {c.timeframe for c in out.candles() if not c.closed} == set(TIMEFRAMES))
+
+
+async def test_message_that_is_no_payload_goes_to_the_dead_letter_and_the_rest_goes_on():
+    broker = MemoryBroker()
+    service = aggregator(broker)
+    async with outside(broker) as out, running(service):
+        await start_symbol(out, service)
+        await out.say(TOPICS.raw("BTC/USD"), b"{broken")
+        other = candle("ETH/USD", OPEN, at=OPEN + 5.0)
+        await out.say(TOPICS.raw("BTC/USD"), encode_candle(other))
+        future = candle("BTC/USD", OPEN + 6000, at=OPEN + 5.0)
+        await out.say(TOPICS.raw("BTC/USD"), encode_candle(future))
+        await out.watermark(OPEN + 61)
+        await out.until(lambda: any(c.closed and c.open_time == OPEN for c in out.candles()))
+        letters = [decode_dead_letter(m.payload) for m in out.seen if "/dead-letter/" in m.topic]
+        assert [letter.topic for letter in letters] == [TOPICS.raw("BTC/USD")] * 3
+        assert letters[0].payload == "{broken"
+        assert "expected the payload of" in letters[1].reason
+        assert "expected a minute that had begun" in letters[2].reason
+
+
+async def test_tick_is_acknowledged_only_when_its_correction_is_with_the_broker():
+    broker = MemoryBroker()
+    service = aggregator(broker)
+    async with outside(broker) as out, running(service):
+        await start_symbol(out, service)
+        await out.watermark(OPEN + 61)
+        await out.until(lambda: any(c.closed and c.open_time == OPEN for c in out.candles()))
+        late = encode_candle(candle("BTC/USD", OPEN, at=OPEN + 62.0, trades=7))
+        await out.say(TOPICS.raw("BTC/USD"), late)
+        service._bus.drop()  # whatever was not acknowledged comes again
+        await out.until(lambda: any(c.trades == 7 and c.revision == 1 for c in out.candles()))
+        assert {c.revision for c in out.candles() if c.trades == 7} == {1}
+
+
+async def test_symbols_are_shared_out_and_taken_over():
+    broker = MemoryBroker()
+    one, two = aggregator(broker, "one"), aggregator(broker, "two")
+    async with outside(broker) as out, running(one):
+        await out.feed()
+        await out.until(lambda: set(one._engine.books) == set(SYMBOLS))
+        async with running(two):
+            await out.until(lambda: len(two._engine.books) > 0)
+            await out.until(lambda: not one._engine.books.keys() & two._engine.books.keys())
+            assert one._engine.books.keys() | two._engine.books.keys() == set(SYMBOLS)
+        await out.until(lambda: set(one._engine.books) == set(SYMBOLS))
+        statuses = [decode_status(m.payload) for m in out.seen if m.topic == TOPICS.status("aggregator", "one")]
+        assert sorted(SYMBOLS) in [status.details.get("symbols") for status in statuses]
+
+
+async def test_restarted_aggregator_fills_what_was_missed_while_it_was_away():
+    broker = MemoryBroker()
+    service = aggregator(broker)
+    async with outside(broker) as out:
+        async with running(service):
+            await start_symbol(out, service)
+            await out.watermark(OPEN + 61)
+            await out.until(lambda: any(c.closed and c.open_time == OPEN for c in out.candles()))
+        again = aggregator(broker)
+        later = OPEN + 3600
+        async with running(again):
+            await out.until(lambda: "BTC/USD" in again._engine.books)
+            await out.watermark(later + 10.0)
+            await out.until(lambda: len([m for m in out.seen if m.topic == TOPICS.seed_requests()]) == 2)
+            await out.seed("BTC/USD", later + 12.0)
+            await out.watermark(later + 61.0)
+            await out.until(lambda: any(m.topic == TOPICS.history_requests() for m in out.seen))
+            [asked, *_] = [m for m in out.seen if m.topic == TOPICS.history_requests()]
+            assert b'"1m"' in asked.payload
+            history = History("BTC/USD", Timeframe.M1, Source.REST, Range(OPEN - 300, later), ())
+            await out.say(TOPICS.history("BTC/USD", Timeframe.M1), encode_history(history))
+
+            def closed_minutes() -> set[int]:
+                return {c.open_time for c in out.candles() if c.closed and c.timeframe is Timeframe.M1}
+
+            await out.until(lambda: set(range(OPEN, later + 60, 60)) <= closed_minutes())
