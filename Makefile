@@ -39,6 +39,7 @@ format: setup
 lock: setup
 	$(BIN)/uv lock --upgrade
 	$(BIN)/uv export --quiet --all-packages --all-groups --no-emit-workspace --no-header --frozen -o requirements.lock
+	$(BIN)/uv export --quiet --all-packages --no-dev --no-emit-workspace --no-header --frozen -o requirements-runtime.lock
 
 clean:
 	rm -rf $(VENV)
