@@ -223,7 +223,7 @@ def _candle(raw: _Candle) -> Candle:
 
 def _plausible(number: Decimal) -> bool:
     """Whether it is a price or volume that could be, and short enough to be written out."""
-    return number.is_finite() and number >= 0 and -30 <= int(number.as_tuple().exponent) and number.adjusted() <= 30
+    return number.is_finite() and number >= 0 and int(number.as_tuple().exponent) >= -30 and number.adjusted() <= 30
 
 
 # --- history ----------------------------------------------------------------------------------------------------------

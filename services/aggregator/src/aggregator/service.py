@@ -119,7 +119,7 @@ class Aggregator:
             outputs = self._decide(event)
         except (PayloadError, TopicError, ImplausibleError) as error:
             self._metrics.dead_letters.inc()
-            log.warning("message.rejected", topic=event.topic, reason=str(error))
+            log.debug("message.rejected", topic=event.topic, reason=str(error))
             letter = encode_dead_letter(dead_letter(event.topic, event.payload, str(error), self._clock()))
             delivery = await self._bus.publish(self._topics.dead_letter(self.name), letter)
             await self._unconfirmed.put((event, [delivery]))

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ingress_common.bus import Bus, Message
 from ingress_common.model import Candle, FeedCondition, FeedState
-from ingress_common.payloads import decode_candle, decode_feed_state
+from ingress_common.payloads import PayloadError, decode_candle, decode_feed_state
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import Topics
@@ -47,7 +48,9 @@ class LiveView:
     async def _follow(self) -> None:
         async for event in self.bus.events():
             if isinstance(event, Message):
-                self._take(event)
+                # What is no payload is counted and buried by the services; here it is only not shown.
+                with suppress(PayloadError):
+                    self._take(event)
                 event.ack()
 
     def _take(self, message: Message) -> None:
