@@ -4,8 +4,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
@@ -16,7 +16,7 @@ from ingress_common.logs import configure_logging, get_logger
 from ingress_common.probes import ProbeServer
 from ingress_common.settings import ServiceSettings, load_settings
 
-__all__ = ["Service", "SettingsError", "StartError", "run_service"]
+__all__ = ["Service", "SettingsError", "StartError", "run_http_service", "run_service"]
 
 _STOP_SECONDS = 10.0
 
@@ -40,17 +40,47 @@ class Service(Protocol):
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 
 
-def run_service(
-    name: str, settings_type: type[SettingsT], build: Callable[[SettingsT, CollectorRegistry], Service]
-) -> int:
-    """Run a service until SIGTERM or SIGINT and give the exit code: 0 (clean), 1 (failure), 2 (setting).
+Build = Callable[[SettingsT, CollectorRegistry], Service]
 
-    A failure that the user can mend is one line on standard error; any other is logged with its traceback.
+
+def run_service(name: str, settings_type: type[SettingsT], build: Build[SettingsT]) -> int:
+    """Run a service, with its probes on HTTP_PORT, until SIGTERM or SIGINT.
+
+    The exit code is 0 (clean), 1 (failure) or 2 (setting). A failure that the user can mend is one line on standard
+    error; any other is logged with its traceback.
     """
+
+    async def run(settings: SettingsT, service: Service, registry: CollectorRegistry) -> None:
+        async with ProbeServer(settings.http_host, settings.http_port, service.health, registry):
+            await _until_signal(service)
+
+    return _run(name, settings_type, build, run)
+
+
+def run_http_service(name: str, settings_type: type[SettingsT], build: Build[SettingsT]) -> int:
+    """The same for a service that serves HTTP itself, and its probes with it."""
+
+    async def run(_settings: SettingsT, service: Service, _registry: CollectorRegistry) -> None:
+        await _until_signal(service)
+
+    return _run(name, settings_type, build, run)
+
+
+def _run(
+    name: str,
+    settings_type: type[SettingsT],
+    build: Build[SettingsT],
+    run: Callable[[SettingsT, Service, CollectorRegistry], Coroutine[Any, Any, None]],
+) -> int:
+    async def work() -> None:
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        await run(settings, build(settings, registry), registry)
+
     try:
         settings = load_settings(settings_type)
         configure_logging(settings.log_level, settings.log_format)
-        asyncio.run(_run(settings, build))
+        asyncio.run(work())
     except SettingsError as error:
         return _end(name, error, 2)
     except (StartError, BusError) as error:
@@ -68,31 +98,27 @@ def run_service(
     return 0
 
 
-async def _run(settings: SettingsT, build: Callable[[SettingsT, CollectorRegistry], Service]) -> None:
+async def _until_signal(service: Service) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    service = build(settings, registry)
-    async with ProbeServer(settings.http_host, settings.http_port, service.health, registry) as probes:
-        log.info("service.started", service=service.name, instance=settings.instance_id, port=probes.port)
-        work = asyncio.create_task(service.run(), name=service.name)
-        stopping = asyncio.create_task(stop.wait(), name="service.signal")
-        await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not work.done():
-            log.info("service.stopping", service=service.name)
-            work.cancel()
-            _, running = await asyncio.wait([work], timeout=_STOP_SECONDS)
-            if running:
-                # Waiting on would hang the process; the broker's last will and redelivery take care of the rest.
-                log.error("service.stop-timeout", service=service.name, seconds=_STOP_SECONDS)
-                sys.stderr.flush()
-                os._exit(1)
-        if not work.cancelled():
-            work.result()
+    log.info("service.started", service=service.name)
+    work = asyncio.create_task(service.run(), name=service.name)
+    stopping = asyncio.create_task(stop.wait(), name="service.signal")
+    await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not work.done():
+        log.info("service.stopping", service=service.name)
+        work.cancel()
+        _, running = await asyncio.wait([work], timeout=_STOP_SECONDS)
+        if running:
+            # Waiting on would hang the process; the broker's last will and redelivery take care of the rest.
+            log.error("service.stop-timeout", service=service.name, seconds=_STOP_SECONDS)
+            sys.stderr.flush()
+            os._exit(1)
+    if not work.cancelled():
+        work.result()
     log.info("service.stopped", service=service.name)
 
 
