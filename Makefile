@@ -40,6 +40,7 @@ lock: setup
 	$(BIN)/uv lock --upgrade
 	$(BIN)/uv export --quiet --all-packages --all-groups --no-emit-workspace --no-header --frozen -o requirements.lock
 	$(BIN)/uv export --quiet --all-packages --no-dev --no-emit-workspace --no-header --frozen -o requirements-runtime.lock
+	$(BIN)/uv export --quiet --frozen --only-group build --no-emit-workspace --no-header -o requirements-build.lock
 
 clean:
 	rm -rf $(VENV)

@@ -1,22 +1,30 @@
 """Real servers for tests: where to find one, and how to get it where there is none.
 
 An MQTT broker comes from the first of: the URL in TEST_MQTT_URL, a container of eclipse-mosquitto:2 if Docker answers,
-`mosquitto` on the PATH. Without any the test is skipped, or fails where REQUIRE_SERVERS=1.
+`mosquitto` on the PATH. An InfluxDB comes from the first of: the URL in TEST_INFLUX_URL (with an operator's token in
+TEST_INFLUX_TOKEN), a container of influxdb:2.7, `influxd` on the PATH. Without any the test is skipped, or fails where
+REQUIRE_SERVERS=1.
 """
 
 import functools
+import json
 import os
 import shutil
 import socket
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import pytest
 
 _IMAGE = "eclipse-mosquitto:2"
+_INFLUX_IMAGE = "influxdb:2.7"
+_INFLUX_TOKEN = "token-of-the-tests"
 _READY_SECONDS = 20.0
 _CONFIGURATION = """\
 listener {port} {address}
@@ -204,3 +212,180 @@ def mosquitto_url(tmp_path_factory: pytest.TempPathFactory) -> Any:
     server.stop()
     if isinstance(server, MosquittoContainer):
         server.remove()
+
+
+@dataclass(frozen=True)
+class InfluxPlace:
+    """A server and an operator's token for it; each test makes an organisation of its own."""
+
+    url: str
+    token: str
+
+
+class InfluxServer(Protocol):
+    """An InfluxDB of our own, that may be stopped, killed and started at will; its data stays."""
+
+    @property
+    def place(self) -> InfluxPlace: ...
+
+    @property
+    def port(self) -> int: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+class InfluxProcess:
+    """`influxd` from the PATH in a process of its own."""
+
+    def __init__(self, binary: str, folder: Path) -> None:
+        self.port = free_port()
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._command = [
+            binary,
+            f"--bolt-path={folder / 'influxd.bolt'}",
+            f"--sqlite-path={folder / 'influxd.sqlite'}",
+            f"--engine-path={folder / 'engine'}",
+            f"--http-bind-address=127.0.0.1:{self.port}",
+            "--reporting-disabled",
+            "--log-level=error",
+        ]
+
+    @property
+    def place(self) -> InfluxPlace:
+        return InfluxPlace(f"influxdb://127.0.0.1:{self.port}", _INFLUX_TOKEN)
+
+    def start(self) -> None:
+        with (self._folder / "influxd.log").open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        await_influx(self.port, lambda: self._process.poll() is None)
+
+    def stop(self) -> None:
+        self._end(subprocess.Popen.terminate)
+
+    def kill(self) -> None:
+        self._end(subprocess.Popen.kill)
+
+    def _end(self, how: Callable[[Any], None]) -> None:
+        if self._process is not None:
+            how(self._process)
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(10)
+            self._process = None
+
+
+class InfluxContainer:
+    """InfluxDB in a container, on a port that stays the same when it is started again."""
+
+    def __init__(self) -> None:
+        from testcontainers.core.config import testcontainers_config
+        from testcontainers.core.container import DockerContainer
+
+        testcontainers_config.ryuk_disabled = True
+        self.port = free_port()
+        self._container: Any = DockerContainer(_INFLUX_IMAGE)
+        self._container.ports[8086] = ("127.0.0.1", self.port)
+        self._made = False
+
+    @property
+    def place(self) -> InfluxPlace:
+        return InfluxPlace(f"influxdb://127.0.0.1:{self.port}", _INFLUX_TOKEN)
+
+    def start(self) -> None:
+        if self._made:
+            self._container.get_wrapped_container().start()
+        else:
+            self._container.start()
+            self._made = True
+        await_influx(self.port, lambda: True)
+
+    def stop(self) -> None:
+        self._container.get_wrapped_container().stop(timeout=15)
+
+    def kill(self) -> None:
+        self._container.get_wrapped_container().kill()
+
+    def remove(self) -> None:
+        if self._made:
+            self._container.stop()
+
+
+def await_influx(port: int, alive: Callable[[], bool]) -> None:
+    """Wait until the server answers, and set it up where that has not been done."""
+    deadline = time.monotonic() + 3 * _READY_SECONDS
+    while time.monotonic() < deadline and alive():
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v2/setup", timeout=2) as answer:
+                if not json.load(answer)["allowed"]:
+                    return
+            body = {
+                "username": "tests",
+                "password": "tests-tests",
+                "org": "tests",
+                "bucket": "tests",
+                "token": _INFLUX_TOKEN,
+            }
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{port}/api/v2/setup", json.dumps(body).encode(), method="POST"
+            )
+            urllib.request.urlopen(request, timeout=10).close()
+        except (urllib.error.URLError, OSError, ValueError):
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail(f"expected InfluxDB on port {port} within {3 * _READY_SECONDS:.0f} s, got none")
+
+
+def own_influx(folder: Path) -> InfluxServer:
+    """An InfluxDB of our own, not yet started; skips where there is none."""
+    if docker_has(_INFLUX_IMAGE):
+        return InfluxContainer()
+    binary = shutil.which("influxd")
+    if binary is None:
+        missing("InfluxDB", "set TEST_INFLUX_URL and TEST_INFLUX_TOKEN, start Docker, or put influxd 2.7 on the PATH")
+    return InfluxProcess(binary, folder)
+
+
+def _end_influx(server: InfluxServer) -> None:
+    if isinstance(server, InfluxContainer):
+        server.remove()
+    else:
+        server.stop()
+
+
+@pytest.fixture
+def influx_of(tmp_path: Path) -> Any:
+    """Makes an InfluxDB of our own, started and set up: `influx_of()`."""
+    made: list[InfluxServer] = []
+
+    def make() -> InfluxServer:
+        folder = tmp_path / f"influx-{len(made)}"
+        folder.mkdir()
+        server = own_influx(folder)
+        made.append(server)
+        server.start()
+        return server
+
+    yield make
+    for server in made:
+        _end_influx(server)
+
+
+@pytest.fixture(scope="session")
+def influx_place(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """An InfluxDB that tests share; each makes an organisation of its own."""
+    if url := os.environ.get("TEST_INFLUX_URL"):
+        url = url.replace("http://", "influxdb://").replace("https://", "influxdbs://")
+        yield InfluxPlace(url, os.environ.get("TEST_INFLUX_TOKEN", ""))
+        return
+    server = own_influx(tmp_path_factory.mktemp("influx"))
+    server.start()
+    yield server.place
+    _end_influx(server)

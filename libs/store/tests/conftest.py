@@ -4,15 +4,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+
 from ingress_common.model import Candle, Source
 from ingress_common.timeframes import Timeframe
-from ingress_store import CandleStore, SqliteStore
+from ingress_store import CandleStore, InfluxAccess, InfluxStore, Retention, SqliteStore
 
 NOW = 1_700_000_000.0
+FOREVER = Retention.parse("1m=forever,5m=forever,15m=forever,1h=forever,ticks=forever")
 
 
 @dataclass
@@ -43,18 +45,30 @@ class World:
             assert self.same(one, other), f"{one}\n{other}"
 
 
-def _sqlite(tmp_path: Path) -> World:
-    path = tmp_path / "candles.db"
+def _sqlite(request: pytest.FixtureRequest) -> World:
+    path = request.getfixturevalue("tmp_path") / "candles.db"
     world = World(open=lambda: SqliteStore(path, clock=lambda: world.now), exact=True)
     return world
 
 
-ADAPTERS: dict[str, Callable[[Path], World]] = {"sqlite": _sqlite}
+def _influx(request: pytest.FixtureRequest) -> World:
+    place = request.getfixturevalue("influx_place")
+    access = InfluxAccess(f"test-{uuid4().hex[:12]}", place.token)
+    world = World(
+        open=lambda: InfluxStore(place.url, access, clock=lambda: world.now, retention=FOREVER),
+        exact=False,
+        # The candles are old news, as in a backlog; so each is compared with what is stored.
+        now=NOW + 10**6,
+    )
+    return world
+
+
+ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], World]] = {"influx": _influx, "sqlite": _sqlite}
 
 
 @pytest.fixture(params=sorted(ADAPTERS))
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
-    return ADAPTERS[request.param](tmp_path)
+def world(request: pytest.FixtureRequest) -> World:
+    return ADAPTERS[request.param](request)
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+
 from ingress_common.timeframes import Timeframe
-from ingress_store import Retention, StoreUrlError, open_store
+from ingress_store import InfluxAccess, Retention, StoreUrlError, open_store
 
 
 @pytest.mark.parametrize(
@@ -17,9 +18,19 @@ def test_a_sqlite_url_is_a_relative_or_an_absolute_path_and_touches_nothing(url,
 
 
 @pytest.mark.parametrize("url", ["influxdb://localhost:8086", "influxdbs://host"])
-def test_influxdb_is_named_as_not_available(url):
-    with pytest.raises(StoreUrlError, match="not available yet in this version"):
+def test_an_influxdb_url_needs_an_organisation_and_a_token(url):
+    with pytest.raises(StoreUrlError, match="INFLUX_ORG and INFLUX_TOKEN"):
         open_store(url)
+    store = open_store(url, influx=InfluxAccess("org", "secret"))
+    assert store.location == url
+    assert "secret" not in repr(InfluxAccess("org", "secret"))
+
+
+@pytest.mark.parametrize("url", ["influxdb://", "influxdb://user:password@host", "influxdb://host:99999"])
+def test_a_malformed_influxdb_url_is_refused_without_showing_a_password(url):
+    with pytest.raises(StoreUrlError, match="expected a store URL") as caught:
+        open_store(url, influx=InfluxAccess("org", "secret"))
+    assert "password" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["", "sqlite://", "sqlite:///", "postgres://host/db", "c.db"])

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ingress_common.model import Candle, Source
 from ingress_common.timeframes import Timeframe
 from ingress_store import SqliteStore, replaces

@@ -10,6 +10,7 @@ import textwrap
 from decimal import Decimal
 
 import pytest
+
 from ingress_common.timeframes import Timeframe
 from ingress_store import ResourceState, Retention, SqliteStore, StoreOpenError, StoreUnavailableError
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store import Freshness, StoreUnavailableError
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
+
 from admin_api import AdminApi
 from admin_api.service import client_id, last_will
 from ingress_common.bus.memory import MemoryBroker, MemoryBus
@@ -18,7 +20,6 @@ from ingress_common.payloads import encode_candle, encode_feed_state, encode_sta
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
 from ingress_store import SqliteStore
-from prometheus_client import CollectorRegistry
 
 NOW = 1_700_000_030.0
 TOKEN = "s3cret-token"

@@ -1,8 +1,13 @@
 """GET /health: green when all is well, red with a reason when not."""
 
+from dataclasses import replace
+
 import pytest
+
+from admin_api.health import task_trouble
 from ingress_common.model import FeedCondition, Presence
 from ingress_common.payloads import dead_letter, decode_dead_letter, encode_dead_letter
+from ingress_store import TaskState
 
 
 async def test_without_any_data_it_is_red(world):
@@ -213,3 +218,22 @@ async def test_metrics_show_the_system(world, candle):
         assert 'ingress_instance_online{instance="i1",service="aggregator"} 1.0' in text
         assert 'ingress_symbol_age_seconds{symbol="BTC/USD"} 29.0' in text
         assert 'ingress_admin_requests_total{route="/health",status="200"}' in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "trouble"),
+    [
+        ({}, None),
+        ({"exists": False}, "is not there"),
+        ({"active": False}, "is switched off"),
+        ({"error": "could not find bucket"}, "failed: could not find bucket"),
+        ({"last_run": 1000.0 - 300 - 15 - 121}, "is 1 s late"),
+        ({"last_run": None}, None),
+        ({"last_run": None, "since": 0.0}, "is 565 s late"),
+    ],
+)
+def test_a_task_that_is_missing_off_failed_or_late_is_trouble(changes, trouble):
+    state = TaskState("downsample_5m", 300, 15, exists=True, active=True, since=900.0, last_run=900.0)
+    if changes.get("last_run"):
+        changes = {**changes, "since": 0.0}
+    assert task_trouble(replace(state, **changes), 1000.0) == trouble

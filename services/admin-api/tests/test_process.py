@@ -25,7 +25,7 @@ def run(tmp_path, **environment):
     ("environment", "named"),
     [
         ({}, "STORE_URL is not set"),
-        ({"STORE_URL": "influxdb://localhost:8086"}, "not available yet in this version"),
+        ({"STORE_URL": "influxdb://localhost:8086"}, "INFLUX_ORG and INFLUX_TOKEN"),
         ({"STORE_URL": "sqlite:///c.db", "HTTP_PORT": "http"}, "HTTP_PORT"),
         ({"STORE_URL": "sqlite:///c.db", "RETENTION": "soon"}, "RETENTION"),
     ],

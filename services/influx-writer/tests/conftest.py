@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
+
 from influx_writer import Limits, Writer
-from influx_writer.writer import SESSION_SECONDS, client_id, last_will
+from influx_writer.writer import SESSION_SECONDS, client_id, last_will, shared_filters
 from ingress_common.bus import Message
 from ingress_common.bus.memory import MemoryBroker, MemoryBus
 from ingress_common.model import Candle, Source
@@ -19,7 +21,6 @@ from ingress_common.payloads import decode_dead_letter, encode_candle
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
 from ingress_store import SqliteStore
-from prometheus_client import CollectorRegistry
 
 NOW = 1_700_000_030.0
 TOPICS = Topics("ingress")
@@ -42,7 +43,7 @@ class World:
 
     def writer(self, instance: str = "w1", limits: Limits | None = None) -> tuple[Writer, MemoryBus]:
         """A writer that is not running yet, and its bus."""
-        limits = limits or Limits(seconds=0.05)
+        limits = limits or Limits(seconds=0.05, adopt_seconds=0.2)
         bus = MemoryBus(
             self.broker,
             client_id=client_id(instance),
@@ -55,14 +56,20 @@ class World:
             bus=bus,
             store=self.store(),
             topics=self.topics,
+            filters=shared_filters(self.topics),
             instance=instance,
             registry=self.registry,
             started_at=self.now,
+            open_session=self.open_session,
             clock=lambda: self.now,
             limits=limits,
             backoff=lambda attempt: 0.02,
         )
         return writer, bus
+
+    def open_session(self, instance: str, expiry: int) -> MemoryBus:
+        """What a writer makes to adopt the session of another one."""
+        return MemoryBus(self.broker, client_id=client_id(instance), session_expiry=expiry)
 
     @asynccontextmanager
     async def running(self, writer: Writer) -> AsyncIterator[asyncio.Task[None]]:

@@ -25,7 +25,7 @@ def run(tmp_path, **environment):
     [
         ({}, "STORE_URL is not set"),
         ({"STORE_URL": "postgres://host"}, "STORE_URL"),
-        ({"STORE_URL": "influxdb://localhost:8086"}, "not available yet in this version"),
+        ({"STORE_URL": "influxdb://localhost:8086"}, "INFLUX_ORG and INFLUX_TOKEN"),
         ({"STORE_URL": "sqlite:///c.db", "RETENTION": "2m=1d"}, "RETENTION"),
         ({"STORE_URL": "sqlite:///c.db", "MQTT_URL": "http://x"}, "MQTT_URL"),
     ],

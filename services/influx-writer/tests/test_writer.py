@@ -5,6 +5,7 @@ import sqlite3
 from dataclasses import replace
 
 import pytest
+
 from influx_writer import Limits
 from ingress_common.errors import StartError
 from ingress_common.payloads import decode_status
@@ -166,7 +167,7 @@ async def test_a_topic_that_contradicts_its_payload_makes_a_dead_letter(world, c
 async def test_a_row_that_the_store_rejects_becomes_a_dead_letter_and_the_rest_is_written(world, candle):
     writer, _ = world.writer()
     async with world.running(writer):
-        await world.send(candle(-3), candle(-2, trades=2**70), candle(-1))
+        await world.send(candle(-3), candle(-2, trades=2**63), candle(-1))
         await world.until(lambda: len(world.dead) == 1 and _outstanding(world) == 0)
         assert world.metric("ingress_writer_rejected_total") == 1
         assert world.metric("ingress_writer_written_total", kind="candle") == 2

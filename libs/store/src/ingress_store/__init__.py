@@ -2,9 +2,10 @@
 
 from ingress_store.bootstrap import BootstrapResult, BootstrapState, Comparison, Resource, ResourceState, compare
 from ingress_store.errors import StoreOpenError, StoreUnavailableError, StoreUrlError
+from ingress_store.influx import InfluxAccess, InfluxStore, backfill_flux, task_flux
 from ingress_store.opening import open_store
 from ingress_store.ordering import replaces
-from ingress_store.port import CandleStore, Freshness, Rejection, WriteResult
+from ingress_store.port import CandleStore, Freshness, Rejection, TaskState, WriteResult
 from ingress_store.retention import Retention
 from ingress_store.sqlite import SqliteStore
 
@@ -14,6 +15,8 @@ __all__ = [
     "CandleStore",
     "Comparison",
     "Freshness",
+    "InfluxAccess",
+    "InfluxStore",
     "Rejection",
     "Resource",
     "ResourceState",
@@ -22,8 +25,11 @@ __all__ = [
     "StoreOpenError",
     "StoreUnavailableError",
     "StoreUrlError",
+    "TaskState",
     "WriteResult",
+    "backfill_flux",
     "compare",
     "open_store",
     "replaces",
+    "task_flux",
 ]

@@ -5,21 +5,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ingress_store.errors import StoreUrlError
+from ingress_store.influx import InfluxAccess, InfluxStore
 from ingress_store.port import CandleStore
 from ingress_store.retention import Retention
 from ingress_store.sqlite import SqliteStore
 
 
-def open_store(url: str, *, clock: Callable[[], float] = time.time, retention: Retention | None = None) -> CandleStore:
+def open_store(
+    url: str,
+    *,
+    clock: Callable[[], float] = time.time,
+    retention: Retention | None = None,
+    influx: InfluxAccess | None = None,
+) -> CandleStore:
     """The store behind `url`, to be opened with `async with`; nothing is connected or created before that.
 
-    `sqlite:///data/candles.db` is a path from the working directory, `sqlite:////var/lib/candles.db` an absolute one.
-    StoreUrlError names a URL that no store of this version understands. `clock` (unix seconds) tells when a row was
-    written, which retention goes by.
+    `influxdb://host:8086` and `influxdbs://host:8086` (TLS) need `influx`. `sqlite:///data/candles.db` is a path from
+    the working directory, `sqlite:////var/lib/candles.db` an absolute one. StoreUrlError names a URL that no store
+    understands. `clock` (unix seconds) tells SQLite when a row was written, and InfluxDB which rows are fresh.
     """
     scheme, separator, rest = url.partition("://")
     if scheme in ("influxdb", "influxdbs") and separator:
-        raise StoreUrlError(f"{scheme}:// is not available yet in this version, expected sqlite:///path")
+        if influx is None:
+            raise StoreUrlError(f"{scheme}:// needs an organisation and a token: set INFLUX_ORG and INFLUX_TOKEN")
+        return InfluxStore(url, influx, clock=clock, retention=retention)
     if scheme != "sqlite" or not rest.startswith("/") or not rest[1:]:
-        raise StoreUrlError(f"expected a store URL such as sqlite:///path, got {url!r}")
+        raise StoreUrlError(f"expected a store URL such as influxdb://host:8086 or sqlite:///path, got {url!r}")
     return SqliteStore(Path(rest[1:]), clock=clock, retention=retention)

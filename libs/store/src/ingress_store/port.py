@@ -7,7 +7,6 @@ from typing import Protocol, Self
 
 from ingress_common.model import Candle
 from ingress_common.timeframes import Timeframe
-
 from ingress_store.bootstrap import BootstrapResult, BootstrapState
 
 
@@ -36,6 +35,24 @@ class Freshness:
     timeframe: Timeframe
     open_time: int
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """A task that runs inside the store: how often it should (seconds), how long after the boundary, and how it went.
+
+    `since`, `last_run`: when it was made, and the time that its last completed run was due (unix seconds; None:
+    unknown, never). `error`: of the last run, None if that went well.
+    """
+
+    name: str
+    every: int
+    offset: int
+    exists: bool
+    active: bool = False
+    since: float | None = None
+    last_run: float | None = None
+    error: str | None = None
 
 
 class CandleStore(Protocol):
@@ -75,6 +92,10 @@ class CandleStore(Protocol):
 
     async def inspect(self) -> BootstrapState:
         """What is there, what should be, and the difference; changes nothing."""
+        ...
+
+    async def tasks(self) -> list[TaskState]:
+        """How the tasks inside the store are doing; empty where there are none."""
         ...
 
     async def write(self, candles: Sequence[Candle], ticks: Sequence[Candle]) -> WriteResult:

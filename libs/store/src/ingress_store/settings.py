@@ -2,10 +2,15 @@
 
 from typing import Annotated
 
-from ingress_common.settings import ServiceSettings, StoreUrl
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
+from ingress_common.errors import SettingsError
+from ingress_common.settings import ServiceSettings, StoreUrl
+from ingress_store.errors import StoreUrlError
+from ingress_store.influx import InfluxAccess
+from ingress_store.opening import open_store
+from ingress_store.port import CandleStore
 from ingress_store.retention import Retention
 
 
@@ -23,7 +28,23 @@ RetentionSetting = Annotated[
 
 
 class StoreSettings(ServiceSettings):
-    """The common settings, STORE_URL and RETENTION."""
+    """The common settings, STORE_URL, RETENTION, and for InfluxDB INFLUX_ORG, INFLUX_TOKEN and INFLUX_READ_TOKEN."""
 
     store_url: StoreUrl
     retention: RetentionSetting = Field(default_factory=Retention)
+    influx_org: Annotated[str | None, Field(description="the name of InfluxDB's organisation")] = None
+    influx_token: Annotated[SecretStr | None, Field(description="a token of InfluxDB")] = None
+    influx_read_token: Annotated[
+        SecretStr | None, Field(description="a token of InfluxDB that may read, where INFLUX_TOKEN may only write")
+    ] = None
+
+    def store(self) -> CandleStore:
+        """The store that STORE_URL names, to be opened; SettingsError if there is none, or what it needs is not set."""
+        access = None
+        if self.influx_org and self.influx_token:
+            reading = self.influx_read_token.get_secret_value() if self.influx_read_token else None
+            access = InfluxAccess(self.influx_org, self.influx_token.get_secret_value(), reading)
+        try:
+            return open_store(self.store_url, retention=self.retention, influx=access)
+        except StoreUrlError as error:
+            raise SettingsError(f"STORE_URL: {error}") from None

@@ -17,7 +17,9 @@ def create_app(context: Context) -> FastAPI:
         summary="Health, bootstrap and candles",
         version=version("admin-api"),
     )
-    context.registry.register(SystemCollector(context.view, context.report, context.clock))
+    context.registry.register(
+        SystemCollector(context.view, context.report, lambda: context.monitor.tasks, context.clock)
+    )
     problems.install(app)
     app.include_router(routes_health.router(context))
     app.include_router(routes_store.router(context))

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ingress_common.health import Check, Health
-from ingress_store import CandleStore
 from prometheus_client import CollectorRegistry
 
 from admin_api.health import Report, assess
 from admin_api.metrics import AdminMetrics
 from admin_api.monitor import StoreMonitor
 from admin_api.view import BusView
+from ingress_common.health import Check, Health
+from ingress_store import CandleStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Context:
 
     def report(self) -> Report:
         """The health of everything."""
-        return assess(self.view, self.clock(), self.broker(), self.monitor.check)
+        return assess(self.view, self.clock(), self.broker(), self.monitor.check, self.monitor.tasks)
 
     def health(self) -> Health:
         """The health of this service alone: ready when broker and store answer."""

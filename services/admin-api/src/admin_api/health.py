@@ -1,12 +1,13 @@
 """Whether the system as a whole is well: a pure function of what the bus and the store say."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from admin_api.view import BusView, FeedView
 from ingress_common.health import Check
 from ingress_common.times import rfc3339
-
-from admin_api.view import BusView, FeedView
+from ingress_store import TaskState
 
 WORKERS = ("kraken-gateway", "aggregator", "influx-writer")
 """The services of which at least one instance must be online."""
@@ -19,6 +20,9 @@ SILENCE_SECONDS = 60.0
 
 CANDLE_SECONDS = 180.0
 """How far the candles of a symbol whose feed is live may be behind: a minute, and time to seed and repair."""
+
+TASK_SECONDS = 120.0
+"""How long a task's run may take beyond the time at which it is due."""
 
 ABANDONED_SECONDS = 86400.0
 """A symbol whose last candle is older than this was taken out of the settings, and is nobody's any more."""
@@ -44,8 +48,8 @@ class Report:
         return {"status": "ok" if self.ok else "failing", "checks": checks, **self.details}
 
 
-def assess(view: BusView, now: float, broker: Check, store: Check) -> Report:
-    """The health of everything at `now` (unix seconds), given whether broker and store answer."""
+def assess(view: BusView, now: float, broker: Check, store: Check, tasks: Sequence[TaskState] = ()) -> Report:
+    """The health of everything at `now` (unix seconds), given whether broker and store answer, and how `tasks` do."""
     carried = carried_symbols(view, now)
     checks = (
         broker,
@@ -55,8 +59,9 @@ def assess(view: BusView, now: float, broker: Check, store: Check) -> Report:
         _feeds(view, now, carried),
         _symbols(view, now, carried),
         _candles(view, now),
+        *([_tasks(tasks, now)] if tasks else []),
     )
-    return Report(checks, _details(view, now, carried))
+    return Report(checks, {**_details(view, now, carried), "tasks": [_task_details(task, now) for task in tasks]})
 
 
 def carried_symbols(view: BusView, now: float) -> frozenset[str]:
@@ -127,6 +132,36 @@ def _candles(view: BusView, now: float) -> Check:
     if late:
         return Check("candles", ok=False, detail=f"the feed is live, but there are no new candles of {_some(late)}")
     return Check("candles", ok=True, detail=f"{len(view.symbols)} symbols are up to date with their feeds")
+
+
+def task_trouble(task: TaskState, now: float) -> str | None:
+    """What is wrong with a task of the store at `now` (unix seconds); None if it does its work."""
+    if not task.exists:
+        return "is not there"
+    if not task.active:
+        return "is switched off"
+    if task.error is not None:
+        return f"failed: {task.error}"
+    # A run is due at the boundary, and begins its offset later.
+    seen = max((instant for instant in (task.since, task.last_run) if instant is not None), default=now)
+    late = now - (seen + task.every + task.offset + TASK_SECONDS)
+    return f"is {late:.0f} s late" if late > 0 else None
+
+
+def _tasks(tasks: Sequence[TaskState], now: float) -> Check:
+    found = [f"{task.name} {trouble}" for task in tasks if (trouble := task_trouble(task, now))]
+    if found:
+        return Check("tasks", ok=False, detail=_some(found))
+    return Check("tasks", ok=True, detail=f"{len(tasks)} tasks run on time")
+
+
+def _task_details(task: TaskState, now: float) -> dict[str, Any]:
+    return {
+        "task": task.name,
+        "every_seconds": task.every,
+        "last_run": None if task.last_run is None else rfc3339(task.last_run),
+        "trouble": task_trouble(task, now),
+    }
 
 
 def _details(view: BusView, now: float, carried: frozenset[str]) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """What admin-api measures: its own work, and the system as it sees it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from admin_api.health import SILENCE_SECONDS, Report
+from admin_api.health import SILENCE_SECONDS, Report, task_trouble
 from admin_api.view import BusView
+from ingress_store import TaskState
 
 
 class AdminMetrics:
@@ -27,9 +28,16 @@ class AdminMetrics:
 class SystemCollector(Collector):
     """Reads the view at each scrape, so that what is gone from it is gone from the metrics."""
 
-    def __init__(self, view: BusView, report: Callable[[], Report], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        view: BusView,
+        report: Callable[[], Report],
+        tasks: Callable[[], Sequence[TaskState]],
+        clock: Callable[[], float],
+    ) -> None:
         self._view = view
         self._report = report
+        self._tasks = tasks
         self._clock = clock
 
     def collect(self) -> Iterable[Metric]:
@@ -61,3 +69,13 @@ class SystemCollector(Collector):
         for service, letter in self._view.dead_letters.items():
             letters.add_metric([service], letter.count)
         yield letters
+        well = GaugeMetricFamily("ingress_task_ok", "Whether a task of the store runs, and on time", labels=["task"])
+        runs = GaugeMetricFamily(
+            "ingress_task_last_run_age_seconds", "Since the last completed run of a task was due", labels=["task"]
+        )
+        for task in self._tasks():
+            well.add_metric([task.name], float(task_trouble(task, now) is None))
+            if task.last_run is not None:
+                runs.add_metric([task.name], now - task.last_run)
+        yield well
+        yield runs

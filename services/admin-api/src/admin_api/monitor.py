@@ -1,13 +1,16 @@
-"""Asks the store now and then whether it is there, and makes what it needs."""
+"""Asks the store now and then whether it is there and how its tasks are doing, and makes what it needs."""
 
 import asyncio
+import time
 
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
-from ingress_store import BootstrapResult, CandleStore, StoreUnavailableError
+from ingress_store import BootstrapResult, CandleStore, StoreUnavailableError, TaskState
 
 _EVERY_SECONDS = 2.0
 _PATIENCE_SECONDS = 5.0
+_BOOTSTRAP_SECONDS = 60.0
+_TASKS_SECONDS = 15.0
 
 log = get_logger(__name__)
 
@@ -19,7 +22,9 @@ class StoreMonitor:
         self._store = store
         self._one_at_a_time = asyncio.Lock()
         self._bootstrapped = False
+        self._asked_tasks: float | None = None
         self.check = Check("store", ok=False, detail="not asked yet")
+        self.tasks: tuple[TaskState, ...] = ()
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -27,10 +32,13 @@ class StoreMonitor:
             try:
                 async with asyncio.timeout(_PATIENCE_SECONDS):
                     await self._store.ping()
-                    if not self._bootstrapped:
+                if not self._bootstrapped:
+                    async with asyncio.timeout(_BOOTSTRAP_SECONDS):
                         await self.bootstrap()
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    await self._ask_tasks()
             except (StoreUnavailableError, TimeoutError) as error:
-                text = str(error) or f"no answer within {_PATIENCE_SECONDS:.0f} s"
+                text = str(error) or "no answer in time"
                 self._note(Check("store", ok=False, detail=text))
             else:
                 self._note(Check("store", ok=True, detail=self._store.location))
@@ -41,9 +49,16 @@ class StoreMonitor:
         async with self._one_at_a_time:
             result = await self._store.bootstrap()
         self._bootstrapped = result.state.complete
+        self._asked_tasks = None
         for change in result.changes:
             log.info("store.bootstrapped", change=change)
         return result
+
+    async def _ask_tasks(self) -> None:
+        now = time.monotonic()
+        if self._asked_tasks is None or now - self._asked_tasks >= _TASKS_SECONDS:
+            self.tasks = tuple(await self._store.tasks())
+            self._asked_tasks = now
 
     def _note(self, check: Check) -> None:
         if check.ok != self.check.ok:

@@ -4,9 +4,10 @@ import math
 from typing import Annotated
 
 from fastapi import Query
+from pydantic import BeforeValidator, WithJsonSchema
+
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import parse_rfc3339, rfc3339
-from pydantic import BeforeValidator, WithJsonSchema
 
 DEFAULT_LIMIT = 500
 MAX_LIMIT = 5_000

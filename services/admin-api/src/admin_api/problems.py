@@ -7,9 +7,10 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
 from ingress_common.logs import get_logger
 from ingress_store import StoreUnavailableError
-from starlette.exceptions import HTTPException
 
 log = get_logger(__name__)
 

@@ -4,18 +4,18 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 from fastapi.responses import Response
-from ingress_common.model import Candle
-from ingress_common.payloads import encode_candle
-from ingress_common.timeframes import Timeframe
-from ingress_common.times import rfc3339
-from ingress_common.topics import TopicError, symbol_of
-from ingress_store import Freshness
 from starlette.exceptions import HTTPException
 
 from admin_api.context import Context
 from admin_api.health import carried_symbols
 from admin_api.parameters import DEFAULT_LIMIT, FromParameter, LimitParameter, TimeframeParameter, ToParameter
 from admin_api.problems import documented
+from ingress_common.model import Candle
+from ingress_common.payloads import encode_candle
+from ingress_common.timeframes import Timeframe
+from ingress_common.times import rfc3339
+from ingress_common.topics import TopicError, symbol_of
+from ingress_store import Freshness
 
 
 def router(context: Context) -> APIRouter:

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from ingress_store import BootstrapState
 from starlette.exceptions import HTTPException
 
 from admin_api.context import Context
 from admin_api.problems import documented
+from ingress_store import BootstrapState
 
 _bearer = HTTPBearer(auto_error=False, description="ADMIN_TOKEN")
 

@@ -7,6 +7,13 @@ from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
+from admin_api.app import create_app
+from admin_api.context import Context
+from admin_api.metrics import AdminMetrics
+from admin_api.monitor import StoreMonitor
+from admin_api.view import BusView, ViewFullError
 from ingress_common.bus import Bus, Connected, LastWill, Message
 from ingress_common.errors import StartError
 from ingress_common.health import Health
@@ -16,13 +23,6 @@ from ingress_common.presence import StatusPublisher, will_of
 from ingress_common.probes import serve_http
 from ingress_common.topics import Topics
 from ingress_store import CandleStore, StoreOpenError
-from prometheus_client import CollectorRegistry
-
-from admin_api.app import create_app
-from admin_api.context import Context
-from admin_api.metrics import AdminMetrics
-from admin_api.monitor import StoreMonitor
-from admin_api.view import BusView, ViewFullError
 
 NAME = "admin-api"
 

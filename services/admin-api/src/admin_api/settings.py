@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from ingress_store.settings import StoreSettings
 from pydantic import Field, SecretStr
+
+from ingress_store.settings import StoreSettings
 
 
 class AdminSettings(StoreSettings):

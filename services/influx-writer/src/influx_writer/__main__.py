@@ -3,23 +3,17 @@
 import sys
 import time
 
-from ingress_common.bus.mqtt import MqttBus
-from ingress_common.metrics import BusMetrics
-from ingress_common.service import run_service
-from ingress_common.settings import SettingsError
-from ingress_store import StoreUrlError, open_store
 from prometheus_client import CollectorRegistry
 
 from influx_writer.settings import WriterSettings
 from influx_writer.writer import NAME, SESSION_SECONDS, Limits, Writer, client_id, last_will, shared_filters
+from ingress_common.bus.mqtt import MqttBus
+from ingress_common.metrics import BusMetrics
+from ingress_common.service import run_service
 
 
 def build(settings: WriterSettings, registry: CollectorRegistry) -> Writer:
     """The service on a real broker; SettingsError if STORE_URL names no store of this version."""
-    try:
-        store = open_store(settings.store_url, retention=settings.retention)
-    except StoreUrlError as error:
-        raise SettingsError(f"STORE_URL: {error}") from None
     started_at = time.time()
     limits = Limits()
     bus = MqttBus(
@@ -30,14 +24,19 @@ def build(settings: WriterSettings, registry: CollectorRegistry) -> Writer:
         inbound_limit=limits.rows,
         metrics=BusMetrics(registry, NAME),
     )
+
+    def open_session(instance: str, expiry: int) -> MqttBus:
+        return MqttBus(settings.mqtt_url, client_id=client_id(instance), session_expiry=expiry)
+
     return Writer(
         bus=bus,
-        store=store,
+        store=settings.store(),
         topics=settings.topics,
         filters=shared_filters(settings.topics),
         instance=settings.instance_id,
         registry=registry,
         started_at=started_at,
+        open_session=open_session,
         limits=limits,
     )
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 
+from influx_writer.intake import Row
 from ingress_common.timeframes import Timeframe
 from ingress_store import replaces
-
-from influx_writer.intake import Row
 
 _EVERY_SECONDS = 1.0
 

@@ -9,6 +9,12 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
+from influx_writer.forming import FormingCandles
+from influx_writer.group import LEAVING, Group, OpenSession
+from influx_writer.intake import Kind, Reason, Row, UnusableError, read
+from influx_writer.metrics import WriterMetrics
 from ingress_common.bus import Bus, BusClosedError, BusError, Connected, LastWill, Message
 from ingress_common.errors import StartError
 from ingress_common.health import Check, Health
@@ -17,11 +23,6 @@ from ingress_common.payloads import dead_letter, encode_dead_letter
 from ingress_common.presence import StatusPublisher, will_of
 from ingress_common.topics import Topics
 from ingress_store import CandleStore, Rejection, StoreOpenError, StoreUnavailableError
-from prometheus_client import CollectorRegistry
-
-from influx_writer.forming import FormingCandles
-from influx_writer.intake import Kind, Reason, Row, UnusableError, read
-from influx_writer.metrics import WriterMetrics
 
 NAME = "influx-writer"
 SESSION_SECONDS = 7 * 86400
@@ -30,6 +31,7 @@ SESSION_SECONDS = 7 * 86400
 _PING_SECONDS = 5.0
 _PRUNE_SECONDS = 3600.0
 _QUEUE = 500
+_LEAVE_SECONDS = 2.0
 
 log = get_logger(__name__)
 
@@ -37,6 +39,7 @@ log = get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class Limits:
     """A batch is written when it has `rows` rows, or is `seconds` old. `drain_seconds`: for the last one, on a stop.
+    `adopt_seconds`: how long another writer may be away before its session is taken over.
 
     The bus must let at least `rows` unacknowledged messages in, else a batch is never full.
     """
@@ -44,6 +47,7 @@ class Limits:
     rows: int = 5_000
     seconds: float = 0.5
     drain_seconds: float = 5.0
+    adopt_seconds: float = 5.0
 
 
 @dataclass(slots=True)
@@ -92,7 +96,7 @@ class Writer:
     A message is acknowledged when the store's commit has returned, or when its dead letter is with the broker. While
     the store is away the batch in hand waits and nothing more is taken: the broker keeps the rest, memory stays flat.
     `bus` needs a persistent session (`client_id`, `SESSION_SECONDS`) and an inbound limit of at least `limits.rows`;
-    `clock` gives unix seconds.
+    `open_session` makes more of that kind for a writer that is one of several; `clock` gives unix seconds.
     """
 
     name = NAME
@@ -107,6 +111,7 @@ class Writer:
         instance: str,
         registry: CollectorRegistry,
         started_at: float,
+        open_session: OpenSession | None = None,
         clock: Callable[[], float] = time.time,
         limits: Limits | None = None,
         backoff: Callable[[int], float] = retry_delay,
@@ -126,6 +131,17 @@ class Writer:
         self._last_commit: float | None = None
         self._write_error: str | None = None
         self._ping_error: str | None = "not asked yet"
+        self._leaving = False
+        self._group = open_session and Group(
+            NAME,
+            instance,
+            topics,
+            filters,
+            open_session,
+            SESSION_SECONDS,
+            self._queue.put,
+            self._limits.adopt_seconds,
+        )
         self._status = StatusPublisher(bus, topics, NAME, instance, version(NAME), started_at, self._details)
         self._metrics.in_hand.set_function(lambda: len(self._batch) + len(self._forming))
         self._metrics.in_hand_limit.set(self._limits.rows)
@@ -161,6 +177,32 @@ class Writer:
                 tasks.create_task(self._write_batches(), name="writer.write")
                 tasks.create_task(self._watch_store(), name="writer.watch-store")
                 tasks.create_task(self._prune(), name="writer.prune")
+                if self._group is not None:
+                    tasks.create_task(self._group.run(), name="writer.group")
+                    await self._until_cancelled(self._group)
+
+    async def _until_cancelled(self, group: Group) -> None:
+        """Leave the group while everything still runs: what is in hand then is the last that comes."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            try:
+                async with asyncio.timeout(_LEAVE_SECONDS):
+                    await self._leave(group)
+            except (TimeoutError, BusError, BusClosedError) as error:
+                # Another writer adopts the session.
+                log.warning("writer.left-without-goodbye", reason=str(error) or "timeout")
+            raise
+
+    async def _leave(self, group: Group) -> None:
+        self._leaving = True
+        self._status.announce()
+        if await group.others_stay():
+            await self._bus.unsubscribe(*self._filters)
+            while self._queue.qsize() or self._batch or self._forming:  # noqa: ASYNC110 - once, at the end
+                await asyncio.sleep(self._limits.seconds / 5)
+        else:
+            log.info("writer.last", hint="the broker keeps what comes for the next one")
 
     async def _receive(self) -> None:
         connected_before = False
@@ -328,4 +370,5 @@ class Writer:
             "problems": [f"{check.name}: {check.detail}" for check in health.checks if not check.ok],
             "written": self._written,
             "last_commit": self._last_commit,
+            LEAVING: self._leaving,
         }

@@ -5,7 +5,6 @@ from typing import Any
 
 from ingress_common.model import EXCHANGE, Candle
 from ingress_common.timeframes import Timeframe
-
 from ingress_store.port import Freshness
 from ingress_store.sqlite.rows import COLUMNS, candle_of
 

@@ -12,10 +12,9 @@ from typing import Any, Self, TypeVar
 
 from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
-
 from ingress_store.bootstrap import BootstrapResult, BootstrapState
 from ingress_store.errors import StoreOpenError, StoreUnavailableError
-from ingress_store.port import Freshness, Rejection, WriteResult
+from ingress_store.port import Freshness, Rejection, TaskState, WriteResult
 from ingress_store.retention import Retention
 from ingress_store.sqlite import queries, rows, schema
 
@@ -97,6 +96,10 @@ class SqliteStore:
     async def inspect(self) -> BootstrapState:
         """Compare tables and indexes with what should be there."""
         return await self._run(lambda connection: schema.inspect(connection, self.location))
+
+    async def tasks(self) -> list[TaskState]:
+        """None: nothing runs inside a file."""
+        return []
 
     async def write(self, candles: Sequence[Candle], ticks: Sequence[Candle]) -> WriteResult:
         """Write a batch in one transaction, synced to the disk."""

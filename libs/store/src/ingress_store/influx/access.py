@@ -1,0 +1,32 @@
+"""Where an InfluxDB is, and what lets us in."""
+
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from ingress_store.errors import StoreUrlError
+
+_EXPECTED = "expected a store URL such as influxdb://host:8086 or influxdbs://host:8086"
+_PORT = 8086
+
+
+@dataclass(frozen=True, slots=True)
+class InfluxAccess:
+    """The organisation, the token, and a token for reading where the first one may only write (None: the first one)."""
+
+    org: str
+    token: str = field(repr=False)
+    read_token: str | None = field(default=None, repr=False)
+
+
+def http_url(url: str) -> str:
+    """The server's HTTP address of `influxdb://host:port` (8086 where there is no port); StoreUrlError otherwise."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _PORT
+    except ValueError:
+        raise StoreUrlError(f"{_EXPECTED}, got {url!r}") from None
+    if parts.scheme not in ("influxdb", "influxdbs") or not parts.hostname or parts.username is not None:
+        raise StoreUrlError(f"{_EXPECTED}, got {parts.scheme}://{parts.hostname or ''}")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    scheme = "https" if parts.scheme == "influxdbs" else "http"
+    return f"{scheme}://{host}:{port}{parts.path.rstrip('/')}"

@@ -1,0 +1,101 @@
+"""The Flux that reads. Texts and times come in only through `quoted` and `time`, so no name can become code."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from ingress_store.influx.names import CANDLE, TICK
+
+FIRST = 0
+"""Unix seconds where every range begins that has no other start: there is no candle before 1970."""
+
+LAST = 9_000_000_000
+"""Unix seconds where every range ends that has no other end; InfluxDB's time goes a little further."""
+
+
+def quoted(text: str) -> str:
+    """`text` as a string literal."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
+    return '"' + escaped.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t") + '"'
+
+
+def time(instant: float) -> str:
+    """`instant` (unix seconds) as a time literal, down to microseconds, within what InfluxDB can hold."""
+    return datetime.fromtimestamp(min(max(instant, FIRST), LAST), UTC).isoformat().removesuffix("+00:00") + "Z"
+
+
+def rows(bucket: str, symbol: str, start: float, stop: float) -> str:
+    """All candles of a symbol, a row each, oldest first."""
+    return (
+        f"{_from(bucket, start, stop)}\n"
+        f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)} and r.symbol == {quoted(symbol)})\n"
+        f"  |> {_PIVOT}\n"
+        '  |> drop(columns: ["_start", "_stop", "_measurement"])\n'
+        '  |> sort(columns: ["_time"])'
+    )
+
+
+def ticks(bucket: str, symbol: str, start: float, stop: float, limit: int) -> str:
+    """The first `limit` ticks of a symbol, a row each, oldest first."""
+    return (
+        f"{_from(bucket, start, stop)}\n"
+        f"  |> filter(fn: (r) => r._measurement == {quoted(TICK)} and r.symbol == {quoted(symbol)})\n"
+        f"  |> {_PIVOT}\n"
+        '  |> drop(columns: ["_start", "_stop", "_measurement"])\n'
+        '  |> sort(columns: ["_time"])\n'
+        f"  |> limit(n: {limit})"
+    )
+
+
+def edge(bucket: str, symbol: str, start: float, stop: float, which: str) -> str:
+    """Time of the `first` or `last` candle and whether it is closed, found without reading the others."""
+    return (
+        f"{_from(bucket, start, stop)}\n"
+        f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)} and r.symbol == {quoted(symbol)}"
+        ' and r._field == "closed")\n'
+        f"  |> {which}()\n"
+        '  |> keep(columns: ["_time", "_value"])'
+    )
+
+
+def versions(bucket: str, symbols: Sequence[str] | None, start: float, stop: float) -> str:
+    """What orders the candles that are stored: closed, at, revision. `symbols`: None for all."""
+    which = "" if symbols is None else f" and ({' or '.join(f'r.symbol == {quoted(symbol)}' for symbol in symbols)})"
+    return (
+        f"{_from(bucket, start, stop)}\n"
+        f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)}{which}"
+        ' and (r._field == "closed" or r._field == "at" or r._field == "revision"))\n'
+        f"  |> {_PIVOT}\n"
+        '  |> drop(columns: ["_start", "_stop", "_measurement"])'
+    )
+
+
+def newest_versions(buckets: Iterable[str], start: float, stop: float) -> str:
+    """The newest `closed` and `at` of every symbol, a result for each bucket."""
+    return "\n".join(
+        f"{_from(bucket, start, stop)}\n"
+        f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)}"
+        ' and (r._field == "closed" or r._field == "at"))\n'
+        "  |> last()\n"
+        f"  |> {_PIVOT}\n"
+        '  |> drop(columns: ["_start", "_stop", "_measurement"])\n'
+        f"  |> yield(name: {quoted(bucket)})"
+        for bucket in buckets
+    )
+
+
+def symbols(buckets: Iterable[str]) -> str:
+    """Every symbol of some buckets, a result for each; the index knows, no candle is read."""
+    values = "\n".join(
+        f'schema.tagValues(bucket: {quoted(bucket)}, tag: "symbol", start: {time(FIRST)}, stop: {time(LAST)},'
+        f" predicate: (r) => r._measurement == {quoted(CANDLE)})\n"
+        f"  |> yield(name: {quoted(bucket)})"
+        for bucket in buckets
+    )
+    return f'import "influxdata/influxdb/schema"\n\n{values}'
+
+
+_PIVOT = 'pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
+
+
+def _from(bucket: str, start: float, stop: float) -> str:
+    return f"from(bucket: {quoted(bucket)})\n  |> range(start: {time(start)}, stop: {time(stop)})"

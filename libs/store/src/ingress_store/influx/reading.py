@@ -1,0 +1,149 @@
+"""Reading candles: every query is about a bounded piece of time, so that its cost goes by what is asked for."""
+
+import math
+from collections.abc import AsyncIterator
+
+from ingress_common.model import Candle
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_store.errors import StoreUnavailableError
+from ingress_store.influx import flux, names
+from ingress_store.influx.rows import candle_of, rows_of, seconds_of, tick_of
+from ingress_store.influx.server import RefusedError, Server
+from ingress_store.port import Freshness
+
+_PIECE = 2_000
+"""Windows in the first piece beside those asked for; the following ones grow, in case there is little in them."""
+
+_RECENT_WINDOWS = 3
+
+
+class Reader:
+    """Questions about candles, to one server."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    async def oldest(
+        self, symbol: str, timeframe: Timeframe, start: float | None, end: float | None, limit: int
+    ) -> list[Candle]:
+        """The first `limit` closed candles of [start, end)."""
+        found: list[Candle] = []
+        low, high = _bounds(start, end)
+        windows = limit + _RECENT_WINDOWS
+        while len(found) < limit and low < high:
+            first = await self._edge(symbol, timeframe, low, high, "first")
+            if first is None:
+                break
+            stop = min(high, first[0] + windows * timeframe.seconds)
+            found += [c for c in await self._rows(symbol, timeframe, first[0], stop) if c.closed]
+            low, windows = stop, max(windows * 2, _PIECE)
+        return found[:limit]
+
+    async def newest(
+        self, symbol: str, timeframe: Timeframe, start: float | None, end: float | None, limit: int
+    ) -> list[Candle]:
+        """The last `limit` closed candles of [start, end), oldest first."""
+        found: list[Candle] = []
+        low, high = _bounds(start, end)
+        windows = limit + _RECENT_WINDOWS
+        while len(found) < limit and low < high:
+            last = await self._edge(symbol, timeframe, low, high, "last")
+            if last is None:
+                break
+            begin = max(low, last[0] + timeframe.seconds - windows * timeframe.seconds)
+            found = [c for c in await self._rows(symbol, timeframe, begin, last[0] + 1) if c.closed] + found
+            high, windows = begin, max(windows * 2, _PIECE)
+        return found[-limit:]
+
+    async def forming(self, symbol: str, timeframe: Timeframe) -> Candle | None:
+        """The newest candle, if it is not closed."""
+        last = await self._edge(symbol, timeframe, flux.FIRST, flux.LAST, "last")
+        if last is None or last[1]:
+            return None
+        rows = await self._rows(symbol, timeframe, last[0], last[0] + 1)
+        return rows[0] if rows and not rows[0].closed else None
+
+    async def ticks(self, symbol: str, start: float, end: float, limit: int) -> list[Candle]:
+        """The first `limit` ticks of [start, end) by `at`."""
+        low, high = _bounds(start, end, whole=False)
+        if low >= high:
+            return []
+        rows = rows_of(await self._query(flux.ticks(names.TICKS, symbol, low, high, limit)))
+        return [tick for tick in map(tick_of, rows) if tick is not None]
+
+    async def symbols(self) -> list[str]:
+        """Every symbol that has candles, sorted."""
+        text = flux.symbols(names.candles(timeframe) for timeframe in TIMEFRAMES)
+        return sorted({row["_value"] for row in rows_of(await self._query(text))})
+
+    async def latest(self) -> list[Freshness]:
+        """The newest closed candle of every symbol and timeframe, sorted by symbol, lowest timeframe first."""
+        buckets = {names.candles(timeframe): timeframe for timeframe in TIMEFRAMES}
+        text = flux.newest_versions(buckets, flux.FIRST, flux.LAST)
+        closed: dict[tuple[str, Timeframe], Freshness] = {}
+        forming: dict[tuple[Timeframe, int], set[str]] = {}
+        for row in rows_of(await self._query(text)):
+            timeframe = buckets[row["result"]]
+            open_time = seconds_of(row["_time"])
+            if row.get("closed") == "true":
+                closed[row["symbol"], timeframe] = _freshness(row, timeframe)
+            elif row.get("closed"):
+                forming.setdefault((timeframe, open_time), set()).add(row["symbol"])
+        # Most of the newest candles are forming, and of one window; the closed ones before them are few questions more.
+        for (timeframe, open_time), symbols in forming.items():
+            async for freshness in self._closed_before(timeframe, open_time, symbols):
+                closed[freshness.symbol, timeframe] = freshness
+        order = {timeframe: place for place, timeframe in enumerate(TIMEFRAMES)}
+        return sorted(closed.values(), key=lambda f: (f.symbol, order[f.timeframe]))
+
+    async def _closed_before(self, timeframe: Timeframe, open_time: int, symbols: set[str]) -> AsyncIterator[Freshness]:
+        start = open_time - _RECENT_WINDOWS * timeframe.seconds
+        text = flux.versions(names.candles(timeframe), None, start, open_time)
+        recent: dict[str, Freshness] = {}
+        for row in rows_of(await self._query(text)):
+            if row.get("closed") == "true" and row["symbol"] in symbols:
+                freshness = _freshness(row, timeframe)
+                known = recent.get(freshness.symbol)
+                if known is None or freshness.open_time > known.open_time:
+                    recent[freshness.symbol] = freshness
+        for freshness in recent.values():
+            yield freshness
+        for symbol in symbols - recent.keys():
+            for candle in await self.newest(symbol, timeframe, None, start, 1):
+                yield Freshness(symbol, timeframe, candle.open_time, candle.at)
+
+    async def _rows(self, symbol: str, timeframe: Timeframe, start: float, stop: float) -> list[Candle]:
+        text = await self._query(flux.rows(names.candles(timeframe), symbol, start, stop))
+        candles = (candle_of(row, timeframe) for row in rows_of(text))
+        return [candle for candle in candles if candle is not None]
+
+    async def _edge(
+        self, symbol: str, timeframe: Timeframe, start: float, stop: float, which: str
+    ) -> tuple[int, bool] | None:
+        """Open time of the `first` or `last` candle in [start, stop), and whether it is closed."""
+        text = await self._query(flux.edge(names.candles(timeframe), symbol, start, stop, which))
+        for row in rows_of(text):
+            return seconds_of(row["_time"]), row["_value"] == "true"
+        return None
+
+    async def _query(self, text: str) -> str:
+        try:
+            return await self.server.query(text)
+        except RefusedError as error:
+            # Our own Flux that the server does not take is a defect; it must show and not end a service.
+            raise StoreUnavailableError(f"the server refuses a query: {error}") from error
+
+
+def _freshness(row: dict[str, str], timeframe: Timeframe) -> Freshness:
+    open_time = seconds_of(row["_time"])
+    at = row.get("at")
+    return Freshness(
+        row["symbol"], timeframe, open_time, int(at) / 1_000_000 if at else float(open_time + timeframe.seconds)
+    )
+
+
+def _bounds(start: float | None, end: float | None, *, whole: bool = True) -> tuple[float, float]:
+    """The range in times that InfluxDB can hold; `whole`: in whole seconds, as open times are."""
+    low = flux.FIRST if start is None else min(max(start, flux.FIRST), flux.LAST)
+    high = flux.LAST if end is None else min(max(end, flux.FIRST), flux.LAST)
+    return (math.ceil(low), math.ceil(high)) if whole else (low, high)

@@ -1,0 +1,89 @@
+"""The server's CSV as rows, and rows as candles."""
+
+import csv
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+
+from ingress_common.model import Candle, Source
+from ingress_common.timeframes import Timeframe
+from ingress_store.errors import StoreUnavailableError
+
+_SOURCES = {source.value: source for source in Source}
+
+Row = dict[str, str]
+"""Values by column; an empty one is not there."""
+
+
+def rows_of(text: str) -> Iterator[Row]:
+    """The rows of an answer; StoreUnavailableError if the server gave up in the middle of it."""
+    header: list[str] | None = None
+    for values in csv.reader(text.splitlines()):
+        if not values:
+            header = None
+        elif header is None:
+            header = values
+            if "error" in header and "_time" not in header and "_value" not in header:
+                header = ["error"] if header[0] == "error" else header
+        else:
+            row = dict(zip(header, values, strict=False))
+            if row.get("error"):
+                raise StoreUnavailableError(f"the query ended early: {row['error']}")
+            yield row
+
+
+def instant_of(text: str) -> float:
+    """Unix seconds of a time column, down to microseconds."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def seconds_of(text: str) -> int:
+    """Unix seconds of a time column that holds an open time."""
+    return int(instant_of(text))
+
+
+def candle_of(row: Row, timeframe: Timeframe) -> Candle | None:
+    """The candle of a row; None if somebody left one without its numbers.
+
+    What a foreign hand writes may lack the fields beyond the contract; it counts as a complete roll-up received at
+    its close.
+    """
+    open_time = seconds_of(row["_time"])
+    at = row.get("at")
+    return _candle(row, timeframe, open_time, int(at) / 1_000_000 if at else float(open_time + timeframe.seconds))
+
+
+def tick_of(row: Row) -> Candle | None:
+    """The raw 1m state of a row; None if somebody left one without its numbers."""
+    open_time = row.get("open_time")
+    return _candle(row, Timeframe.M1, int(open_time), instant_of(row["_time"])) if open_time else None
+
+
+def _candle(row: Row, timeframe: Timeframe, open_time: int, at: float) -> Candle | None:
+    if not (row.get("open") and row.get("high") and row.get("low") and row.get("close")):
+        return None
+    # The server writes the shortest digits that give the same float.
+    close = Decimal(row["close"])
+    return Candle(
+        exchange=row["exchange"],
+        symbol=row["symbol"],
+        timeframe=timeframe,
+        open_time=open_time,
+        open=Decimal(row["open"]),
+        high=Decimal(row["high"]),
+        low=Decimal(row["low"]),
+        close=close,
+        volume=Decimal(row.get("volume") or 0),
+        vwap=Decimal(row["vwap"]) if row.get("vwap") else close,
+        trades=int(row.get("trades") or 0),
+        closed=row.get("closed") == "true",
+        infilled=row.get("infilled") == "true",
+        complete=row.get("complete") != "false",
+        revision=int(row.get("revision") or 0),
+        source=_source(row.get("source")),
+        at=at,
+    )
+
+
+def _source(text: str | None) -> Source:
+    return _SOURCES.get(text or "", Source.ROLLUP)

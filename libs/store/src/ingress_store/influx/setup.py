@@ -1,0 +1,284 @@
+"""What must be in InfluxDB: the organisation, buckets, tasks and tokens; looked at, made and made right."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_store.bootstrap import BootstrapResult, BootstrapState, Comparison, Resource, compare
+from ingress_store.influx import downsampling, names
+from ingress_store.influx.server import NotThereError, RefusedError, Server
+from ingress_store.port import TaskState
+from ingress_store.retention import DAY, Retention
+
+_PAGE = 100
+_MAX_TASKS = 500
+_TAKEN = (409, 422)
+# Points of a shard lie together: about what a query wants, and never so few that the shard costs more than they do.
+_SHARDS: Mapping[Timeframe, int] = {
+    Timeframe.M1: DAY,
+    Timeframe.M5: 7 * DAY,
+    Timeframe.M15: 14 * DAY,
+    Timeframe.H1: 56 * DAY,
+    Timeframe.H4: 182 * DAY,
+    Timeframe.D1: 1092 * DAY,
+    Timeframe.W1: 7280 * DAY,
+}
+_SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Something in the organisation, ours or not; `others`: ids of further ones of the same name."""
+
+    resource: Resource
+    id: str
+    others: tuple[str, ...] = ()
+
+
+class Setup:
+    """Compares an organisation with what the services need, and makes it so. Foreign things in it are left alone.
+
+    The server forbids two buckets of one name, but not two tasks or tokens: of those that two bootstraps made at once,
+    both keep the oldest (ids grow with time).
+    """
+
+    def __init__(self, server: Server, location: str, org: str, retention: Retention) -> None:
+        self._server = server
+        self._location = location
+        self._org = org
+        self._retention = retention
+
+    async def inspect(self) -> BootstrapState:
+        """What is there, what should be, and the difference."""
+        org_id = await self._org_id()
+        return self._compare(org_id, await self._found(org_id))
+
+    async def make(self) -> BootstrapResult:
+        """Make what is missing and change what is different."""
+        changes: list[str] = []
+        org_id = await self._org_id()
+        if org_id is None:
+            org_id = await self._make_organisation(changes)
+        found = await self._found(org_id)
+        for row in self._compare(org_id, found).difference:
+            change = await self._change(row, org_id, found.get((row.kind, row.name)))
+            if change:
+                changes.append(change)
+        # Also what an earlier bootstrap was killed over.
+        found = await self._found(org_id)
+        changes += await self._without_doubles(found)
+        return BootstrapResult(tuple(changes), self._compare(org_id, found))
+
+    async def task_states(self) -> list[TaskState]:
+        """How our tasks are doing, also those that are not there."""
+        org_id = await self._org_id()
+        by_name: dict[str, dict[str, Any]] = {}
+        for found in await self._tasks(org_id) if org_id else []:
+            by_name.setdefault(found["name"], found)
+        states = []
+        for timeframe, _ in downsampling.LOWER_TIMEFRAMES:
+            task = by_name.get(names.task(timeframe))
+            delay = downsampling.offset(timeframe)
+            every = downsampling.interval(timeframe)
+            if task is None:
+                states.append(TaskState(names.task(timeframe), every, delay, exists=False))
+                continue
+            states.append(
+                TaskState(
+                    name=task["name"],
+                    every=every,
+                    offset=delay,
+                    exists=True,
+                    active=task.get("status") == "active",
+                    since=_instant(task.get("createdAt")),
+                    last_run=_instant(task.get("latestCompleted")),
+                    error=_error(task),
+                )
+            )
+        return states
+
+    def _expected(self) -> list[Resource]:
+        expected = [Resource("organization", self._org, {})]
+        for timeframe in TIMEFRAMES:
+            properties = _bucket_properties(self._retention.candles[timeframe], _SHARDS[timeframe])
+            expected.append(Resource("bucket", names.candles(timeframe), properties))
+        expected.append(Resource("bucket", names.TICKS, _bucket_properties(self._retention.ticks, DAY)))
+        for timeframe, _ in downsampling.LOWER_TIMEFRAMES:
+            text = downsampling.task_flux(timeframe)
+            expected.append(Resource("task", names.task(timeframe), {"status": "active", "flux": text}))
+        for name, action in ((names.WRITER_TOKEN, "write"), (names.READER_TOKEN, "read")):
+            expected.append(Resource("token", name, {"status": "active", "permissions": f"{action} buckets"}))
+        return expected
+
+    def _compare(self, org_id: str | None, found: "_Everything") -> BootstrapState:
+        there = [Resource("organization", self._org, {})] if org_id else []
+        return compare(self._location, self._expected(), there + [entry.resource for entry in found.values()])
+
+    async def _org_id(self) -> str | None:
+        try:
+            answer = await self._server.get("orgs", org=self._org)
+        except NotThereError:
+            return None
+        ids = [str(org["id"]) for org in answer.get("orgs", ()) if org["name"] == self._org]
+        return ids[0] if ids else None
+
+    async def _make_organisation(self, changes: list[str]) -> str:
+        try:
+            made = await self._server.post("orgs", {"name": self._org})
+        except RefusedError as error:
+            org_id = await self._org_id() if error.status in _TAKEN else None
+            if org_id is None:
+                raise
+            return org_id
+        changes.append(f"created organization {self._org}")
+        return str(made["id"])
+
+    async def _found(self, org_id: str | None) -> "_Everything":
+        found: _Everything = {}
+        if org_id is None:
+            return found
+        for bucket in await self._buckets(org_id):
+            _add(found, Resource("bucket", bucket["name"], _properties_of_bucket(bucket)), bucket["id"])
+        for task in await self._tasks(org_id):
+            properties = {"status": task.get("status"), "flux": task.get("flux")}
+            _add(found, Resource("task", task["name"], properties), task["id"])
+        for token in await self._tokens(org_id):
+            properties = {"status": token.get("status"), "permissions": _permissions(token)}
+            # Only ids and descriptions go further: the server's answer holds the secret.
+            _add(found, Resource("token", token.get("description") or token["id"], properties), token["id"])
+        return found
+
+    async def _buckets(self, org_id: str) -> list[dict[str, Any]]:
+        buckets: list[dict[str, Any]] = []
+        while True:
+            page = (await self._server.get("buckets", orgID=org_id, limit=_PAGE, offset=len(buckets)))["buckets"]
+            buckets += page
+            if len(page) < _PAGE:
+                return [bucket for bucket in buckets if bucket.get("type") != _SYSTEM]
+
+    async def _tasks(self, org_id: str) -> list[dict[str, Any]]:
+        """Oldest first."""
+        tasks: list[dict[str, Any]] = []
+        after: dict[str, str] = {}
+        while True:
+            page = (await self._server.get("tasks", orgID=org_id, limit=_MAX_TASKS, **after))["tasks"]
+            tasks += page
+            if len(page) < _MAX_TASKS:
+                return sorted(tasks, key=lambda task: str(task["id"]))
+            after = {"after": page[-1]["id"]}
+
+    async def _tokens(self, org_id: str) -> list[dict[str, Any]]:
+        """Oldest first."""
+        answer = await self._server.get("authorizations", orgID=org_id)
+        tokens: list[dict[str, Any]] = answer.get("authorizations") or []
+        return sorted(tokens, key=lambda token: str(token["id"]))
+
+    async def _change(self, row: Comparison, org_id: str, found: _Found | None) -> str | None:
+        expected = row.expected or {}
+        if row.kind == "bucket":
+            return await self._change_bucket(row.name, expected, org_id, found)
+        if row.kind == "task":
+            body = {"flux": expected["flux"], "status": expected["status"]}
+            return await self._change_or_make("tasks", row, {"orgID": org_id, **body}, body, found)
+        action = str(expected["permissions"]).split()[0]
+        permission = {"action": action, "resource": {"type": "buckets", "orgID": org_id}}
+        token = {"orgID": org_id, "description": row.name, "permissions": [permission]}
+        same_rights = found is not None and found.resource.properties["permissions"] == expected["permissions"]
+        if found is not None and not same_rights:
+            # A token's permissions cannot be changed.
+            await self._delete("authorizations", found.id)
+            await self._server.post("authorizations", token)
+            return f"replaced token {row.name}, which is another one now"
+        return await self._change_or_make("authorizations", row, token, {"status": "active"}, found)
+
+    async def _change_bucket(
+        self, name: str, expected: Mapping[str, Any], org_id: str, found: _Found | None
+    ) -> str | None:
+        rule = {
+            "type": "expire",
+            "everySeconds": expected["retention_seconds"],
+            "shardGroupDurationSeconds": expected["shard_seconds"],
+        }
+        if found is not None:
+            await self._server.patch(f"buckets/{found.id}", {"name": name, "retentionRules": [rule]})
+            return f"changed bucket {name}"
+        try:
+            await self._server.post("buckets", {"orgID": org_id, "name": name, "retentionRules": [rule]})
+        except RefusedError as error:
+            # Another bootstrap was faster.
+            if error.status in _TAKEN and any(bucket["name"] == name for bucket in await self._buckets(org_id)):
+                return None
+            raise
+        return f"created bucket {name}"
+
+    async def _change_or_make(
+        self, path: str, row: Comparison, body: Mapping[str, Any], change: Mapping[str, Any], found: _Found | None
+    ) -> str:
+        if found is None:
+            await self._server.post(path, body)
+            return f"created {row.kind} {row.name}"
+        await self._server.patch(f"{path}/{found.id}", change)
+        return f"changed {row.kind} {row.name}"
+
+    async def _without_doubles(self, found: "_Everything") -> list[str]:
+        changes = []
+        ours = {(resource.kind, resource.name) for resource in self._expected()}
+        for (kind, name), entry in found.items():
+            for double in entry.others if (kind, name) in ours else ():
+                await self._delete("tasks" if kind == "task" else "authorizations", double)
+                changes.append(f"removed a second {kind} {name}")
+        return changes
+
+    async def _delete(self, path: str, resource_id: str) -> None:
+        try:
+            await self._server.delete(f"{path}/{resource_id}")
+        except NotThereError:
+            # Another bootstrap was faster.
+            return
+
+
+_Everything = dict[tuple[str, str], _Found]
+
+
+def _add(found: _Everything, resource: Resource, resource_id: str) -> None:
+    key = (resource.kind, resource.name)
+    first = found.get(key)
+    if first is None:
+        found[key] = _Found(resource, resource_id)
+    else:
+        found[key] = _Found(first.resource, first.id, (*first.others, resource_id))
+
+
+def _bucket_properties(retention: int | None, shard: int) -> dict[str, int]:
+    seconds = retention or 0
+    return {"retention_seconds": seconds, "shard_seconds": min(shard, seconds) if seconds else shard}
+
+
+def _properties_of_bucket(bucket: Mapping[str, Any]) -> dict[str, int]:
+    rule: Mapping[str, Any] = next(iter(bucket.get("retentionRules") or ()), {})
+    return {
+        "retention_seconds": int(rule.get("everySeconds") or 0),
+        "shard_seconds": int(rule.get("shardGroupDurationSeconds") or 0),
+    }
+
+
+def _permissions(token: Mapping[str, Any]) -> str:
+    return ", ".join(sorted(_permission(entry) for entry in token.get("permissions") or ()))
+
+
+def _permission(entry: Mapping[str, Any]) -> str:
+    resource = entry["resource"]
+    return f"{entry['action']} {resource['type']}" + (f"/{resource['id']}" if resource.get("id") else "")
+
+
+def _instant(text: str | None) -> float | None:
+    return datetime.fromisoformat(text).timestamp() if text else None
+
+
+def _error(task: Mapping[str, Any]) -> str | None:
+    status = task.get("lastRunStatus")
+    if status in (None, "", "success"):
+        return None
+    return " ".join(str(task.get("lastRunError") or status).split())[:500]

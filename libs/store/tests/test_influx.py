@@ -1,0 +1,308 @@
+"""What is special about InfluxDB: rejected lines, tokens, what bootstrap makes there, servers in trouble."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from ingress_common.timeframes import Timeframe
+from ingress_store import InfluxAccess, InfluxStore, Retention, StoreOpenError, StoreUnavailableError
+from ingress_store.influx.access import http_url
+from ingress_store.influx.names import READER_TOKEN, WRITER_TOKEN
+from ingress_store.influx.server import Server
+
+FOREVER = Retention.parse("1m=forever,5m=forever,15m=forever,1h=forever,ticks=forever")
+
+
+@pytest.fixture
+def access(influx_place: Any) -> InfluxAccess:
+    return InfluxAccess(f"test-{uuid4().hex[:12]}", influx_place.token)
+
+
+@pytest.fixture
+async def store(influx_place: Any, access: InfluxAccess) -> AsyncIterator[InfluxStore]:
+    async with InfluxStore(influx_place.url, access, retention=FOREVER) as store:
+        await store.bootstrap()
+        yield store
+
+
+@pytest.fixture
+async def server(influx_place: Any, access: InfluxAccess) -> AsyncIterator[Server]:
+    """The server's own interface, to look behind the store."""
+    async with Server.for_writing(http_url(influx_place.url), access, influx_place.url) as server:
+        yield server
+
+
+async def org_id(server: Server, access: InfluxAccess) -> str:
+    return str((await server.get("orgs", org=access.org))["orgs"][0]["id"])
+
+
+async def everything(server: Server, access: InfluxAccess) -> dict[str, list[dict[str, Any]]]:
+    """Buckets, tasks and tokens of the organisation."""
+    own = await org_id(server, access)
+    buckets = (await server.get("buckets", orgID=own, limit=100))["buckets"]
+    return {
+        "buckets": [bucket for bucket in buckets if bucket["type"] == "user"],
+        "tasks": (await server.get("tasks", orgID=own))["tasks"],
+        "tokens": (await server.get("authorizations", orgID=own))["authorizations"],
+    }
+
+
+def names(found: dict[str, list[dict[str, Any]]]) -> list[str]:
+    tokens = [token["description"] for token in found["tokens"]]
+    return sorted([entry["name"] for kind in ("buckets", "tasks") for entry in found[kind]] + tokens)
+
+
+async def test_a_wrong_token_ends_in_one_line_that_names_the_setting(influx_place):
+    with pytest.raises(StoreOpenError, match="INFLUX_TOKEN") as caught:
+        async with InfluxStore(influx_place.url, InfluxAccess("org", "a wrong token")):
+            pass
+    assert "\n" not in str(caught.value)
+    assert "a wrong token" not in str(caught.value)
+
+
+async def test_a_missing_organisation_is_named_and_waited_for(influx_place, access, candle):
+    async with InfluxStore(influx_place.url, access, retention=FOREVER) as store:
+        with pytest.raises(StoreUnavailableError, match=access.org):
+            await store.write([candle()], [])
+        await store.bootstrap()
+        assert (await store.write([candle()], [])).taken == 1
+
+
+async def test_a_server_that_is_not_there_is_no_reason_not_to_open(candle):
+    async with InfluxStore("influxdb://127.0.0.1:1", InfluxAccess("org", "token")) as store:
+        for call in (store.ping, store.symbols, store.bootstrap, store.inspect, store.tasks):
+            with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1:1"):
+                await call()
+        with pytest.raises(StoreUnavailableError):
+            await store.write([candle()], [])
+
+
+async def test_bootstrap_ten_times_and_two_at_once_makes_one_set(influx_place, access, server):
+    async with InfluxStore(influx_place.url, access) as one, InfluxStore(influx_place.url, access) as other:
+        await asyncio.gather(*(store.bootstrap() for store in (one, other)))
+        for _ in range(5):
+            await asyncio.gather(*(store.bootstrap() for store in (one, other)))
+        result = await one.bootstrap()
+    assert result.changes == ()
+    assert result.state.complete
+    timeframes = [timeframe.value for timeframe in Timeframe]
+    expected = [f"candles_{t}" for t in timeframes] + [f"downsample_{t}" for t in timeframes[1:]]
+    assert names(await everything(server, access)) == sorted([*expected, "ticks_1m", READER_TOKEN, WRITER_TOKEN])
+
+
+async def test_what_was_changed_or_deleted_is_restored_and_what_is_foreign_left_alone(store, server, access):
+    own = await org_id(server, access)
+    before = await everything(server, access)
+    await server.post("buckets", {"orgID": own, "name": "mine", "retentionRules": []})
+    await server.post("tasks", {"orgID": own, "flux": _FOREIGN_TASK})
+    by_name = {entry["name"]: entry for kind in ("buckets", "tasks") for entry in before[kind]}
+    rule = {"type": "expire", "everySeconds": 7200, "shardGroupDurationSeconds": 3600}
+    await server.patch(f"buckets/{by_name['candles_5m']['id']}", {"retentionRules": [rule]})
+    await server.delete(f"buckets/{by_name['candles_1h']['id']}")
+    await server.delete(f"tasks/{by_name['downsample_1w']['id']}")
+    await server.patch(f"tasks/{by_name['downsample_5m']['id']}", {"status": "inactive"})
+    text = by_name["downsample_15m"]["flux"].replace("children == 3", "children == 2")
+    await server.patch(f"tasks/{by_name['downsample_15m']['id']}", {"flux": text})
+    tokens = {token["description"]: token for token in before["tokens"]}
+    await server.delete(f"authorizations/{tokens[READER_TOKEN]['id']}")
+    state = await store.inspect()
+    assert {(row.name, row.state.value) for row in state.difference} == {
+        ("candles_5m", "different"),
+        ("candles_1h", "missing"),
+        ("downsample_1w", "missing"),
+        ("downsample_5m", "different"),
+        ("downsample_15m", "different"),
+        (READER_TOKEN, "missing"),
+    }
+    result = await store.bootstrap()
+    assert len(result.changes) == 6
+    assert result.state.complete
+    foreign = {row.name for row in result.state.resources if row.state.value == "foreign"}
+    assert foreign == {"mine", "somebody's"}
+    after = {
+        entry["name"]: entry
+        for kind, found in (await everything(server, access)).items()
+        if kind != "tokens"
+        for entry in found
+    }
+    assert after["downsample_15m"]["flux"] == by_name["downsample_15m"]["flux"]
+    assert after["mine"]
+
+
+async def test_a_second_task_of_our_name_is_removed_and_the_oldest_kept(store, server, access):
+    own = await org_id(server, access)
+    task = next(t for t in (await everything(server, access))["tasks"] if t["name"] == "downsample_4h")
+    await server.post("tasks", {"orgID": own, "flux": task["flux"]})
+    result = await store.bootstrap()
+    assert result.changes == ("removed a second task downsample_4h",)
+    kept = [t["id"] for t in (await everything(server, access))["tasks"] if t["name"] == "downsample_4h"]
+    assert kept == [task["id"]]
+
+
+async def test_a_changed_retention_setting_changes_the_bucket(influx_place, access, store):
+    changed = replace(FOREVER, ticks=86400)
+    async with InfluxStore(influx_place.url, access, retention=changed) as other:
+        assert (await other.bootstrap()).changes == ("changed bucket ticks_1m",)
+
+
+async def test_no_secret_is_shown(store, server, access):
+    secrets = [token["token"] for token in (await everything(server, access))["tokens"]]
+    shown = json.dumps([row.as_json() for row in (await store.inspect()).resources])
+    assert len(secrets) == 2
+    assert not any(secret in shown for secret in secrets)
+
+
+async def test_the_writers_token_only_writes_and_the_readers_only_reads(influx_place, access, store, server, candle):
+    tokens = {t["description"]: t["token"] for t in (await everything(server, access))["tokens"]}
+    first, correction = candle(), candle(revision=1, at=candle().at + 5, trades=99)
+    writing = InfluxAccess(access.org, tokens[WRITER_TOKEN])
+    async with InfluxStore(influx_place.url, writing) as writer:
+        assert (await writer.write([first], [])).taken == 1
+        with pytest.raises(StoreUnavailableError):
+            await writer.newest_candles("BTC/USD", Timeframe.M1, limit=9)
+    async with InfluxStore(influx_place.url, InfluxAccess(access.org, tokens[READER_TOKEN])) as reader:
+        assert len(await reader.newest_candles("BTC/USD", Timeframe.M1, limit=9)) == 1
+        with pytest.raises(StoreUnavailableError, match="may not"):
+            await reader.write([first], [])
+    await store.write([correction], [])
+    async with InfluxStore(influx_place.url, replace(writing, read_token=tokens[READER_TOKEN])) as both:
+        await both.write([first], [])
+        (found,) = await both.newest_candles("BTC/USD", Timeframe.M1, limit=9)
+    assert found.trades == 99
+
+
+async def test_lines_that_the_server_rejects_are_named_with_its_reason_and_the_rest_is_written(store, server, candle):
+    # Somebody wrote one day's trades as floats: that day takes no integers any more.
+    day = candle(-3000).open_time
+    await server.write("candles_1m", "s", [f"candle,exchange=kraken,symbol=BTC/USD trades=1.5 {day}"])
+    rows = [candle(n) for n in range(500)]
+    bad = candle(-2999)
+    result = await store.write([*rows[:200], bad, *rows[200:]], [])
+    assert [entry.index for entry in result.rejected_candles] == [200]
+    assert "field type conflict" in result.rejected_candles[0].reason
+    assert result.taken == 500
+    assert len(await store.candles("BTC/USD", Timeframe.M1, start=rows[0].open_time, limit=1000)) == 500
+
+
+async def test_rows_past_their_retention_are_rejected_and_the_young_ones_written(influx_place, access, candle):
+    async with InfluxStore(influx_place.url, access, retention=Retention.parse("1h=5y")) as store:
+        await store.bootstrap()
+        old = [candle(n) for n in range(3000)]
+        hour = candle(0, timeframe=Timeframe.H1)
+        result = await store.write([*old, hour], [])
+        assert len(result.rejected_candles) == 3000
+        assert "etention" in result.rejected_candles[0].reason
+        assert len(await store.candles("BTC/USD", Timeframe.H1, limit=9)) == 1
+
+
+@pytest.mark.parametrize("symbol", ['A"/USD', 'x" or true or "', "${1+1}/USD", "A\\B/USD", "A B=C,D/USD", "Ä€/USD"])
+async def test_a_symbol_is_only_ever_a_name(store, candle, symbol):
+    await store.write([candle(), candle(symbol=symbol)], [candle(symbol=symbol, closed=False)])
+    for found in (
+        await store.candles(symbol, Timeframe.M1, limit=9),
+        await store.newest_candles(symbol, Timeframe.M1, limit=9),
+        await store.ticks(symbol, start=0, end=2e9, limit=9),
+    ):
+        assert [c.symbol for c in found] == [symbol]
+    assert await store.symbols() == sorted(["BTC/USD", symbol])
+
+
+async def test_a_symbol_that_no_line_can_hold_is_rejected(store, candle):
+    result = await store.write([candle(symbol="A\n/USD"), candle(symbol=""), candle()], [])
+    assert [entry.index for entry in result.rejected_candles] == [0, 1]
+    assert result.taken == 1
+
+
+async def test_everything_that_was_on_the_bus_comes_back_in_the_shortest_digits(store, candle):
+    row = candle(volume=Decimal("0.10000000"), complete=False, revision=2, open=Decimal("0.00000123"))
+    await store.write([row], [])
+    (found,) = await store.candles("BTC/USD", Timeframe.M1, limit=9)
+    assert found == row
+    assert (str(found.volume), f"{found.open:f}") == ("0.1", "0.00000123")
+
+
+async def test_ticks_of_two_minutes_in_one_frame_are_both_kept(store, candle):
+    ticks = [candle(n, closed=False, at=candle(1).open_time + 0.25) for n in (0, 1)]
+    await store.write([], ticks)
+    found = await store.ticks("BTC/USD", start=0, end=2e9, limit=9)
+    assert found == ticks
+
+
+async def test_candles_on_both_sides_of_a_long_silence_are_found(store, candle):
+    rows = [candle(-900_000), candle(-899_999), candle(-5000), candle(0)]
+    await store.write(rows, [])
+    assert await store.newest_candles("BTC/USD", Timeframe.M1, limit=4) == rows
+    assert await store.candles("BTC/USD", Timeframe.M1, limit=3) == rows[:3]
+    end = float(rows[3].open_time)
+    assert await store.newest_candles("BTC/USD", Timeframe.M1, end=end, limit=2) == rows[1:3]
+
+
+async def test_the_state_of_every_task_is_known(store):
+    states = await store.tasks()
+    assert [state.name for state in states] == [f"downsample_{t.value}" for t in list(Timeframe)[1:]]
+    assert all(state.exists and state.active and state.error is None and state.since for state in states)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_server_in_trouble_is_unavailable(candle, status):
+    async with answering(lambda lines: status) as (url, _), opened(url) as store:
+        with pytest.raises(StoreUnavailableError, match=str(status)):
+            await store.write([], [candle()])
+
+
+async def test_a_batch_that_is_too_large_is_cut_until_it_is_taken(candle):
+    async with answering(lambda lines: 413 if lines > 100 else 204) as (url, taken), opened(url) as store:
+        assert (await store.write([], [candle(n) for n in range(1000)])).taken == 1000
+    assert sum(taken) == 1000
+
+
+async def test_a_connection_that_dies_in_the_middle_is_unavailable(candle):
+    async with answering(lambda lines: None) as (url, _), opened(url) as store:
+        with pytest.raises(StoreUnavailableError):
+            await store.write([], [candle()])
+
+
+def opened(url: str) -> InfluxStore:
+    return InfluxStore(url, InfluxAccess("org", "token"))
+
+
+@asynccontextmanager
+async def answering(status_of: Callable[[int], int | None]) -> AsyncIterator[tuple[str, list[int]]]:
+    """An HTTP server that answers a write with `status_of(its lines)` (None: hangs up), and all else with 503."""
+    taken: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if line)
+                body = await reader.readexactly(int(fields.get(b"content-length", 0)))
+                status: int | None = 503
+                if b"/api/v2/write" in head:
+                    lines = gzip.decompress(body).count(b"\n") + 1
+                    status = status_of(lines)
+                    taken.extend([lines] if status == 204 else [])
+                if status is None:
+                    break
+                writer.write(f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode())
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"influxdb://127.0.0.1:{server.sockets[0].getsockname()[1]}", taken
+
+
+_FOREIGN_TASK = """\
+option task = {name: "somebody's", every: 1h}
+from(bucket: "mine") |> range(start: -1h)
+"""

@@ -1,0 +1,271 @@
+"""influx-writer and admin-api on a real InfluxDB."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from admin_api import AdminApi
+from ingress_common.bus.memory import MemoryBroker, MemoryBus
+from ingress_common.bus.mqtt import MqttBus
+from ingress_common.model import Candle, Source
+from ingress_common.payloads import encode_candle
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.times import rfc3339
+from ingress_common.topics import Topics
+from ingress_store import InfluxAccess, InfluxStore, Retention, backfill_flux
+
+FOREVER = Retention.parse("1m=forever,5m=forever,15m=forever,1h=forever,ticks=forever")
+START = 1_708_819_200  # 2024-02-25T00:00:00Z
+SYMBOL = "BTC/USDC"
+TOKEN = "s3cret"
+
+
+def minute(number: int, price: str = "100", **changes: Any) -> Candle:
+    p = Decimal(price)
+    open_time = START + 60 * number
+    plain = Candle(
+        SYMBOL, Timeframe.M1, open_time, p, p, p, p, Decimal(2), p, 3, True, False, True, 0, Source.WS, open_time + 61.0
+    )
+    return replace(plain, **changes)
+
+
+async def until(condition: Callable[[], Any], seconds: float = 60) -> None:
+    async with asyncio.timeout(seconds):
+        while True:
+            outcome = condition()
+            if asyncio.iscoroutine(outcome):
+                outcome = await outcome
+            if outcome:
+                return
+            await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def admin(store: InfluxStore) -> AsyncIterator[httpx.AsyncClient]:
+    """The service, and a client of it."""
+    service = AdminApi(
+        bus=MemoryBus(MemoryBroker(), client_id="admin"),
+        store=store,
+        topics=Topics(),
+        instance="a1",
+        registry=CollectorRegistry(),
+        started_at=time.time(),
+        host="127.0.0.1",
+        port=0,
+        admin_token=TOKEN,
+    )
+    task = asyncio.create_task(service.run())
+    try:
+        await until(lambda: service.health().ready or task.done())
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}", timeout=30) as http:
+            yield http
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_bootstrap_over_http_needs_its_token_and_makes_one_set(influx_place):
+    access = InfluxAccess(f"test-{uuid4().hex[:12]}", influx_place.token)
+    async with admin(InfluxStore(influx_place.url, access)) as http:
+
+        async def complete() -> bool:
+            return (await http.get("/bootstrap")).json()["complete"]
+
+        await until(complete)
+        before = (await http.get("/bootstrap")).json()
+        kinds = [entry["kind"] for entry in before["is"]]
+        assert [kinds.count(kind) for kind in ("organization", "bucket", "task", "token")] == [1, 8, 6, 2]
+        for headers in ({}, {"Authorization": "Bearer wrong"}):
+            assert (await http.post("/bootstrap", headers=headers)).status_code == 401
+        assert (await http.get("/bootstrap")).json() == before
+        good = {"Authorization": f"Bearer {TOKEN}"}
+        answers = await asyncio.gather(*(http.post("/bootstrap", headers=good) for _ in range(10)))
+        assert [answer.json()["changes"] for answer in answers] == [[]] * 10
+        assert (await http.get("/bootstrap")).json() == before
+        assert influx_place.token not in (await http.get("/bootstrap")).text
+        health = (await http.get("/health")).json()
+        assert next(check for check in health["checks"] if check["name"] == "tasks")["ok"]
+        metrics = (await http.get("/metrics")).text
+        assert 'ingress_task_ok{task="downsample_5m"} 1.0' in metrics
+
+
+async def test_a_task_that_is_deleted_or_switched_off_turns_health_red(influx_place):
+    access = InfluxAccess(f"test-{uuid4().hex[:12]}", influx_place.token)
+    url = influx_place.url.replace("influxdb", "http", 1)
+    headers = {"Authorization": f"Token {influx_place.token}"}
+    async with (
+        InfluxStore(influx_place.url, access) as store,
+        httpx.AsyncClient(base_url=url, headers=headers) as influx,
+    ):
+        await store.bootstrap()
+        org = (await influx.get("/api/v2/orgs", params={"org": access.org})).json()["orgs"][0]["id"]
+        tasks = (await influx.get("/api/v2/tasks", params={"orgID": org})).json()["tasks"]
+        ids = {task["name"]: task["id"] for task in tasks}
+        await influx.patch(f"/api/v2/tasks/{ids['downsample_1d']}", json={"status": "inactive"})
+        states = {state.name: state for state in await store.tasks()}
+        assert not states["downsample_1d"].active
+        await influx.delete(f"/api/v2/tasks/{ids['downsample_1d']}")
+        states = {state.name: state for state in await store.tasks()}
+        assert not states["downsample_1d"].exists
+
+
+async def test_a_task_that_fails_says_why(influx_place):
+    access = InfluxAccess(f"test-{uuid4().hex[:12]}", influx_place.token)
+    url = influx_place.url.replace("influxdb", "http", 1)
+    headers = {"Authorization": f"Token {influx_place.token}"}
+    async with (
+        InfluxStore(influx_place.url, access) as store,
+        httpx.AsyncClient(base_url=url, headers=headers) as influx,
+    ):
+        await store.bootstrap()
+        org = (await influx.get("/api/v2/orgs", params={"org": access.org})).json()["orgs"][0]["id"]
+        bucket = (await influx.get("/api/v2/buckets", params={"orgID": org, "name": "candles_1m"})).json()["buckets"][0]
+        tasks = (await influx.get("/api/v2/tasks", params={"orgID": org, "name": "downsample_5m"})).json()["tasks"]
+        await influx.delete(f"/api/v2/buckets/{bucket['id']}")
+        await influx.post(f"/api/v2/tasks/{tasks[0]['id']}/runs", json={})
+
+        async def failed() -> bool:
+            return any(state.error and "candles_1m" in state.error for state in await store.tasks())
+
+        await until(failed)
+
+
+@pytest.mark.parametrize("by", ["aggregator", "tasks"])
+async def test_no_hole_where_a_pair_did_not_trade_from_0215_to_0220(influx_place, by):
+    """Asked for at 04:15: the last 4 h 15 min of 15m candles, and the current one."""
+    access = InfluxAccess(f"test-{uuid4().hex[:12]}", influx_place.token)
+    flat = {"volume": Decimal(0), "trades": 0, "infilled": True, "source": Source.INFILL}
+    rows = [minute(n, "107", **flat) if 135 <= n < 140 else minute(n, str(100 + n // 15)) for n in range(255)]
+    async with InfluxStore(influx_place.url, access, retention=FOREVER) as store:
+        await store.bootstrap()
+        await store.write(rows, [])
+        if by == "tasks":
+            for timeframe in TIMEFRAMES[1:3]:
+                await store.query(backfill_flux(timeframe, START, START + 255 * 60))
+        else:
+            quarters = [
+                minute(
+                    15 * n,
+                    str(100 + n),
+                    timeframe=Timeframe.M15,
+                    volume=Decimal(20 if n == 9 else 30),
+                    trades=30 if n == 9 else 45,
+                    source=Source.ROLLUP,
+                )
+                for n in range(17)
+            ]
+            await store.write(quarters, [])
+        current = minute(255, "117", timeframe=Timeframe.M15, closed=False)
+        await store.write([current], [])
+        async with admin(InfluxStore(influx_place.url, access, retention=FOREVER)) as http:
+            query = {"timeframe": "15m", "from": rfc3339(START), "to": rfc3339(START + 256 * 60)}
+            found = (await http.get("/candles/BTC-USDC", params=query)).json()["candles"]
+        assert [c["open_time"] for c in found] == [rfc3339(START + 900 * n) for n in range(18)]
+        assert [c["close"] for c in found] == [100 + n for n in range(18)]
+        assert [c["closed"] for c in found] == [True] * 17 + [False]
+        assert (found[9]["trades"], found[9]["volume"], found[9]["infilled"]) == (30, 20, False)
+
+
+async def test_a_writer_loses_nothing_when_influxdb_is_killed_and_stopped_under_load(influx_of, mosquitto_of, tmp_path):
+    # The shared configuration writes the whole queue to the disk at every message, which is slow once it is long.
+    influx, mosquitto = influx_of(), mosquitto_of("allow_anonymous true\nautosave_on_changes false\n")
+    access = InfluxAccess("load", influx.place.token)
+    async with InfluxStore(influx.place.url, access, retention=FOREVER) as store:
+        await store.bootstrap()
+    symbols = [f"S{n}/USD" for n in range(100)]
+    sent = 0
+    environment = {
+        **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+        "MQTT_URL": mosquitto.url,
+        "STORE_URL": influx.place.url,
+        "INFLUX_ORG": "load",
+        "INFLUX_TOKEN": influx.place.token,
+        "RETENTION": "1m=forever,ticks=forever",
+        "HTTP_PORT": "0",
+        "INSTANCE_ID": "w1",
+    }
+    log = (tmp_path / "writer.log").open("wb")
+    process = subprocess.Popen([sys.executable, "-m", "influx_writer"], env=environment, stderr=log, cwd=tmp_path)  # noqa: ASYNC220
+    try:
+        async with MqttBus(mosquitto.url, client_id="load", outbound_limit=5000) as bus:
+            topics = Topics()
+
+            async def send(minutes: int) -> None:
+                nonlocal sent
+                for _ in range(minutes):
+                    handed = [
+                        await bus.publish(
+                            topics.candles(symbol, Timeframe.M1), encode_candle(minute(sent, symbol=symbol)), qos=1
+                        )
+                        for symbol in symbols
+                    ]
+                    for delivery in handed:
+                        await delivery
+                    sent += 1
+
+            async with InfluxStore(influx.place.url, access) as store:
+
+                async def stored(symbol: str = symbols[-1]) -> int:
+                    return len(await store.candles(symbol, Timeframe.M1, limit=100_000))
+
+                async def some(minutes: int) -> bool:
+                    # Published before the writer had subscribed is published to nobody.
+                    await send(1)
+                    return await stored() >= minutes
+
+                await until(lambda: some(3))
+                first = (await store.candles(symbols[-1], Timeframe.M1, limit=1))[0].open_time
+                normal = memory(process.pid)
+                sending = asyncio.create_task(send(30))
+                await asyncio.sleep(0.3)
+                influx.kill()
+                await sending
+                await send(200)
+                await asyncio.sleep(8)
+                during = memory(process.pid)
+                influx.start()
+                sending = asyncio.create_task(send(30))
+                await sending
+                influx.stop()
+                await send(30)
+                influx.start()
+                expected = [first + 60 * n for n in range((START + 60 * sent - first) // 60)]
+
+                async def everything() -> bool:
+                    try:
+                        found = [await store.candles(s, Timeframe.M1, start=first, limit=100_000) for s in symbols]
+                    except Exception:  # noqa: BLE001 - it is still starting
+                        return False
+                    return all([c.open_time for c in rows] == expected for rows in found)
+
+                await until(everything, 90)
+                assert during - normal < 50 * 1024
+                assert memory(process.pid) - normal < 50 * 1024
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0, (tmp_path / "writer.log").read_text()[-2000:]
+    finally:
+        process.kill()
+        process.wait()
+        log.close()
+
+
+def memory(pid: int) -> int:
+    """Resident kilobytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1])
+    raise AssertionError(f"no process {pid}")
