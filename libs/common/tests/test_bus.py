@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack
 from itertools import pairwise
 
 import pytest
+from prometheus_client import CollectorRegistry
+
 from crypto_ingress.broker import EmbeddedBroker
 from ingress_common.bus import BusClosedError, BusError, Connected, LastWill, Message
 from ingress_common.bus.memory import MemoryBroker, MemoryBus
@@ -15,7 +17,6 @@ from ingress_common.bus.mqtt import MqttBus
 from ingress_common.bus.session import Session
 from ingress_common.bus.url import MqttUrl
 from ingress_common.metrics import BusMetrics
-from prometheus_client import CollectorRegistry
 from proxy import CuttableProxy
 
 DEADLINE = 40
@@ -122,7 +123,7 @@ def durable(world) -> World:
 
 async def until(condition) -> None:
     async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110 - any condition
+        while not condition():
             await asyncio.sleep(0.01)
 
 

@@ -3,6 +3,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ingress_common.membership import Members, owner_of
 from ingress_common.model import Presence, Status
 from ingress_common.topics import Topics

@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ingress_common import payloads as p
 from ingress_common.model import (
     Candle,
@@ -48,7 +49,7 @@ def candles(draw, timeframe=None, symbol="BTC/USD"):
         close=b,
         volume=draw(prices),
         vwap=draw(prices),
-        trades=draw(st.integers(0, 2**53)),
+        trades=draw(st.integers(0, 2**63)),
         closed=draw(st.booleans()),
         infilled=draw(st.booleans()),
         complete=draw(st.booleans()),

@@ -22,7 +22,7 @@ def publisher(bus: MemoryBus, details=dict, refresh_seconds=0.0) -> StatusPublis
 
 async def until_retained(broker: MemoryBroker, condition):
     async with asyncio.timeout(20):
-        while TOPIC not in broker.retained or not condition(decode_status(broker.retained[TOPIC])):  # noqa: ASYNC110
+        while TOPIC not in broker.retained or not condition(decode_status(broker.retained[TOPIC])):
             await asyncio.sleep(0.01)
     return decode_status(broker.retained[TOPIC])
 
@@ -92,7 +92,7 @@ async def test_unchanged_details_are_not_repeated():
 
         running = asyncio.create_task(publisher(bus, details).run())
         async with asyncio.timeout(20):
-            while looks < 3:  # noqa: ASYNC110
+            while looks < 3:
                 await asyncio.sleep(0.01)
         running.cancel()
         await asyncio.wait([running])

@@ -5,10 +5,11 @@ import urllib.error
 import urllib.request
 
 import pytest
+from prometheus_client import CollectorRegistry, Counter
+
 from ingress_common.errors import StartError
 from ingress_common.health import Check, Health
 from ingress_common.probes import ProbeServer
-from prometheus_client import CollectorRegistry, Counter
 
 
 async def get(port: int, path: str) -> tuple[int, str]:

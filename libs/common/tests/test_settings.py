@@ -1,6 +1,8 @@
 import socket
 
 import pytest
+from pydantic import SecretStr
+
 from ingress_common.bus.url import MqttUrl
 from ingress_common.settings import (
     HttpUrl,
@@ -11,7 +13,6 @@ from ingress_common.settings import (
     WsUrl,
     load_settings,
 )
-from pydantic import SecretStr
 
 
 class Everything(ServiceSettings):

@@ -5,6 +5,7 @@ from random import Random
 from candle_world import START, SYMBOL, World, numbers, random_trades, reference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
 seeds = st.integers(0, 2**32)

@@ -8,6 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
 from ingress_common.bus import LastWill, Message
 from ingress_common.bus.memory import MemoryBroker, MemoryBus
 from ingress_common.payloads import (
@@ -20,10 +25,6 @@ from ingress_common.payloads import (
 from ingress_common.times import rfc3339
 from ingress_common.topics import Topics
 from kraken_gateway.metrics import GatewayMetrics
-from prometheus_client import CollectorRegistry
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 Script = Callable[["Client"], Awaitable[None]]

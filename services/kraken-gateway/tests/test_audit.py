@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+
 from ingress_common.model import FeedCondition
 from ingress_common.topics import Topics
 from kraken_gateway.audit import Audit

@@ -8,6 +8,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 import pytest
+
 from ingress_common.model import GRACE, FeedCondition
 from ingress_common.topics import Topics
 from kraken_gateway.budget import ConnectionBudget, Urgency

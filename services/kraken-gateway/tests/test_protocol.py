@@ -4,6 +4,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ingress_common.timeframes import Timeframe
 from kraken_gateway import protocol
 from kraken_gateway.protocol import (

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ingress_common.model import Range
 from ingress_common.timeframes import Timeframe
 from kraken_gateway.budget import LIMIT, WINDOW, Backoff, ConnectionBudget, Urgency

@@ -6,6 +6,8 @@ from decimal import Decimal
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
+
 from ingress_common.bus.memory import MemoryBus
 from ingress_common.model import FeedCondition, HistoryRequest, Presence, Range, SeedRequest, Source, Status
 from ingress_common.payloads import encode_history_request, encode_seed_request, encode_status
@@ -15,7 +17,6 @@ from ingress_common.times import parse_rfc3339
 from ingress_common.topics import Topics
 from kraken_gateway.service import GatewayService
 from kraken_gateway.settings import GatewaySettings
-from prometheus_client import CollectorRegistry
 
 pytest.importorskip("kraken_simulator", reason="the simulator is not installed")
 from kraken_simulator import Simulator, SimulatorConfig

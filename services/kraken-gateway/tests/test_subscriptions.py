@@ -1,5 +1,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kraken_gateway.subscriptions import CHUNK, RETRY_REJECTED_SECONDS, Subscribe, Subscriptions, Unsubscribe
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+
 from kraken_simulator import Simulator, SimulatorConfig
 
 DEADLINE = 5.0
@@ -103,7 +104,7 @@ class Socket:
 
 async def eventually(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE):
-        while not holds():  # noqa: ASYNC110 (the state belongs to the simulator)
+        while not holds():
             await asyncio.sleep(0.005)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kraken_simulator import SourceError
 from kraken_simulator.market import Market
 from kraken_simulator.sources.archive import ArchiveRow, archive_source, candle_trades

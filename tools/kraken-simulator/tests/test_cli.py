@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from kraken_simulator import Simulator, SimulatorConfig, SimulatorError
 from kraken_simulator.cli import main
 from kraken_simulator.config import EnvironmentConfig

@@ -4,6 +4,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+
 from kraken_simulator.faults import KINDS
 
 from .conftest import Client, Socket, eventually, running

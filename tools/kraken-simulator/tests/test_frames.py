@@ -3,6 +3,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+
 from kraken_simulator import frames
 from kraken_simulator.candles import Candle
 from kraken_simulator.pairs import Pair

@@ -2,6 +2,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 import pytest
+
 from kraken_simulator.market import Market
 from kraken_simulator.pairs import DEFAULT_PROFILES, default_profiles
 from kraken_simulator.sources.synthetic import full_history, synthetic_source

@@ -2,6 +2,7 @@ import json
 from itertools import pairwise
 
 import pytest
+
 from kraken_simulator import rest
 from kraken_simulator.market import Market
 from kraken_simulator.sources.recorded import recorded_source

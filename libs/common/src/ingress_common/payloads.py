@@ -112,7 +112,7 @@ class _DeadLetter(msgspec.Struct, frozen=True):
     at: datetime
 
 
-_MOST = 2**53
+_MOST = 2**64 - 1
 
 _T = TypeVar("_T")
 _DECODERS: Mapping[type, msgspec.json.Decoder[Any]] = {

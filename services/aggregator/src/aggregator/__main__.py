@@ -4,16 +4,16 @@ import sys
 import time
 from uuid import uuid4
 
-from ingress_common.bus.mqtt import MqttBus
-from ingress_common.metrics import BusMetrics
-from ingress_common.presence import will_of
-from ingress_common.service import run_service
 from prometheus_client import CollectorRegistry
 
 from aggregator import __version__
 from aggregator.inputs import SymbolInputs
 from aggregator.service import Aggregator
 from aggregator.settings import AggregatorSettings
+from ingress_common.bus.mqtt import MqttBus
+from ingress_common.metrics import BusMetrics
+from ingress_common.presence import will_of
+from ingress_common.service import run_service
 
 # A session outlives a short cut, not the process: a new one starts from a seed, and stale messages would only delay it.
 _SESSION_SECONDS = 60

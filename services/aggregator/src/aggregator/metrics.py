@@ -1,7 +1,8 @@
 """Metrics of the aggregator."""
 
-from ingress_common.model import Candle
 from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from ingress_common.model import Candle
 
 
 class AggregatorMetrics:

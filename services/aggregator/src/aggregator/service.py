@@ -4,6 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
+from aggregator import __version__
+from aggregator.core import Engine, Output
+from aggregator.core.engine import ImplausibleError
+from aggregator.inputs import Inputs
+from aggregator.metrics import AggregatorMetrics
 from ingress_common.bus import Bus, BusError, Connected, Event, Message
 from ingress_common.health import Check, Health
 from ingress_common.logs import get_logger
@@ -24,13 +31,6 @@ from ingress_common.payloads import (
 )
 from ingress_common.presence import StatusPublisher
 from ingress_common.topics import TopicError, Topics
-from prometheus_client import CollectorRegistry
-
-from aggregator import __version__
-from aggregator.core import Engine, Output
-from aggregator.core.engine import ImplausibleError
-from aggregator.inputs import Inputs
-from aggregator.metrics import AggregatorMetrics
 
 log = get_logger(__name__)
 

@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from ingress_common.settings import ServiceSettings
 from pydantic import Field
+
+from ingress_common.settings import ServiceSettings
 
 
 class AggregatorSettings(ServiceSettings):

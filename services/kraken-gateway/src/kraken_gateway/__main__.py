@@ -3,12 +3,12 @@
 import sys
 import time
 
+from prometheus_client import CollectorRegistry
+
 from ingress_common.bus import Bus, LastWill
 from ingress_common.bus.mqtt import MqttBus
 from ingress_common.metrics import BusMetrics
 from ingress_common.service import run_service
-from prometheus_client import CollectorRegistry
-
 from kraken_gateway.outlet import SERVICE
 from kraken_gateway.service import GatewayService
 from kraken_gateway.settings import GatewaySettings

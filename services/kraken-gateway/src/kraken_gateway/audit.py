@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection
 from ingress_common.logs import get_logger
 from ingress_common.model import GRACE
 from ingress_common.timeframes import Timeframe
-
 from kraken_gateway.budget import Urgency
 from kraken_gateway.connection import ConnectionLost, Kraken
 from kraken_gateway.feed import Feed

@@ -8,7 +8,6 @@ from ingress_common.membership import Members
 from ingress_common.model import HistoryRequest, SeedRequest
 from ingress_common.payloads import PayloadError, decode_history_request, decode_seed_request, decode_status
 from ingress_common.topics import Topics
-
 from kraken_gateway.history import HistoryRequests
 from kraken_gateway.outlet import BusStalledError, Outlet
 from kraken_gateway.seeds import Seeds

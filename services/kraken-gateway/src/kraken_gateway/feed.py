@@ -9,7 +9,6 @@ from ingress_common.logs import get_logger
 from ingress_common.model import FeedCondition, FeedState
 from ingress_common.payloads import encode_feed_state
 from ingress_common.topics import Topics
-
 from kraken_gateway.budget import Backoff, Urgency
 from kraken_gateway.connection import Connection, ConnectionLost, Kraken
 from kraken_gateway.metrics import GatewayMetrics

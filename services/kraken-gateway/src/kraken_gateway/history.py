@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from ingress_common.logs import get_logger
 from ingress_common.model import GRACE, Candle, History, HistoryRequest, Range, Source
 from ingress_common.timeframes import Timeframe
-
 from kraken_gateway.budget import Backoff
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.outlet import BusStalledError, Outlet, candle_of

@@ -15,7 +15,6 @@ from ingress_common.payloads import (
 )
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
-
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.protocol import Row
 

@@ -11,8 +11,8 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
-from ingress_common.timeframes import Timeframe
 
+from ingress_common.timeframes import Timeframe
 from kraken_gateway.metrics import GatewayMetrics
 
 CALL_GAP = 1.0

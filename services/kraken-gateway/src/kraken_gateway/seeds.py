@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from ingress_common.logs import get_logger
 from ingress_common.timeframes import Timeframe
-
 from kraken_gateway.budget import Backoff, Urgency
 from kraken_gateway.connection import ConnectionLost, Kraken
 from kraken_gateway.metrics import GatewayMetrics

@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
+from prometheus_client import CollectorRegistry
+
 from ingress_common.health import Check, Health
 from ingress_common.logs import get_logger
 from ingress_common.membership import Members
 from ingress_common.model import FeedCondition
 from ingress_common.presence import StatusPublisher, will_of
-from prometheus_client import CollectorRegistry
-
 from kraken_gateway.audit import Audit
 from kraken_gateway.budget import Backoff, ConnectionBudget
 from kraken_gateway.connection import ConnectionLost, Kraken

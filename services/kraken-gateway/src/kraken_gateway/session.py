@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from ingress_common.logs import get_logger
 from ingress_common.model import GRACE, Watermark
 from ingress_common.timeframes import Timeframe
-
 from kraken_gateway import protocol
 from kraken_gateway.connection import Connection, ConnectionLost, Received
 from kraken_gateway.kraken_time import KrakenTime

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ingress_common.timeframes import Timeframe
-
 from kraken_gateway import protocol
 from kraken_gateway.budget import Urgency
 from kraken_gateway.connection import Connection, ConnectionLost, Kraken, Received

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from decimal import ROUND_DOWN, Decimal, localcontext
 
 from ingress_common.timeframes import Timeframe
-
 from kraken_gateway.protocol import Row
 from kraken_gateway.rest import Trade
 

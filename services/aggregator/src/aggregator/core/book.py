@@ -4,11 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 
-from ingress_common.model import GRACE, Candle, History, Range, Source
-from ingress_common.timeframes import TIMEFRAMES, Timeframe
-
 from aggregator.core.bars import Bar, roll_up
 from aggregator.core.coverage import Intervals
+from ingress_common.model import GRACE, Candle, History, Range, Source
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
 M1 = Timeframe.M1
 
@@ -260,6 +259,8 @@ class Book:
                 first = max(first, now - self._depth.fresh * length)
             owed = max(self._resumed.get(level.timeframe, first), now - self._depth.resumed * length)
             level.horizon = level.due = min(first, owed)
+            # What is retained of times that are still to come is of another run, as when an archive is played again.
+            level.published = {window: candle for window, candle in level.published.items() if window < now}
         for level in self._levels.values():
             if level.timeframe is not M1:
                 # The first window may begin before anything that is published below it: roll that part up while its

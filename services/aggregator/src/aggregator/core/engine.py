@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from aggregator.core.book import Book, Depth
 from ingress_common.model import (
     GRACE,
     Candle,
@@ -15,8 +16,6 @@ from ingress_common.model import (
     Watermark,
 )
 from ingress_common.timeframes import Timeframe
-
-from aggregator.core.book import Book, Depth
 
 Output = Candle | SeedRequest | HistoryRequest
 """What the engine wants published: candles, and requests to the gateway."""
@@ -136,6 +135,8 @@ class Engine:
         feed = self._feeds.get(mark.feed)
         if feed is None or not feed.live:
             return []
+        if mark.at < feed.at and mark.watermark <= feed.watermark:
+            return []  # an older one that comes a second time: it tells nothing new, and of no loss
         if not 0 <= mark.at - feed.at <= MESSAGES_LOST and feed.at != float("-inf"):
             feed.starts = dict.fromkeys(feed.starts)
         feed.at = mark.at
