@@ -1,6 +1,7 @@
 import socket
 
 import pytest
+
 from crypto_ingress.broker import EmbeddedBroker
 from ingress_common.bus.mqtt import MqttBus
 from ingress_common.errors import StartError

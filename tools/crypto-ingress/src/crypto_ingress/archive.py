@@ -1,4 +1,4 @@
-"""Kraken's downloadable archive files (OHLCVT): `time,open,high,low,close,volume,trades`, a row a minute that traded."""
+"""Kraken's archive files (OHLCVT): `time,open,high,low,close,volume,trades`, a row a minute that traded."""
 
 from collections.abc import Callable, Iterator
 from decimal import Decimal, InvalidOperation
@@ -59,6 +59,8 @@ def _candle(line: bytes, symbol: str, at: float) -> Candle:
     if len(fields) != 7:
         raise ValueError(f"expected the 7 columns {_COLUMNS}, got {text[:100]!r}")
     try:
+        if "_" in text:  # Python would take 1_000 for a number
+            raise ValueError
         open_time, trades = int(fields[0]), int(fields[6])
         o, h, low, c, volume = (Decimal(field) for field in fields[1:6])
     except (ValueError, InvalidOperation):

@@ -12,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from iotcore import Broker
+
 from ingress_common.bus.mqtt import MAXIMUM_PACKET
 from ingress_common.errors import StartError
-from iotcore import Broker
 
 # rumqttd ends a connection that sends more than max_payload_size bytes, so it takes all that the bus may send.
 _CONFIGURATION = """\

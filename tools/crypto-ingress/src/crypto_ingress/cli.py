@@ -2,33 +2,32 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+
+from crypto_ingress import commands
+from crypto_ingress.archive import ArchiveError
+from crypto_ingress.progress import progress_of
+from crypto_ingress.replay import ReplayError
+from crypto_ingress.settings import DemoSettings, RunSettings
+from crypto_ingress.tables import OutputError
 from ingress_common.bus import BusError
 from ingress_common.errors import SettingsError, StartError
 from ingress_common.logs import configure_logging
 from ingress_common.settings import load_settings
 from ingress_common.timeframes import Timeframe
-from ingress_common.times import parse_rfc3339
+from ingress_common.times import parse_rfc3339, rfc3339
 from ingress_common.topics import TopicError, topic_symbol
 from ingress_store import StoreOpenError, StoreUnavailableError
 from kraken_simulator import FaultError, SimulatorError, SourceError
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-from crypto_ingress import commands
-from crypto_ingress.archive import ArchiveError
-from crypto_ingress.replay import ReplayError
-from crypto_ingress.settings import DemoSettings, RunSettings
-from crypto_ingress.tables import OutputError
 
 app = typer.Typer(
     add_completion=True,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Kraken's candles, complete and correct. Settings come from the environment and .env.",
 )
@@ -58,9 +57,12 @@ def _symbol(text: str) -> str:
 
 def _instant(text: str) -> float:
     try:
-        return float(text) if text.isdigit() else parse_rfc3339(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{error}, or unix seconds") from None
+        instant = float(text) if text.isdigit() else parse_rfc3339(text)
+        rfc3339(instant)
+    except (ValueError, OverflowError, OSError):
+        expected = "expected an RFC 3339 time such as 2024-02-25T02:15:00Z, or unix seconds"
+        raise typer.BadParameter(f"{expected}, got {text!r}") from None
+    return instant
 
 
 def _speed(text: str) -> float | None:
@@ -105,7 +107,7 @@ def rollup(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where 1m.csv to 1w.csv go.")],
 ) -> None:
     """Roll an archive file up into candles of all timeframes, one CSV file each."""
-    with _failures(), _progress("rolling up") as progress:
+    with _failures(), progress_of("rolling up") as progress:
         commands.rollup(file, symbol, out, progress)
 
 
@@ -122,16 +124,16 @@ def replay(
 ) -> None:
     """Play an archive file through broker, aggregator and writer into the store."""
     settings = _settings(RunSettings)
-    with _progress("replaying") as progress:
-        _execute(commands.replay(settings, file, symbol, speed, progress, services=services))
+    with _failures(), progress_of("replaying") as progress:
+        asyncio.run(commands.replay(settings, file, symbol, speed, progress, services=services))
 
 
 @app.command(name="import")
 def import_(file: ArchiveFile, symbol: Symbol) -> None:
     """Write an archive file's candles of all timeframes straight into the store."""
     settings = _settings(RunSettings)
-    with _progress("importing") as progress:
-        _execute(commands.import_archive(settings, file, symbol, progress))
+    with _failures(), progress_of("importing") as progress:
+        asyncio.run(commands.import_archive(settings, file, symbol, progress))
 
 
 @app.command()
@@ -149,6 +151,8 @@ def export(
     ] = None,
 ) -> None:
     """Write closed candles of the store to a CSV file, with the columns of `rollup`."""
+    if start is not None and end is not None and start >= end:
+        raise typer.BadParameter(f"expected --from before --to, got {rfc3339(start)} and {rfc3339(end)}")
     _execute(commands.export(_settings(RunSettings), symbol, timeframe, start, end, out))
 
 
@@ -161,15 +165,6 @@ def _settings(kind: type[RunSettings]) -> RunSettings:
 
 def _console() -> Console:
     return Console()
-
-
-@contextmanager
-def _progress(label: str) -> Iterator[Callable[[float, float], None]]:
-    """A progress bar on standard error, told (done, total)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _execute(work: Coroutine[Any, Any, None]) -> None:
@@ -205,13 +200,23 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _end(error: BaseException, code: int) -> None:
-    sys.stderr.write(f"crypto-ingress: {' '.join(str(error).split())}\n")
+    _complain(str(error))
     raise typer.Exit(code)
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"crypto-ingress: {' '.join(text.split())}\n")
 
 
 def main() -> None:
     """The `crypto-ingress` program."""
-    app()
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:
+        # By itself typer draws a box around it, whose lines break words and paths.
+        _complain(error.format_message())
+        code = error.exit_code
+    sys.exit(code)
 
 
 if __name__ == "__main__":

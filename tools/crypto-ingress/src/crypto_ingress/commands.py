@@ -3,27 +3,30 @@
 import asyncio
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
+from uuid import uuid4
 
-from influx_writer.writer import Limits
-from ingress_common.model import Candle
-from ingress_common.timeframes import TIMEFRAMES, Timeframe
-from ingress_store import CandleStore
-from kraken_simulator import Simulator, SimulatorConfig
 from rich.console import Console
 
 from crypto_ingress.archive import read_archive
 from crypto_ingress.live import LiveView
+from crypto_ingress.progress import Report
 from crypto_ingress.replay import Replay
 from crypto_ingress.rollup import roll_up_archive
 from crypto_ingress.settings import RunSettings
 from crypto_ingress.stack import Parts, broker_for, serve
 from crypto_ingress.tables import candle_table
+from influx_writer.writer import Limits
+from ingress_common.model import Candle
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.times import rfc3339
+from ingress_store import CandleStore
+from kraken_simulator import Simulator, SimulatorConfig
 
-Progress = Callable[[float, float], None]
-"""Told what is done and how much there is."""
+_EXPORTED_AT_ONCE = 10_000
+_SESSION_SECONDS = 60
 
 
 class CommandError(Exception):
@@ -43,9 +46,10 @@ async def demo(settings: RunSettings, console: Console) -> None:
 
     A store that was not asked for by name starts empty, because each simulation has a past of its own.
     """
-    if "store_url" not in settings.model_fields_set:
-        _remove_demo_store()
     async with Simulator(SimulatorConfig()) as simulator:
+        # Only now: a second demo, which ends here at the simulator's ports, must not take the first one's store away.
+        if "store_url" not in settings.model_fields_set:
+            _remove_demo_store()
         simulated = settings.model_copy(
             update={"kraken_ws_url": simulator.ws_url, "kraken_rest_url": simulator.rest_url}
         )
@@ -54,7 +58,6 @@ async def demo(settings: RunSettings, console: Console) -> None:
 
 async def _run(settings: RunSettings, console: Console, notes: tuple[str, ...]) -> None:
     stop = _stop_signals()
-    _make_folder(settings.store_url)
     async with broker_for(settings) as parts:
         where = (
             f"http://{settings.http_host}:{settings.http_port}/health and /candles/BTC-USD?timeframe=5m, API at /docs",
@@ -77,7 +80,7 @@ async def _run(settings: RunSettings, console: Console, notes: tuple[str, ...]) 
 # --- archive files ----------------------------------------------------------------------------------------------------
 
 
-def rollup(file: Path, symbol: str, out: Path, progress: Progress) -> None:
+def rollup(file: Path, symbol: str, out: Path, progress: Report) -> None:
     """An archive file to one CSV file a timeframe in `out`. ArchiveError, OutputError."""
     with ExitStack() as tables:
         write = {tf: tables.enter_context(candle_table(out / f"{tf.value}.csv")) for tf in TIMEFRAMES}
@@ -86,20 +89,23 @@ def rollup(file: Path, symbol: str, out: Path, progress: Progress) -> None:
 
 
 async def replay(
-    settings: RunSettings, file: Path, symbol: str, speed: float | None, progress: Progress, *, services: bool
+    settings: RunSettings, file: Path, symbol: str, speed: float | None, progress: Report, *, services: bool
 ) -> None:
     """An archive file through broker, aggregator and writer into the store, or to those that already run."""
     if not services and not settings.external_broker:
         raise CommandError("--no-services needs MQTT_URL: the broker that the services are on")
     candles = list(_minutes(file, symbol, lambda _done, _total: None))
     span = candles[-1].close_time - candles[0].open_time
+    _expect_kept(settings, candles[0].open_time)
     stop = _stop_signals()
-    _make_folder(settings.store_url)
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(broker_for(settings))
         store = await _opened(stack, parts)
+        if services:
+            await store.bootstrap()
         player = Replay(
-            parts.bus(f"replay-{settings.instance_id}"),
+            # A session, so that what comes back while the connection is cut is not lost; never that of an earlier run.
+            parts.bus(f"replay-{settings.instance_id}-{uuid4().hex[:8]}", expiry=_SESSION_SECONDS),
             settings.topics,
             store,
             symbol,
@@ -123,9 +129,8 @@ async def replay(
         raise CommandError("stopped before the end of the file")
 
 
-async def import_archive(settings: RunSettings, file: Path, symbol: str, progress: Progress) -> None:
+async def import_archive(settings: RunSettings, file: Path, symbol: str, progress: Report) -> None:
     """An archive file's candles of all timeframes into the store."""
-    _make_folder(settings.store_url)
     async with AsyncExitStack() as stack:
         store = await _opened(stack, Parts(settings, settings.mqtt_url, embedded=False))
         await store.bootstrap()
@@ -141,29 +146,52 @@ async def import_archive(settings: RunSettings, file: Path, symbol: str, progres
 async def export(
     settings: RunSettings, symbol: str, timeframe: Timeframe, start: float | None, end: float | None, out: Path
 ) -> None:
-    """Closed candles of the store to a CSV file. CommandError if there are none."""
+    """Closed candles of the store to a CSV file; of a range without any, no more than the header.
+
+    CommandError if the store is not there or knows nothing of the symbol.
+    """
+    _expect_there(settings.store_url)
     async with AsyncExitStack() as stack:
         store = await _opened(stack, Parts(settings, settings.mqtt_url, embedded=False))
+        known = await store.symbols()
+        if symbol not in known:
+            raise CommandError(
+                f"{store.location} has no candles of {symbol}, only of these symbols: {', '.join(known) or 'none'}"
+            )
         with candle_table(out) as write:
-            written = 0
-            while candles := await store.candles(symbol, timeframe, start=start, end=end, limit=10_000):
+            while candles := await store.candles(symbol, timeframe, start=start, end=end, limit=_EXPORTED_AT_ONCE):
                 for candle in candles:
                     write(candle)
-                written += len(candles)
                 start = candles[-1].close_time
-            if not written:
-                known = ", ".join(await store.symbols()) or "none at all"
-                raise CommandError(
-                    f"no candles of {symbol} {timeframe.value} in that range; symbols with candles: {known}"
-                )
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
-def _minutes(file: Path, symbol: str, progress: Progress):  # type: ignore[no-untyped-def] # noqa: ANN202
+def _minutes(file: Path, symbol: str, progress: Report) -> Iterator[Candle]:
     size = file.stat().st_size if file.is_file() else 0
     return read_archive(file, symbol, time.time(), lambda done: progress(done, size))
+
+
+def _expect_kept(settings: RunSettings, first: int) -> None:
+    """InfluxDB refuses what is older than its bucket keeps: better said before than after a file has been read."""
+    if not settings.store_url.startswith("influxdb"):
+        return
+    age = time.time() - first
+    short = [tf.value for tf, seconds in settings.retention.candles.items() if seconds is not None and seconds < age]
+    if short:
+        forever = ",".join(f"{name}=forever" for name in short)
+        raise CommandError(
+            f"RETENTION: InfluxDB would refuse candles of {rfc3339(first)}; expected {', '.join(short)} kept longer,"
+            f" such as RETENTION={forever}, here and for admin-api"
+        )
+
+
+def _expect_there(store_url: str) -> None:
+    """Opening a SQLite store makes its file, which is wrong for one that is to be read."""
+    scheme, _, path = store_url.partition(":///")
+    if scheme == "sqlite" and not Path(path).is_file():
+        raise CommandError(f"STORE_URL: expected a store at {store_url}, got no such file")
 
 
 async def _opened(stack: AsyncExitStack, parts: Parts) -> CandleStore:
@@ -180,12 +208,6 @@ async def _write(store: CandleStore, candles: list[Candle]) -> None:
 def _remove_demo_store() -> None:
     for file in Path("data").glob("demo.db*"):
         file.unlink()
-
-
-def _make_folder(store_url: str) -> None:
-    """The default store's folder."""
-    if store_url.startswith("sqlite:///data/"):
-        Path("data").mkdir(exist_ok=True)
 
 
 def _stop_signals() -> asyncio.Event:

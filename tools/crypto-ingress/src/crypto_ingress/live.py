@@ -5,16 +5,17 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
 from ingress_common.bus import Bus, Message
 from ingress_common.model import Candle, FeedCondition, FeedState
 from ingress_common.payloads import PayloadError, decode_candle, decode_feed_state
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import Topics
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 _ROWS = 15
 _LINE_SECONDS = 10.0

@@ -185,12 +185,12 @@ class Replay:
                     await self._publish_minutes(request.range.start, min(request.range.end, self._now))
 
     async def _seed(self) -> None:
-        """All that the current week holds, and a day before it for the price;
+        """All that this week and the one before hold; the file says nothing of higher timeframes.
 
-        the file says nothing of higher timeframes.
+        The one before, because an aggregator that takes over just after its end still owes the 1w candle.
         """
         now = self._now
-        start = Timeframe.W1.floor(now) - Timeframe.D1.seconds
+        start = Timeframe.W1.floor(now) - Timeframe.W1.seconds
         await self._publish_minutes(max(start, Timeframe.W1.floor(self._first)), now)
         for timeframe in TIMEFRAMES[1:]:
             await self._publish_history(History(self._symbol, timeframe, Source.ARCHIVE, Range(now, now), ()))

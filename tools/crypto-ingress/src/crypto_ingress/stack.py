@@ -7,24 +7,24 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
+from prometheus_client import CollectorRegistry
+
 from admin_api import service as admin
 from aggregator import __version__ as aggregator_version
 from aggregator.inputs import OneFilterInputs, SymbolInputs
 from aggregator.service import Aggregator
+from crypto_ingress.broker import EmbeddedBroker
+from crypto_ingress.settings import RunSettings
+from crypto_ingress.split_bus import SplitBus
 from influx_writer import writer
 from ingress_common.bus import Bus, LastWill
 from ingress_common.bus.mqtt import MqttBus
 from ingress_common.bus.url import MqttUrl
-from ingress_common.errors import SettingsError, StartError
+from ingress_common.errors import StartError
 from ingress_common.presence import will_of
 from ingress_common.service import Service
-from ingress_store import CandleStore, StoreUrlError, open_store
+from ingress_store import CandleStore
 from kraken_gateway.service import GatewayService
-from prometheus_client import CollectorRegistry
-
-from crypto_ingress.broker import EmbeddedBroker
-from crypto_ingress.settings import RunSettings
-from crypto_ingress.split_bus import SplitBus
 
 _START_SECONDS = 20.0
 _BROKER_PORT = 1883
@@ -40,10 +40,7 @@ class Parts:
 
     def store(self) -> CandleStore:
         """The store, to be opened; SettingsError if the URL names none."""
-        try:
-            return open_store(self.settings.store_url, retention=self.settings.retention)
-        except StoreUrlError as error:
-            raise SettingsError(f"STORE_URL: {error}") from None
+        return self.settings.store()
 
     def bus(self, client_id: str, will: LastWill | None = None, *, expiry: int = 0, inbound: int = 1000) -> Bus:
         """A connection to the broker, to be opened."""

@@ -1,7 +1,7 @@
 """The CSV files that `rollup` and `export` write."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ingress_common.model import Candle
@@ -35,4 +35,6 @@ def candle_table(path: Path) -> Iterator[Callable[[Candle], None]]:
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
     finally:
-        part.unlink(missing_ok=True)
+        # Where no file can be there is none to remove, and that has been said.
+        with suppress(OSError):
+            part.unlink()

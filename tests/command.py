@@ -1,0 +1,91 @@
+"""The command line and the services as processes of their own, in a folder and an environment of their own."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Self
+
+from crypto_ingress.settings import RunSettings
+
+COMMAND = (sys.executable, "-m", "crypto_ingress")
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """This process's environment with `settings` and no other setting of ours."""
+    ours = {name.upper() for name in RunSettings.model_fields}
+    kept = {name: value for name, value in os.environ.items() if name.upper() not in ours}
+    return kept | {"COLUMNS": "80", "NO_COLOR": "1"} | settings
+
+
+def crypto_ingress(
+    *arguments: str | Path, folder: Path, timeout: float = 120, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end."""
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        cwd=folder,
+        env=environment(**settings),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+class Running:
+    """A Python program that runs while this is entered; what it says goes to `<name>.log` in `folder`."""
+
+    def __init__(self, name: str, *arguments: str | Path, folder: Path, **settings: str) -> None:
+        self.log = folder / f"{name}.log"
+        self._arguments = [sys.executable, "-m", *map(str, arguments)]
+        self._folder = folder
+        self._settings = settings
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        assert self._process is not None
+        return self._process
+
+    async def __aenter__(self) -> Self:
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._arguments,
+                cwd=self._folder,
+                env=environment(**self._settings),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(self.process.wait(), 20)
+            except TimeoutError:
+                self.process.kill()
+                await self.process.wait()
+
+    async def kill(self) -> None:
+        """End it the hard way."""
+        self.process.kill()
+        await self.process.wait()
+
+    async def ended(self, seconds: float) -> int:
+        """Wait for its end and give the exit code; what it said is in the error if it does not end."""
+        try:
+            return await asyncio.wait_for(self.process.wait(), seconds)
+        except TimeoutError:
+            raise AssertionError(
+                f"expected the end within {seconds} s, it still runs and said: {self.said()}"
+            ) from None
+
+    def said(self) -> str:
+        """The end of what it has said."""
+        return self.log.read_text(errors="replace")[-3000:]
