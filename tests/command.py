@@ -24,8 +24,15 @@ def crypto_ingress(
     *arguments: str | Path, folder: Path, timeout: float = 120, **settings: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
+    return program("crypto_ingress", *arguments, folder=folder, timeout=timeout, **settings)
+
+
+def program(
+    module: str, *arguments: str | Path, folder: Path, timeout: float = 60, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of ours to its end."""
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
+        [sys.executable, "-m", module, *map(str, arguments)],
         cwd=folder,
         env=environment(**settings),
         stdin=subprocess.DEVNULL,

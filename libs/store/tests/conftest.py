@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from ingress_common.model import Candle, Source
+from example import CANDLE
+from ingress_common.model import Candle
 from ingress_common.timeframes import Timeframe
 from ingress_store import CandleStore, InfluxAccess, InfluxStore, Retention, SqliteStore
 
@@ -85,24 +85,8 @@ def candle() -> Callable[..., Candle]:
     def make(minute: int = 0, **changes: Any) -> Candle:
         timeframe = changes.get("timeframe", Timeframe.M1)
         open_time = timeframe.floor(NOW) + minute * timeframe.seconds
-        plain = Candle(
-            symbol="BTC/USD",
-            timeframe=timeframe,
-            open_time=open_time,
-            open=Decimal("51600.10"),
-            high=Decimal("51610.0"),
-            low=Decimal("51600.1"),
-            close=Decimal("51605.2"),
-            volume=Decimal("1.20480000"),
-            vwap=Decimal("51604.3"),
-            trades=17,
-            closed=True,
-            infilled=False,
-            complete=True,
-            revision=0,
-            source=Source.ROLLUP,
-            at=open_time + timeframe.seconds + 1.104211,
-        )
+        at = open_time + timeframe.seconds + 1.104211
+        plain = replace(CANDLE, timeframe=timeframe, open_time=open_time, at=at)
         return replace(plain, **changes)
 
     return make

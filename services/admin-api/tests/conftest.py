@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from prometheus_client import CollectorRegistry
 
 from admin_api import AdminApi
 from admin_api.service import client_id, last_will
+from example import CANDLE
 from ingress_common.bus.memory import MemoryBroker, MemoryBus
-from ingress_common.model import Candle, FeedCondition, FeedState, Presence, Source, Status, Watermark
+from ingress_common.model import Candle, FeedCondition, FeedState, Presence, Status, Watermark
 from ingress_common.payloads import encode_candle, encode_feed_state, encode_status, encode_watermark
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
@@ -143,24 +143,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 @pytest.fixture
 def candle() -> Callable[..., Candle]:
     """Makes a closed candle of BTC/USD, `minute` windows from the current one, with what is given changed."""
-    plain = Candle(
-        symbol="BTC/USD",
-        timeframe=Timeframe.M1,
-        open_time=0,
-        open=Decimal("51600.10"),
-        high=Decimal("51610.0"),
-        low=Decimal("51600.1"),
-        close=Decimal("51605.2"),
-        volume=Decimal("1.20480000"),
-        vwap=Decimal("51604.3"),
-        trades=17,
-        closed=True,
-        infilled=False,
-        complete=True,
-        revision=0,
-        source=Source.ROLLUP,
-        at=NOW - 29,
-    )
+    plain = replace(CANDLE, at=NOW - 29)
 
     def make(minute: int = -1, **changes: Any) -> Candle:
         timeframe = changes.get("timeframe", Timeframe.M1)

@@ -1,24 +1,14 @@
 """The service as a process: its settings and what it says when it cannot start."""
 
-import os
 import socket
-import subprocess
-import sys
 
 import pytest
 
+from command import program
 
-def run(tmp_path, **environment):
-    clean = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG")}
-    return subprocess.run(
-        [sys.executable, "-m", "admin_api"],
-        cwd=tmp_path,
-        env={**clean, "HTTP_PORT": "0", **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+
+def run(tmp_path, **settings):
+    return program("admin_api", folder=tmp_path, **{"HTTP_PORT": "0", **settings})
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,18 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from example import CANDLE
 from influx_writer import Limits, Writer
 from influx_writer.writer import SESSION_SECONDS, client_id, last_will, shared_filters
 from ingress_common.bus import Message
 from ingress_common.bus.memory import MemoryBroker, MemoryBus
-from ingress_common.model import Candle, Source
+from ingress_common.model import Candle
 from ingress_common.payloads import decode_dead_letter, encode_candle
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
@@ -143,24 +143,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 @pytest.fixture
 def candle() -> Callable[..., Candle]:
     """Makes a closed 1m candle of BTC/USD of an earlier minute, with what is given changed."""
-    plain = Candle(
-        symbol="BTC/USD",
-        timeframe=Timeframe.M1,
-        open_time=Timeframe.M1.floor(NOW),
-        open=Decimal("51600.10"),
-        high=Decimal("51610.0"),
-        low=Decimal("51600.1"),
-        close=Decimal("51605.2"),
-        volume=Decimal("1.20480000"),
-        vwap=Decimal("51604.3"),
-        trades=17,
-        closed=True,
-        infilled=False,
-        complete=True,
-        revision=0,
-        source=Source.ROLLUP,
-        at=NOW,
-    )
+    plain = replace(CANDLE, at=NOW)
     receipts = itertools.count()
 
     def make(minute: int = -1, **changes: Any) -> Candle:

@@ -1,23 +1,12 @@
 """The service as a process: its settings."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
+from command import program
 
-def run(tmp_path, **environment):
-    clean = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG")}
-    return subprocess.run(
-        [sys.executable, "-m", "influx_writer"],
-        cwd=tmp_path,
-        env={**clean, "HTTP_PORT": "0", **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+
+def run(tmp_path, **settings):
+    return program("influx_writer", folder=tmp_path, **{"HTTP_PORT": "0", **settings})
 
 
 @pytest.mark.parametrize(
