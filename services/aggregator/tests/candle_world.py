@@ -79,7 +79,7 @@ def numbers(candle: Candle) -> Numbers:
 
 
 def reference(trades: list[Trade], timeframe: Timeframe, open_time: int) -> Numbers | None:
-    """The candle of a window as Kraken would show it: its trades, else flat at the last price before;
+    """The candle of a window as Kraken would show it: its trades, else flat at the last price before.
 
     None without any price.
     """

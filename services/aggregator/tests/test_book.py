@@ -164,6 +164,16 @@ def test_gap_that_is_given_up_on_closes_higher_candles_incomplete_and_stays_a_ga
     assert book.lost == []
 
 
+def test_history_of_what_is_long_forgotten_makes_nothing_known():
+    book = seeded_book()
+    day = 86400
+    book.cover(OPEN, OPEN + day, OPEN + day + 1)
+    row = candle(0, "107", source=Source.REST, at=OPEN + day + 2)
+    assert book.history(History("BTC/USD", M1, Source.REST, Range(OPEN, OPEN + 600), (row,))) == []
+    assert book.stale == 1
+    assert not book._levels[M1].known.covers(OPEN, OPEN + 60)
+
+
 def test_forming_candles_are_built_from_the_seed_down_to_the_live_minute():
     book = Book("BTC/USD", Depth())
     now = OPEN + 7 * 60 + 30

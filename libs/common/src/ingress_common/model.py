@@ -148,7 +148,7 @@ class Presence(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Retained state of one instance of a service;
+    """Retained state of one instance of a service.
 
     `details` differ per service and become further fields of the payload.
     """

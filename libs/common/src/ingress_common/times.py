@@ -12,9 +12,9 @@ def rfc3339(instant: float) -> str:
 
 
 def parse_rfc3339(text: str) -> float:
-    """Unix seconds of an RFC 3339 time with an offset;
+    """Unix seconds of an RFC 3339 time with an offset.
 
-    up to 9 fractional digits, microseconds are kept. ValueError otherwise.
+    Up to 9 fractional digits, microseconds are kept. ValueError otherwise.
     """
     try:
         parsed = datetime.fromisoformat(text)

@@ -174,9 +174,9 @@ def _execute(work: Coroutine[Any, Any, None]) -> None:
 
 @contextmanager
 def _failures() -> Iterator[None]:
-    """What the user can mend ends in one line and exit code 1, or 2 for a setting;
+    """What the user can mend ends in one line and exit code 1, or 2 for a setting.
 
-    anything else is a bug and shows its traceback.
+    Anything else is a bug and shows its traceback.
     """
     try:
         yield

@@ -113,9 +113,9 @@ class Book:
         return self._publish({M1: {window}}, tick.at) if window < level.due else []
 
     def cover(self, start: float, end: float, at: float) -> list[Candle]:
-        """The feed was alive from `start` to `end` (unix seconds) and all of it has arrived;
+        """The feed was alive from `start` to `end` (unix seconds) and all of it has arrived.
 
-        the clock moves to `end`. `at` as in a candle.
+        The clock moves to `end`. `at` as in a candle.
         """
         level = self._levels[M1]
         level.known.add(start, end)
@@ -139,7 +139,7 @@ class Book:
                     touched.add(candle.open_time)
             elif level.timeframe is M1:
                 self._take_tick(candle)
-        level.known.add(history.covers.start, settled_to)
+        level.known.add(max(history.covers.start, self._remembered_from(level)), settled_to)
         touched.update(window for window in level.held if window < history.covers.end)
         for start, end in level.lost:
             if start < settled_to and end > history.covers.start:
@@ -208,12 +208,16 @@ class Book:
 
     # --- taking in ---------------------------------------------------------------------------------------------------
 
+    def _remembered_from(self, level: _Level) -> float:
+        """From when on (unix seconds) a level takes anything in; what is older would find nothing to add to."""
+        if not self.initialized:
+            return float("-inf")
+        return min(level.due - KEPT[level.timeframe] * level.timeframe.seconds, min(level.held, default=level.due))
+
     def _forgotten(self, level: _Level, window: int) -> bool:
-        kept = KEPT[level.timeframe] * level.timeframe.seconds
-        if self.initialized and window < min(level.due - kept, min(level.held, default=level.due)):
-            self.stale += 1
-            return True
-        return False
+        forgotten = window < self._remembered_from(level)
+        self.stale += forgotten
+        return forgotten
 
     def _take_tick(self, tick: Candle) -> bool:
         """Whether the minute's state changed: a state with fewer trades is older, whenever it arrives."""
@@ -365,9 +369,9 @@ class Book:
         return level.settled(window)
 
     def _settled(self, level: _Level, window: int) -> bool:
-        """Whether a window that is over is settled;
+        """Whether a window that is over is settled.
 
-        what lies before the horizon is only rolled up when it is asked for.
+        What lies before the horizon is only rolled up when it is asked for.
         """
         if level.settled(window):
             return True

@@ -25,10 +25,13 @@ MESSAGES_LOST = 10.0
 sends one a second.
 """
 
-MAX_JUMP = 30 * 86400.0
-"""Seconds that a message may be ahead of what is known;
+REPEATED = 600.0
+"""Seconds by which a watermark may be older than the last one to count as a repeat; beyond that it is a new start."""
 
-further ahead it is nonsense, and following it would never end.
+MAX_JUMP = 30 * 86400.0
+"""Seconds that a message may be ahead of what is known.
+
+Further ahead it is nonsense, and following it would never end.
 """
 
 LATE = 300.0
@@ -135,10 +138,11 @@ class Engine:
         feed = self._feeds.get(mark.feed)
         if feed is None or not feed.live:
             return []
-        if mark.at < feed.at and mark.watermark <= feed.watermark:
+        if 0 < feed.at - mark.at <= REPEATED and mark.watermark <= feed.watermark:
             return []  # an older one that comes a second time: it tells nothing new, and of no loss
         if not 0 <= mark.at - feed.at <= MESSAGES_LOST and feed.at != float("-inf"):
             feed.starts = dict.fromkeys(feed.starts)
+            feed.watermark = float("-inf")
         feed.at = mark.at
         out: list[Output] = []
         seeds = []
@@ -147,7 +151,7 @@ class Engine:
         feed.watermark = mark.watermark
         for symbol, known_start in feed.starts.items():
             book = self._books.get(symbol)
-            if book is None:
+            if book is None or mark.watermark > _plausible_until(feed, book):
                 continue
             start = known_start
             if start is None:
@@ -155,8 +159,6 @@ class Engine:
                 # before.
                 start = feed.starts[symbol] = max(feed.since, mark.watermark + GRACE)
             elif not passed and book.initialized:
-                continue
-            if mark.watermark > max(book.clock, start) + MAX_JUMP:
                 continue
             out += book.cover(start, mark.watermark, mark.at)
             self._changed[symbol] = mark.at
@@ -219,9 +221,9 @@ class Engine:
         return True
 
     def _ask(self, symbol: str, book: Book, at: float) -> list[Output]:
-        """Ask for what is missing: at once when something new is, else again and again with growing pauses;
+        """Ask for what is missing: at once when something new is, else again and again with growing pauses.
 
-        give up on what is too old.
+        Give up on what is too old.
         """
         missing = book.missing()
         if not missing:
@@ -246,3 +248,8 @@ class Engine:
             start = span.start - LATE if timeframe is Timeframe.M1 else span.start
             out.append(HistoryRequest((symbol,), timeframe, Range(start, span.end)))
         return out
+
+
+def _plausible_until(feed: _Feed, book: Book) -> float:
+    """Up to when (unix seconds) a watermark can be followed; anything for a book that knows no time yet."""
+    return float("inf") if book.clock == float("-inf") else max(book.clock, feed.since) + MAX_JUMP
