@@ -6,7 +6,6 @@ The simulator's ports are part of the contract and fixed, so there is one demo a
 import asyncio
 import json
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
@@ -20,8 +19,6 @@ from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import parse_rfc3339
 from servers import free_port
 
-CONTROL = "http://127.0.0.1:8701"
-SIMULATOR_PORTS = (8700, 8701)
 NUMBERS = ("open", "high", "low", "close", "volume")
 
 pytestmark = pytest.mark.timeout(420)
@@ -30,9 +27,10 @@ pytestmark = pytest.mark.timeout(420)
 class Demo:
     """A running demo and questions to it."""
 
-    def __init__(self, running: Running, port: int, http: httpx.AsyncClient) -> None:
+    def __init__(self, running: Running, port: int, control: int, http: httpx.AsyncClient) -> None:
         self.running = running
         self._url = f"http://127.0.0.1:{port}"
+        self._control = f"http://127.0.0.1:{control}"
         self._http = http
 
     async def health(self) -> int | None:
@@ -58,12 +56,12 @@ class Demo:
     async def truth(self, symbol: str, timeframe: Timeframe, start: str) -> dict[str, dict]:
         """What traded from `start` on, by open time."""
         parameters = {"timeframe": timeframe.value, "from": start}
-        answer = await self._http.get(f"{CONTROL}/truth/{symbol.replace('/', '-')}", params=parameters)
+        answer = await self._http.get(f"{self._control}/truth/{symbol.replace('/', '-')}", params=parameters)
         candles = json.loads(answer.raise_for_status().text, parse_float=Decimal)["candles"]
         return {candle["open_time"]: candle for candle in candles}
 
     async def fault(self, kind: str, seconds: int) -> None:
-        answer = await self._http.post(f"{CONTROL}/faults", json={"kind": kind, "seconds": seconds})
+        answer = await self._http.post(f"{self._control}/faults", json={"kind": kind, "seconds": seconds})
         assert answer.status_code == 201, answer.text
 
     async def until(self, condition: Callable[[], Awaitable[str | None]], seconds: float) -> None:
@@ -84,19 +82,20 @@ class Demo:
 
 @pytest.fixture
 async def demo(tmp_path: Path) -> AsyncIterator[Demo]:
-    for port in SIMULATOR_PORTS:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                pytest.skip(f"port {port} of the simulator is in use: another demo runs")
-    port = free_port()
+    port, control = free_port(), free_port()
     async with (
-        Running("demo", "crypto_ingress", "demo", folder=tmp_path, HTTP_PORT=str(port)) as running,
+        Running(
+            "demo",
+            "crypto_ingress",
+            "demo",
+            folder=tmp_path,
+            HTTP_PORT=str(port),
+            SIM_PORT="0",
+            SIM_CONTROL_PORT=str(control),
+        ) as running,
         httpx.AsyncClient(timeout=10) as http,
     ):
-        yield Demo(running, port, http)
+        yield Demo(running, port, control, http)
 
 
 async def disagreement(demo: Demo, symbol: str, timeframe: Timeframe) -> str | None:

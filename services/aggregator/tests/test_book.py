@@ -164,6 +164,19 @@ def test_gap_that_is_given_up_on_closes_higher_candles_incomplete_and_stays_a_ga
     assert book.lost == []
 
 
+def test_price_never_crosses_a_gap_even_where_an_earlier_one_was_given_up_on():
+    book = seeded_book()
+    book.cover(OPEN, OPEN + 60, OPEN + 61)
+    book.tick(candle(3, "103"))
+    book.cover(OPEN + 180, OPEN + 360, OPEN + 361)
+    book.give_up(M1, Range(OPEN + 60, OPEN + 180), OPEN + 400)
+    # Minutes 6 and 7 are not known; nothing traded in minute 8.
+    assert pick(book.cover(OPEN + 480, OPEN + 540, OPEN + 541), M1) == []
+    row = candle(7, "110", source=Source.REST, at=OPEN + 560)
+    filled = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 360, OPEN + 480), (row,)))
+    assert [c.close for c in pick(filled, M1)] == [Decimal(103), Decimal(110), Decimal(110)]
+
+
 def test_history_of_what_is_long_forgotten_makes_nothing_known():
     book = seeded_book()
     day = 86400

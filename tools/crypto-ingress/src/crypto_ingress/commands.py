@@ -23,7 +23,7 @@ from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
 from ingress_store import CandleStore
-from kraken_simulator import Simulator, SimulatorConfig
+from kraken_simulator import Simulator, read_config
 
 _EXPORTED_AT_ONCE = 10_000
 _SESSION_SECONDS = 60
@@ -46,7 +46,7 @@ async def demo(settings: RunSettings, console: Console) -> None:
 
     A store that was not asked for by name starts empty, because each simulation has a past of its own.
     """
-    async with Simulator(SimulatorConfig()) as simulator:
+    async with Simulator(read_config()) as simulator:
         # Only now: a second demo, which ends here at the simulator's ports, must not take the first one's store away.
         if "store_url" not in settings.model_fields_set:
             _remove_demo_store()

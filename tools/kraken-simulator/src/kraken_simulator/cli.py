@@ -8,25 +8,19 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pydantic import ValidationError
-
-from kraken_simulator.config import EnvironmentConfig, SimulatorConfig
+from kraken_simulator.config import OPTIONS, SimulatorConfig, read_config
 from kraken_simulator.errors import SimulatorError, SourceError
 from kraken_simulator.simulator import Simulator
-
-_REPEATED = {"archives": "--archive", "trades": "--trades"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the simulator and return its exit code: 0 stopped, 1 failed, 2 wrong settings or files."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     options = {name: value for name, value in vars(_parser().parse_args(arguments)).items() if value is not None}
-    for name in _REPEATED.keys() & options.keys():
+    for name in OPTIONS.keys() & options.keys():
         options[name] = ",".join(options[name])
     try:
-        simulator = Simulator(EnvironmentConfig(**options))
-    except ValidationError as error:
-        return _fail(_problem(error), 2)
+        simulator = Simulator(read_config(**options))
     except SimulatorError as error:
         return _fail(str(error), 2)
     try:
@@ -50,10 +44,10 @@ def _parser() -> argparse.ArgumentParser:
         description="A Kraken for tests, demos and load. Every option is also an environment variable, SIM_...",
     )
     for name, field in SimulatorConfig.model_fields.items():
-        option = _REPEATED.get(name, f"--{name.replace('_', '-')}")
-        shown = "" if name in (*_REPEATED, "symbols") or field.default is None else f" (default {field.default})"
+        option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
+        shown = "" if name in (*OPTIONS, "symbols") or field.default is None else f" (default {field.default})"
         text = f"{field.description}{shown}; SIM_{name.upper()}"
-        if name in _REPEATED:
+        if name in OPTIONS:
             parser.add_argument(option, dest=name, action="append", metavar="PAIR=FILE", help=text)
         else:
             parser.add_argument(option, dest=name, metavar=name.split("_")[-1].upper(), help=text)
@@ -71,13 +65,6 @@ async def _run(simulator: Simulator) -> None:
         await asyncio.wait([watcher, stopping], return_when=asyncio.FIRST_COMPLETED)
         watcher.cancel()
         stopping.cancel()
-
-
-def _problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    name = str(first["loc"][0]) if first["loc"] else "settings"
-    text = first["msg"].removeprefix("Value error, ")
-    return f"SIM_{name.upper()} ({_REPEATED.get(name, '--' + name.replace('_', '-'))}): {text}, was {first['input']!r}"
 
 
 def _fail(text: str, code: int) -> int:

@@ -1,11 +1,12 @@
 """Settings of the simulator: given in code as `SimulatorConfig`, or read from the environment (`SIM_...`)."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from kraken_simulator.errors import SimulatorError
 from kraken_simulator.pairs import SYMBOL_PATTERN
 
 
@@ -77,3 +78,19 @@ class EnvironmentConfig(BaseSettings, SimulatorConfig):
     """The same settings read from the environment: `SIM_PORT`, `SIM_SYMBOLS`, ...; arguments go first."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="SIM_")
+
+
+OPTIONS = {"archives": "--archive", "trades": "--trades"}
+"""Options that are not called like their setting, because each takes one file and may be repeated."""
+
+
+def read_config(**options: Any) -> SimulatorConfig:
+    """Settings from `options`, then the environment. SimulatorError names the wrong one, what it holds and why not."""
+    try:
+        return EnvironmentConfig(**options)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
+        text = first["msg"].removeprefix("Value error, ")
+        raise SimulatorError(f"SIM_{name.upper()} ({option}): {text}, was {first['input']!r}") from None

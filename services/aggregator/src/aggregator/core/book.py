@@ -393,7 +393,7 @@ class Book:
             known_from = told_by.known.start_of(window)
             if known_from is None:
                 continue
-            known_from = max((end for _, end in told_by.lost if end <= window), default=known_from)
+            known_from = max([known_from, *(end for _, end in told_by.lost if end <= window)])
             last = max((traded for traded in told_by.bars if known_from <= traded < window), default=None)
             if last is not None:
                 return told_by.bars[last]
