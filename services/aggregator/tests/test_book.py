@@ -177,6 +177,20 @@ def test_price_never_crosses_a_gap_even_where_an_earlier_one_was_given_up_on():
     assert [c.close for c in pick(filled, M1)] == [Decimal(103), Decimal(110), Decimal(110)]
 
 
+def test_book_that_starts_anew_owes_the_gap_that_the_earlier_one_left_open():
+    book = Book("BTC/USD", Depth(fresh=2))
+    now = OPEN + 7200
+    for timeframe in TIMEFRAMES:
+        forming = timeframe.floor(now)
+        # Something between OPEN and now was still missing; hours and what is below them were complete.
+        complete = timeframe.seconds <= 3600
+        book.resume(candle(0, timeframe=timeframe, open_time=forming, complete=complete))
+        start = timeframe.floor(now - 1)
+        row = candle(0, timeframe=timeframe, open_time=start, source=Source.SNAPSHOT, at=now + 1)
+        book.history(History("BTC/USD", timeframe, Source.SNAPSHOT, Range(start, now + 1), (row,)))
+    assert (M1, Range(OPEN, now - 60)) in book.missing()
+
+
 def test_history_of_what_is_long_forgotten_makes_nothing_known():
     book = seeded_book()
     day = 86400

@@ -83,6 +83,7 @@ class Book:
         self._depth = depth
         self._levels = {timeframe: _Level(timeframe) for timeframe in TIMEFRAMES}
         self._resumed: dict[Timeframe, int] = {}
+        self._gap_since: int | None = None  # an earlier run had a gap somewhere after this time
         self._anchor: tuple[int, Bar] | None = None  # a time and a bar that ends with the price then
 
     # --- what arrives ------------------------------------------------------------------------------------------------
@@ -90,7 +91,8 @@ class Book:
     def resume(self, candle: Candle) -> None:
         """Take note of a candle that an earlier run published last: what came after it is owed.
 
-        Only of use before the seed is in.
+        A forming one that was not complete tells of a gap inside its window, which is then owed as well. Only of use
+        before the seed is in.
         """
         if self.initialized:
             return
@@ -98,6 +100,8 @@ class Book:
         owed = candle.close_time if candle.closed else candle.open_time
         if candle.closed:
             level.published[candle.open_time] = candle
+        elif not candle.complete:
+            self._gap_since = min(candle.open_time, self._gap_since or candle.open_time)
         if candle.timeframe is M1 and (candle.closed or candle.infilled):
             self._anchor = (owed, Bar.of(candle))
         self._resumed[candle.timeframe] = max(owed, self._resumed.get(candle.timeframe, owed))
@@ -261,8 +265,10 @@ class Book:
             first = min(traded, default=now)
             if self._depth.fresh is not None:
                 first = max(first, now - self._depth.fresh * length)
-            owed = max(self._resumed.get(level.timeframe, first), now - self._depth.resumed * length)
-            level.horizon = level.due = min(first, owed)
+            owed = self._resumed.get(level.timeframe, first)
+            if self._gap_since is not None:
+                owed = min(owed, level.timeframe.floor(self._gap_since))
+            level.horizon = level.due = min(first, max(owed, now - self._depth.resumed * length))
             # What is retained of times that are still to come is of another run, as when an archive is played again.
             level.published = {window: candle for window, candle in level.published.items() if window < now}
         for level in self._levels.values():
