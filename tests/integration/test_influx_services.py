@@ -103,16 +103,23 @@ async def test_bootstrap_over_http_needs_its_token_and_makes_one_set(influx_plac
         assert 'ingress_task_ok{task="downsample_5m"} 1.0' in metrics
 
 
-async def test_a_task_that_is_deleted_or_switched_off_turns_health_red(influx_place):
-    access = InfluxAccess(f"test-{uuid4().hex[:12]}", influx_place.token)
-    url = influx_place.url.replace("influxdb", "http", 1)
-    headers = {"Authorization": f"Token {influx_place.token}"}
+@asynccontextmanager
+async def bootstrapped(place) -> AsyncIterator[tuple[InfluxStore, httpx.AsyncClient, str]]:
+    """A store with all that it needs, in an organisation of its own; the server's API; the organisation's id."""
+    access = InfluxAccess(f"test-{uuid4().hex[:12]}", place.token)
+    url = place.url.replace("influxdb", "http", 1)
+    headers = {"Authorization": f"Token {place.token}"}
     async with (
-        InfluxStore(influx_place.url, access) as store,
+        InfluxStore(place.url, access) as store,
         httpx.AsyncClient(base_url=url, headers=headers) as influx,
     ):
         await store.bootstrap()
         org = (await influx.get("/api/v2/orgs", params={"org": access.org})).json()["orgs"][0]["id"]
+        yield store, influx, org
+
+
+async def test_a_task_that_is_deleted_or_switched_off_turns_health_red(influx_place):
+    async with bootstrapped(influx_place) as (store, influx, org):
         tasks = (await influx.get("/api/v2/tasks", params={"orgID": org})).json()["tasks"]
         ids = {task["name"]: task["id"] for task in tasks}
         await influx.patch(f"/api/v2/tasks/{ids['downsample_1d']}", json={"status": "inactive"})
@@ -124,15 +131,7 @@ async def test_a_task_that_is_deleted_or_switched_off_turns_health_red(influx_pl
 
 
 async def test_a_task_that_fails_says_why(influx_place):
-    access = InfluxAccess(f"test-{uuid4().hex[:12]}", influx_place.token)
-    url = influx_place.url.replace("influxdb", "http", 1)
-    headers = {"Authorization": f"Token {influx_place.token}"}
-    async with (
-        InfluxStore(influx_place.url, access) as store,
-        httpx.AsyncClient(base_url=url, headers=headers) as influx,
-    ):
-        await store.bootstrap()
-        org = (await influx.get("/api/v2/orgs", params={"org": access.org})).json()["orgs"][0]["id"]
+    async with bootstrapped(influx_place) as (store, influx, org):
         bucket = (await influx.get("/api/v2/buckets", params={"orgID": org, "name": "candles_1m"})).json()["buckets"][0]
         tasks = (await influx.get("/api/v2/tasks", params={"orgID": org, "name": "downsample_5m"})).json()["tasks"]
         await influx.delete(f"/api/v2/buckets/{bucket['id']}")

@@ -7,3 +7,9 @@ class StartError(Exception):
 
 class SettingsError(StartError):
     """A wrong or missing setting. The text is one line: variable, what it may hold, what it holds (secrets masked)."""
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group that is none itself: what a single line can tell of tasks that failed together."""
+    error = group.exceptions[0]
+    return first_of(error) if isinstance(error, BaseExceptionGroup) else error

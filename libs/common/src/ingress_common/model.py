@@ -88,6 +88,11 @@ class History:
     candles: tuple[Candle, ...]
     exchange: str = EXCHANGE
 
+    @property
+    def at(self) -> float:
+        """When it was received (unix seconds), as its rows tell; without rows the end of what it covers."""
+        return max((candle.at for candle in self.candles), default=self.covers.end)
+
 
 class FeedCondition(StrEnum):
     """Whether a feed delivers."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from ingress_common.bus.port import BusError
-from ingress_common.errors import SettingsError, StartError
+from ingress_common.errors import SettingsError, StartError, first_of
 from ingress_common.health import Health
 from ingress_common.logs import configure_logging, get_logger
 from ingress_common.probes import ProbeServer
@@ -88,7 +88,7 @@ def _run(
     except BaseExceptionGroup as group:
         known, unknown = group.split((StartError, BusError))
         if known is not None and unknown is None:
-            first = _first(known)
+            first = first_of(known)
             return _end(name, first, 2 if isinstance(first, SettingsError) else 1)
         log.critical("service.crashed", service=name, exc_info=group)
         return 1
@@ -120,11 +120,6 @@ async def _until_signal(service: Service) -> None:
     if not work.cancelled():
         work.result()
     log.info("service.stopped", service=service.name)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _end(name: str, error: BaseException, code: int) -> int:

@@ -17,7 +17,7 @@ from crypto_ingress.replay import ReplayError
 from crypto_ingress.settings import DemoSettings, RunSettings
 from crypto_ingress.tables import OutputError
 from ingress_common.bus import BusError
-from ingress_common.errors import SettingsError, StartError
+from ingress_common.errors import SettingsError, StartError, first_of
 from ingress_common.logs import configure_logging
 from ingress_common.settings import load_settings
 from ingress_common.timeframes import Timeframe
@@ -188,15 +188,10 @@ def _failures() -> Iterator[None]:
         known, unknown = group.split(_FAILURES)
         if known is None or unknown is not None:
             raise
-        first = _first(known)
+        first = first_of(known)
         _end(first, 2 if isinstance(first, SettingsError) else 1)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _end(error: BaseException, code: int) -> None:

@@ -130,7 +130,7 @@ class Book:
         then.
         """
         level = self._levels[history.timeframe]
-        at = max((candle.at for candle in history.candles), default=history.covers.end)
+        at = history.at
         # A snapshot's range ends when it was taken; a REST answer's range is what was asked for, its rows say when they
         # were received.
         taken = history.covers.end if history.source is Source.SNAPSHOT or not history.candles else at
@@ -324,14 +324,10 @@ class Book:
                     rising.add(parent)
                     if before:
                         self._levels[higher].direct.discard(parent)
-            if level.timeframe.higher:
-                rising |= self._completed_parents(level, now)
+            if higher := level.timeframe.higher:
+                # Any held parent may have been waiting for what has just become known of this level.
+                rising |= self._levels[higher].held
         return published
-
-    def _completed_parents(self, level: _Level, now: int) -> set[int]:
-        """Held parents: any of them may have been waiting for what has just become known of `level`."""
-        higher = level.timeframe.higher
-        return {window for window in self._levels[higher].held if window < now} if higher else set()
 
     def _close(self, level: _Level, window: int, at: float) -> Candle | None:
         """The closed candle of a window that is over, if it can be told and is not what was published already."""

@@ -188,9 +188,8 @@ class Engine:
             return []
         if book.clock != float("-inf") and history.covers.end > book.clock + MAX_JUMP:
             raise ImplausibleError(f"expected history up to about {book.clock}, got {history.covers.end}")
-        at = max((candle.at for candle in history.candles), default=history.covers.end)
-        self._changed[history.symbol] = at
-        return [*book.history(history), *self._ask(history.symbol, book, at)]
+        self._changed[history.symbol] = history.at
+        return [*book.history(history), *self._ask(history.symbol, book, history.at)]
 
     def resume(self, candle: Candle) -> None:
         """A candle that was retained on the bus: an earlier run published it last."""
@@ -212,7 +211,7 @@ class Engine:
     # --- asking ------------------------------------------------------------------------------------------------------
 
     def _wants_seed(self, symbol: str, book: Book, clock: float) -> bool:
-        if book.initialized or book.seeded:
+        if book.seeded:
             return False
         asked = self._asked.setdefault(symbol, _Asked())
         if clock < asked.again:
