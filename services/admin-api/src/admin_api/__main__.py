@@ -35,6 +35,8 @@ def build(settings: AdminSettings, registry: CollectorRegistry) -> AdminApi:
         host=settings.http_host,
         port=settings.http_port,
         admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,
+        limits=settings.http_limits,
+        trusted_proxies=settings.trusted_proxies,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from admin_api.health import Report, assess
+from admin_api.limits import HttpLimits
 from admin_api.metrics import AdminMetrics
 from admin_api.monitor import StoreMonitor
 from admin_api.view import BusView
@@ -28,6 +29,7 @@ class Context:
     registry: CollectorRegistry
     metrics: AdminMetrics
     admin_token: str | None
+    limits: HttpLimits
 
     def broker(self) -> Check:
         """Whether the broker is there."""

@@ -23,6 +23,9 @@ class AdminMetrics:
         self.requests = Counter(
             "ingress_admin_requests", "HTTP requests, by route and status", ("route", "status"), registry=registry
         )
+        self.refused = Counter(
+            "ingress_admin_refused", "HTTP requests beyond a limit, by status", ("status",), registry=registry
+        )
 
 
 class SystemCollector(Collector):

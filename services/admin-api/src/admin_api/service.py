@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Any
@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from admin_api.app import create_app
 from admin_api.context import Context
+from admin_api.limits import HttpLimits
 from admin_api.metrics import AdminMetrics
 from admin_api.monitor import StoreMonitor
 from admin_api.view import BusView, ViewFullError
@@ -59,6 +60,8 @@ class AdminApi:
         host: str,
         port: int,
         admin_token: str | None,
+        limits: HttpLimits = HttpLimits(),
+        trusted_proxies: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._bus = bus
@@ -66,6 +69,7 @@ class AdminApi:
         self._topics = topics
         self._clock = clock
         self._host = host
+        self._trusted_proxies = tuple(trusted_proxies)
         self.port = port
         """The port that HTTP is served on; once running, the one that was found free for 0."""
         self._view = BusView(topics)
@@ -81,6 +85,7 @@ class AdminApi:
             registry=registry,
             metrics=self._metrics,
             admin_token=admin_token,
+            limits=limits,
         )
         self.app = create_app(self._context)
 
