@@ -7,6 +7,7 @@ from ipaddress import IPv6Address, ip_address
 from math import ceil
 
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from admin_api.metrics import AdminMetrics
@@ -85,7 +86,7 @@ class Limiter:
             return
         await self._app(scope, self._bounded(receive), send)
 
-    def _refusal(self, scope: Scope) -> Callable[..., object] | None:
+    def _refusal(self, scope: Scope) -> Response | None:
         limits, path = self._limits, scope["path"]
         if self._buckets is not None and path not in _FREE and path not in _UNCOUNTED:
             wait = self._buckets.take(_address(scope), self._steady())

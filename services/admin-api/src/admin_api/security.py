@@ -42,8 +42,8 @@ def bearer(admin_token: str | None) -> Callable[..., Awaitable[None]]:
 class SecurityHeaders:
     """Adds to every answer what keeps a browser from doing more with it than it is for.
 
-    A header that a route has set itself stays. Pages bring a content policy of their own; everything else is data, which
-    may load nothing. `shared` is for when other origins may read (CORS_ORIGINS).
+    A header that a route has set itself stays. Pages bring a content policy of their own; everything else is data,
+    which may load nothing. `shared` is for when other origins may read (CORS_ORIGINS).
     """
 
     def __init__(self, app: ASGIApp, *, shared: bool) -> None:

@@ -60,7 +60,7 @@ class AdminApi:
         host: str,
         port: int,
         admin_token: str | None,
-        limits: HttpLimits = HttpLimits(),
+        limits: HttpLimits | None = None,
         trusted_proxies: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -85,7 +85,7 @@ class AdminApi:
             registry=registry,
             metrics=self._metrics,
             admin_token=admin_token,
-            limits=limits,
+            limits=limits or HttpLimits(),
         )
         self.app = create_app(self._context)
 
@@ -102,7 +102,9 @@ class AdminApi:
                 raise StartError(f"STORE_URL: {error}") from None
             await stack.enter_async_context(self._bus)
             await self._bus.subscribe(*self._view.filters())
-            self.port = await stack.enter_async_context(serve_http(self.app, self._host, self.port))
+            self.port = await stack.enter_async_context(
+                serve_http(self.app, self._host, self.port, trusted_proxies=self._trusted_proxies)
+            )
             log.info("http.serving", host=self._host, port=self.port)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._status.run(), name="admin.status")
