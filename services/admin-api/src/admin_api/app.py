@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from admin_api import problems, routes_candles, routes_health, routes_store
+from admin_api import problems, routes_candles, routes_health, routes_store, routes_stream
 from admin_api.context import Context
 from admin_api.limits import Limiter
 from admin_api.metrics import SystemCollector
@@ -30,6 +30,7 @@ def create_app(context: Context) -> FastAPI:
     app.include_router(routes_health.router(context))
     app.include_router(routes_store.router(context))
     app.include_router(routes_candles.router(context))
+    app.include_router(routes_stream.router(context))
     _add_middleware(app, context)
     _describe(app)
     return app

@@ -59,6 +59,15 @@ class Problem(BaseModel):
     )
 
 
+class InvalidError(Exception):
+    """A parameter that makes no sense; becomes 422. `name` is empty where it is more than one."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(detail)
+        self.name = name
+        self.detail = detail
+
+
 def problem(
     status: int,
     detail: str,
@@ -114,6 +123,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _validation(_request: Request, error: RequestValidationError) -> JSONResponse:
         return invalid([_complaint(entry) for entry in error.errors()])
+
+    @app.exception_handler(InvalidError)
+    async def _invalid(_request: Request, error: InvalidError) -> JSONResponse:
+        return invalid([{"name": error.name, "detail": error.detail}])
 
     @app.exception_handler(StoreUnavailableError)
     async def _store(_request: Request, error: StoreUnavailableError) -> JSONResponse:

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Depends
 
 from admin_api.context import Context
+from admin_api.models import Bootstrap, Bootstrapped
 from admin_api.problems import documented
 from admin_api.security import bearer
 from ingress_store import BootstrapState
@@ -14,12 +15,17 @@ def router(context: Context) -> APIRouter:
     """Routes for setting the store up."""
     routes = APIRouter(tags=["bootstrap"])
 
-    @routes.get("/bootstrap", responses=documented(503))
+    @routes.get("/bootstrap", response_model=Bootstrap, responses=documented(503))
     async def inspect() -> dict[str, Any]:
         """What is in the store, what should be, and the difference."""
         return _state(await context.store.inspect())
 
-    @routes.post("/bootstrap", responses=documented(401, 503), dependencies=[Depends(bearer(context.admin_token))])
+    @routes.post(
+        "/bootstrap",
+        response_model=Bootstrapped,
+        responses=documented(401, 503),
+        dependencies=[Depends(bearer(context.admin_token))],
+    )
     async def bootstrap() -> dict[str, Any]:
         """Make what should be in the store; idempotent."""
         result = await context.monitor.bootstrap()

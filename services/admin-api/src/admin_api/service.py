@@ -6,14 +6,19 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Any
+from uuid import uuid4
 
 from prometheus_client import CollectorRegistry
 
 from admin_api.app import create_app
+from admin_api.bulk import BulkReads
 from admin_api.context import Context
 from admin_api.limits import HttpLimits
-from admin_api.metrics import AdminMetrics
+from admin_api.live import LiveCandles, LiveFullError
+from admin_api.metrics import AdminMetrics, StreamMetrics
 from admin_api.monitor import StoreMonitor
+from admin_api.recent import RecentCandles
+from admin_api.stream import Streams
 from admin_api.view import BusView, ViewFullError
 from ingress_common.bus import Bus, Connected, LastWill, Message
 from ingress_common.errors import StartError
@@ -75,6 +80,10 @@ class AdminApi:
         self._view = BusView(topics)
         self._monitor = StoreMonitor(store)
         self._metrics = AdminMetrics(registry)
+        limits = limits or HttpLimits()
+        self._live = LiveCandles(lambda: uuid4().hex[:8])
+        self._recent = RecentCandles(store, self._live, time.monotonic)
+        self._streams = Streams(self._live, limits.streams, StreamMetrics(registry))
         self._status = StatusPublisher(bus, topics, NAME, instance, version(NAME), started_at, self._details)
         self._context = Context(
             view=self._view,
@@ -85,7 +94,11 @@ class AdminApi:
             registry=registry,
             metrics=self._metrics,
             admin_token=admin_token,
-            limits=limits or HttpLimits(),
+            limits=limits,
+            live=self._live,
+            recent=self._recent,
+            streams=self._streams,
+            bulk=BulkReads(store),
         )
         self.app = create_app(self._context)
 
@@ -105,15 +118,23 @@ class AdminApi:
             self.port = await stack.enter_async_context(
                 serve_http(self.app, self._host, self.port, trusted_proxies=self._trusted_proxies)
             )
+            # Before the server waits for what is under way, which streams would be without end.
+            stack.callback(self._streams.stop)
             log.info("http.serving", host=self._host, port=self.port)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._status.run(), name="admin.status")
                 tasks.create_task(self._monitor.run(), name="admin.watch-store")
                 tasks.create_task(self._follow(), name="admin.follow")
+                tasks.create_task(self._streams.beat(), name="admin.heartbeat")
 
     async def _follow(self) -> None:
+        connected = False
         async for event in self._bus.events():
             if isinstance(event, Connected):
+                if connected:
+                    self._recent.clear()
+                    self._live.interrupted("the connection to the broker was interrupted", self._clock())
+                connected = True
                 self._status.announce()
             else:
                 await self._take(event)
@@ -122,8 +143,12 @@ class AdminApi:
     async def _take(self, message: Message) -> None:
         self._metrics.messages.inc()
         try:
-            self._view.apply(message.topic, message.payload, self._clock())
-        except ViewFullError as error:
+            candle = self._view.apply(message.topic, message.payload, self._clock())
+            if candle is not None:
+                frame = self._live.take(candle, message.payload, self._clock())
+                if frame is not None:
+                    self._recent.take(frame)
+        except (ViewFullError, LiveFullError) as error:
             self._metrics.rejected.labels("full").inc()
             log.debug("view.full", reason=str(error))
         except ValueError as error:
