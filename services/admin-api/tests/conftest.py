@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from admin_api import AdminApi
+from admin_api.limits import HttpLimits
 from admin_api.service import client_id, last_will
 from example import CANDLE
 from ingress_common.bus.memory import MemoryBroker, MemoryBus
@@ -37,9 +38,12 @@ class World:
     http: Any = None
     bus: Any = None
     service: Any = None
+    task: Any = None
 
     @asynccontextmanager
-    async def running(self, admin_token: str | None = TOKEN) -> AsyncIterator[httpx.AsyncClient]:
+    async def running(
+        self, admin_token: str | None = TOKEN, limits: HttpLimits | None = None
+    ) -> AsyncIterator[httpx.AsyncClient]:
         """Run the service; gives a client that calls its application directly."""
         self.bus = MemoryBus(
             self.broker,
@@ -57,9 +61,10 @@ class World:
             host="127.0.0.1",
             port=0,
             admin_token=admin_token,
+            limits=limits,
             clock=lambda: self.now,
         )
-        task = asyncio.create_task(self.service.run())
+        task = self.task = asyncio.create_task(self.service.run())
         transport = httpx.ASGITransport(self.service.app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://admin") as self.http:
             try:

@@ -96,7 +96,6 @@ class EventStream(Response):
     def __init__(self, streams: Streams, subscription: Subscription, beginning: list[bytes]) -> None:
         self.status_code = 200
         self.background = None
-        self.body = b""
         self.init_headers(_HEADERS)
         self._streams = streams
         self._subscription = subscription
