@@ -58,19 +58,21 @@ async def open_stream(world, query="", **headers):
     """A stream that is being read."""
     await world.until(lambda: world.service.port)
     base = f"http://127.0.0.1:{world.service.port}"
-    async with httpx.AsyncClient(base_url=base, timeout=30) as http:
-        async with http.stream("GET", f"/stream{query}", headers=headers) as answer:
-            events = Events(answer)
-            if answer.status_code != 200:
-                await answer.aread()
-                yield events
-                return
-            following = asyncio.create_task(events.follow())
-            try:
-                yield events
-            finally:
-                following.cancel()
-                await asyncio.wait([following])
+    async with (
+        httpx.AsyncClient(base_url=base, timeout=30) as http,
+        http.stream("GET", f"/stream{query}", headers=headers) as answer,
+    ):
+        events = Events(answer)
+        if answer.status_code != 200:
+            await answer.aread()
+            yield events
+            return
+        following = asyncio.create_task(events.follow())
+        try:
+            yield events
+        finally:
+            following.cancel()
+            await asyncio.wait([following])
 
 
 async def known(world, *candles):
@@ -267,7 +269,7 @@ async def test_a_reader_that_does_not_read_is_dropped_and_counted(world, candle,
     async with world.running():
         await known(world, candle(-1))
         await world.until(lambda: world.service.port)
-        reader, writer = await asyncio.open_connection("127.0.0.1", world.service.port, limit=1)
+        _, writer = await asyncio.open_connection("127.0.0.1", world.service.port, limit=1)
         writer.write(b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n")
         await world.until(lambda: value_of(world, "ingress_admin_streams") == 1)
         number = 0

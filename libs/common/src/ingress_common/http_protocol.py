@@ -4,7 +4,9 @@ uvicorn ends an idle kept-alive connection; it waits without limit for a request
 a peer that does not read, and takes a head of any size.
 """
 
+import json
 from asyncio import TimerHandle, Transport
+from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -20,22 +22,12 @@ MAX_HEAD = 32 * 1024
 ABORT = "ingress.abort"
 """The extension in an ASGI scope that ends the connection at once, without sending what is still to be sent."""
 
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/problem+json\r\n"
-    b"connection: close\r\ncontent-length: %d\r\n\r\n%s"
-)
-_TOO_LARGE_BODY = (
-    b'{"type":"about:blank","title":"Request Header Fields Too Large","status":431,'
-    b'"detail":"expected a request head of at most %d bytes, got more"}' % MAX_HEAD
-)
-
 
 class GuardedProtocol(HttpToolsProtocol):
     """One connection."""
 
     _request_timer: TimerHandle | None = None
     _stall_timer: TimerHandle | None = None
-    _in_head = True
     _head = 0
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
@@ -52,33 +44,36 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, unless its head grows without end."""
-        began_in_head = self._in_head
-        super().data_received(data)
-        if not (began_in_head and self._in_head):
-            self._head = 0
-            return
+        """Parse what came, unless it is a head that grows without end."""
         self._head += len(data)
+        super().data_received(data)
+        # A head that ended, or a body, has set it back.
         if self._head > MAX_HEAD and not self.transport.is_closing():
-            self.transport.write(_TOO_LARGE % (len(_TOO_LARGE_BODY), _TOO_LARGE_BODY))
-            self.transport.close()
+            self._refuse(431, f"expected a request head of at most {MAX_HEAD} bytes, got more")
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is not HTTP."""
+        self._refuse(400, msg)
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         super().on_message_begin()
         self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
-        self._in_head = True
         self._expect_request()
 
     def on_headers_complete(self) -> None:
         """The head of a request is here."""
-        self._in_head = False
+        self._head = 0
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a body is here."""
+        self._head = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The last byte of a request is here."""
         _cancel(self._request_timer)
-        self._in_head = True
         super().on_message_complete()
 
     def pause_writing(self) -> None:
@@ -90,6 +85,16 @@ class GuardedProtocol(HttpToolsProtocol):
         """The peer has read."""
         _cancel(self._stall_timer)
         super().resume_writing()
+
+    def _refuse(self, status: int, detail: str) -> None:
+        """Answer with a problem (RFC 9457), and end."""
+        phrase = HTTPStatus(status).phrase
+        body = json.dumps({"type": "about:blank", "title": phrase, "status": status, "detail": detail})
+        self.transport.write(
+            f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/problem+json\r\nconnection: close\r\n"
+            f"content-length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        self.transport.close()
 
     def _expect_reading(self) -> None:
         waiting = self.transport.get_write_buffer_size()

@@ -2,7 +2,8 @@
 
 What is kept of a series is a window: every closed candle from some time on. The bus keeps it current - the next candle,
 a correction, a gap that was filled - so it is at least as new as the store. What changes the store past the bus (an
-import, a task of InfluxDB, its retention) is seen when the window is read anew, `WINDOW_SECONDS` after it was read.
+import, a task of InfluxDB, its retention) is seen when the window is read anew: in the background while it is being
+asked for, so that nobody has to wait for that.
 """
 
 import asyncio
@@ -13,12 +14,18 @@ from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 from admin_api.live import Frame, LiveCandles, Series
+from ingress_common.logs import get_logger
 from ingress_common.model import Candle
 from ingress_common.payloads import encode_candle
-from ingress_store import CandleStore
+from ingress_store import CandleStore, StoreUnavailableError
 
 WINDOW_SECONDS = 10.0
 """How long a window counts as what is in the store."""
+
+REFRESH_SECONDS = 6.0
+"""When a window that was asked for is read anew."""
+
+_LOOK_SECONDS = 0.5
 
 WINDOWS = (1_100, 5_100)
 """Candles in a window: one more than what is asked for most, and one more than what may be asked for, and some room."""
@@ -31,6 +38,8 @@ _LOADS = 4
 
 _TURN = 250
 """Candles that are encoded before others get a turn of the loop."""
+
+log = get_logger(__name__)
 
 Version = tuple[float, int]
 """What orders the states of one candle: at, revision."""
@@ -50,7 +59,9 @@ class _Window:
 
     low: float
     read_at: float
+    size: int
     forming: Candle | None
+    asked: bool = True
     times: list[int] = field(default_factory=list)
     payloads: list[bytes] = field(default_factory=list)
     versions: list[Version] = field(default_factory=list)
@@ -68,6 +79,10 @@ class _Window:
         self.versions.insert(place, version)
         self.payloads.insert(place, payload)
         return 1
+
+    def reaches(self, limit: int) -> bool:
+        """Whether it has `limit` candles, or all there are."""
+        return len(self.times) >= limit or self.low == float("-inf")
 
     def trim(self, most: int) -> int:
         """Let go of the oldest beyond `most`; how many that were."""
@@ -122,6 +137,20 @@ class RecentCandles:
             self._rows += window.put(frame.open_time, frame.version, frame.payload)
             self._rows -= window.trim(WINDOWS[-1])
 
+    async def refresh(self) -> None:
+        """Read the windows anew that are asked for, before they are too old, until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                for series, window in list(self._windows.items()):
+                    if window.asked and self._steady() - window.read_at > REFRESH_SECONDS:
+                        async with self._lock(series):
+                            if self._windows.get(series) is window:
+                                (await self._load(series, window.size)).asked = False
+            except StoreUnavailableError as error:
+                # Who asks next is told; here it is enough to try again.
+                log.debug("candles.refresh-failed", reason=str(error))
+
     def clear(self) -> None:
         """Candles may have been missed: read everything anew."""
         self._windows.clear()
@@ -165,16 +194,23 @@ class RecentCandles:
         if window is None or self._steady() - window.read_at > WINDOW_SECONDS:
             return None
         self._windows.move_to_end(series)
+        window.asked = True
         return window
+
+    def _lock(self, series: Series) -> asyncio.Lock:
+        """What keeps a window from being read twice at once; there while somebody holds it."""
+        return self._reading.setdefault(series, asyncio.Lock())
 
     async def _window(self, series: Series, limit: int) -> _Window | None:
         """The window of a series, with at least `limit` candles if the store has them; read where it is not kept."""
         if not 0 < limit <= WINDOWS[-1]:
             return self._fresh(series)
-        lock = self._reading.setdefault(series, asyncio.Lock())
-        async with lock:
+        window = self._fresh(series)
+        if window is not None and window.reaches(limit):
+            return window
+        async with self._lock(series):
             window = self._fresh(series)
-            if window is None or (len(window.times) < limit and window.low != float("-inf")):
+            if window is None or not window.reaches(limit):
                 async with self._loads:
                     window = await self._load(series, next(size for size in WINDOWS if limit <= size))
             return window
@@ -184,7 +220,7 @@ class RecentCandles:
         forming = await self._store.forming(*series)
         candles = await self._store.newest_candles(*series, limit=size)
         low = candles[0].open_time if len(candles) == size else float("-inf")
-        window = _Window(low, self._steady(), forming)
+        window = _Window(low, self._steady(), size, forming)
         known = dict(zip(old.times, zip(old.versions, old.payloads, strict=True), strict=True)) if old else {}
         for place, candle in enumerate(candles):
             version = (candle.at, candle.revision)
@@ -217,7 +253,7 @@ class RecentCandles:
     ) -> Page:
         """From the store, with what the bus has told and the store may not have yet; may be more than asked for."""
         candles = await read(*series, start=start, end=end, limit=limit)
-        window = _Window(float("-inf"), 0, None)
+        window = _Window(float("-inf"), 0, limit, None)
         for place, candle in enumerate(candles):
             window.times.append(candle.open_time)
             window.versions.append((candle.at, candle.revision))

@@ -126,6 +126,7 @@ class AdminApi:
                 tasks.create_task(self._monitor.run(), name="admin.watch-store")
                 tasks.create_task(self._follow(), name="admin.follow")
                 tasks.create_task(self._streams.beat(), name="admin.heartbeat")
+                tasks.create_task(self._recent.refresh(), name="admin.refresh-candles")
 
     async def _follow(self) -> None:
         connected = False
