@@ -22,6 +22,9 @@ from ingress_store import CandleStore, StoreUnavailableError
 WINDOW_SECONDS = 10.0
 """How long a window counts as what is in the store."""
 
+LATE_SECONDS = 30.0
+"""The same for one that is asked for all the time, which is read anew in the background, if that takes its time."""
+
 REFRESH_SECONDS = 6.0
 """When a window that was asked for is read anew."""
 
@@ -61,7 +64,7 @@ class _Window:
     read_at: float
     size: int
     forming: Candle | None
-    asked: bool = True
+    asked_at: float
     times: list[int] = field(default_factory=list)
     payloads: list[bytes] = field(default_factory=list)
     versions: list[Version] = field(default_factory=list)
@@ -143,10 +146,11 @@ class RecentCandles:
             await asyncio.sleep(_LOOK_SECONDS)
             try:
                 for series, window in list(self._windows.items()):
-                    if window.asked and self._steady() - window.read_at > REFRESH_SECONDS:
+                    now = self._steady()
+                    if now - window.read_at > REFRESH_SECONDS and now - window.asked_at <= REFRESH_SECONDS:
                         async with self._lock(series):
                             if self._windows.get(series) is window:
-                                (await self._load(series, window.size)).asked = False
+                                await self._load(series, window.size)
             except StoreUnavailableError as error:
                 # Who asks next is told; here it is enough to try again.
                 log.debug("candles.refresh-failed", reason=str(error))
@@ -176,11 +180,14 @@ class RecentCandles:
 
     async def forming(self, series: Series) -> Frame | Candle | None:
         """The forming candle: of the bus where it has one or has closed the last, else of the store."""
-        known = self._live.forming(series)
-        if known is not None or self._live.newest(series) is not None:
-            return known
+        if self._is_live(series):
+            return self._live.forming(series)
         window = self._fresh(series)
         return window.forming if window else await self._store.forming(*series)
+
+    def _is_live(self, series: Series) -> bool:
+        """Whether the bus tells what forms."""
+        return self._live.forming(series) is not None or self._live.newest(series) is not None
 
     def _is_recent(self, series: Series, end: float | None) -> bool:
         """Whether a range ends where a window may be."""
@@ -191,11 +198,13 @@ class RecentCandles:
 
     def _fresh(self, series: Series) -> _Window | None:
         window = self._windows.get(series)
-        if window is None or self._steady() - window.read_at > WINDOW_SECONDS:
+        if window is None:
             return None
+        now = self._steady()
+        age, asked_at = now - window.read_at, window.asked_at
+        window.asked_at = now
         self._windows.move_to_end(series)
-        window.asked = True
-        return window
+        return window if age <= (LATE_SECONDS if now - asked_at <= REFRESH_SECONDS else WINDOW_SECONDS) else None
 
     def _lock(self, series: Series) -> asyncio.Lock:
         """What keeps a window from being read twice at once; there while somebody holds it."""
@@ -217,10 +226,12 @@ class RecentCandles:
 
     async def _load(self, series: Series, size: int) -> _Window:
         old = self._windows.get(series)
-        forming = await self._store.forming(*series)
+        began = self._steady()
+        asked_at = old.asked_at if old else began
+        forming = None if self._is_live(series) else await self._store.forming(*series)
         candles = await self._store.newest_candles(*series, limit=size)
         low = candles[0].open_time if len(candles) == size else float("-inf")
-        window = _Window(low, self._steady(), size, forming)
+        window = _Window(low, began, size, forming, asked_at)
         known = dict(zip(old.times, zip(old.versions, old.payloads, strict=True), strict=True)) if old else {}
         for place, candle in enumerate(candles):
             version = (candle.at, candle.revision)
@@ -253,7 +264,7 @@ class RecentCandles:
     ) -> Page:
         """From the store, with what the bus has told and the store may not have yet; may be more than asked for."""
         candles = await read(*series, start=start, end=end, limit=limit)
-        window = _Window(float("-inf"), 0, limit, None)
+        window = _Window(float("-inf"), 0, limit, None, 0)
         for place, candle in enumerate(candles):
             window.times.append(candle.open_time)
             window.versions.append((candle.at, candle.revision))
