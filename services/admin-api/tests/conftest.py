@@ -1,7 +1,7 @@
 """admin-api on the in-memory broker, a SQLite file and a clock that stands still."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,7 +42,7 @@ class World:
 
     @asynccontextmanager
     async def running(
-        self, admin_token: str | None = TOKEN, limits: HttpLimits | None = None
+        self, admin_token: str | None = TOKEN, limits: HttpLimits | None = None, trusted_proxies: Sequence[str] = ()
     ) -> AsyncIterator[httpx.AsyncClient]:
         """Run the service; gives a client that calls its application directly."""
         self.bus = MemoryBus(
@@ -62,6 +62,7 @@ class World:
             port=0,
             admin_token=admin_token,
             limits=limits,
+            trusted_proxies=trusted_proxies,
             clock=lambda: self.now,
         )
         task = self.task = asyncio.create_task(self.service.run())

@@ -122,7 +122,7 @@ KeepParameter = Annotated[
 FormatParameter = Annotated[
     Literal["json", "csv", "arrow"] | None,
     BeforeValidator(lambda value: value or None),
-    Query(description="Instead of the header Accept"),
+    Query(alias="format", description="Instead of the header Accept"),
 ]
 SearchParameter = Annotated[
     str, Query(max_length=MAX_SEARCH, description="Only symbols that hold this, in capitals or not", examples=["btc"])

@@ -201,10 +201,11 @@ class RecentCandles:
         if window is None:
             return None
         now = self._steady()
-        age, asked_at = now - window.read_at, window.asked_at
+        if now - window.read_at > (LATE_SECONDS if now - window.asked_at <= REFRESH_SECONDS else WINDOW_SECONDS):
+            return None
         window.asked_at = now
         self._windows.move_to_end(series)
-        return window if age <= (LATE_SECONDS if now - asked_at <= REFRESH_SECONDS else WINDOW_SECONDS) else None
+        return window
 
     def _lock(self, series: Series) -> asyncio.Lock:
         """What keeps a window from being read twice at once; there while somebody holds it."""
@@ -222,6 +223,7 @@ class RecentCandles:
             if window is None or not window.reaches(limit):
                 async with self._loads:
                     window = await self._load(series, next(size for size in WINDOWS if limit <= size))
+                    window.asked_at = window.read_at
             return window
 
     async def _load(self, series: Series, size: int) -> _Window:
