@@ -2,6 +2,7 @@
 
 from ingress_store.bootstrap import BootstrapResult, BootstrapState, Comparison, Resource, ResourceState, compare
 from ingress_store.errors import StoreOpenError, StoreUnavailableError, StoreUrlError
+from ingress_store.holes import Hole
 from ingress_store.influx import InfluxAccess, InfluxStore, backfill_flux, task_flux
 from ingress_store.opening import open_store
 from ingress_store.ordering import replaces
@@ -15,6 +16,7 @@ __all__ = [
     "CandleStore",
     "Comparison",
     "Freshness",
+    "Hole",
     "InfluxAccess",
     "InfluxStore",
     "Rejection",

@@ -8,6 +8,7 @@ from typing import Protocol, Self
 from ingress_common.model import Candle
 from ingress_common.timeframes import Timeframe
 from ingress_store.bootstrap import BootstrapResult, BootstrapState
+from ingress_store.holes import Hole
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,4 +136,12 @@ class CandleStore(Protocol):
 
     async def latest(self) -> list[Freshness]:
         """The newest closed candle of every symbol and timeframe, sorted by symbol, lowest timeframe first."""
+        ...
+
+    async def holes(self, timeframe: Timeframe, *, start: float, end: float) -> list[Hole]:
+        """Where closed candles are missing or incomplete in [start, end), widened to whole windows.
+
+        Of every symbol, between its first and its last closed candle in the range: what comes after that is no hole,
+        `latest` tells it. Sorted by symbol and time, neighbouring windows together.
+        """
         ...

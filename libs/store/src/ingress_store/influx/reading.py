@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store.errors import StoreUnavailableError
+from ingress_store.holes import Hole, holes_of
 from ingress_store.influx import flux, names
 from ingress_store.influx.rows import candle_of, rows_of, seconds_of, tick_of
 from ingress_store.influx.server import RefusedError, Server
@@ -95,6 +96,26 @@ class Reader:
                 closed[freshness.symbol, timeframe] = freshness
         order = {timeframe: place for place, timeframe in enumerate(TIMEFRAMES)}
         return sorted(closed.values(), key=lambda f: (f.symbol, order[f.timeframe]))
+
+    async def holes(self, timeframe: Timeframe, start: float, end: float) -> list[Hole]:
+        """Where closed candles are missing or incomplete in [start, end), widened to whole windows."""
+        low, high = _bounds(timeframe.floor(start), timeframe.ceil(end))
+        if low >= high:
+            return []
+        missing: list[tuple[str, int, int]] = []
+        incomplete: set[tuple[str, int]] = set()
+        forming: set[tuple[str, int]] = set()
+        text = flux.holes(names.candles(timeframe), timeframe.seconds, low, high)
+        for row in rows_of(await self._query(text)):
+            place = (row["symbol"], seconds_of(row["_time"]))
+            if row["result"] == flux.MISSING:
+                symbol, after = place
+                missing.append((symbol, after - int(row["elapsed"]) + timeframe.seconds, after))
+            elif row["result"] == flux.INCOMPLETE:
+                incomplete.add(place)
+            else:
+                forming.add(place)
+        return holes_of(timeframe, missing, incomplete - forming)
 
     async def _closed_before(self, timeframe: Timeframe, open_time: int, symbols: set[str]) -> AsyncIterator[Freshness]:
         start = open_time - _RECENT_WINDOWS * timeframe.seconds

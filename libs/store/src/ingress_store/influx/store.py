@@ -11,6 +11,7 @@ from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store.bootstrap import BootstrapResult, BootstrapState
 from ingress_store.errors import StoreOpenError, StoreUnavailableError
+from ingress_store.holes import Hole
 from ingress_store.influx import names
 from ingress_store.influx.access import InfluxAccess, http_url
 from ingress_store.influx.lines import candle_line, rejection, tick_line
@@ -167,6 +168,10 @@ class InfluxStore:
     async def latest(self) -> list[Freshness]:
         """The newest closed candle of each series."""
         return await self._reader().latest()
+
+    async def holes(self, timeframe: Timeframe, *, start: float, end: float) -> list[Hole]:
+        """Where closed candles are missing or incomplete: one query for all symbols."""
+        return await self._reader().holes(timeframe, start, end)
 
     async def query(self, text: str) -> str:
         """Run any Flux, with the token that writes; its answer as CSV. StoreUnavailableError also if it is wrong."""
