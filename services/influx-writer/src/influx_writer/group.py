@@ -161,7 +161,8 @@ class Group:
                 except (BusError, BusClosedError) as error:
                     log.warning("session.not-adopted", instance=instance, reason=str(error))
                     continue
-                if emptied:
+                # One that came back in this moment has said so, and its word stays.
+                if emptied and self._absent.get(instance) == since:
                     await bus.publish(self._topics.status(self._service, instance), b"", retain=True)
                     self._forget(instance)
             slept = loop.time()
