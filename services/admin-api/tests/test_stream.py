@@ -284,3 +284,13 @@ async def test_a_reader_that_does_not_read_is_dropped_and_counted(world, candle,
         await world.until(dropped, 60)
         assert value_of(world, "ingress_admin_streams") == 0
         writer.transport.abort()
+
+
+async def test_a_candle_that_was_cleared_is_no_longer_part_of_the_state(world, candle):
+    async with world.running():
+        await known(world, candle(-1, symbol="ADA/USD"), candle(-1))
+        await world.send(world.topics.candles("ADA/USD", "1m"), b"")
+        await world.until(lambda: not world.service._live.knows("ADA/USD"))
+        async with open_stream(world) as events:
+            await world.until(lambda: events.items)
+            assert events.opens == opens(candle(-1))

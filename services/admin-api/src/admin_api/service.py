@@ -24,10 +24,12 @@ from ingress_common.bus import Bus, Connected, LastWill, Message
 from ingress_common.errors import StartError
 from ingress_common.health import Health
 from ingress_common.logs import get_logger
-from ingress_common.payloads import dead_letter, encode_dead_letter
+from ingress_common.model import Candle
+from ingress_common.payloads import dead_letter, decode_status, encode_dead_letter
 from ingress_common.presence import StatusPublisher, will_of
 from ingress_common.probes import serve_http
-from ingress_common.topics import Topics
+from ingress_common.timeframes import Timeframe
+from ingress_common.topics import Topics, symbol_of
 from ingress_store import CandleStore, StoreOpenError
 
 NAME = "admin-api"
@@ -77,6 +79,7 @@ class AdminApi:
         self._trusted_proxies = tuple(trusted_proxies)
         self.port = port
         """The port that HTTP is served on; once running, the one that was found free for 0."""
+        self._own_status = topics.status(NAME, instance)
         self._view = BusView(topics)
         self._monitor = StoreMonitor(store)
         self._metrics = AdminMetrics(registry)
@@ -146,15 +149,28 @@ class AdminApi:
         try:
             candle = self._view.apply(message.topic, message.payload, self._clock())
             if candle is not None:
-                frame = self._live.take(candle, message.payload, self._clock())
-                if frame is not None:
-                    self._recent.take(frame)
+                self._pass_on(candle, message.payload)
+            elif not message.payload:
+                self._forget(message.topic)
+            if message.topic == self._own_status and message.payload and not message.retain:
+                self._status.heard(decode_status(message.payload))
         except (ViewFullError, LiveFullError) as error:
             self._metrics.rejected.labels("full").inc()
             log.debug("view.full", reason=str(error))
         except ValueError as error:
             self._metrics.rejected.labels("undecodable").inc()
             await self._bury(message, str(error))
+
+    def _pass_on(self, candle: Candle, payload: bytes) -> None:
+        frame = self._live.take(candle, payload, self._clock())
+        if frame is not None:
+            self._recent.take(frame)
+
+    def _forget(self, topic: str) -> None:
+        """What was retained has been cleared."""
+        match self._topics.split(topic):
+            case ("candles", _, symbol, timeframe):
+                self._live.forget((symbol_of(symbol), Timeframe.parse(timeframe)))
 
     async def _bury(self, message: Message, reason: str) -> None:
         own = self._topics.dead_letter(NAME)
