@@ -18,6 +18,14 @@ def run(tmp_path, **settings):
         ({"STORE_URL": "influxdb://localhost:8086"}, "INFLUX_ORG and INFLUX_TOKEN"),
         ({"STORE_URL": "sqlite:///c.db", "HTTP_PORT": "http"}, "HTTP_PORT"),
         ({"STORE_URL": "sqlite:///c.db", "RETENTION": "soon"}, "RETENTION"),
+        ({"STORE_URL": "sqlite:///c.db", "RATE_LIMIT": "-1"}, "RATE_LIMIT"),
+        ({"STORE_URL": "sqlite:///c.db", "RATE_BURST": "0"}, "RATE_BURST"),
+        ({"STORE_URL": "sqlite:///c.db", "MAX_STREAMS": "many"}, "MAX_STREAMS"),
+        (
+            {"STORE_URL": "sqlite:///c.db", "CORS_ORIGINS": "https://a.org, example.org"},
+            "'example.org' is not an origin",
+        ),
+        ({"STORE_URL": "sqlite:///c.db", "TRUSTED_PROXIES": "proxy.local"}, "TRUSTED_PROXIES"),
     ],
 )
 def test_a_wrong_setting_ends_in_one_line_and_exit_code_2(tmp_path, environment, named):
