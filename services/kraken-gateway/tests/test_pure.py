@@ -1,5 +1,6 @@
 """Time, budget, groups, ranges: the small pure parts."""
 
+import asyncio
 import json
 from decimal import Decimal
 from itertools import pairwise
@@ -168,7 +169,7 @@ def test_range_is_widened_to_whole_candles():
     assert aligned(Range(61.5, 119.0), Timeframe.M1) == Range(60, 120)
 
 
-def test_message_is_acknowledged_with_its_last_part_and_only_so_many_are_held():
+async def test_message_is_acknowledged_with_its_last_part_and_only_so_many_are_held():
     acked = []
     office = TicketOffice()
     ticket = office.issue(2, lambda: acked.append("first"))
@@ -179,6 +180,20 @@ def test_message_is_acknowledged_with_its_last_part_and_only_so_many_are_held():
     for number in range(TICKETS + 1):
         office.issue(1, lambda number=number: acked.append(number))
     assert acked == ["first", TICKETS]
+
+
+async def test_message_that_waits_long_is_acknowledged_so_that_others_go_on_arriving():
+    acked = asyncio.Event()
+    calls = []
+
+    def ack() -> None:
+        calls.append(1)
+        acked.set()
+
+    ticket = TicketOffice(hold=0.01).issue(1, ack)
+    await asyncio.wait_for(acked.wait(), 5)
+    ticket.done()
+    assert calls == [1]
 
 
 # --- REST answers ---

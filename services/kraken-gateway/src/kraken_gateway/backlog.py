@@ -1,0 +1,230 @@
+"""What history is asked for and not yet answered, and which call to REST is to be made next.
+
+The unit of work is one call, so a request for many hours never keeps another one waiting for longer than that.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ingress_common.model import Range
+from ingress_common.timeframes import Timeframe
+from kraken_gateway.answers import reach_of
+from kraken_gateway.bounds import RequestRefusedError
+from kraken_gateway.budget import Backoff
+from kraken_gateway.ranges import LIMIT, merged
+from kraken_gateway.tickets import Ticket
+from kraken_gateway.trades import TradeReading
+
+TRADES_AT_ONCE = 2
+"""Calls for Trades at the same time: the others are kept free for OHLC, which answers at once."""
+
+
+class Lane(Enum):
+    """How a range is answered."""
+
+    OHLC = "ohlc"
+    TRADES = "trades"
+
+
+@dataclass(slots=True)
+class Waiting:
+    """What is asked for of one symbol and timeframe, since when (steady seconds), and whom to tell.
+
+    `begins`: OHLC is known to have nothing before this (unix seconds), even where it should reach further.
+    `readings`: the ranges that are being read from Trades, by how far they have come.
+    """
+
+    symbol: str
+    timeframe: Timeframe
+    since: float
+    ranges: list[Range] = field(default_factory=list)
+    tickets: list[Ticket] = field(default_factory=list)
+    not_before: float = float("-inf")
+    backoff: Backoff = field(default_factory=Backoff)
+    begins: float = float("-inf")
+    readings: dict[float, TradeReading] = field(default_factory=dict)
+
+    def reach(self, now: float) -> float:
+        """From when on (unix seconds) OHLC is asked at `now`; all of the time for timeframes that Trades do not
+        make.
+        """
+        if self.timeframe is not Timeframe.M1:
+            return float("-inf")
+        return max(self.begins, reach_of(self.timeframe, now))
+
+    def add(self, spans: list[Range], now: float) -> None:
+        """Ask for more. RequestRefusedError, and nothing changed, if that would be too many ranges."""
+        far, near = self._sorted([*self.ranges, *spans], now)
+        if max(len(far), len(near)) > LIMIT:
+            raise RequestRefusedError(
+                f"expected at most {LIMIT} ranges of {self.symbol} {self.timeframe.value} to wait, got one more"
+            )
+        self.ranges = far + near
+
+    def _sorted(self, spans: list[Range], now: float) -> tuple[list[Range], list[Range]]:
+        """Those that Trades are needed for, and the others: kept apart, so that these do not wait for those."""
+        reach = self.reach(now)
+        far = merged((span for span in spans if span.start < reach), self.timeframe)
+        return far, merged((span for span in spans if span.start >= reach), self.timeframe)
+
+    def lanes(self, now: float) -> set[Lane]:
+        """How the ranges that wait are answered."""
+        reach = self.reach(now)
+        return {Lane.TRADES if span.start < reach else Lane.OHLC for span in self.ranges}
+
+    def take_near(self, now: float) -> list[Range]:
+        """Take out the ranges that one OHLC answer tells, oldest first."""
+        reach = self.reach(now)
+        near = [span for span in self.ranges if span.start >= reach]
+        self.ranges = [span for span in self.ranges if span.start < reach]
+        return near
+
+    def take_far(self, now: float) -> Range:
+        """Take out the latest range that Trades are needed for."""
+        reach = self.reach(now)
+        latest = max((span for span in self.ranges if span.start < reach), key=lambda span: span.start)
+        self.ranges.remove(latest)
+        return latest
+
+    def put_back(self, spans: list[Range], now: float) -> None:
+        """What was taken out is not answered after all, or only up to where `spans` begin."""
+        far, near = self._sorted([*self.ranges, *spans], now)
+        self.ranges = far + near
+        starts = {span.start for span in far}
+        self.readings = {done: reading for done, reading in self.readings.items() if done in starts}
+
+
+@dataclass(slots=True)
+class _Line:
+    """All that is asked for of one symbol, of which one call at a time is made."""
+
+    waiting: dict[Timeframe, Waiting] = field(default_factory=dict)
+    busy: bool = False
+    last: Lane = Lane.TRADES
+    served: float = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One call to be made."""
+
+    waiting: Waiting
+    lane: Lane
+
+
+class Backlog:
+    """All that waits: bounded by the symbols and timeframes there are, and 2 x LIMIT ranges for each.
+
+    `kraken_now`: Kraken's time (unix seconds); `steady`: a clock that never steps (seconds); `ready_at`: when a symbol
+    may be asked for again (steady seconds).
+    """
+
+    def __init__(
+        self,
+        kraken_now: Callable[[], float],
+        steady: Callable[[], float],
+        ready_at: Callable[[str], float],
+    ) -> None:
+        self._kraken_now = kraken_now
+        self._steady = steady
+        self._ready_at = ready_at
+        self._lines: dict[str, _Line] = {}
+        self._reading_trades = 0
+        self.not_before = float("-inf")
+        """No call before this (steady seconds): Kraken does not answer at present."""
+
+    @property
+    def pending(self) -> int:
+        """Ranges that wait, without those being answered just now."""
+        return sum(len(waiting.ranges) for waiting in self._all())
+
+    @property
+    def oldest(self) -> float:
+        """Seconds for which the oldest request has waited; 0 if none does."""
+        now = self._steady()
+        return max((now - waiting.since for waiting in self._all()), default=0.0)
+
+    def add(self, symbols: list[str], timeframe: Timeframe, span: Range, issue: Callable[[], Ticket]) -> None:
+        """Ask for `span` of `symbols`, whose ticket `issue` makes.
+
+        RequestRefusedError, and nothing changed, if too much waits already.
+        """
+        now = self._kraken_now()
+        before: list[tuple[Waiting, list[Range]]] = []
+        for symbol in symbols:
+            waiting = self._waiting(symbol, timeframe)
+            before.append((waiting, waiting.ranges))
+            try:
+                waiting.add([span], now)
+            except RequestRefusedError:
+                for touched, ranges in before:
+                    touched.ranges = ranges
+                    self._forget_if_empty(touched)
+                raise
+        ticket = issue()
+        for waiting, _ in before:
+            waiting.tickets.append(ticket)
+
+    def next(self) -> Job | float:
+        """The call to make now, taken as begun; else when to look again (steady seconds), infinite if nothing waits."""
+        now, instant = self._steady(), self._kraken_now()
+        soonest = float("inf")
+        best: tuple[tuple[bool, float, float], _Line, Job] | None = None
+        may_read = self._reading_trades < TRADES_AT_ONCE
+        for symbol, line in self._lines.items():
+            if line.busy:
+                continue
+            line_ready = max(self.not_before, self._ready_at(symbol))
+            jobs = [Job(waiting, lane) for waiting in line.waiting.values() for lane in waiting.lanes(instant)]
+            lanes = {job.lane for job in jobs if job.waiting.not_before <= now}
+            for job in jobs:
+                if job.lane is Lane.TRADES and not may_read:
+                    continue
+                ready = max(line_ready, job.waiting.not_before)
+                if ready > now:
+                    soonest = min(soonest, ready)
+                    continue
+                if may_read and len(lanes) == len(Lane) and job.lane is line.last:
+                    # Turn about, so that neither way of asking keeps the other one from this pair's calls.
+                    continue
+                rank = (job.lane is not Lane.TRADES, line.served, job.waiting.since)
+                if best is None or rank < best[0]:
+                    best = (rank, line, job)
+        if best is None:
+            return soonest
+        _, line, job = best
+        line.busy, line.last, line.served = True, job.lane, now
+        self._reading_trades += job.lane is Lane.TRADES
+        return job
+
+    def done(self, job: Job) -> None:
+        """The call is over, whatever became of it: tell those who asked if nothing is left to answer."""
+        line = self._lines[job.waiting.symbol]
+        line.busy = False
+        self._reading_trades -= job.lane is Lane.TRADES
+        for waiting in list(line.waiting.values()):
+            self._forget_if_empty(waiting)
+
+    def drop(self, job: Job) -> None:
+        """Answer nothing of the job's symbol any more; whoever asked is told when the job is `done`."""
+        for waiting in self._lines[job.waiting.symbol].waiting.values():
+            waiting.ranges = []
+
+    def _all(self) -> Iterator[Waiting]:
+        return (waiting for line in self._lines.values() for waiting in line.waiting.values())
+
+    def _waiting(self, symbol: str, timeframe: Timeframe) -> Waiting:
+        line = self._lines.setdefault(symbol, _Line())
+        return line.waiting.setdefault(timeframe, Waiting(symbol, timeframe, self._steady()))
+
+    def _forget_if_empty(self, waiting: Waiting) -> None:
+        line = self._lines.get(waiting.symbol)
+        if waiting.ranges or line is None or line.busy:
+            return
+        line.waiting.pop(waiting.timeframe, None)
+        if not line.waiting:
+            del self._lines[waiting.symbol]
+        tickets, waiting.tickets = waiting.tickets, []
+        for ticket in tickets:
+            ticket.done()
