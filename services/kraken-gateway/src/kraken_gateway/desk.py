@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable
 
-from ingress_common.bus import Bus, Message
+from ingress_common.bus import Bus, Connected, Message
 from ingress_common.logs import get_logger
 from ingress_common.membership import Members
-from ingress_common.model import HistoryRequest, SeedRequest
+from ingress_common.model import HistoryRequest, SeedRequest, Status
 from ingress_common.payloads import PayloadError, decode_history_request, decode_seed_request, decode_status
+from ingress_common.presence import StatusPublisher
 from ingress_common.topics import Topics
 from kraken_gateway.bounds import RequestRefusedError, check
 from kraken_gateway.history import HistoryRequests
@@ -27,6 +28,7 @@ class Desk:
         self,
         topics: Topics,
         members: Members,
+        status: StatusPublisher,
         seeds: Seeds,
         history: HistoryRequests,
         outlet: Outlet,
@@ -36,6 +38,7 @@ class Desk:
     ) -> None:
         self._topics = topics
         self._members = members
+        self._status = status
         self._seeds = seeds
         self._history = history
         self._outlet = outlet
@@ -56,7 +59,10 @@ class Desk:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._catch_up(), name="desk.early")
             async for event in bus.events():
-                if isinstance(event, Message):
+                if isinstance(event, Connected):
+                    self._members.reconnected()
+                    self._status.announce()
+                else:
                     await self._take(event)
 
     async def _catch_up(self) -> None:
@@ -69,8 +75,8 @@ class Desk:
         try:
             request = self._request_in(message)
             if request is None:
-                if message.payload and self._members.update(decode_status(message.payload)):
-                    self._members_changed()
+                if message.payload:
+                    self._present(decode_status(message.payload), retained=message.retain)
                 message.ack()
                 return
             check(request, self._clock())
@@ -81,6 +87,12 @@ class Desk:
             await self._hand_on(message, request)
         else:
             self._early.append((message, request))
+
+    def _present(self, status: Status, *, retained: bool) -> None:
+        if not retained:
+            self._status.heard(status)
+        if self._members.update(status):
+            self._members_changed()
 
     def _request_in(self, message: Message) -> SeedRequest | HistoryRequest | None:
         if message.topic == self._topics.seed_requests():
