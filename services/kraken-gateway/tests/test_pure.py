@@ -15,7 +15,16 @@ from kraken_gateway.budget import LIMIT, WINDOW, Backoff, ConnectionBudget, Urge
 from kraken_gateway.groups import FEED_SIZE, matching, regroup
 from kraken_gateway.kraken_time import KrakenTime
 from kraken_gateway.ranges import aligned, merged
-from kraken_gateway.rest import RestError, UnknownPairError, parse_envelope, parse_ohlc, parse_pairs, parse_trades
+from kraken_gateway.rest import (
+    KrakenAilingError,
+    RestError,
+    TooManyRequestsError,
+    UnknownPairError,
+    parse_envelope,
+    parse_ohlc,
+    parse_pairs,
+    parse_trades,
+)
 from kraken_gateway.tickets import LIMIT as TICKETS
 from kraken_gateway.tickets import TicketOffice
 from kraken_gateway.trades import candles_of
@@ -230,19 +239,22 @@ def test_recorded_ohlc_is_infilled_and_ends_with_the_forming_row(recorded):
 
 
 @pytest.mark.parametrize(
-    ("status", "body"),
+    ("status", "body", "kind"),
     [
-        (200, b'{"error":["EGeneral:Too many requests"]}'),
-        (200, b'{"error":["EService:Unavailable"]}'),
-        (503, b"<html>"),
-        (200, b"[]"),
-        (502, b'{"error":[]}'),
-        (200, b"\xff"),
+        (200, b'{"error":["EGeneral:Too many requests"]}', TooManyRequestsError),
+        (429, b"error code: 1015", TooManyRequestsError),
+        (200, b'{"error":["EService:Unavailable"]}', KrakenAilingError),
+        (503, b"<html>", KrakenAilingError),
+        (502, b'{"error":[]}', KrakenAilingError),
+        (200, b"\xff", KrakenAilingError),
+        (200, b"[]", RestError),
+        (200, b'{"error":["EGeneral:Invalid arguments"]}', RestError),
     ],
 )
-def test_answer_that_may_be_better_later(status, body):
-    with pytest.raises(RestError):
+def test_answer_that_may_be_better_later(status, body, kind):
+    with pytest.raises(RestError) as caught:
         parse_envelope(status, body)
+    assert caught.type is kind
 
 
 def test_unknown_pair_is_told_apart():

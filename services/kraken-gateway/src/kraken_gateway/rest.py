@@ -136,7 +136,8 @@ class KrakenRest:
         except TooManyRequestsError:
             self._slow_down(key)
             raise
-        self._gaps.pop(key, None)
+        if self._gaps.pop(key, None):
+            self._next_call[key] = asyncio.get_running_loop().time() + CALL_GAP
         return result
 
     def _slow_down(self, key: str) -> None:
