@@ -26,25 +26,24 @@ def page_after(trades: list[Trade], since: int, count: int) -> TradePage:
     count=st.integers(3, 20),
     first=st.integers(0, 10),
     last=st.integers(11, 40),
+    stretch=st.integers(1, 40),
 )
-def test_every_trade_of_a_range_is_read_once_however_the_pages_are_cut(gaps, count, first, last):
+def test_every_trade_of_a_range_is_read_once_however_pages_and_range_are_cut(gaps, count, first, last, stretch):
     nanos, trades = 0, []
     for number, gap in enumerate(gaps):
         nanos += gap
         if [int(trade.time * 10**9) for trade in trades[-2:]] == [nanos, nanos]:
             nanos += 1  # a page must hold more trades than one nanosecond does
         trades.append(Trade(number, Decimal(nanos).scaleb(-9), Decimal(number + 1), Decimal(1)))
+    # One that Kraken learned of late has the highest number.
+    trades = [replace(trade, number=10**6) if trade.number == len(gaps) // 2 else trade for trade in trades]
     start, end = first * 60, last * 60
     reading, read = TradeReading.begin(start, None), []
     while reading.done < end:
-        further, settled = reading.take(page_after(trades, reading.since, count), end)
+        until = min(end, reading.done + stretch * 60)
+        further, settled = reading.take(page_after(trades, reading.since, count), until)
         assert further.done >= reading.done
         assert all(reading.done <= trade.time < further.done for trade in settled)
-        assert further == reading or (further.done, further.since, further.newest) > (
-            reading.done,
-            reading.since,
-            reading.newest,
-        )
         read += settled
         reading = further
     assert read == [trade for trade in trades if start <= trade.time < end]

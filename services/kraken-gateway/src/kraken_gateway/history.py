@@ -8,6 +8,7 @@ from ingress_common.model import History, HistoryRequest, Range
 from ingress_common.timeframes import Timeframe
 from kraken_gateway.answers import ohlc_answer, price_window, trades_answer
 from kraken_gateway.backlog import Backlog, Job, Lane, Waiting
+from kraken_gateway.bounds import longest
 from kraken_gateway.budget import Backoff
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.outlet import BusStalledError, Outlet
@@ -207,7 +208,9 @@ class HistoryRequests:
         taken = self._kraken_now()
         page = await self._rest.trades(pair, reading.since)
         self._metrics.history_pages.inc()
-        further, trades = reading.take(page, min(span.end, taken, waiting.reach(taken)))
+        # A batch is never longer than a request, although the search for a price has made the range longer.
+        furthest = reading.done + longest(Timeframe.M1)
+        further, trades = reading.take(page, min(span.end, taken, waiting.reach(taken), furthest))
         if further.done > reading.done:
             covers = Range(reading.done, further.done)
             await self._publish(

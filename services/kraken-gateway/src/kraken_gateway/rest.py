@@ -242,12 +242,12 @@ def _number(text: Any) -> Decimal:
 
 
 def parse_trades(result: Any) -> TradePage:
-    """The trades of a page in the order of their numbers."""
+    """The trades of a page, oldest first; a trade that Kraken learned of late has a later number."""
     rows, last = _rows(result)
     try:
         trades = sorted(
             (Trade(int(item[6]), Decimal(str(item[2])), _number(item[0]), _number(item[1])) for item in rows),
-            key=lambda trade: trade.number,
+            key=lambda trade: (trade.time, trade.number),
         )
         return TradePage(tuple(trades), int(last))
     except (TypeError, ValueError, ArithmeticError, LookupError):

@@ -43,14 +43,14 @@ def plain_price(price: Decimal, decimals: int) -> Decimal:
 class TradeReading:
     """How far the trades of a range have been read: up to `done` (unix seconds) everything is settled.
 
-    `since`: where the next page begins (ns); `newest`: the highest trade number seen; `open`: trades from `done` on
-    that are here already; `price`: the last one before `done`, None where nobody can tell.
+    `since`: where the next page begins (ns); `seen`: the numbers of the page before; `open`: trades from `done` on that
+    are here already; `price`: the last one before `done`, None where nobody can tell.
     """
 
     done: float
     since: int
     price: Decimal | None
-    newest: int = -1
+    seen: frozenset[int] = frozenset()
     open: tuple[Trade, ...] = ()
 
     @classmethod
@@ -59,24 +59,24 @@ class TradeReading:
         return cls(start, int(start) * _NANOS - 1, price)
 
     def take(self, page: TradePage, end: float) -> tuple["TradeReading", tuple[Trade, ...]]:
-        """The next page: how far that brings us, at most to `end` (unix seconds), and the trades that are settled
-        now.
+        """The next page: how far that brings us, at most to `end` (unix seconds, which may lie later every time), and
+        the trades that are settled now.
         """
-        fresh = [trade for trade in page.trades if trade.number > self.newest]
+        fresh = [trade for trade in page.trades if trade.number not in self.seen]
         if not fresh and len(page.trades) >= PAGE:
             # A full page of one nanosecond that we have seen: go past it, or it would come for ever.
             return replace(self, since=page.last), ()
-        trades = [*self.open, *(trade for trade in fresh if self.done <= trade.time < end)]
+        trades = [*self.open, *(trade for trade in fresh if trade.time >= self.done)]
         # A page ends in the middle of a minute; without anything new, or beyond the range, there is no more to come.
-        over = not fresh or any(trade.time >= end for trade in fresh)
+        over = not fresh or fresh[-1].time >= end
         done = max(self.done, end if over else float(Timeframe.M1.floor(int(fresh[-1].time))))
         settled = tuple(trade for trade in trades if trade.time < done)
         reading = TradeReading(
             done=done,
-            # One back, because trades of the same nanosecond may be cut apart; `newest` leaves out what was seen.
+            # One back, because trades of the same nanosecond may be cut apart; what was seen is left out.
             since=page.last - 1,
             price=settled[-1].price if settled else self.price,
-            newest=max((trade.number for trade in fresh), default=self.newest),
+            seen=frozenset(trade.number for trade in page.trades),
             open=tuple(trade for trade in trades if trade.time >= done),
         )
         return reading, settled
