@@ -149,7 +149,7 @@ class Outage:
         deadline = time.monotonic() + seconds
         while (complaint := await condition()) is not None:
             for task in self.tasks.values():
-                assert not task.done(), f"{task.get_name()} ended: {task.exception()}"
+                assert not task.done() or task.exception() is None, f"{task.get_name()} ended: {task.exception()!r}"
             assert time.monotonic() < deadline, complaint
             await asyncio.sleep(0.2)
 
@@ -333,12 +333,16 @@ async def test_aggregator_that_starts_anew_during_twenty_hours_without_kraken_fi
             await outage.stop(Aggregator.name)
             outage.start(outage.world.aggregator())
 
+        async def repair_until_all_is_true() -> None:
+            # What is older than an aggregator's memory somebody has to ask for: whole hours, again and again.
+            span = Range(Timeframe.H1.floor(began), Timeframe.H1.ceil(outage.world.clock() - 12 * HOUR))
+            async with outage.world.bus("repair") as bus:
+                while await outage.store_is_true():
+                    request = HistoryRequest(SYMBOLS, Timeframe.M1, span)
+                    await bus.publish(TOPICS.history_requests(), encode_history_request(request))
+                    await asyncio.sleep(20)
+
         await kraken_is_away(outage, 20, start_anew)
         await outage.until(outage.feed_is_live, 60)
-        # What is older than an aggregator's memory the repair asks for, in whole hours.
-        span = Range(Timeframe.H1.floor(began), Timeframe.H1.ceil(outage.world.clock() - 12 * HOUR))
-        async with outage.world.bus("repair") as bus:
-            for timeframe in (Timeframe.M1,):
-                request = HistoryRequest(SYMBOLS, timeframe, span)
-                await bus.publish(TOPICS.history_requests(), encode_history_request(request))
+        outage.tasks["repair"] = asyncio.create_task(repair_until_all_is_true(), name="repair")
         await all_is_repaired(outage, 90)
