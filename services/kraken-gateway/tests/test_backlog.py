@@ -45,13 +45,9 @@ class Clerk:
 
     def answer(self, job: Job, step: float = HOUR) -> Range:
         """Make the call: OHLC answers all, Trades `step` seconds of the latest range."""
-        now = NOW + self.steady
-        if job.lane is Lane.OHLC:
-            (span,) = job.waiting.take_near(now)
-        else:
-            span = job.waiting.take_far(now)
-            if span.start + step < span.end:
-                job.waiting.put_back([Range(span.start + step, span.end)], now)
+        (span,) = job.take()
+        if job.lane is Lane.TRADES and span.start + step < span.end:
+            job.waiting.put_back([Range(span.start + step, span.end)], NOW + self.steady)
         self.backlog.done(job)
         return span
 
@@ -135,6 +131,14 @@ def test_while_kraken_is_ailing_nobody_asks():
     assert clerk.begin() == 7.0
     clerk.steady = 7.0
     assert isinstance(clerk.begin(), Job)
+
+
+def test_minute_that_passes_between_decision_and_call_changes_nothing():
+    clerk = Clerk()
+    clerk.ask("A/B", NOW - 718 * 60, NOW)
+    job = clerk.begin()
+    clerk.steady = 120.0
+    assert (job.lane, job.take()) == (Lane.OHLC, [Range(NOW - 718 * 60, NOW)])
 
 
 def test_age_of_the_oldest_request_is_told():

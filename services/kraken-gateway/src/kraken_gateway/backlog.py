@@ -68,10 +68,12 @@ class Waiting:
         far = merged((span for span in spans if span.start < reach), self.timeframe)
         return far, merged((span for span in spans if span.start >= reach), self.timeframe)
 
-    def lanes(self, now: float) -> set[Lane]:
-        """How the ranges that wait are answered."""
-        reach = self.reach(now)
-        return {Lane.TRADES if span.start < reach else Lane.OHLC for span in self.ranges}
+    def waits(self, lane: Lane, reach: float) -> bool:
+        """Whether any range is to be answered in that way; `reach` is that of 1m (unix seconds)."""
+        if self.timeframe is not Timeframe.M1:
+            return lane is Lane.OHLC and bool(self.ranges)
+        reach = max(self.begins, reach)
+        return any((span.start < reach) is (lane is Lane.TRADES) for span in self.ranges)
 
     def take_near(self, now: float) -> list[Range]:
         """Take out the ranges that one OHLC answer tells, oldest first."""
@@ -101,16 +103,36 @@ class _Line:
 
     waiting: dict[Timeframe, Waiting] = field(default_factory=dict)
     busy: bool = False
-    last: Lane = Lane.TRADES
-    served: float = float("-inf")
+    last: Lane = Lane.OHLC
+
+    def far(self, steady: float, reach: float) -> Waiting | None:
+        """What Trades are to be asked for."""
+        minutes = self.waiting.get(Timeframe.M1)
+        ready = minutes is not None and minutes.not_before <= steady and minutes.waits(Lane.TRADES, reach)
+        return minutes if ready else None
+
+    def near(self, steady: float, reach: float) -> Waiting | None:
+        """What OHLC is to be asked for, the oldest wish first."""
+        found: Waiting | None = None
+        for waiting in self.waiting.values():
+            if (found is None or waiting.since < found.since) and waiting.not_before <= steady:
+                found = waiting if waiting.waits(Lane.OHLC, reach) else found
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One call to be made."""
+    """One call to be made, as decided at `instant` (unix seconds, Kraken's time)."""
 
     waiting: Waiting
     lane: Lane
+    instant: float
+
+    def take(self) -> list[Range]:
+        """Take out the ranges that the call is for, oldest first: one or more for OHLC, one for Trades."""
+        if self.lane is Lane.OHLC:
+            return self.waiting.take_near(self.instant)
+        return [self.waiting.take_far(self.instant)]
 
 
 class Backlog:
@@ -136,8 +158,8 @@ class Backlog:
 
     @property
     def pending(self) -> int:
-        """Ranges that wait, without those being answered just now."""
-        return sum(len(waiting.ranges) for waiting in self._all())
+        """Ranges that wait, and calls that are being made."""
+        return sum(len(waiting.ranges) for waiting in self._all()) + sum(line.busy for line in self._lines.values())
 
     @property
     def oldest(self) -> float:
@@ -169,32 +191,34 @@ class Backlog:
     def next(self) -> Job | float:
         """The call to make now, taken as begun; else when to look again (steady seconds), infinite if nothing waits."""
         now, instant = self._steady(), self._kraken_now()
-        soonest = float("inf")
-        best: tuple[tuple[bool, float, float], _Line, Job] | None = None
+        reach = reach_of(Timeframe.M1, instant)
         may_read = self._reading_trades < TRADES_AT_ONCE
+        ohlc: tuple[_Line, Job] | None = None
         for symbol, line in self._lines.items():
-            if line.busy:
+            if line.busy or now < max(self.not_before, self._ready_at(symbol)):
                 continue
-            line_ready = max(self.not_before, self._ready_at(symbol))
-            jobs = [Job(waiting, lane) for waiting in line.waiting.values() for lane in waiting.lanes(instant)]
-            lanes = {job.lane for job in jobs if job.waiting.not_before <= now}
-            for job in jobs:
-                if job.lane is Lane.TRADES and not may_read:
-                    continue
-                ready = max(line_ready, job.waiting.not_before)
-                if ready > now:
-                    soonest = min(soonest, ready)
-                    continue
-                if may_read and len(lanes) == len(Lane) and job.lane is line.last:
-                    # Turn about, so that neither way of asking keeps the other one from this pair's calls.
-                    continue
-                rank = (job.lane is not Lane.TRADES, line.served, job.waiting.since)
-                if best is None or rank < best[0]:
-                    best = (rank, line, job)
-        if best is None:
-            return soonest
-        _, line, job = best
-        line.busy, line.last, line.served = True, job.lane, now
+            far = line.far(now, reach) if may_read else None
+            # Turn about, so that neither way of asking keeps the other one from this pair's calls.
+            if far and (line.last is Lane.OHLC or line.near(now, reach) is None):
+                return self._begin(line, Job(far, Lane.TRADES, instant))
+            if ohlc is None and (near := line.near(now, reach)) and not (far and line.last is Lane.OHLC):
+                ohlc = line, Job(near, Lane.OHLC, instant)
+        return self._begin(*ohlc) if ohlc else self._soonest(now)
+
+    def _soonest(self, now: float) -> float:
+        """When something of what waits may be asked for that may not be now (steady seconds)."""
+        times = (
+            max(self.not_before, self._ready_at(symbol), waiting.not_before)
+            for symbol, line in self._lines.items()
+            if not line.busy
+            for waiting in line.waiting.values()
+        )
+        return min((time for time in times if time > now), default=float("inf"))
+
+    def _begin(self, line: _Line, job: Job) -> Job:
+        # To the end: the lines are in the order in which they were served last.
+        self._lines[job.waiting.symbol] = self._lines.pop(job.waiting.symbol)
+        line.busy, line.last = True, job.lane
         self._reading_trades += job.lane is Lane.TRADES
         return job
 

@@ -127,8 +127,7 @@ class HistoryRequests:
         if not self._owns(waiting.symbol):
             self._backlog.drop(job)
             return
-        now = self._kraken_now()
-        left = waiting.take_near(now) if job.lane is Lane.OHLC else [waiting.take_far(now)]
+        left = job.take()
         try:
             pair = await self._pair(waiting.symbol)
             if job.lane is Lane.OHLC:
