@@ -292,12 +292,14 @@ async def all_is_repaired(outage: Outage, seconds: float) -> None:
     await outage.until(outage.feed_is_live, 60)
     minute_over = Timeframe.M1.ceil(outage.world.clock()) + 6
 
-    async def minute_has_closed_and_all_is_true() -> str | None:
-        if outage.world.clock() < minute_over:
-            return "the minute in which Kraken came back is not over"
+    async def minute_is_over() -> str | None:
+        return "the minute in which Kraken came back lasts" if outage.world.clock() < minute_over else None
+
+    async def all_is_true() -> str | None:
         return await outage.store_is_true() or outage.retained_is_complete()
 
-    await outage.until(minute_has_closed_and_all_is_true, seconds)
+    await outage.until(minute_is_over, 80)
+    await outage.until(all_is_true, seconds)
     outage.world.stop_the_clock()
     await outage.until(outage.retained_is_true, 8)
 
