@@ -1,5 +1,7 @@
 """Which call is made next, and how much may wait."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from ingress_common.timeframes import Timeframe
 from kraken_gateway.backlog import TRADES_AT_ONCE, Backlog, Job, Lane
 from kraken_gateway.bounds import MOST_SYMBOLS, RequestRefusedError, check, longest
 from kraken_gateway.ranges import LIMIT, merged
+from kraken_gateway.trades import TradeReading
 
 NOW = 1_700_000_040.0
 DAY = 86400
@@ -131,6 +134,39 @@ def test_while_kraken_is_ailing_nobody_asks():
     assert clerk.begin() == 7.0
     clerk.steady = 7.0
     assert isinstance(clerk.begin(), Job)
+
+
+@pytest.mark.parametrize("in_hand", [False, True])
+def test_asking_again_while_a_gap_shrinks_does_not_begin_the_reading_anew(in_hand):
+    clerk = Clerk()
+    begin, end = NOW - 30 * HOUR, NOW - 20 * HOUR
+    clerk.ask("A/B", begin, end)
+    clerk.answer(clerk.begin())
+    done = begin + HOUR
+    (waiting,) = clerk.backlog._all()
+    waiting.readings = {done: replace(TradeReading.begin(begin, None), done=done)}
+    clerk.steady = 1.0
+    if in_hand:
+        job = clerk.begin()
+        assert job.take() == [Range(done, end)]
+    clerk.ask("A/B", done - 300, end)
+    if in_hand:
+        job.waiting.put_back([Range(done, end)], NOW)
+        clerk.backlog.done(job)
+        clerk.steady = 2.0
+    assert clerk.begin().take() == [Range(done, end)]
+
+
+def test_who_has_missed_more_than_the_last_minutes_is_answered_from_there():
+    clerk = Clerk()
+    begin, end = NOW - 30 * HOUR, NOW - 20 * HOUR
+    clerk.ask("A/B", begin, end)
+    clerk.answer(clerk.begin())
+    (waiting,) = clerk.backlog._all()
+    waiting.readings = {begin + HOUR: replace(TradeReading.begin(begin, None), done=begin + HOUR)}
+    clerk.ask("A/B", begin, end)
+    clerk.steady = 1.0
+    assert clerk.begin().take() == [Range(begin, end)]
 
 
 def test_minute_that_passes_between_decision_and_call_changes_nothing():

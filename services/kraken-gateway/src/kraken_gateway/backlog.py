@@ -20,6 +20,14 @@ TRADES_AT_ONCE = 2
 """Calls for Trades at the same time: the others are kept free for OHLC, which answers at once."""
 
 
+_OVERLAP_SECONDS = 600
+"""What is asked for again this shortly before the place that a reading of Trades has come to was answered just now.
+
+Aggregators ask for some minutes before a gap, and again while it shrinks. Without this a busy pair's reading would
+begin anew after every page. Who has really missed those minutes goes on asking.
+"""
+
+
 class Lane(Enum):
     """How a range is answered."""
 
@@ -32,7 +40,8 @@ class Waiting:
     """What is asked for of one symbol and timeframe, since when (steady seconds), and whom to tell.
 
     `begins`: OHLC is known to have nothing before this (unix seconds), even where it should reach further.
-    `readings`: the ranges that are being read from Trades, by how far they have come.
+    `readings`: the ranges that are being read from Trades, by how far they have come; `in_hand`: the one of which a
+    page is on its way.
     """
 
     symbol: str
@@ -44,6 +53,7 @@ class Waiting:
     backoff: Backoff = field(default_factory=Backoff)
     begins: float = float("-inf")
     readings: dict[float, TradeReading] = field(default_factory=dict)
+    in_hand: Range | None = None
 
     def reach(self, now: float) -> float:
         """From when on (unix seconds) OHLC is asked at `now`; all of the time for timeframes that Trades do not
@@ -55,12 +65,23 @@ class Waiting:
 
     def add(self, spans: list[Range], now: float) -> None:
         """Ask for more. RequestRefusedError, and nothing changed, if that would be too many ranges."""
-        far, near = self._sorted([*self.ranges, *spans], now)
+        news = [rest for span in spans if (rest := self._news(span)).start < rest.end]
+        far, near = self._sorted([*self.ranges, *news], now)
         if max(len(far), len(near)) > LIMIT:
             raise RequestRefusedError(
                 f"expected at most {LIMIT} ranges of {self.symbol} {self.timeframe.value} to wait, got one more"
             )
         self.ranges = far + near
+
+    def _news(self, span: Range) -> Range:
+        """What of `span` is not being read already; may be empty."""
+        for done, reading in self.readings.items():
+            if max(reading.begun, done - _OVERLAP_SECONDS) <= span.start < done < span.end:
+                span = Range(done, span.end)
+        if self.in_hand and self.in_hand.start <= span.start < self.in_hand.end:
+            # Its answer comes later than the wish.
+            span = Range(self.in_hand.end, span.end)
+        return span
 
     def _sorted(self, spans: list[Range], now: float) -> tuple[list[Range], list[Range]]:
         """Those that Trades are needed for, and the others: kept apart, so that these do not wait for those."""
@@ -87,10 +108,12 @@ class Waiting:
         reach = self.reach(now)
         latest = max((span for span in self.ranges if span.start < reach), key=lambda span: span.start)
         self.ranges.remove(latest)
+        self.in_hand = latest
         return latest
 
     def put_back(self, spans: list[Range], now: float) -> None:
         """What was taken out is not answered after all, or only up to where `spans` begin."""
+        self.in_hand = None
         far, near = self._sorted([*self.ranges, *spans], now)
         self.ranges = far + near
         starts = {span.start for span in far}

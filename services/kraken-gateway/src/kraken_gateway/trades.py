@@ -41,12 +41,13 @@ def plain_price(price: Decimal, decimals: int) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class TradeReading:
-    """How far the trades of a range have been read: up to `done` (unix seconds) everything is settled.
+    """How far the trades of a range have been read: from `begun` to `done` (unix seconds) everything is settled.
 
     `since`: where the next page begins (ns); `seen`: the numbers of the page before; `open`: trades from `done` on that
     are here already; `price`: the last one before `done`, None where nobody can tell.
     """
 
+    begun: float
     done: float
     since: int
     price: Decimal | None
@@ -56,7 +57,7 @@ class TradeReading:
     @classmethod
     def begin(cls, start: float, price: Decimal | None) -> "TradeReading":
         """Nothing read yet of what follows `start` (unix seconds)."""
-        return cls(start, int(start) * _NANOS - 1, price)
+        return cls(start, start, int(start) * _NANOS - 1, price)
 
     def take(self, page: TradePage, end: float) -> tuple["TradeReading", tuple[Trade, ...]]:
         """The next page: how far that brings us, at most to `end` (unix seconds, which may lie later every time), and
@@ -72,6 +73,7 @@ class TradeReading:
         done = max(self.done, end if over else float(Timeframe.M1.floor(int(fresh[-1].time))))
         settled = tuple(trade for trade in trades if trade.time < done)
         reading = TradeReading(
+            begun=self.begun,
             done=done,
             # One back, because trades of the same nanosecond may be cut apart; what was seen is left out.
             since=page.last - 1,
