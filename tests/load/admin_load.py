@@ -323,6 +323,7 @@ def report(
     times = sorted(seen.milliseconds)
     p99 = times[int(len(times) * 0.99)]
     dropped = counted.get('ingress_admin_streams_ended_total{reason="slow"}', 0)
+    coalesced = counted.get("ingress_admin_stream_coalesced_total", 0)
     readers = {symbol: len([n for n in range(options.streams) if n % 100 == 99 or n % len(SYMBOLS) == place])
                for place, symbol in enumerate(SYMBOLS)}  # fmt: skip
     missed = sum(readers[s] * seen.published[s] for s in SYMBOLS) - seen.closed
@@ -331,9 +332,10 @@ def report(
         f"{options.seconds:g} s{' with gzip' if options.gzip else ''}\n"
         f"  answers: p50 {statistics.median(times):.1f} ms, p99 {p99:.1f} ms, worst {times[-1]:.1f} ms, "
         f"{len(times)} of {int(options.rate * options.seconds)}, {seen.bytes / 1e6:.0f} MB; wrong: {dict(seen.wrong)}\n"
-        f"  streams: {seen.events} events of {seen.forming} forming candles, closed ones published {seen.published.total()}, missed {missed}; "
+        f"  streams: {seen.events} events of {seen.forming} forming candles, closed ones published "
+        f"{seen.published.total()}, missed {missed}; "
         f"{dict(seen.streams)}\n"
-        f"  readers that do not read: {options.deaf}, dropped as slow {dropped:g}; {counted}\n"
+        f"  readers that do not read: {options.deaf}, dropped as slow {dropped:g}; coalesced {coalesced:g}\n"
         f"  service: {resident[0]} MiB before, {resident[1]} MiB at the end, {used * 100:.0f} % of a processor, "
         f"stopped in {ended:.1f} s\n"
         f"  this program was up to {seen.lag * 1000:.0f} ms late itself"
