@@ -14,8 +14,8 @@ from ingress_common.metrics import BusMetrics
 from ingress_common.presence import claim_name
 from ingress_common.service import run_http_service
 
-_INBOUND = 5_000
-"""Messages: all retained candles of Kraken's pairs, which come at once, with room to spare."""
+_INBOUND = 20_000
+"""Messages: the retained candles of all of Kraken's pairs and timeframes, which come at once, with room to spare."""
 
 _FILES = 65_536
 """Open files, where the system lets us."""
