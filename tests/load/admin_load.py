@@ -143,6 +143,11 @@ class Reader(asyncio.Protocol):
             self._seen.streams["ended"] += 1
 
 
+def is_wide(number: int, options: argparse.Namespace) -> bool:
+    """Whether a stream takes everything instead of one symbol."""
+    return number % options.wide == options.wide - 1
+
+
 def open_deaf(port: int) -> socket.socket:
     """A reader that asks for everything and reads nothing."""
     deaf = socket.socket()
@@ -284,7 +289,7 @@ async def run(options: argparse.Namespace, folder: Path) -> int:
             readers = []
             for number in range(options.streams):
                 query = f"symbol={topic_symbol(SYMBOLS[number % len(SYMBOLS)])}&timeframe=1m"
-                reader = Reader("" if number % 100 == 99 else query, seen, started)
+                reader = Reader("" if is_wide(number, options) else query, seen, started)
                 await asyncio.get_running_loop().create_connection(lambda reader=reader: reader, "127.0.0.1", port)
                 readers.append(reader)
             deaf = [open_deaf(port) for _ in range(options.deaf)]
@@ -324,7 +329,7 @@ def report(
     p99 = times[int(len(times) * 0.99)]
     dropped = counted.get('ingress_admin_streams_ended_total{reason="slow"}', 0)
     coalesced = counted.get("ingress_admin_stream_coalesced_total", 0)
-    readers = {symbol: len([n for n in range(options.streams) if n % 100 == 99 or n % len(SYMBOLS) == place])
+    readers = {symbol: len([n for n in range(options.streams) if is_wide(n, options) or n % len(SYMBOLS) == place])
                for place, symbol in enumerate(SYMBOLS)}  # fmt: skip
     missed = sum(readers[s] * seen.published[s] for s in SYMBOLS) - seen.closed
     print(
@@ -357,6 +362,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Load on one admin-api")
     parser.add_argument("--store", choices=("sqlite", "influx"), default="sqlite")
     parser.add_argument("--streams", type=int, default=500)
+    parser.add_argument("--wide", type=int, default=100, help="every so-manieth stream takes everything")
     parser.add_argument("--deaf", type=int, default=5)
     parser.add_argument("--rate", type=float, default=50)
     parser.add_argument("--seconds", type=float, default=60)
