@@ -9,6 +9,7 @@ from admin_api.service import NAME, AdminApi, client_id, last_will
 from admin_api.settings import AdminSettings
 from ingress_common.bus.mqtt import MqttBus
 from ingress_common.metrics import BusMetrics
+from ingress_common.presence import claim_name
 from ingress_common.service import run_http_service
 
 _INBOUND = 5_000
@@ -40,7 +41,7 @@ def build(settings: AdminSettings, registry: CollectorRegistry) -> AdminApi:
 
 def main() -> int:
     """Run until SIGTERM or SIGINT; the exit code is 0, 1 (failure) or 2 (setting)."""
-    return run_http_service(NAME, AdminSettings, build)
+    return run_http_service(NAME, AdminSettings, build, claim_name)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from aggregator.service import Aggregator
 from aggregator.settings import AggregatorSettings
 from ingress_common.bus.mqtt import MqttBus
 from ingress_common.metrics import BusMetrics
-from ingress_common.presence import will_of
+from ingress_common.presence import claim_name, will_of
 from ingress_common.service import run_service
 
 # A session outlives a short cut, not the process: a new one starts from a seed, and stale messages would only delay it.
@@ -43,7 +43,7 @@ def build(settings: AggregatorSettings, registry: CollectorRegistry) -> Aggregat
 
 def main() -> int:
     """Run until a signal; the exit code is 0, 1 (failure) or 2 (setting)."""
-    return run_service(Aggregator.name, AggregatorSettings, build)
+    return run_service(Aggregator.name, AggregatorSettings, build, claim_name)
 
 
 if __name__ == "__main__":

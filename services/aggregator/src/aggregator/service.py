@@ -151,7 +151,10 @@ class Aggregator:
                 self._engine.feed_state(state, retained=message.retain)
                 self._reassign_soon()
             case ("status", _, _) if message.payload:
-                if self._members.update(decode_status(message.payload)):
+                status = decode_status(message.payload)
+                if not message.retain:
+                    self._status.heard(status)
+                if self._members.update(status):
                     self._reassign_soon()
             case ("candles", _, _, _) if message.retain and message.payload:
                 self._engine.resume(decode_candle(message.payload))

@@ -9,6 +9,7 @@ from influx_writer.settings import WriterSettings
 from influx_writer.writer import NAME, SESSION_SECONDS, Limits, Writer, client_id, last_will, shared_filters
 from ingress_common.bus.mqtt import MqttBus
 from ingress_common.metrics import BusMetrics
+from ingress_common.presence import claim_name
 from ingress_common.service import run_service
 
 
@@ -43,7 +44,7 @@ def build(settings: WriterSettings, registry: CollectorRegistry) -> Writer:
 
 def main() -> int:
     """Run until SIGTERM or SIGINT."""
-    return run_service(NAME, WriterSettings, build)
+    return run_service(NAME, WriterSettings, build, claim_name)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from ingress_common.bus import Bus, LastWill
 from ingress_common.bus.mqtt import MqttBus
 from ingress_common.metrics import BusMetrics
+from ingress_common.presence import claim_name
 from ingress_common.service import run_service
 from kraken_gateway.outlet import SERVICE
 from kraken_gateway.service import GatewayService
@@ -26,4 +27,4 @@ def build(settings: GatewaySettings, registry: CollectorRegistry) -> GatewayServ
 
 
 if __name__ == "__main__":
-    sys.exit(run_service(SERVICE, GatewaySettings, build))
+    sys.exit(run_service(SERVICE, GatewaySettings, build, claim_name))

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 from prometheus_client import CollectorRegistry
 
+from ingress_common.bus import Bus
 from ingress_common.health import Check, Health
 from ingress_common.logs import get_logger
 from ingress_common.membership import Members
@@ -33,6 +34,7 @@ _INSTRUMENTS_SECONDS = 600.0
 _FIRST_SETTLE_SECONDS = 0.5
 _SETTLE_SECONDS = 2.0
 _GAUGES_SECONDS = 1.0
+_MEMBERS_SECONDS = 2.0
 
 log = get_logger(__name__)
 
@@ -81,9 +83,9 @@ class GatewayService:
             seeds = self._seeds = Seeds(kraken, outlet, self._metrics, self._owns)
             history = HistoryRequests(rest, outlet, self._metrics, self._owns, self._kraken_now, self._clock)
             self._history = history
-            desk = Desk(self._topics, self._members, seeds, history, outlet, self._regroup.set, self._clock)
-            audit = Audit(kraken, self._all_feeds, outlet, self._metrics, self._kraken_now)
             status = StatusPublisher(bus, self._topics, SERVICE, instance, VERSION, self._started_at, self._details)
+            desk = Desk(self._topics, self._members, status, seeds, history, outlet, self._regroup.set, self._clock)
+            audit = Audit(kraken, self._all_feeds, outlet, self._metrics, self._kraken_now)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(status.run(), name="gateway.status")
                 tasks.create_task(desk.listen(bus), name="gateway.requests")
@@ -93,6 +95,7 @@ class GatewayService:
                 tasks.create_task(history.run(), name="gateway.history")
                 tasks.create_task(audit.run(), name="gateway.audit")
                 tasks.create_task(self._keep_gauges(budget), name="gateway.gauges")
+                tasks.create_task(self._count_out(bus), name="gateway.members")
 
     # --- symbols ---
 
@@ -217,6 +220,13 @@ class GatewayService:
             "connection_attempts_limit": budget.limit if budget else 0,
             "ready": self.health().ready,
         }
+
+    async def _count_out(self, bus: Bus) -> None:
+        """Notice members that have fallen silent."""
+        while True:
+            await asyncio.sleep(_MEMBERS_SECONDS)
+            if bus.connected and self._members.expire():
+                self._regroup.set()
 
     async def _keep_gauges(self, budget: ConnectionBudget) -> None:
         metrics = self._metrics

@@ -22,7 +22,8 @@ from ingress_common.metrics import BusMetrics
 
 log = get_logger(__name__)
 
-_KEEPALIVE = 15
+# Seconds. A process that is frozen or cut off is declared dead after half as much again.
+_KEEPALIVE = 10
 _GOODBYE_SECONDS = 2.0
 _RECEIVE_MAXIMUM = 65535
 _READS_PER_TURN = 50
