@@ -23,6 +23,7 @@ AT_ONCE = 300
 """Symbols looked at after each minute; more of them take turns, those in doubt and the silent ones first."""
 
 _AFTER_MINUTE = 4.0
+_LONGEST_SLEEP = 5.0
 _ON_ITS_WAY_SECONDS = 2.0
 _SILENT_SECONDS = 30.0
 
@@ -57,9 +58,11 @@ class Audit:
     async def run(self) -> None:
         """Audit until cancelled."""
         while True:
-            now = self._kraken_now()
-            await asyncio.sleep(60 - (now - _AFTER_MINUTE) % 60)
-            await self.look()
+            wait = 60 - (self._kraken_now() - _AFTER_MINUTE) % 60
+            # Kraken's time may become known while we wait.
+            await asyncio.sleep(min(wait, _LONGEST_SLEEP))
+            if wait <= _LONGEST_SLEEP:
+                await self.look()
 
     async def look(self) -> None:
         """Audit once, as many symbols as are due."""
