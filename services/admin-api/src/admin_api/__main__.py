@@ -2,6 +2,7 @@
 
 import sys
 import time
+from functools import partial
 
 from prometheus_client import CollectorRegistry
 
@@ -25,6 +26,7 @@ def build(settings: AdminSettings, registry: CollectorRegistry) -> AdminApi:
         will=last_will(settings.topics, settings.instance_id, started_at),
         inbound_limit=_INBOUND,
         metrics=BusMetrics(registry, NAME),
+        before=partial(claim_name, NAME, settings),
     )
     return AdminApi(
         bus=bus,

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from functools import partial
 from uuid import uuid4
 
 from prometheus_client import CollectorRegistry
@@ -29,6 +30,7 @@ def build(settings: AggregatorSettings, registry: CollectorRegistry) -> Aggregat
         session_expiry=_SESSION_SECONDS,
         inbound_limit=1000,
         metrics=BusMetrics(registry, Aggregator.name),
+        before=partial(claim_name, Aggregator.name, settings),
     )
     return Aggregator(
         bus,

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from functools import partial
 
 from prometheus_client import CollectorRegistry
 
@@ -24,6 +25,7 @@ def build(settings: WriterSettings, registry: CollectorRegistry) -> Writer:
         session_expiry=SESSION_SECONDS,
         inbound_limit=limits.rows,
         metrics=BusMetrics(registry, NAME),
+        before=partial(claim_name, NAME, settings),
     )
 
     def open_session(instance: str, expiry: int) -> MqttBus:

@@ -35,6 +35,9 @@ from kraken_gateway.verifier import Verifier
 VERSION = "0.1.0"
 """Version of the gateway, as in its package."""
 
+REQUESTS = "requests"
+"""What `open_bus` is told for the connection that takes requests and has the status; it is opened first."""
+
 _SKEW_WARNING = 1.0
 _RETRY_REJECTED_SECONDS = 60.0
 _FIRST_SETTLE_SECONDS = 0.5
@@ -88,7 +91,7 @@ class GatewayService:
         kraken = Kraken(self._settings.kraken_ws_url, budget, self._time)
         instance = self._settings.instance_id
         will = will_of(self._topics, SERVICE, instance, version=VERSION, started_at=self._started_at)
-        async with self._open_bus("requests", will) as bus, httpx.AsyncClient(follow_redirects=False) as client:
+        async with self._open_bus(REQUESTS, will) as bus, httpx.AsyncClient(follow_redirects=False) as client:
             outlet = Outlet(bus, self._topics, self._metrics, kraken.url)
             rest = KrakenRest(self._settings.kraken_rest_url, client, self._metrics)
             seeds = self._seeds = Seeds(kraken, outlet, self._metrics, self._owns)
