@@ -97,6 +97,22 @@ def test_one_tries_at_a_time_and_whoever_gives_up_makes_room(run):
     assert run(play()) == ["first", "second"]
 
 
+def test_whoever_has_worked_keeps_nobody_out_later(run):
+    async def play() -> float:
+        gate = Gate()
+        slow, tester, later = object(), object(), object()
+        await gate.enter(slow)
+        gate.failed(object(), "silent")
+        await gate.enter(tester)
+        gate.worked(slow)
+        gate.worked(tester)
+        gate.failed(slow, "cut")
+        await gate.enter(later)
+        return asyncio.get_running_loop().time()
+
+    assert run(play()) < 10.0
+
+
 def test_pause_ends_when_kraken_works_again(run):
     async def play() -> float:
         gate = Gate()

@@ -15,6 +15,7 @@ limits).
 """
 
 _SHORTEST_PAUSE = 5.0
+_STEP_SECONDS = 5.0
 _LONGEST_FLOOR = 30.0
 
 
@@ -64,21 +65,32 @@ class ConnectionBudget:
 
     def take(self, urgency: Urgency) -> float:
         """0 if an attempt may be made now, which is then counted; else the seconds to wait before asking again."""
+        wait = self.wait(urgency)
+        if not wait:
+            self._attempts.append(self._steady())
+        return wait
+
+    def wait(self, urgency: Urgency) -> float:
+        """0 if an attempt may be made now; else the seconds to wait before asking again."""
         now = self._steady()
         self._forget(now)
         allowed = max(1, int(self._limit * urgency.value))
         if len(self._attempts) < allowed:
-            self._attempts.append(now)
             return 0.0
         return self._attempts[len(self._attempts) - allowed] + WINDOW - now + 0.001
 
-    async def acquire(self, urgency: Urgency) -> None:
-        """Wait until an attempt may be made, and count it."""
-        wait = self.take(urgency)
+    async def until_allowed(self, urgency: Urgency) -> None:
+        """Wait until an attempt may be made, and count nothing."""
+        wait = self.wait(urgency)
         while wait:
             # In small steps, because our share of the budget may grow meanwhile.
-            await asyncio.sleep(min(wait, 5.0))
-            wait = self.take(urgency)
+            await asyncio.sleep(min(wait, _STEP_SECONDS))
+            wait = self.wait(urgency)
+
+    async def acquire(self, urgency: Urgency) -> None:
+        """Wait until an attempt may be made, and count it."""
+        while self.take(urgency):
+            await self.until_allowed(urgency)
 
     def _forget(self, now: float) -> None:
         while self._attempts and self._attempts[0] <= now - WINDOW:

@@ -169,6 +169,8 @@ class Kraken:
             has_worked = True
             self._gate.worked(attempt)
 
+        # Whoever has to wait for the budget must not keep the others from trying.
+        await self._budget.until_allowed(urgency)
         await self._gate.enter(attempt)
         try:
             await self._budget.acquire(urgency)

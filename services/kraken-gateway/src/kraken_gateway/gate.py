@@ -42,10 +42,9 @@ class Gate:
 
     def worked(self, who: object) -> None:
         """Kraken has given `who` what it came for: everyone may come."""
-        if self._works.is_set():
-            return
-        self._works.set()
-        self._backoff.reset()
+        if not self._works.is_set():
+            self._works.set()
+            self._backoff.reset()
         self.left(who)
 
     def failed(self, who: object, reason: str, longest_pause: float = LONGEST_PAUSE) -> None:

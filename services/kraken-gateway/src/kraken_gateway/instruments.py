@@ -29,6 +29,7 @@ class Instruments:
         self._metrics = metrics
         self._changed = changed
         self._pairs: Mapping[str, str] = {}
+        self._listed = False
         self._trouble = "Kraken's list of pairs is not here yet"
 
     @property
@@ -64,6 +65,7 @@ class Instruments:
         loop = asyncio.get_running_loop()
         time = KrakenTime(connection.time.offset)
         began = loop.time()
+        self._listed = False
         await connection.send(protocol.subscribe_instruments(connection.next_id()))
         next_ping = loop.time()
         while True:
@@ -75,7 +77,7 @@ class Instruments:
                 self._take(received, connection, time)
             if loop.time() - connection.last_arrival >= SILENCE:
                 raise ConnectionLost("silent", f"no frame for {SILENCE:.0f} s")
-            if not connection.has_worked and loop.time() - began >= _LIST_SECONDS:
+            if not self._listed and loop.time() - began >= _LIST_SECONDS:
                 url = self._kraken.url
                 raise ConnectionLost("unanswered", f"{url} did not list its pairs within {_LIST_SECONDS:.0f} s")
 
@@ -86,13 +88,15 @@ class Instruments:
             case protocol.Instruments():
                 self._take_pairs(frame, connection)
             case protocol.Pong() if frame.time is not None:
+                # Kraken answers: should it not list its pairs, that is no trouble of the feeds.
+                connection.worked()
                 time.observe_reply(frame.time, received.steady)
                 connection.time.learn(_SOURCE, time.offset)
             case protocol.Refusal():
                 raise ConnectionLost("refused", f"{self._kraken.url} does not list its pairs: {frame.error}")
             case protocol.RateExceeded():
                 raise ConnectionLost("rate", "Kraken says: exceeded msg rate")
-            case protocol.Unreadable() if connection.has_worked:
+            case protocol.Unreadable() if self._listed:
                 # It may have told of a change: a new list does.
                 raise ConnectionLost("unreadable", f"a change may be lost: {frame.reason}")
             case _:
@@ -106,7 +110,7 @@ class Instruments:
         pairs = frame.pairs if frame.snapshot else {**self._pairs, **frame.pairs}
         if frame.snapshot:
             connection.worked()
-            self._trouble = ""
+            self._listed, self._trouble = True, ""
         if pairs != self._pairs:
             self._pairs = pairs
             self._changed(pairs)

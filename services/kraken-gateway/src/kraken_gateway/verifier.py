@@ -99,7 +99,9 @@ class Verifier:
             return
         try:
             pair = await self._pair(symbol)
-            oldest = min(feed.seen(symbol), default=0)
+            oldest = min(feed.seen(symbol), default=None)
+            if oldest is None:
+                return
             taken = self._now()
             rows = await self._rest.ohlc(pair, Timeframe.M1, oldest - 1)
         except UnknownPairError:
