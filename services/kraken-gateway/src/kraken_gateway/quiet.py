@@ -99,4 +99,5 @@ class Quiet:
 
 
 def _usual(habit: _Habit) -> float | None:
-    return max(SHORTEST, _UNLIKELY * habit.gap) if habit.gaps >= _LEARNED else None
+    # No gap that is counted is shorter than a burst; what is left to chance is the rest of it.
+    return max(SHORTEST, _BURST + _UNLIKELY * (habit.gap - _BURST)) if habit.gaps >= _LEARNED else None
