@@ -31,7 +31,8 @@ class Believer:
             case "raw":
                 self._tick(item)
             case "history" if item.timeframe is Timeframe.M1:
-                for candle in item.candles:
+                # A row without trades tells a price and no minute.
+                for candle in (row for row in item.candles if row.trades):
                     if candle.close_time <= item.covers.end - 1:
                         self.states[candle.symbol, candle.open_time] = _numbers(candle)
                     else:

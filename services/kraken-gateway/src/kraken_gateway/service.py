@@ -96,10 +96,12 @@ class GatewayService:
             rest = KrakenRest(self._settings.kraken_rest_url, client, self._metrics)
             seeds = self._seeds = Seeds(kraken, outlet, self._metrics, self._owns)
             now = self._time.now
-            history = HistoryRequests(rest, outlet, self._metrics, self._owns, now, now)
+            history = HistoryRequests(rest, outlet, self._metrics, self._owns, now)
             self._history = history
             status = StatusPublisher(bus, self._topics, SERVICE, instance, VERSION, self._started_at, self._details)
-            desk = Desk(self._topics, self._members, status, seeds, history, outlet, self._regroup.set, now)
+            desk = Desk(
+                self._topics, self._members, status, seeds, history, outlet, self._metrics, self._regroup.set, now
+            )
             audit = Audit(kraken, self._all_feeds, outlet, self._metrics, self._blindness, now)
             verifier = Verifier(rest, self._all_feeds, outlet, self._metrics, self._blindness, now)
             instruments = self._instruments = Instruments(kraken, self._metrics, self._take_pairs)
@@ -284,6 +286,7 @@ class GatewayService:
             self._watch_skew()
             metrics.seeds_pending.set(self._seeds.pending if self._seeds else 0)
             metrics.history_pending.set(self._history.pending if self._history else 0)
+            metrics.history_oldest.set(self._history.oldest if self._history else 0)
             for report in reports:
                 metrics.quietest.labels(report.name).set(report.longest_silence)
                 if report.watermark is not None:
