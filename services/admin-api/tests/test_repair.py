@@ -147,12 +147,12 @@ async def test_an_attempt_goes_on_while_candles_arrive(bench):
     await bench.take(gap)
     assert len(await bench.asked()) == 1
     for number in range(5):
-        bench.now += 50
+        bench.now += 19
         start = gap.range.start + number * 60
         await bench.write(M1, Range(start, start + 60))
         assert await bench.asked() == []
         assert bench.repairer.gaps[0].missing == 5 - number
-    bench.now += 61
+    bench.now += 21
     again = await bench.asked()
     # What it had brought counts: no attempt was lost, and the rest is asked for at once.
     assert len(again) == 1

@@ -38,6 +38,11 @@ LOOK_SECONDS = 2.0
 ANSWER_SECONDS = 60.0
 """An attempt that brings nothing for this long has failed."""
 
+QUIET_SECONDS = 20.0
+"""An attempt that has brought something, and then nothing for this long, is over: pages of trades come every second or
+so, and what is left is asked for once more.
+"""
+
 ATTEMPT_SECONDS = 600.0
 """How long an attempt may take while candles keep arriving: minutes are rebuilt from a day of trades, page by page."""
 
@@ -430,7 +435,8 @@ class Repairer:
             if missing < under_way.missing:
                 under_way = replace(under_way, progress_at=now, missing=missing)
                 self._under_way[symbol] = under_way
-            if now - under_way.progress_at <= ANSWER_SECONDS and now - under_way.asked_at <= ATTEMPT_SECONDS:
+            patience = QUIET_SECONDS if missing < under_way.missing_at_first else ANSWER_SECONDS
+            if now - under_way.progress_at <= patience and now - under_way.asked_at <= ATTEMPT_SECONDS:
                 return
         del self._under_way[symbol]
         progress = missing < under_way.missing_at_first
