@@ -1,4 +1,4 @@
-"""Bootstraps the store, reports the health of everything, serves candles over HTTP."""
+"""Bootstraps and repairs the store, reports the health of everything, serves candles over HTTP."""
 
 from admin_api.app import create_app
 from admin_api.context import Context

@@ -42,6 +42,7 @@ SHOWN = 50
 """Differences that are shown, the newest ones."""
 
 _MOST_OPEN = 1_000
+_MOST_EMPTY = 20
 _LAST_AGAIN = 600.0
 _LAST_PAUSE = 60.0
 _FIELDS = ("open", "high", "low", "close", "volume", "trades")
@@ -265,9 +266,10 @@ class SelfCheck:
                 self._again.append(due)
                 raise
             return
-        target = self._next()
-        if target is not None:
-            await self._compare(*target)
+        for _ in range(_MOST_EMPTY):
+            target = self._next()
+            if target is None or await self._compare(*target):
+                return
 
     def _next(self) -> tuple[str, Range] | None:
         """Whose turn it is; the next hour once all symbols had theirs."""
@@ -281,14 +283,14 @@ class SelfCheck:
         end = Timeframe.M1.floor(self._clock() - NEWEST_SECONDS) - self._hour * 3600
         return self._last_symbol, Range(end - 3600, end)
 
-    async def _compare(self, symbol: str, span: Range) -> None:
-        """Compare a range, and note what differs."""
+    async def _compare(self, symbol: str, span: Range) -> bool:
+        """Compare a range, and note what differs; whether there was anything to compare."""
         stored = await self._stored(symbol, span)
         if not stored:
-            return
+            return False
         kraken = await self._ask(symbol, span)
         if kraken is None:
-            return
+            return True
         found = differences(symbol, span, stored, kraken, self._clock())
         self._checks += 1
         self._compared += len(stored)
@@ -308,6 +310,7 @@ class SelfCheck:
             self._open[symbol, difference.open_time] = difference
         if new:
             self._again.append(_Again(symbol, span, kraken, self._clock() + AGAIN_SECONDS))
+        return True
 
     async def _look_again(self, again: _Again) -> None:
         """Look whether differences are gone: repaired in the store, or taken back by Kraken."""
