@@ -159,6 +159,21 @@ async def test_an_attempt_goes_on_while_candles_arrive(bench):
     assert bench.states == [(M1, GapState.ASKED, 0)]
 
 
+async def test_only_what_is_still_missing_is_asked_for(bench):
+    gap = bench.gap(M1, 6 * 3600, 300)
+    await bench.take(gap)
+    assert await bench.asked() == [("BTC/USD", M1, gap.range)]
+    start, end = gap.range.start, gap.range.end
+    await bench.write(M1, Range(start + 60, start + 6000))
+    await bench.write(M1, Range(start + 6060, end - 120))
+    assert await bench.asked() == []
+    bench.now += 21
+    assert await bench.asked() == [("BTC/USD", M1, Range(end - 120, end))]
+    await bench.write(M1, Range(end - 120, end))
+    # What was not in the request does not hold up the next one.
+    assert await bench.asked() == [("BTC/USD", M1, Range(start + 6000, start + 6060))]
+
+
 async def test_what_is_rolled_up_waits_for_its_minutes_and_a_little_longer(bench):
     minutes, five = bench.gap(M1, 3600, 5), bench.gap(M5, 3600, 1)
     await bench.take(five, minutes)

@@ -82,14 +82,14 @@ class GapState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """A gap that is looked after. `missing`: windows that the last look at the store did not find.
+    """A gap that is looked after. `left`: what of it the last look at the store did not find.
 
     `attempts`: how often in a row asking for it has brought nothing. `asked_at`, `next_at`: when it was asked for, and
     when it is next (unix seconds).
     """
 
     gap: Gap
-    missing: int
+    left: tuple[Range, ...]
     next_at: float
     attempts: int = 0
     asked_at: float | None = None
@@ -99,6 +99,11 @@ class Tracked:
     def key(self) -> Key:
         """Its identity."""
         return (self.gap.symbol, self.gap.timeframe, self.gap.range.start, self.gap.range.end)
+
+    @property
+    def missing(self) -> int:
+        """The windows that are missing."""
+        return sum(round((span.end - span.start) / self.gap.timeframe.seconds) for span in self.left)
 
     def as_json(self) -> dict[str, Any]:
         """The entry of `GET /gaps`."""
@@ -289,11 +294,11 @@ class Repairer:
             return
         # Whoever closes candles asks for its own gaps first.
         head_start = _AGGREGATOR_FIRST_SECONDS if gap.source is GapSource.AGGREGATOR else 0.0
-        new = Tracked(gap, gap.windows, now + head_start)
+        new = Tracked(gap, (gap.range,), now + head_start)
         if touching:
             known = max(touching, key=lambda tracked: tracked.attempts)
             found_at = min(tracked.gap.found_at for tracked in touching)
-            new = replace(known, gap=replace(gap, found_at=found_at), missing=gap.windows)
+            new = replace(known, gap=replace(gap, found_at=found_at), left=(gap.range,))
             for tracked in touching:
                 self._forget(tracked)
         else:
@@ -304,16 +309,15 @@ class Repairer:
     async def _look(self, tracked: Tracked) -> Tracked | None:
         """Look what of a gap is in the store by now; None if it is filled, and so no longer tracked."""
         gap = tracked.gap
-        spans = await missing_windows(self._store, gap.symbol, gap.timeframe, gap.range)
-        missing = sum(round((span.end - span.start) / gap.timeframe.seconds) for span in spans)
+        left = tuple(await missing_windows(self._store, gap.symbol, gap.timeframe, gap.range))
         # It may have been hurried meanwhile.
-        tracked = self._tracked[gap.symbol][tracked.key]
-        gained = tracked.missing - missing
+        before = self._tracked[gap.symbol][tracked.key]
+        tracked = replace(before, left=left)
+        gained = before.missing - tracked.missing
         if gained > 0:
             self.filled += gained
             self._metrics.filled.inc(gained)
-        if missing:
-            tracked = replace(tracked, missing=missing)
+        if left:
             self._keep(tracked)
             return tracked
         self._forget(tracked)
@@ -378,9 +382,14 @@ class Repairer:
             # Somebody else may have filled them meanwhile.
             looked = [await self._look(tracked) for tracked in due[symbol]]
             # And filled minutes make the others wait for the roll-up.
-            gaps = [tracked.gap for tracked in self._current(looked) if self._is_due(tracked)]
-            if gaps:
-                return asks_for(gaps, self._clock())[0]
+            left = [
+                replace(tracked.gap, range=span)
+                for tracked in self._current(looked)
+                if self._is_due(tracked)
+                for span in tracked.left
+            ]
+            if left:
+                return asks_for(left, self._clock())[0]
         return None
 
     def _current(self, looked: Iterable[Tracked | None]) -> Iterator[Tracked]:
@@ -428,22 +437,24 @@ class Repairer:
         """Look what has come of a request: all, more than at the last look, or nothing for too long."""
         under_way = self._under_way[symbol]
         now = self._clock()
-        asked = [t for t in self._of(symbol, under_way.ask.range) if t.state is GapState.ASKED]
+        span = under_way.ask.range
+        asked = [t for t in self._of(symbol, span) if t.state is GapState.ASKED]
         left = [still for tracked in asked if (still := await self._look(tracked)) is not None]
+        unanswered = [tracked for tracked in left if any(_overlap(part, span) for part in tracked.left)]
         missing = sum(tracked.missing for tracked in left)
-        if left:
+        progress = missing < under_way.missing_at_first
+        if unanswered:
             if missing < under_way.missing:
                 under_way = replace(under_way, progress_at=now, missing=missing)
                 self._under_way[symbol] = under_way
-            patience = QUIET_SECONDS if missing < under_way.missing_at_first else ANSWER_SECONDS
+            patience = QUIET_SECONDS if progress else ANSWER_SECONDS
             if now - under_way.progress_at <= patience and now - under_way.asked_at <= ATTEMPT_SECONDS:
                 return
+            if not progress:
+                self._metrics.failed.inc()
         del self._under_way[symbol]
-        progress = missing < under_way.missing_at_first
-        if left and not progress:
-            self._metrics.failed.inc()
         for tracked in left:
-            self._give_back(tracked, progress=progress)
+            self._give_back(tracked, progress=progress or tracked not in unanswered)
 
     def _give_back(self, tracked: Tracked, *, progress: bool) -> None:
         """An attempt is over and the gap still there."""
