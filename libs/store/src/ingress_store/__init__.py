@@ -6,7 +6,7 @@ from ingress_store.holes import Hole
 from ingress_store.influx import InfluxAccess, InfluxStore, backfill_flux, task_flux
 from ingress_store.opening import open_store
 from ingress_store.ordering import replaces
-from ingress_store.port import CandleStore, Freshness, Rejection, TaskState, WriteResult
+from ingress_store.port import CandleStore, Freshness, Rejection, Settlement, TaskState, WriteResult
 from ingress_store.retention import Retention
 from ingress_store.sqlite import SqliteStore
 
@@ -23,6 +23,7 @@ __all__ = [
     "Resource",
     "ResourceState",
     "Retention",
+    "Settlement",
     "SqliteStore",
     "StoreOpenError",
     "StoreUnavailableError",

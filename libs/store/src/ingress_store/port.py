@@ -29,6 +29,14 @@ class WriteResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Settlement:
+    """What `settle` has done: candles written again, and those that were dropped before they could be looked at."""
+
+    rewritten: int = 0
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Freshness:
     """The newest closed candle of a symbol and timeframe: its open, and when the gateway received what closed it."""
 
@@ -103,6 +111,13 @@ class CandleStore(Protocol):
         """Write a batch; what was taken is durable when this returns. Rejected rows do not keep the others out.
 
         `ticks` are raw 1m states; their identity is (exchange, symbol, at, open_time).
+        """
+        ...
+
+    async def settle(self) -> Settlement:
+        """Look after what this store has written lately: write again what an older version has replaced.
+
+        For stores without conditional writes, where several write at once; to be called every few seconds.
         """
         ...
 

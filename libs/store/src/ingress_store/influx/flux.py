@@ -83,6 +83,11 @@ def newest_versions(buckets: Iterable[str], start: float, stop: float) -> str:
     )
 
 
+def together(texts: Iterable[str]) -> str:
+    """Several questions as one; their rows come one after the other."""
+    return "\n".join(f'{text}\n  |> yield(name: "{number}")' for number, text in enumerate(texts))
+
+
 MISSING, INCOMPLETE, FORMING = "missing", "incomplete", "forming"
 """The results of `holes`."""
 

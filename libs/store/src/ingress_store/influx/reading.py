@@ -31,12 +31,14 @@ class Reader:
         found: list[Candle] = []
         low, high = _bounds(start, end)
         windows = limit + _RECENT_WINDOWS
+        if _is_short(low, high, windows, timeframe):
+            return (await self._closed(symbol, timeframe, low, high))[:limit]
         while len(found) < limit and low < high:
             first = await self._edge(symbol, timeframe, low, high, "first")
             if first is None:
                 break
             stop = min(high, first[0] + windows * timeframe.seconds)
-            found += [c for c in await self._rows(symbol, timeframe, first[0], stop) if c.closed]
+            found += await self._closed(symbol, timeframe, first[0], stop)
             low, windows = stop, max(windows * 2, _PIECE)
         return found[:limit]
 
@@ -47,12 +49,14 @@ class Reader:
         found: list[Candle] = []
         low, high = _bounds(start, end)
         windows = limit + _RECENT_WINDOWS
+        if _is_short(low, high, windows, timeframe):
+            return (await self._closed(symbol, timeframe, low, high))[-limit:]
         while len(found) < limit and low < high:
             last = await self._edge(symbol, timeframe, low, high, "last")
             if last is None:
                 break
             begin = max(low, last[0] + timeframe.seconds - windows * timeframe.seconds)
-            found = [c for c in await self._rows(symbol, timeframe, begin, last[0] + 1) if c.closed] + found
+            found = await self._closed(symbol, timeframe, begin, last[0] + 1) + found
             high, windows = begin, max(windows * 2, _PIECE)
         return found[-limit:]
 
@@ -133,6 +137,9 @@ class Reader:
             for candle in await self.newest(symbol, timeframe, None, start, 1):
                 yield Freshness(symbol, timeframe, candle.open_time, candle.at)
 
+    async def _closed(self, symbol: str, timeframe: Timeframe, start: float, stop: float) -> list[Candle]:
+        return [candle for candle in await self._rows(symbol, timeframe, start, stop) if candle.closed]
+
     async def _rows(self, symbol: str, timeframe: Timeframe, start: float, stop: float) -> list[Candle]:
         text = await self._query(flux.rows(names.candles(timeframe), symbol, start, stop))
         candles = (candle_of(row, timeframe) for row in rows_of(text))
@@ -161,6 +168,11 @@ def _freshness(row: dict[str, str], timeframe: Timeframe) -> Freshness:
     return Freshness(
         row["symbol"], timeframe, open_time, int(at) / 1_000_000 if at else float(open_time + timeframe.seconds)
     )
+
+
+def _is_short(low: float, high: float, windows: int, timeframe: Timeframe) -> bool:
+    """Whether the range holds no more than `windows`: then it is read at once, without looking for its edge."""
+    return low < high and high - low <= windows * timeframe.seconds
 
 
 def _bounds(start: float | None, end: float | None, *, whole: bool = True) -> tuple[float, float]:

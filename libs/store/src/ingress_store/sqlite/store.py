@@ -15,7 +15,7 @@ from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store.bootstrap import BootstrapResult, BootstrapState
 from ingress_store.errors import StoreOpenError, StoreUnavailableError
 from ingress_store.holes import Hole, holes_of
-from ingress_store.port import Freshness, Rejection, TaskState, WriteResult
+from ingress_store.port import Freshness, Rejection, Settlement, TaskState, WriteResult
 from ingress_store.retention import Retention
 from ingress_store.sqlite import queries, rows, schema
 
@@ -116,6 +116,10 @@ class SqliteStore:
             )
         )
         return WriteResult(len(kept_candles) + len(kept_ticks), rejected_candles, rejected_ticks)
+
+    async def settle(self) -> Settlement:
+        """Nothing: the comparison is part of the write."""
+        return Settlement()
 
     async def prune(self) -> int:
         """Remove rows written longer ago than their retention, some at a time so that writes come in between."""
