@@ -69,6 +69,7 @@ export class ChartView {
 
   /** Begin with another symbol or timeframe. */
   begin(timeframe: Timeframe): void {
+    this.point(null);
     this.setAll([]);
     const daily = timeframe === "1d" || timeframe === "1w";
     this.#chart.applyOptions({ timeScale: { timeVisible: !daily, secondsVisible: false } });

@@ -1,0 +1,51 @@
+"""Questions to admin-api and the simulator, and their answers digit for digit."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+
+class Api:
+    """admin-api at `base`; numbers come as the text that they are."""
+
+    def __init__(self, base: str, token: str = "") -> None:
+        self.base = base
+        self.token = token
+        self._http = httpx.Client(base_url=base, timeout=10)
+
+    def candles(self, symbol: str, timeframe: str, **query: Any) -> list[dict[str, Any]]:
+        answer = self._http.get(
+            f"/candles/{symbol.replace('/', '-')}", params={"timeframe": timeframe, "limit": 5000, **query}
+        )
+        answer.raise_for_status()
+        return json.loads(answer.text, parse_float=str, parse_int=str)["candles"]
+
+    def candle(self, symbol: str, timeframe: str, open_time: str) -> dict[str, Any]:
+        """The one that opens at `open_time`."""
+        found = [c for c in self.candles(symbol, timeframe, **{"from": open_time}) if c["open_time"] == open_time]
+        assert found, f"expected a candle {symbol} {timeframe} {open_time}, there is none"
+        return found[0]
+
+    def gaps(self) -> list[dict[str, Any]]:
+        return self._http.get("/gaps").raise_for_status().json()["gaps"]
+
+    def has(self, path: str) -> bool:
+        """Whether this version has such a path at all."""
+        return path in self._http.get("/openapi.json").json()["paths"]
+
+    def health(self) -> int | None:
+        """The status of /health; None before it listens."""
+        try:
+            return self._http.get("/health").status_code
+        except httpx.TransportError:
+            return None
+
+    def until_health(self, status: int, seconds: float, said: Callable[[], str]) -> None:
+        """Wait for it; `said` is what the programs under test have told."""
+        deadline = time.monotonic() + seconds
+        while (found := self.health()) != status:
+            assert time.monotonic() < deadline, f"expected /health {status} within {seconds} s, got {found}; {said()}"
+            time.sleep(0.2)
