@@ -3,17 +3,19 @@
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 
 class Api:
-    """admin-api at `base`; numbers come as the text that they are."""
+    """admin-api at `base`, its token and its store's file; numbers come as the text that they are."""
 
-    def __init__(self, base: str, token: str = "") -> None:
+    def __init__(self, base: str, token: str = "", store: Path | None = None) -> None:
         self.base = base
         self.token = token
+        self.store = store
         self._http = httpx.Client(base_url=base, timeout=10)
 
     def candles(self, symbol: str, timeframe: str, **query: Any) -> list[dict[str, Any]]:

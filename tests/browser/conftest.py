@@ -36,7 +36,7 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
         "ADMIN_TOKEN": TOKEN,
     }
     async with Running("demo", "crypto_ingress", "demo", folder=folder, **settings) as running:
-        api = Api(f"http://127.0.0.1:{port}", TOKEN)
+        api = Api(f"http://127.0.0.1:{port}", TOKEN, store)
         api.until_health(200, 90, running.said)
         yield api
 

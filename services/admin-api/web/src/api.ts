@@ -32,7 +32,7 @@ export interface Instance {
   readonly seen_seconds_ago: number;
   readonly version: string;
   readonly started_at: string;
-  readonly details: Readonly<Record<string, unknown>>;
+  readonly details: Details;
 }
 
 export interface Feed {
@@ -68,6 +68,16 @@ export interface DeadLetters {
   readonly at: string;
 }
 
+/** Which instances say that they have a symbol; one of each is right, `also` names what is too many. */
+export interface Ownership {
+  readonly symbol: string;
+  readonly gateway?: string | null;
+  readonly aggregator?: string | null;
+  readonly also: readonly string[];
+}
+
+export type Details = Readonly<Record<string, unknown>>;
+
 export interface Health {
   readonly status: string;
   readonly at: string;
@@ -77,6 +87,10 @@ export interface Health {
   readonly symbols: readonly SymbolHealth[];
   readonly tasks: readonly Task[];
   readonly dead_letters: readonly DeadLetters[];
+  readonly ownership?: readonly Ownership[];
+  readonly audit?: Details;
+  readonly gaps?: Details;
+  readonly self_check?: Details;
 }
 
 export interface Gap {
@@ -87,11 +101,14 @@ export interface Gap {
   readonly windows: number;
   readonly filled: number;
   readonly state: string;
-  readonly incomplete: boolean | number;
-  readonly source: string | null;
   readonly attempts: number;
   readonly asked_at: string | null;
   readonly next_at: string | null;
+}
+
+export interface Gaps {
+  readonly gaps: readonly Gap[];
+  readonly total?: { readonly gaps: number };
 }
 
 /** A symbol in a path: `BTC-USD` for `BTC/USD`. */
@@ -101,7 +118,7 @@ export function inPath(symbol: string): string {
 
 /** The address of the event stream of a symbol and timeframe. */
 export function streamUrl(symbol: string, timeframe: Timeframe): string {
-  return `stream?${new URLSearchParams({ symbol, timeframe })}`;
+  return `stream?symbol=${inPath(symbol)}&timeframe=${timeframe}`;
 }
 
 /** Candles, oldest first, the forming one last; `before` (unix seconds): only those that open before it. */
@@ -128,14 +145,18 @@ export async function getHealth(signal: AbortSignal): Promise<Health> {
   return (await (await get("dashboard/health", signal)).json()) as Health;
 }
 
-/** The gaps that are known. */
-export async function getGaps(signal: AbortSignal): Promise<readonly Gap[]> {
-  return ((await (await get("gaps", signal)).json()) as { gaps: readonly Gap[] }).gaps;
+/** The gaps that are known, and how many there are: a long list is cut. */
+export async function getGaps(signal: AbortSignal): Promise<Gaps> {
+  return (await (await get("gaps", signal)).json()) as Gaps;
 }
 
+/** More windows than this are too many for one request by range. */
+const LONGEST_RANGE = 40_000;
+
 /** Ask for the candles of a gap again; ApiError 401 where the token is not the right one. */
-export async function postRepair(gap: Pick<Gap, "symbol" | "timeframe" | "from" | "to">, token: string): Promise<void> {
-  const body = JSON.stringify({ symbol: gap.symbol, timeframe: gap.timeframe, from: gap.from, to: gap.to });
+export async function postRepair(gap: Gap, token: string): Promise<void> {
+  const { symbol, timeframe, from, to, windows } = gap;
+  const body = JSON.stringify(windows > LONGEST_RANGE ? { symbol, timeframe } : { symbol, timeframe, from, to });
   const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
   await checked(await fetch("repair", { method: "POST", body, headers }));
 }

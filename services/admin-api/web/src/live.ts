@@ -65,6 +65,8 @@ export class Live {
       this.#silentChecks = 0;
       this.listener.candles([parseExact(event.data) as Candle]);
     });
+    // The server no longer knows what this reader has missed.
+    stream.addEventListener("reset", () => (this.#checkAt = 0));
     stream.addEventListener("error", () => {
       this.#open = false;
       // The browser tries again by itself unless the answer was no stream at all.

@@ -79,6 +79,7 @@ export class CoveragePage implements Page {
   #length: number = 21_600;
   #symbols: readonly string[] = [];
   #gaps: readonly Gap[] = [];
+  #unlisted = 0;
 
   constructor() {
     this.#draw();
@@ -96,8 +97,9 @@ export class CoveragePage implements Page {
   async #refresh(): Promise<void> {
     const signal = this.#closed.signal;
     try {
-      const [gaps, symbols] = await Promise.all([getGaps(signal), getSymbols(signal)]);
+      const [{ gaps, total }, symbols] = await Promise.all([getGaps(signal), getSymbols(signal)]);
       this.#gaps = gaps;
+      this.#unlisted = (total?.gaps ?? gaps.length) - gaps.length;
       this.#symbols = symbols.map((entry) => entry.symbol);
       this.#summarise();
       this.#draw();
@@ -111,7 +113,7 @@ export class CoveragePage implements Page {
   #summarise(): void {
     const open = this.#gaps.filter((gap) => gap.state !== "unfillable");
     const given = this.#gaps.length - open.length;
-    const unfillable = given > 0 ? `, ${given} that Kraken cannot fill` : "";
+    const unfillable = (given > 0 ? `, ${given} that Kraken cannot fill` : "") + (this.#unlisted > 0 ? `, and ${this.#unlisted} more that are not listed` : "");
     const symbols = new Set(open.map((gap) => gap.symbol)).size;
     setText(
       this.#summary,

@@ -1,8 +1,8 @@
 /** What an instance's status says beside its name; each service says something else, so this reads whatever comes. */
 
+import type { Details } from "../api.ts";
 import { rfc3339, shown } from "../times.ts";
 
-type Details = Readonly<Record<string, unknown>>;
 
 const NAMED = 4;
 /** Said elsewhere on the page, or of use to programs only. */

@@ -1,6 +1,6 @@
 /** Health: what is well, what is not and why. */
 
-import type { Check, DeadLetters, Feed, Health, Instance, SymbolHealth, Task } from "../api.ts";
+import type { Check, DeadLetters, Details, Feed, Health, Instance, Ownership, SymbolHealth, Task } from "../api.ts";
 import { h, setAttribute, setText } from "../dom.ts";
 import type { Answer, Overall } from "../overall.ts";
 import type { Page } from "../page.ts";
@@ -10,6 +10,12 @@ import { duration, seconds, shown } from "../times.ts";
 import { describe, ownership } from "./details.ts";
 
 const SYMBOLS_SHOWN = 25;
+
+/** What admin-api says of its own work. */
+interface Upkeep {
+  readonly name: string;
+  readonly details: Details;
+}
 
 export class HealthPage implements Page {
   readonly #closed = new AbortController();
@@ -65,11 +71,23 @@ export class HealthPage implements Page {
       { label: "Newest word", text: (row) => `${duration(row.age_seconds)} ago`, numeric: true },
       { label: "Closed until", text: (row) => (row.closed_until === null ? "not known yet" : shown(row.closed_until)) },
       { label: "Lag", text: (row) => this.#lag(row), numeric: true },
+      { label: "Gateway", text: (row) => this.#owners.get(row.symbol)?.gateway ?? "-" },
+      { label: "Aggregator", text: (row) => this.#owners.get(row.symbol)?.aggregator ?? "-" },
+      { label: "Also", text: (row) => this.#owners.get(row.symbol)?.also.join(", ") || "-" },
     ],
     (row) => row.symbol,
     "No symbol is known.",
   );
   readonly #moreSymbols = h("p", { class: "hint" });
+  readonly #upkeep = new Table<Upkeep>(
+    "Audit, gaps and self-check",
+    [
+      { label: "What", text: (row) => row.name },
+      { label: "How it is", text: (row) => describe(row.details) },
+    ],
+    (row) => row.name,
+    "This version has none.",
+  );
   readonly #tasks = new Table<Task>(
     "Tasks of the store",
     [
@@ -103,10 +121,12 @@ export class HealthPage implements Page {
     section("Services", this.#instances.element),
     section("Feeds", this.#feeds.element),
     section("Symbols", this.#symbols.element, this.#moreSymbols),
+    section("Repair", this.#upkeep.element),
     section("Tasks", this.#tasks.element),
     section("Dead letters", this.#letters.element),
   );
   #now = 0;
+  #owners: ReadonlyMap<string, Ownership> = new Map();
 
   constructor(overall: Overall) {
     setText(this.#verdict, "Asking");
@@ -138,6 +158,7 @@ export class HealthPage implements Page {
 
   #fill(health: Health): void {
     this.#now = seconds(health.at);
+    this.#owners = new Map((health.ownership ?? []).map((entry) => [entry.symbol, entry]));
     this.#checks.show([...health.checks].sort((a, b) => Number(a.ok) - Number(b.ok)));
     this.#instances.show(health.instances);
     this.#feeds.show(health.feeds);
@@ -145,6 +166,8 @@ export class HealthPage implements Page {
     this.#symbols.show(behind.slice(0, SYMBOLS_SHOWN));
     const more = behind.length - SYMBOLS_SHOWN;
     setText(this.#moreSymbols, more > 0 ? `and ${more} more that are further ahead` : "");
+    const upkeep = { audit: health.audit, gaps: health.gaps, "self-check": health.self_check };
+    this.#upkeep.show(Object.entries(upkeep).flatMap(([name, details]) => (details === undefined ? [] : [{ name, details }])));
     this.#tasks.show(health.tasks);
     this.#letters.show(health.dead_letters);
   }
