@@ -10,12 +10,13 @@ import httpx
 
 
 class Api:
-    """admin-api at `base`, its token and its store's file; numbers come as the text that they are."""
+    """admin-api at `base`, its token and its store's file, and the simulator's control; numbers stay text."""
 
-    def __init__(self, base: str, token: str = "", store: Path | None = None) -> None:
+    def __init__(self, base: str, token: str = "", store: Path | None = None, control: str = "") -> None:
         self.base = base
         self.token = token
         self.store = store
+        self.control = control
         self._http = httpx.Client(base_url=base, timeout=10)
 
     def candles(self, symbol: str, timeframe: str, **query: Any) -> list[dict[str, Any]]:
@@ -33,6 +34,11 @@ class Api:
 
     def gaps(self) -> list[dict[str, Any]]:
         return self._http.get("/gaps").raise_for_status().json()["gaps"]
+
+    def fault(self, kind: str, seconds: float) -> None:
+        """Start a fault of the simulator."""
+        answer = httpx.post(f"{self.control}/faults", json={"kind": kind, "seconds": seconds})
+        assert answer.status_code == 201, answer.text
 
     def has(self, path: str) -> bool:
         """Whether this version has such a path at all."""

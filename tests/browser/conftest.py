@@ -27,16 +27,16 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
     folder = tmp_path_factory.mktemp("demo")
     store = folder / "candles.db"
     await write_old_candles(store)
-    port = free_port()
+    port, control = free_port(), free_port()
     settings = {
         "HTTP_PORT": str(port),
         "SIM_PORT": "0",
-        "SIM_CONTROL_PORT": str(free_port()),
+        "SIM_CONTROL_PORT": str(control),
         "STORE_URL": f"sqlite:///{store}",
         "ADMIN_TOKEN": TOKEN,
     }
     async with Running("demo", "crypto_ingress", "demo", folder=folder, **settings) as running:
-        api = Api(f"http://127.0.0.1:{port}", TOKEN, store)
+        api = Api(f"http://127.0.0.1:{port}", TOKEN, store, f"http://127.0.0.1:{control}")
         api.until_health(200, 90, running.said)
         yield api
 

@@ -6,8 +6,7 @@ from contextlib import closing
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from ingress_common.times import parse_rfc3339, rfc3339
-from old_symbol import OLD, OLD_HOLE, OLD_START
+from ingress_common.times import parse_rfc3339
 
 SYMBOL = "BTC/USD"
 FIELDS = ("open", "high", "low", "close", "volume", "trades")
@@ -39,39 +38,51 @@ def lost_gap(symbol: str, start: str) -> str:
     return f'.strip[data-symbol="{symbol}"] .gap[data-key="{symbol} 1m {start}"]'
 
 
+def answer_the_question_for_the_token(browser, token: str) -> None:
+    browser.until(lambda: browser.all("dialog[open] #token"), 10, "the question for the token")
+    browser.press(token, Keys.ENTER)
+
+
 def test_gap_is_seen_and_repaired_by_a_click(browser, demo):
     before = settled_minutes(demo)
     assert len(before) >= 8
     lost = before[3:6]
+    # While Kraken's REST is away the gap stays, though everything tries to close it.
+    demo.fault("rest_down", 30)
     lose(demo, lost)
     start = lost[0]["open_time"]
     browser.open("#/coverage")
-    browser.until(lambda: browser.all(lost_gap(SYMBOL, start)), 180, "the gap on the page")
+    browser.until(lambda: browser.find("#look-now").is_displayed(), 20, "the page")
+    browser.click("#look-now")
+    answer_the_question_for_the_token(browser, demo.token)
+    gap = f'.strip[data-symbol="{SYMBOL}"] .gap[data-key="{SYMBOL} 1m {start}"]'
+    row = f'tr[data-key="{SYMBOL} 1m {start}"]'
+    browser.until(lambda: browser.all(gap), 30, "the gap on the page")
     assert browser.attribute("#coverage", "data-mark") == "warn"
-    assert browser.all(f'[data-key="{SYMBOL} 1m {start}"] button')
+    assert "0 of 3 filled" in browser.text(row)
 
-    browser.click(lost_gap(SYMBOL, start))
-    browser.until(lambda: browser.all("dialog[open] #token"), 10, "the question for the token")
-    browser.press(demo.token, Keys.ENTER)
-    browser.until(lambda: "Asked for" in browser.text(".page > .notice"), 20, "word that it was asked for")
-    browser.until(lambda: not browser.all(lost_gap(SYMBOL, start)), 90, "the gap to be gone")
+    browser.click(gap)
+    browser.until(lambda: f"Asked for {SYMBOL}" in browser.text(".page > .notice"), 20, "word that it was asked for")
+    browser.until(lambda: not browser.all(gap) and not browser.all(row), 120, "the gap to be gone")
     after = {candle["open_time"]: candle for candle in demo.candles(SYMBOL, "1m")}
     for candle in lost:
         assert {f: after[candle["open_time"]][f] for f in FIELDS} == {f: candle[f] for f in FIELDS}
 
 
-def test_token_is_asked_for_again_where_it_is_refused_and_a_reason_is_shown_where_nothing_can_be_done(browser, demo):
+def test_token_is_asked_for_until_it_is_right(browser, demo):
     browser.open("#/coverage")
-    browser.click('[data-span="31536000"]')
-    repair = f'[data-key="{OLD} 1m {rfc3339(OLD_START + 60 * OLD_HOLE[0])}"] button'
-    browser.until(lambda: browser.all(repair), 180, "the gap of a symbol that nobody carries")
-    browser.run("document.querySelector(arguments[0]).focus()", repair)
+    browser.until(lambda: browser.find("#look-now").is_displayed(), 20, "the page")
+    browser.run("document.querySelector('#look-now').focus()")
     browser.press(Keys.ENTER)
-    browser.until(lambda: browser.all("dialog[open] #token"), 10, "the question for the token")
-    browser.press("wrong", Keys.ENTER)
+    answer_the_question_for_the_token(browser, "wrong")
     browser.until(lambda: "got another one" in browser.text("dialog[open]"), 10, "the reason for asking again")
-    browser.press(demo.token, Keys.ENTER)
-    browser.until(lambda: OLD in browser.text(".page > .notice"), 20, "an answer")
+    browser.press(Keys.ESCAPE)
+    browser.until(lambda: not browser.all("dialog"), 10, "the question to be gone")
+    assert browser.text(".page > .notice") == ""
+    browser.click("#look-now")
+    answer_the_question_for_the_token(browser, demo.token)
+    browser.until(lambda: "Asked for" in browser.text(".page > .notice"), 10, "an answer")
+    browser.click("#look-now")
     assert not browser.all("dialog")
     # The browser notes what the API refused.
-    assert all(" 401 " in line or " 503 " in line for line in browser.complaints())
+    assert all(" 401 " in line for line in browser.complaints())

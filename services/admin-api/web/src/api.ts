@@ -109,6 +109,7 @@ export interface Gap {
 export interface Gaps {
   readonly gaps: readonly Gap[];
   readonly total?: { readonly gaps: number };
+  readonly audit?: { readonly every_seconds: number; readonly last_at: string | null };
 }
 
 /** A symbol in a path: `BTC-USD` for `BTC/USD`. */
@@ -156,7 +157,16 @@ const LONGEST_RANGE = 40_000;
 /** Ask for the candles of a gap again; ApiError 401 where the token is not the right one. */
 export async function postRepair(gap: Gap, token: string): Promise<void> {
   const { symbol, timeframe, from, to, windows } = gap;
-  const body = JSON.stringify(windows > LONGEST_RANGE ? { symbol, timeframe } : { symbol, timeframe, from, to });
+  await repair(windows > LONGEST_RANGE ? { symbol, timeframe } : { symbol, timeframe, from, to }, token);
+}
+
+/** Look the store through for gaps now. */
+export async function postAudit(token: string): Promise<void> {
+  await repair({}, token);
+}
+
+async function repair(wanted: Readonly<Record<string, string>>, token: string): Promise<void> {
+  const body = JSON.stringify(wanted);
   const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
   await checked(await fetch("repair", { method: "POST", body, headers }));
 }

@@ -1,6 +1,6 @@
 /** Coverage: where data is missing, and its repair. */
 
-import { complaint, type Gap, getGaps, getSymbols, postRepair } from "../api.ts";
+import { complaint, type Gap, type Gaps, getGaps, getSymbols, postAudit, postRepair } from "../api.ts";
 import { button, h, setAttribute, setText } from "../dom.ts";
 import type { Page } from "../page.ts";
 import { poll } from "../polling.ts";
@@ -30,6 +30,8 @@ export class CoveragePage implements Page {
   readonly #summary = h("p", { class: "verdict", id: "coverage", role: "status" }, "Asking");
   readonly #message = h("p", { class: "notice", role: "status", hidden: "" });
   readonly #strips = new Strips((gap) => void this.#repair(gap));
+  readonly #audit = h("p", { class: "hint", id: "audit" });
+  readonly #look = button("Look now", () => void this.#lookNow(), { id: "look-now", class: "quiet", title: "Look the store through for gaps now" });
   readonly #more = h("p", { class: "hint" });
   readonly #table = new Table<Gap>(
     "Gaps, the newest first",
@@ -56,7 +58,7 @@ export class CoveragePage implements Page {
   );
   readonly #moreGaps = h("p", { class: "hint" });
   readonly #timeframeButtons = ["all", ...TIMEFRAMES].map((choice) => button(choice, () => this.#choose(choice as Timeframe | "all"), { "data-timeframe": choice }));
-  readonly #spanButtons = SPANS.map(([label, length]) => button(label, () => this.#look(length), { "data-span": String(length) }));
+  readonly #spanButtons = SPANS.map(([label, length]) => button(label, () => this.#showSpan(length), { "data-span": String(length) }));
   readonly element = h(
     "div",
     { class: "page" },
@@ -69,6 +71,7 @@ export class CoveragePage implements Page {
       h("div", { class: "choices", role: "group", "aria-label": "Timeframe" }, ...this.#timeframeButtons),
       h("div", { class: "choices", role: "group", "aria-label": "Time shown" }, ...this.#spanButtons),
     ),
+    h("div", { class: "controls" }, this.#audit, this.#look),
     this.#message,
     h("section", { class: "card" }, h("h2", {}, "Gaps over time"), this.#strips.element, this.#more),
     h("ul", { class: "legend", "aria-label": "Legend" }, ...["waiting", "asked", "unfillable"].map((state) => h("li", {}, h("i", { class: "gap", "data-state": state }), state))),
@@ -97,9 +100,10 @@ export class CoveragePage implements Page {
   async #refresh(): Promise<void> {
     const signal = this.#closed.signal;
     try {
-      const [{ gaps, total }, symbols] = await Promise.all([getGaps(signal), getSymbols(signal)]);
-      this.#gaps = gaps;
-      this.#unlisted = (total?.gaps ?? gaps.length) - gaps.length;
+      const [found, symbols] = await Promise.all([getGaps(signal), getSymbols(signal)]);
+      this.#gaps = found.gaps;
+      this.#unlisted = (found.total?.gaps ?? found.gaps.length) - found.gaps.length;
+      this.#tellAudit(found.audit);
       this.#symbols = symbols.map((entry) => entry.symbol);
       this.#summarise();
       this.#draw();
@@ -124,12 +128,19 @@ export class CoveragePage implements Page {
     setAttribute(this.#summary, "data-mark", open.length === 0 ? "good" : "warn");
   }
 
+  #tellAudit(audit: Gaps["audit"]): void {
+    this.#look.hidden = audit === undefined;
+    if (audit === undefined) return;
+    const last = audit.last_at === null ? "has not been looked through yet" : `was last looked through at ${shown(audit.last_at.replace(/\.\d+/, ""))}`;
+    setText(this.#audit, `The store ${last}; that is done every ${duration(audit.every_seconds)}, and what is found is asked for by itself.`);
+  }
+
   #choose(timeframe: Timeframe | "all"): void {
     this.#timeframe = timeframe;
     this.#draw();
   }
 
-  #look(length: number): void {
+  #showSpan(length: number): void {
     this.#length = length;
     this.#draw();
   }
@@ -162,13 +173,20 @@ export class CoveragePage implements Page {
     if (this.#asking.has(key)) return;
     this.#asking.add(key);
     this.#draw();
+    await this.#change(titleOf(gap), (token) => postRepair(gap, token));
+    this.#asking.delete(key);
+    this.#draw();
+  }
+
+  async #lookNow(): Promise<void> {
+    await this.#change("a look through the store", postAudit);
+  }
+
+  async #change(what: string, act: (token: string) => Promise<void>): Promise<void> {
     try {
-      if (await withToken((token) => postRepair(gap, token))) this.#say(`Asked for ${titleOf(gap)}`);
+      if (await withToken(act)) this.#say(`Asked for ${what}`);
     } catch (error) {
-      this.#say(`${titleOf(gap)}: ${complaint(error)}`);
-    } finally {
-      this.#asking.delete(key);
-      this.#draw();
+      this.#say(`${what}: ${complaint(error)}`);
     }
   }
 
