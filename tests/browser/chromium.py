@@ -54,6 +54,16 @@ class Browser:
         """What the system says of colours: light or dark."""
         self._cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
+    @contextmanager
+    def blocked(self, pattern: str) -> Iterator[None]:
+        """Nothing whose address is like `pattern` is reached meanwhile."""
+        self._cdp("Network.enable")
+        self._cdp("Network.setBlockedURLs", urls=[pattern])
+        try:
+            yield
+        finally:
+            self._cdp("Network.setBlockedURLs", urls=[])
+
     def find(self, selector: str) -> WebElement:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 

@@ -155,3 +155,19 @@ def test_chart_says_what_is_wrong_with_a_symbol_that_is_not_there(browser):
     show(browser, "BTC/USD", "1m")
     assert not browser.find(".stage .notice").is_displayed()
     browser.complaints()
+
+
+def test_chart_goes_on_by_asking_while_there_is_no_event_stream(browser, demo):
+    if not demo.has("/stream"):
+        pytest.skip("this version has no GET /stream")
+
+    def state() -> str | None:
+        return browser.attribute("#live", "data-state")
+
+    with browser.blocked("*/stream*"):
+        show(browser, "BTC/USD", "1m")
+        browser.until(lambda: state() == "polling", 30, "the chart to ask by itself")
+        before = told(browser)
+        browser.until(lambda: told(browser) != before, 60, "a change nevertheless")
+    browser.until(lambda: state() == "live", 40, "a live chart again")
+    assert all("/stream" in complaint for complaint in browser.complaints())

@@ -20,6 +20,8 @@ export interface Column<Row> {
   link?(row: Row): string;
   action?(row: Row): Action;
   readonly numeric?: boolean;
+  /** Not broken into lines where there is room. */
+  readonly whole?: boolean;
 }
 
 export class Table<Row> {
@@ -93,7 +95,7 @@ class Line<Row> {
   }
 
   #cell(column: Column<Row>): HTMLElement {
-    const attributes = column.numeric ? { class: "number" } : {};
+    const attributes = column.numeric ? { class: "number" } : column.whole ? { class: "whole" } : {};
     const content = column.action
       ? button("", () => this.#row !== null && column.action?.(this.#row).run())
       : h(column.link ? "a" : "span");

@@ -15,6 +15,11 @@ export function shown(time: string): string {
   return time.replace("T", " ").replace(/Z$/, " UTC");
 }
 
+/** The same without fractions of a second, where those say nothing. */
+export function shownToSecond(time: string): string {
+  return shown(time.replace(/\.\d+/, ""));
+}
+
 /** A duration such as `8 s`, `3 min`, `5.2 h`, `2.1 d`. */
 export function duration(length: number): string {
   const size = Math.abs(length);

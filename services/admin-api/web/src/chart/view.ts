@@ -23,7 +23,9 @@ import type { Timeframe } from "../timeframes.ts";
 
 /** How many windows before the first one the older candles are asked for. */
 const MARGIN = 60;
-const SHOWN_AT_FIRST = 120;
+/** Windows in sight at first: all there are, but a few are not blown up to fill the chart. */
+const FEWEST_SHOWN = 40;
+const MOST_SHOWN = 120;
 
 export interface ViewListener {
   /** The pointer is on the window that opens at `time` (unix seconds), or on none. */
@@ -100,7 +102,8 @@ export class ChartView {
   /** Show the newest candles. */
   toNewest(): void {
     const count = this.#slots.length;
-    this.#chart.timeScale().setVisibleLogicalRange({ from: count - Math.min(count + 1, SHOWN_AT_FIRST), to: count + 3 });
+    const shown = Math.min(Math.max(count + 1, FEWEST_SHOWN), MOST_SHOWN);
+    this.#chart.timeScale().setVisibleLogicalRange({ from: count - shown, to: count + 3 });
     this.#chart.priceScale("right").applyOptions({ autoScale: true });
   }
 

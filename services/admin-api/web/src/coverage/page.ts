@@ -6,7 +6,7 @@ import type { Page } from "../page.ts";
 import { poll } from "../polling.ts";
 import { chartHash } from "../route.ts";
 import { Table } from "../table.ts";
-import { duration, seconds, shown } from "../times.ts";
+import { duration, seconds, shown, shownToSecond } from "../times.ts";
 import { type Timeframe, TIMEFRAMES } from "../timeframes.ts";
 import { keyOf, progressOf, titleOf } from "./gaps.ts";
 import { Strips } from "./strips.ts";
@@ -38,11 +38,11 @@ export class CoveragePage implements Page {
     [
       { label: "Symbol", text: (gap) => gap.symbol, link: (gap) => chartHash(gap.symbol, gap.timeframe) },
       { label: "Timeframe", text: (gap) => gap.timeframe },
-      { label: "From", text: (gap) => shown(gap.from) },
-      { label: "To", text: (gap) => shown(gap.to) },
+      { label: "From", text: (gap) => shown(gap.from), whole: true },
+      { label: "To", text: (gap) => shown(gap.to), whole: true },
       { label: "Length", text: (gap) => duration(seconds(gap.to) - seconds(gap.from)), numeric: true },
       { label: "State", text: (gap) => progressOf(gap), mark: (gap) => STATES[gap.state] ?? "unknown" },
-      { label: "Next try", text: (gap) => (gap.next_at === null ? "-" : shown(gap.next_at.replace(/\.\d+/, ""))) },
+      { label: "Next try", text: (gap) => (gap.next_at === null ? "-" : shownToSecond(gap.next_at)) },
       {
         label: "Repair",
         action: (gap) => ({
@@ -54,7 +54,7 @@ export class CoveragePage implements Page {
       },
     ],
     keyOf,
-    "There is no gap.",
+    "There is no gap of what is chosen.",
   );
   readonly #moreGaps = h("p", { class: "hint" });
   readonly #timeframeButtons = ["all", ...TIMEFRAMES].map((choice) => button(choice, () => this.#choose(choice as Timeframe | "all"), { "data-timeframe": choice }));
@@ -131,7 +131,7 @@ export class CoveragePage implements Page {
   #tellAudit(audit: Gaps["audit"]): void {
     this.#look.hidden = audit === undefined;
     if (audit === undefined) return;
-    const last = audit.last_at === null ? "has not been looked through yet" : `was last looked through at ${shown(audit.last_at.replace(/\.\d+/, ""))}`;
+    const last = audit.last_at === null ? "has not been looked through yet" : `was last looked through at ${shownToSecond(audit.last_at)}`;
     setText(this.#audit, `The store ${last}; that is done every ${duration(audit.every_seconds)}, and what is found is asked for by itself.`);
   }
 

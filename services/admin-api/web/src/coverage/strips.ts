@@ -53,7 +53,9 @@ export class Strips {
 }
 
 function axis(span: Span): HTMLElement {
-  const marks = ticks(span.from, span.to, innerWidth < 600 ? 4 : 10).map(({ time, label }) => {
+  // A label at the very edge would stand out of the box.
+  const margin = (span.to - span.from) / (innerWidth < 600 ? 10 : 40);
+  const marks = ticks(span.from + margin, span.to - margin, innerWidth < 600 ? 3 : 10).map(({ time, label }) => {
     const mark = h("time", { datetime: new Date(time * 1000).toISOString(), title: shown(new Date(time * 1000).toISOString()) }, label);
     mark.style.left = `${((time - span.from) / (span.to - span.from)) * 100}%`;
     return mark;

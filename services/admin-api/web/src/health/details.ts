@@ -6,7 +6,7 @@ import { rfc3339, shown } from "../times.ts";
 
 const NAMED = 4;
 /** Said elsewhere on the page, or of use to programs only. */
-const LEFT_OUT = new Set(["symbols", "feeds", "run", "port"]);
+const LEFT_OUT = new Set(["symbols", "feeds", "owned_since", "run", "port"]);
 
 /** Which symbols and feeds an instance has. */
 export function ownership(details: Details): string {
@@ -27,9 +27,10 @@ export function describe(details: Details): string {
 function text(value: unknown): string {
   if (value === null) return "none";
   if (typeof value === "number" && isInstant(value)) return shown(rfc3339(value));
-  if (Array.isArray(value)) return value.length === 0 ? "none" : value.map(text).join("; ");
+  if (Array.isArray(value)) return value.length === 0 ? "none" : value.some(isRecord) ? String(value.length) : value.map(text).join("; ");
   if (!isRecord(value)) return typeof value === "boolean" ? (value ? "yes" : "no") : String(value);
   const entries = Object.entries(value);
+  if (entries.length > NAMED) return `of ${entries.length}`;
   return entries.length === 0 ? "none" : `(${entries.map(([name, part]) => `${name} ${text(part)}`).join(", ")})`;
 }
 

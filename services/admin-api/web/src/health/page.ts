@@ -6,7 +6,7 @@ import type { Answer, Overall } from "../overall.ts";
 import type { Page } from "../page.ts";
 import { chartHash } from "../route.ts";
 import { Table } from "../table.ts";
-import { duration, seconds, shown } from "../times.ts";
+import { duration, seconds, shown, shownToSecond } from "../times.ts";
 import { describe, ownership } from "./details.ts";
 
 const SYMBOLS_SHOWN = 25;
@@ -34,12 +34,12 @@ export class HealthPage implements Page {
   readonly #instances = new Table<Instance>(
     "Services and their instances",
     [
-      { label: "Service", text: (row) => row.service },
+      { label: "Service", text: (row) => row.service, whole: true },
       { label: "Instance", text: (row) => row.instance },
       { label: "State", text: (row) => (row.online ? "online" : "offline"), mark: (row) => (row.online ? "good" : "unknown") },
       { label: "Owns", text: (row) => ownership(row.details) },
       { label: "Last word", text: (row) => `${duration(row.seen_seconds_ago)} ago`, numeric: true },
-      { label: "Started", text: (row) => shown(row.started_at.replace(/\.\d+/, "")) },
+      { label: "Started", text: (row) => shownToSecond(row.started_at), whole: true },
       { label: "Version", text: (row) => row.version },
       { label: "Says of itself", text: (row) => describe(row.details) },
     ],
@@ -57,7 +57,7 @@ export class HealthPage implements Page {
       },
       { label: "Watermark age", text: (row) => (row.watermark_age_seconds === null ? "none yet" : duration(row.watermark_age_seconds)), numeric: true },
       { label: "Symbols", text: (row) => String(row.symbols), numeric: true },
-      { label: "Since", text: (row) => shown(row.since.replace(/\.\d+/, "")) },
+      { label: "Since", text: (row) => shownToSecond(row.since) },
       { label: "Rejected by Kraken", text: (row) => Object.entries(row.rejected).map(([symbol, why]) => `${symbol}: ${why}`).join("; ") || "none" },
     ],
     (row) => row.feed,
@@ -94,7 +94,7 @@ export class HealthPage implements Page {
       { label: "Task", text: (row) => row.task },
       { label: "State", text: (row) => row.trouble ?? "on time", mark: (row) => (row.trouble === null ? "good" : "bad") },
       { label: "Every", text: (row) => duration(row.every_seconds), numeric: true },
-      { label: "Last run", text: (row) => (row.last_run === null ? "none yet" : shown(row.last_run.replace(/\.\d+/, ""))) },
+      { label: "Last run", text: (row) => (row.last_run === null ? "none yet" : shownToSecond(row.last_run)) },
     ],
     (row) => row.task,
     "The store has no tasks; the embedded one needs none.",
@@ -106,7 +106,7 @@ export class HealthPage implements Page {
       { label: "Seen", text: (row) => String(row.count), mark: () => "warn", numeric: true },
       { label: "Last topic", text: (row) => row.topic },
       { label: "Last reason", text: (row) => row.reason },
-      { label: "At", text: (row) => shown(row.at.replace(/\.\d+/, "")) },
+      { label: "At", text: (row) => shownToSecond(row.at) },
     ],
     (row) => row.service,
     "No message was rejected.",
@@ -152,7 +152,7 @@ export class HealthPage implements Page {
     const well = health.status === "ok";
     setText(this.#verdict, well ? "Everything is well" : `Failing: ${failing.map((check) => check.name).join(", ")}`);
     setAttribute(this.#verdict, "data-mark", well ? "good" : "bad");
-    setText(this.#asked, `As of ${shown(health.at.replace(/\.\d+/, ""))}`);
+    setText(this.#asked, `As of ${shownToSecond(health.at)}`);
     this.#fill(health);
   }
 
