@@ -41,7 +41,7 @@ fallen into the gap.
 """
 
 PUBLISHED_AGAIN = 120.0
-"""Seconds before a reconnect whose closed candles are published again: a broker that was killed comes back as it was at
+"""Seconds whose closed candles are published again after a reconnect: a broker that was killed comes back as it was at
 its last save, some seconds ago.
 """
 
@@ -142,16 +142,18 @@ class Engine:
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
-    def reconnected(self) -> list[Candle]:
-        """The broker was away: what came in between is not known, and what was published last may be lost.
+    def reconnected(self) -> None:
+        """The broker was away: what came in between is not known, and what was published last may be lost (`recent`).
 
-        Gives what to publish again. That the broker has kept our session proves nothing: one that was killed comes back
-        as it was some seconds before.
+        That it has kept our session proves nothing: one that was killed comes back as it was some seconds before.
         """
         for feed in self._feeds.values():
             feed.starts = dict.fromkeys(feed.starts)
         self._asked.clear()
         self.renew_forming()
+
+    def recent(self) -> list[Candle]:
+        """The closed candles that were published in the last PUBLISHED_AGAIN seconds, on each symbol's clock."""
         return [candle for book in self._books.values() for candle in book.again(book.clock - PUBLISHED_AGAIN)]
 
     def feed_state(self, state: FeedState, *, retained: bool) -> None:
