@@ -15,16 +15,16 @@ IN_WEB := { $(NODE_FITS) || PATH="$(CURDIR)/$(BIN):$$PATH"; } && cd $(WEB) &&
 
 # Without the dashboard everything else works, so a registry that does not answer must not stand in the way.
 setup: $(STAMP)
-	@$(MAKE) --no-print-directory web || echo "The dashboard could not be built, see above. Everything else works; 'make web' tries again." >&2
+	@$(MAKE) --no-print-directory --silent web || echo "The dashboard could not be built, see above. Everything else works; 'make web' tries again." >&2
 
 web: $(PAGE)
 
 $(PAGE): $(WEB_SOURCES) requirements-node.lock | $(STAMP)
-	{ $(NODE_FITS); } || test -x $(BIN)/npm || $(BIN)/python -m pip install --quiet --require-hashes -r requirements-node.lock
-	$(IN_WEB) npm ci --silent && npm run --silent build
+	@{ $(NODE_FITS); } || test -x $(BIN)/npm || $(BIN)/python -m pip install --quiet --require-hashes -r requirements-node.lock
+	@$(IN_WEB) npm ci --loglevel error --prefer-offline && npm run --silent build
 
 web-check: $(PAGE)
-	$(IN_WEB) npm run --silent check && npm test --silent
+	@$(IN_WEB) npm run --silent check && npm test --silent
 
 run: setup
 	$(BIN)/crypto-ingress run
