@@ -26,6 +26,15 @@ class Api:
         answer.raise_for_status()
         return json.loads(answer.text, parse_float=str, parse_int=str)["candles"]
 
+    def closed(self, symbol: str, timeframe: str) -> list[dict[str, Any]]:
+        """The closed ones; none while the symbol is not known yet."""
+        try:
+            return [candle for candle in self.candles(symbol, timeframe) if candle["closed"]]
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != 404:
+                raise
+            return []
+
     def candle(self, symbol: str, timeframe: str, open_time: str) -> dict[str, Any]:
         """The one that opens at `open_time`."""
         found = [c for c in self.candles(symbol, timeframe, **{"from": open_time}) if c["open_time"] == open_time]
@@ -53,7 +62,12 @@ class Api:
 
     def until_health(self, status: int, seconds: float, said: Callable[[], str]) -> None:
         """Wait for it; `said` is what the programs under test have told."""
-        deadline = time.monotonic() + seconds
-        while (found := self.health()) != status:
-            assert time.monotonic() < deadline, f"expected /health {status} within {seconds} s, got {found}; {said()}"
-            time.sleep(0.2)
+        until(lambda: self.health() == status, seconds, lambda: f"/health {status}, got {self.health()}; {said()}")
+
+
+def until(condition: Callable[[], bool], seconds: float, expected: Callable[[], str]) -> None:
+    """Wait for `condition`; `expected` says what did not come."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"expected within {seconds} s: {expected()}"
+        time.sleep(0.2)

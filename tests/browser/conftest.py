@@ -6,13 +6,15 @@ import pytest
 import pytest_asyncio
 
 from admin_api.dashboard import STATIC
-from admin_client import Api
+from admin_client import Api, until
 from chromium import Browser, browser_on
 from command import Running
+from ingress_common.timeframes import TIMEFRAMES
 from old_symbol import write_old_candles
 from servers import free_port, missing
 
 TOKEN = "token-of-the-tests"
+SYMBOLS = ("BTC/USD", "DOGE/USD", "ETH/USD")
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +40,8 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
     async with Running("demo", "crypto_ingress", "demo", folder=folder, **settings) as running:
         api = Api(f"http://127.0.0.1:{port}", TOKEN, store, f"http://127.0.0.1:{control}")
         api.until_health(200, 90, running.said)
+        series = [(symbol, timeframe) for symbol in SYMBOLS for timeframe in TIMEFRAMES]
+        until(lambda: all(len(api.closed(s, t.value)) > 1 for s, t in series), 90, lambda: f"candles; {running.said()}")
         yield api
 
 
