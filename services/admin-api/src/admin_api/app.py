@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
 
-from admin_api import problems, routes_candles, routes_health, routes_letters, routes_repair, routes_store
+from admin_api import dashboard, problems, routes_candles, routes_health, routes_letters, routes_repair, routes_store
 from admin_api.context import Context
 from admin_api.metrics import SystemCollector
 
@@ -26,6 +26,7 @@ def create_app(context: Context) -> FastAPI:
     app.include_router(routes_candles.router(context))
     app.include_router(routes_repair.router(context))
     app.include_router(routes_letters.router(context))
+    app.include_router(dashboard.router(context))
 
     @app.middleware("http")
     async def _count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
