@@ -31,7 +31,7 @@ def test_addresses_that_were_not_heard_of_longest_are_forgotten():
 
 
 async def test_too_many_requests_are_refused_but_those_of_probes(world):
-    async with world.running(limits=LIMITS) as http:
+    async with world.running(http_limits=LIMITS) as http:
         answers = [await http.get("/bootstrap") for _ in range(5)]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
         assert answers[-1].headers["content-type"] == PROBLEM
@@ -42,7 +42,7 @@ async def test_too_many_requests_are_refused_but_those_of_probes(world):
 
 
 async def test_each_address_has_its_own_rate_also_behind_a_proxy_that_is_trusted(world):
-    async with world.running(limits=LIMITS, trusted_proxies=["127.0.0.1"]):
+    async with world.running(http_limits=LIMITS, trusted_proxies=["127.0.0.1"]):
         await world.until(lambda: world.service.port)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{world.service.port}") as http:
             for address in ("192.0.2.1", "192.0.2.2", "2001:db8::1"):
@@ -56,7 +56,7 @@ async def test_each_address_has_its_own_rate_also_behind_a_proxy_that_is_trusted
 
 
 async def test_a_forwarded_address_is_not_believed_otherwise(world):
-    async with world.running(limits=LIMITS):
+    async with world.running(http_limits=LIMITS):
         await world.until(lambda: world.service.port)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{world.service.port}") as http:
             got = [
@@ -71,7 +71,7 @@ async def test_a_body_that_is_too_large_is_refused_whether_its_length_is_said_or
         for _ in range(3):
             yield b"x" * 50
 
-    async with world.running(limits=HttpLimits(body=100)) as http:
+    async with world.running(http_limits=HttpLimits(body=100)) as http:
         said = await http.post("/bootstrap", content=b"x" * 101)
         assert said.status_code == 413
         assert said.headers["content-type"] == PROBLEM
@@ -162,7 +162,7 @@ async def test_other_origins_may_read_only_where_they_are_named(world, candle):
         answer = await http.get("/candles/BTC-USD", headers=asked)
         assert "access-control-allow-origin" not in answer.headers
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
-    async with world.running(limits=HttpLimits(origins=("https://example.org",))) as http:
+    async with world.running(http_limits=HttpLimits(origins=("https://example.org",))) as http:
         answer = await http.get("/candles/BTC-USD", headers=asked)
         assert answer.headers["access-control-allow-origin"] == "https://example.org"
         other = await http.get("/candles/BTC-USD", headers={"Origin": "https://example.com"})

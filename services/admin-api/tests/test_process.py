@@ -26,6 +26,12 @@ def run(tmp_path, **settings):
             "'example.org' is not an origin",
         ),
         ({"STORE_URL": "sqlite:///c.db", "TRUSTED_PROXIES": "proxy.local"}, "TRUSTED_PROXIES"),
+        ({"STORE_URL": "sqlite:///c.db", "AUDIT_MINUTES": "0"}, "AUDIT_MINUTES: expected a number of minutes"),
+        ({"STORE_URL": "sqlite:///c.db", "AUDIT_HORIZON": "7"}, "AUDIT_HORIZON: expected a time such as 12h, 7d"),
+        (
+            {"STORE_URL": "sqlite:///c.db", "SELF_CHECK_SECONDS": "-1"},
+            "SELF_CHECK_SECONDS: expected a number of seconds",
+        ),
     ],
 )
 def test_a_wrong_setting_ends_in_one_line_and_exit_code_2(tmp_path, environment, named):

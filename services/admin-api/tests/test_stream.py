@@ -253,7 +253,7 @@ async def test_a_stop_ends_the_streams_and_soon(world, candle):
 
 
 async def test_more_streams_than_allowed_are_refused(world, candle):
-    async with world.running(limits=HttpLimits(streams=1)):
+    async with world.running(http_limits=HttpLimits(streams=1)):
         async with open_stream(world), open_stream(world) as second:
             assert second.answer.status_code == 503
             assert second.answer.headers["retry-after"] == "5"

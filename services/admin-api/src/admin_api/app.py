@@ -7,7 +7,16 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from admin_api import problems, routes_candles, routes_health, routes_store, routes_stream
+from admin_api import (
+    dashboard,
+    problems,
+    routes_candles,
+    routes_health,
+    routes_letters,
+    routes_repair,
+    routes_store,
+    routes_stream,
+)
 from admin_api.context import Context
 from admin_api.limits import Limiter
 from admin_api.metrics import SystemCollector
@@ -19,7 +28,7 @@ def create_app(context: Context) -> FastAPI:
     """The application; it does nothing by itself, `context` is kept up to date by the service."""
     app = FastAPI(
         title="Crypto Ingress",
-        summary="Health, bootstrap and candles",
+        summary="Health, bootstrap, candles and repair",
         version=version("admin-api"),
         redirect_slashes=False,
     )
@@ -31,6 +40,9 @@ def create_app(context: Context) -> FastAPI:
     app.include_router(routes_store.router(context))
     app.include_router(routes_candles.router(context))
     app.include_router(routes_stream.router(context))
+    app.include_router(routes_repair.router(context))
+    app.include_router(routes_letters.router(context))
+    app.include_router(dashboard.router(context))
     _add_middleware(app, context)
     _describe(app)
     return app
@@ -38,15 +50,15 @@ def create_app(context: Context) -> FastAPI:
 
 def _add_middleware(app: FastAPI, context: Context) -> None:
     """The last one added is the first to see a request."""
-    origins = context.limits.origins
-    app.add_middleware(Limiter, limits=context.limits, metrics=context.metrics, steady=time.monotonic)
+    origins = context.http_limits.origins
+    app.add_middleware(Limiter, limits=context.http_limits, metrics=context.metrics, steady=time.monotonic)
     app.add_middleware(RequestCounter, metrics=context.metrics)
     app.add_middleware(Methods, router=app.router)
     if origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(origins),
-            allow_methods=["GET", "HEAD", "POST"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
             allow_headers=["Authorization", "If-None-Match", "Last-Event-ID"],
             expose_headers=["ETag", "Link", "Retry-After"],
         )

@@ -14,6 +14,7 @@ from admin_api.metrics import AdminMetrics
 from admin_api.monitor import StoreMonitor
 from admin_api.recent import RecentCandles
 from admin_api.stream import Streams
+from admin_api.upkeep import Upkeep
 from admin_api.view import BusView
 from ingress_common.health import Check, Health
 from ingress_store import CandleStore
@@ -21,7 +22,7 @@ from ingress_store import CandleStore
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The view of the bus, the store, and what goes with them.
+    """The view of the bus, the store and its upkeep, and what goes with them.
 
     `clock` gives unix seconds; without an `admin_token` nothing can be changed over HTTP.
     """
@@ -29,12 +30,13 @@ class Context:
     view: BusView
     store: CandleStore
     monitor: StoreMonitor
+    upkeep: Upkeep
     broker_connected: Callable[[], bool]
     clock: Callable[[], float]
     registry: CollectorRegistry
     metrics: AdminMetrics
     admin_token: str | None
-    limits: HttpLimits
+    http_limits: HttpLimits
     live: LiveCandles
     recent: RecentCandles
     streams: Streams
@@ -54,7 +56,9 @@ class Context:
 
     def report(self) -> Report:
         """The health of everything."""
-        return assess(self.view, self.clock(), self.broker(), self.monitor.check, self.monitor.tasks)
+        seen = assess(self.view, self.clock(), self.broker(), self.monitor.check, self.monitor.tasks)
+        details = {**seen.details, **self.upkeep.details()}
+        return Report((*seen.checks, *self.upkeep.checks()), details)
 
     def health(self) -> Health:
         """The health of this service alone: ready when broker and store answer."""

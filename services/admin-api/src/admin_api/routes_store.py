@@ -4,16 +4,18 @@ from typing import Any
 
 from fastapi import APIRouter, Depends
 
+from admin_api.access import authorized_by
 from admin_api.context import Context
 from admin_api.models import Bootstrap, Bootstrapped
 from admin_api.problems import documented
-from admin_api.security import bearer
 from ingress_store import BootstrapState
 
 
 def router(context: Context) -> APIRouter:
     """Routes for setting the store up."""
     routes = APIRouter(tags=["bootstrap"])
+
+    authorized = authorized_by(context.admin_token)
 
     @routes.get("/bootstrap", response_model=Bootstrap, responses=documented(503))
     async def inspect() -> dict[str, Any]:
@@ -24,7 +26,7 @@ def router(context: Context) -> APIRouter:
         "/bootstrap",
         response_model=Bootstrapped,
         responses=documented(401, 503),
-        dependencies=[Depends(bearer(context.admin_token))],
+        dependencies=[Depends(authorized)],
     )
     async def bootstrap() -> dict[str, Any]:
         """Make what should be in the store; idempotent."""

@@ -1,16 +1,7 @@
-"""Who may change something, and what every answer tells a browser."""
+"""What every answer tells a browser. Who may change something is in `admin_api.access`."""
 
-import hmac
-from collections.abc import Awaitable, Callable
-from typing import Annotated
-
-from fastapi import Depends
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-_bearer = HTTPBearer(auto_error=False, description="ADMIN_TOKEN")
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -19,24 +10,6 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
-
-
-def bearer(admin_token: str | None) -> Callable[..., Awaitable[None]]:
-    """A dependency for every route that changes something: 401 without the bearer token `admin_token`.
-
-    Without a configured token that is always 401. The comparison takes the same time wherever the two differ.
-    """
-
-    async def authorized(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-        if admin_token is None:
-            raise _unauthorized("changes over HTTP are off: ADMIN_TOKEN is not set on this service")
-        if given is None:
-            raise _unauthorized("expected a header Authorization: Bearer <ADMIN_TOKEN>")
-        # Headers come as latin-1; this gives back the bytes that were sent.
-        if not hmac.compare_digest(given.credentials.encode("latin-1"), admin_token.encode()):
-            raise _unauthorized("expected the bearer token of ADMIN_TOKEN, got another one")
-
-    return authorized
 
 
 class SecurityHeaders:
@@ -68,7 +41,3 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, with_headers)
-
-
-def _unauthorized(detail: str) -> HTTPException:
-    return HTTPException(401, detail, headers={"WWW-Authenticate": "Bearer"})

@@ -19,6 +19,7 @@ from admin_api.metrics import AdminMetrics, StreamMetrics
 from admin_api.monitor import StoreMonitor
 from admin_api.recent import RecentCandles
 from admin_api.stream import Streams
+from admin_api.upkeep import Upkeep, UpkeepLimits
 from admin_api.view import BusView, ViewFullError
 from ingress_common.bus import Bus, Connected, LastWill, Message
 from ingress_common.errors import StartError
@@ -48,9 +49,10 @@ def last_will(topics: Topics, instance: str, started_at: float) -> LastWill:
 
 
 class AdminApi:
-    """Health of everything, bootstrap of the store, and candles over HTTP on `host`:`port` (0: any free one).
+    """Health of everything, bootstrap and upkeep of the store, candles over HTTP on `host`:`port` (0: any free one).
 
-    It needs no session on the broker: what counts is retained or comes again every second. `clock` gives unix seconds.
+    It needs no session on the broker but that of the dead letters, on `letters_bus`: what else counts is retained or
+    comes again every second. `clock` gives unix seconds.
     """
 
     name = NAME
@@ -59,6 +61,7 @@ class AdminApi:
         self,
         *,
         bus: Bus,
+        letters_bus: Bus,
         store: CandleStore,
         topics: Topics,
         instance: str,
@@ -67,9 +70,10 @@ class AdminApi:
         host: str,
         port: int,
         admin_token: str | None,
-        limits: HttpLimits | None = None,
+        http_limits: HttpLimits | None = None,
         trusted_proxies: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
+        limits: UpkeepLimits | None = None,
     ) -> None:
         self._bus = bus
         self._store = store
@@ -83,21 +87,35 @@ class AdminApi:
         self._view = BusView(topics)
         self._monitor = StoreMonitor(store)
         self._metrics = AdminMetrics(registry)
-        limits = limits or HttpLimits()
+        http_limits = http_limits or HttpLimits()
         self._live = LiveCandles(lambda: uuid4().hex[:8])
         self._recent = RecentCandles(store, self._live, time.monotonic)
-        self._streams = Streams(self._live, limits.streams, StreamMetrics(registry))
+        self._streams = Streams(self._live, http_limits.streams, StreamMetrics(registry))
         self._status = StatusPublisher(bus, topics, NAME, instance, version(NAME), started_at, self._details)
+        self._upkeep = Upkeep(
+            bus=bus,
+            letters_bus=letters_bus,
+            store=store,
+            topics=topics,
+            service=NAME,
+            instance=instance,
+            view=self._view,
+            ready=lambda: self._monitor.check.ok,
+            clock=clock,
+            registry=registry,
+            limits=limits or UpkeepLimits(),
+        )
         self._context = Context(
             view=self._view,
             store=store,
             monitor=self._monitor,
+            upkeep=self._upkeep,
             broker_connected=lambda: bus.connected,
             clock=clock,
             registry=registry,
             metrics=self._metrics,
             admin_token=admin_token,
-            limits=limits,
+            http_limits=http_limits,
             live=self._live,
             recent=self._recent,
             streams=self._streams,
@@ -130,6 +148,7 @@ class AdminApi:
                 tasks.create_task(self._follow(), name="admin.follow")
                 tasks.create_task(self._streams.beat(), name="admin.heartbeat")
                 tasks.create_task(self._recent.refresh(), name="admin.refresh-candles")
+                tasks.create_task(self._upkeep.run(), name="admin.upkeep")
 
     async def _follow(self) -> None:
         connected = False
@@ -140,6 +159,7 @@ class AdminApi:
                     self._live.interrupted("the connection to the broker was interrupted", self._clock())
                 connected = True
                 self._status.announce()
+                self._upkeep.reconnected()
             else:
                 await self._take(event)
                 event.ack()
@@ -147,6 +167,8 @@ class AdminApi:
     async def _take(self, message: Message) -> None:
         self._metrics.messages.inc()
         try:
+            if self._upkeep.takes(message):
+                return
             candle = self._view.apply(message.topic, message.payload, self._clock())
             if candle is not None:
                 self._pass_on(candle, message.payload)
