@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PACKAGES := libs/common libs/store services/kraken-gateway services/aggregator services/influx-writer services/admin-api tools/kraken-simulator tools/crypto-ingress
 STAMP := $(VENV)/.installed
 
-.PHONY: setup run demo test check format lock clean
+.PHONY: setup run demo test chaos check format lock clean
 
 setup: $(STAMP)
 
@@ -24,6 +24,11 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# Faults by a script on the running stack, and every candle compared with the truth: tests/chaos/README.md.
+CHAOS ?= --symbols 60
+chaos: setup
+	PYTHONPATH=tests $(BIN)/python -m chaos $(CHAOS)
 
 check: setup
 	$(BIN)/ruff check .

@@ -25,7 +25,14 @@ from servers import docker_has
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("docker-compose.yml", "deploy/demo.yml")
-PORTS = ("ADMIN_PORT", "MQTT_PORT", "INFLUX_PORT", "SIM_PORT", "SIM_CONTROL_PORT")
+PORTS = {
+    "ADMIN_PORT": ("admin-api", 8000),
+    "MQTT_PORT": ("broker", 1883),
+    "INFLUX_PORT": ("influxdb", 8086),
+    "SIM_PORT": ("kraken-simulator", 8700),
+    "SIM_CONTROL_PORT": ("kraken-simulator", 8701),
+}
+"""The variables that choose the published ports, and what is published there."""
 SERVICES = ("kraken-simulator", "kraken-gateway", "aggregator", "influx-writer", "admin-api")
 SECONDS = {"1m": 60, "5m": 300, "15m": 900, "1h": 3_600, "4h": 14_400, "1d": 86_400, "1w": 604_800}
 TOPICS = Topics()
@@ -105,6 +112,9 @@ class Stack:
 
     def address(self, service: str, port: int) -> str:
         """Where `port` of `service` is published: `127.0.0.1:32768`."""
+        for variable, published in PORTS.items():
+            if published == (service, port) and self._environment[variable] != "0":
+                return f"127.0.0.1:{self._environment[variable]}"
         return self.compose("port", service, str(port)).strip()
 
     def scale(self, **replicas: int) -> None:

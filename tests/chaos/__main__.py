@@ -49,8 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "script.txt").write_text("".join(f"{fault}\n" for fault in script))
     print(f"{form}, seed {options.seed}: {len(script)} faults; script, logs and report in {folder}", flush=True)
-    # What the watcher's connection goes through is what the run is about.
-    configure_logging("critical", "console")
     try:
         return asyncio.run(_run(options, form, script, folder))
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -139,4 +137,6 @@ def _range(text: str) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
+    # What the watcher's connection goes through is what the run is about.
+    configure_logging("critical", "console")
     sys.exit(main())

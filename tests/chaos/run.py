@@ -109,14 +109,12 @@ class Run:
         """Run it to the end; the outcome."""
         self._symbols = await self._form.kraken.symbols()
         self.outcome.symbols = len(self._symbols)
-        watching = asyncio.create_task(self._watch.run(), name="chaos.watch")
-        looking = asyncio.create_task(self._look(), name="chaos.look")
-        try:
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(self._watch.run(), name="chaos.watch")
+            looking = tasks.create_task(self._look(), name="chaos.look")
             await self._torment()
-        finally:
-            for task in (watching, looking):
-                task.cancel()
-            await asyncio.wait([watching, looking])
+            watching.cancel()
+            looking.cancel()
         self.outcome.seconds = self._now()
         return self.outcome
 
