@@ -41,6 +41,7 @@ class Group:
         open_session: OpenSession,
         session_seconds: int,
         deliver: Callable[[Message], Awaitable[None]],
+        heard: Callable[[Status], None],
         grace: float,
     ) -> None:
         self._service = service
@@ -50,6 +51,7 @@ class Group:
         self._open_session = open_session
         self._session_seconds = session_seconds
         self._deliver = deliver
+        self._heard = heard
         self._grace = grace
         self._members: dict[str, Status] = {}
         self._absent: dict[str, float] = {}
@@ -86,6 +88,8 @@ class Group:
         except PayloadError as error:
             log.warning("status.undecodable", topic=message.topic, reason=str(error))
             return
+        if not message.retain:
+            self._heard(status)
         self._members[instance] = status
         if status.state is Presence.ONLINE:
             self._absent.pop(instance, None)
