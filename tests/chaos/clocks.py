@@ -12,7 +12,7 @@ _MODULE = Path(__file__).parent / "clock" / "sitecustomize.py"
 
 
 class Clocks:
-    """A folder with the module that Python loads at its start, and a file for each service: how far its clock is off."""
+    """A folder with the module that Python loads first, and a file for each service: how far its clock is off."""
 
     def __init__(self, folder: Path, services: tuple[str, ...]) -> None:
         self.folder = folder

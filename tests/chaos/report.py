@@ -24,8 +24,8 @@ def as_lines(outcome: Outcome, limits: Limits) -> Iterator[str]:
     yield from _recovery_lines(outcome, limits)
     yield f"corrected   {len(outcome.corrected)} candles were said to be closed and turned out otherwise"
     yield from (f"            {line}" for line in outcome.corrected[:_SHOWN])
-    yield f"dead letters {sum(outcome.dead_letters.values())} {outcome.dead_letters or ''}"
-    yield from (f"            {line[:300]}" for line in outcome.letters)
+    yield f"dead letters {sum(outcome.dead_letters.values())}"
+    yield from (f"            {count:4d} {why[:300]}" for why, count in list(outcome.dead_letters.items())[:_SHOWN])
     yield f"ended by themselves {outcome.deaths}"
     yield from (f"problem     {problem}" for problem in outcome.problems)
     if (comparison := outcome.comparison) is None:
@@ -75,7 +75,6 @@ def as_json(outcome: Outcome, limits: Limits) -> dict[str, Any]:
         "settled_in": outcome.settled_in,
         "corrected": outcome.corrected,
         "dead_letters": outcome.dead_letters,
-        "dead_letter_samples": outcome.letters,
         "ended_by_themselves": outcome.deaths,
         "problems": outcome.problems,
         "troubles": [{"at": round(at, 1), "trouble": trouble} for at, trouble in outcome.troubles],

@@ -72,7 +72,6 @@ class Outcome:
     comparison: Comparison | None = None
     corrected: list[str] = field(default_factory=list)
     dead_letters: dict[str, int] = field(default_factory=dict)
-    letters: list[str] = field(default_factory=list)
     deaths: int = 0
     symbols: int = 0
     seconds: float = 0
@@ -131,8 +130,7 @@ class Run:
         await self._settle(since, over)
         spans = [done.span for done in self.outcome.done if done.span is not None]
         self.outcome.recoveries = recoveries(spans, self._samples)
-        self.outcome.dead_letters = dict(self._watch.dead_letters)
-        self.outcome.letters = [f"{letter.service}: {letter.topic}: {letter.reason}" for letter in self._watch.letters]
+        self.outcome.dead_letters = {str(reason): count for reason, count in self._watch.dead_letters.most_common()}
         self.outcome.deaths = await self._form.deaths()
         self.outcome.troubles = _changes(self._samples)
 
@@ -225,6 +223,7 @@ class Run:
         if not await self._until_calm(self._limits.settle):
             self.outcome.problems.append(f"not well {self._limits.settle:.0f} s after the end: {self._trouble()}")
         while True:
+            known_until = time.time()
             comparison, truths = await self._compare(since)
             self.outcome.comparison = comparison
             counts = ", ".join(f"{comparison.count(verdict)} {verdict}" for verdict in Verdict)
@@ -234,7 +233,7 @@ class Run:
             if not comparison.findings or self._now() + _COMPARE_AGAIN_SECONDS > deadline:
                 break
             await asyncio.sleep(_COMPARE_AGAIN_SECONDS)
-        self.outcome.corrected = _corrected(self._watch.closed, truths)
+        self.outcome.corrected = _corrected(self._watch.closed, truths, known_until)
 
     async def _compare(self, since: float) -> tuple[Comparison, dict[tuple[str, str], Truth]]:
         findings: list[Finding] = []
@@ -264,7 +263,7 @@ class Run:
     async def _retained(self) -> dict[str, Row]:
         url = self._form.broker_url()
         try:
-            return await retained_candles(url) if url else {}
+            return await retained_candles(url, self._symbols) if url else {}
         except BusError as error:
             self.outcome.problems.append(f"the retained candles cannot be read: {error}")
             return {}
@@ -281,13 +280,17 @@ async def _nothing() -> None:
     """The simulator ends its faults itself."""
 
 
-def _corrected(closed: dict[tuple[str, str, int], list[Row]], truths: dict[tuple[str, str], Truth]) -> list[str]:
-    """The candles that were said to be closed on the bus, and turned out to be otherwise."""
+def _corrected(
+    closed: dict[tuple[str, str, int], list[Row]], truths: dict[tuple[str, str], Truth], known_until: float
+) -> list[str]:
+    """The candles that were said to be closed on the bus, and turned out otherwise; `known_until` the truth is whole."""
     return [
         f"{symbol} {timeframe} {_clock(row.open_time)}: {fault[0]}: {fault[1]}"
-        for (symbol, timeframe, _), said in sorted(closed.items())
+        for (symbol, timeframe, open_time), said in sorted(closed.items())
         for row in said
-        if (truth := truths.get((symbol, timeframe))) is not None and (fault := fault_of(row, truth))
+        if open_time + SECONDS[timeframe] <= known_until
+        and (truth := truths.get((symbol, timeframe))) is not None
+        and (fault := fault_of(row, truth))
     ]
 
 

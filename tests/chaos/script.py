@@ -92,7 +92,7 @@ class Fault:
     def __str__(self) -> str:
         """One line of the script."""
         more = [
-            f"replica {self.replica}" if self.kind in _ON_REPLICAS else "",
+            f"replica {self.replica}" if self.replica else "",
             self.direction,
             f"{self.offset:+d} s" if self.offset else "",
             self.symbol or "",
@@ -200,7 +200,7 @@ def _fault(draw: Draw, number: int, entry: _Entry, every: tuple[float, float] | 
         then, pause = Then.OVERLAP, draw.uniform(*every)
         seconds = min(seconds, round(draw.uniform(0, every[0]), 1))
     details = _DETAILS.get(entry.kind, lambda _: {})(draw)
-    if entry.kind in _ON_REPLICAS:
+    if entry.kind in _ON_REPLICAS and entry.target.partition("~")[0] in SCALED:
         details["replica"] = draw.randrange(6)
     if entry.target == KRAKEN and entry.kind not in _OF_ALL:
         details["symbol"] = draw.choice((None, f"#{draw.randrange(1000)}"))

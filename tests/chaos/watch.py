@@ -17,16 +17,19 @@ from ingress_common.topics import Topics
 TOPICS = Topics()
 _COUNTED_OUT = 35.0
 _QUIET_SECONDS = 2.0
-_SAMPLES = 20
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetterSample:
-    """One of the dead letters."""
+class Reason:
+    """Why a service could not use messages of a topic."""
 
     service: str
     topic: str
     reason: str
+
+    def __str__(self) -> str:
+        """In one line."""
+        return f"{self.service}: {self.topic}: {self.reason}"
 
 
 class Watch:
@@ -38,8 +41,7 @@ class Watch:
         self._statuses: dict[tuple[str, str], tuple[Status, float]] = {}
         self._feeds: dict[str, FeedState] = {}
         self.closed: dict[tuple[str, str, int], list[Row]] = {}
-        self.dead_letters: Counter[str] = Counter()
-        self.letters: list[DeadLetterSample] = []
+        self.dead_letters: Counter[Reason] = Counter()
         self.messages = 0
 
     async def run(self) -> None:
@@ -80,8 +82,7 @@ class Watch:
                 try:
                     self._take(event)
                 except PayloadError as error:
-                    self.dead_letters["(the watcher)"] += 1
-                    self._sample("(the watcher)", event.topic, str(error))
+                    self.dead_letters[Reason("(the watcher)", event.topic, str(error))] += 1
                 event.ack()
 
     def _take(self, message: Message) -> None:
@@ -98,8 +99,7 @@ class Watch:
                 self._take_candle(decode_candle(message.payload))
             case ("dead-letter", service):
                 letter = decode_dead_letter(message.payload)
-                self.dead_letters[service] += 1
-                self._sample(service, letter.topic, letter.reason)
+                self.dead_letters[Reason(service, letter.topic, letter.reason)] += 1
 
     def _take_candle(self, candle: Candle) -> None:
         if candle.closed:
@@ -107,10 +107,6 @@ class Watch:
             row = row_of(candle)
             if not any(_numbers(row) == _numbers(other) for other in said):
                 said.append(row)
-
-    def _sample(self, service: str, topic: str, reason: str) -> None:
-        if len(self.letters) < _SAMPLES:
-            self.letters.append(DeadLetterSample(service, topic, reason))
 
     # --- who has what
 
@@ -148,11 +144,13 @@ def _unshared(what: str, holders: Mapping[str, Collection[str]], symbols: Collec
     return f"{len(wrong)} symbols without exactly one {what}, such as {symbol} with {count} of {sorted(holders)}"
 
 
-async def retained_candles(url: str) -> dict[str, Row]:
-    """What is retained on the candle topics now, by topic."""
+async def retained_candles(url: str, symbols: Collection[str]) -> dict[str, Row]:
+    """What is retained on the candle topics of `symbols` now, by topic."""
     found: dict[str, Row] = {}
     async with MqttBus(url, client_id="", inbound_limit=5000) as bus:
-        await bus.subscribe(TOPICS.candles("+", "+"))
+        # One by one: the embedded broker gives 100 retained messages for a subscription and leaves out the others.
+        for symbol in symbols:
+            await bus.subscribe(TOPICS.candles(symbol, "+"))
         events = bus.events()
         heard = time.monotonic()
         while time.monotonic() < heard + _QUIET_SECONDS:
