@@ -283,7 +283,7 @@ async def _nothing() -> None:
 def _corrected(
     closed: dict[tuple[str, str, int], list[Row]], truths: dict[tuple[str, str], Truth], known_until: float
 ) -> list[str]:
-    """The candles that were said to be closed on the bus, and turned out otherwise; `known_until` the truth is whole."""
+    """Candles said to be closed on the bus that turned out otherwise; the truth is whole until `known_until`."""
     return [
         f"{symbol} {timeframe} {_clock(row.open_time)}: {fault[0]}: {fault[1]}"
         for (symbol, timeframe, open_time), said in sorted(closed.items())
