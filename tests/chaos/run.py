@@ -187,8 +187,8 @@ class Run:
         while True:
             # What is asked for takes a while, so what is due is what was due before.
             due = int((time.time() - FRESH_SECONDS) // 60) * 60 - 60
-            now = self._now()
             trouble = self._watch.trouble(self._symbols) or await self._staleness(due)
+            now = self._now()
             if not self._samples or bool(trouble) != bool(self._samples[-1].trouble):
                 self._say(f"{now:7.1f}       {trouble or 'well'}")
             self._samples.append(Sample(now, trouble))
