@@ -66,9 +66,10 @@ class TrueCandle:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """All windows of a symbol and timeframe that traded, oldest first, from the market's beginning on."""
+    """The windows of a symbol and timeframe that traded, oldest first, all from `begins` (unix seconds) on."""
 
     candles: tuple[TrueCandle, ...]
+    begins: int = 0
     _opens: list[int] = field(default_factory=list)
     _closes: set[Decimal] = field(default_factory=set)
 

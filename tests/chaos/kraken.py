@@ -9,12 +9,13 @@ from typing import Any
 
 import httpx
 
-from chaos.judge import TrueCandle, Truth
+from chaos.judge import SECONDS, TrueCandle, Truth
 from kraken_simulator.pairs import default_profiles
 
 _ALL_PROFILES = 368
 _FULL_SET = 8
 _AT_ONCE = 4
+_BEFORE = 200
 
 
 def markets(count: int) -> str:
@@ -40,10 +41,14 @@ class Kraken:
         """All its markets."""
         return (await self._get("/health"))["symbols"]
 
-    async def truth(self, symbol: str, timeframe: str) -> Truth:
-        """What traded from the beginning on."""
-        candles = (await self._get(f"/truth/{symbol.replace('/', '-')}?timeframe={timeframe}"))["candles"]
-        return Truth(tuple(_true_candle(candle) for candle in candles))
+    async def truth(self, symbol: str, timeframe: str, first: int) -> Truth:
+        """What traded from `first` (unix seconds) on, and so far before it that there is a price."""
+        truth = await self._truth(symbol, timeframe, max(0, first - _BEFORE * SECONDS[timeframe]))
+        return truth if truth.price_before(first) is not None else await self._truth(symbol, timeframe, 0)
+
+    async def _truth(self, symbol: str, timeframe: str, begins: int) -> Truth:
+        path = f"/truth/{symbol.replace('/', '-')}?timeframe={timeframe}&from={begins}"
+        return Truth(tuple(_true_candle(candle) for candle in (await self._get(path))["candles"]), begins)
 
     async def start_fault(self, kind: str, seconds: float, symbol: str | None) -> float:
         """Start a fault; how many seconds it will last."""

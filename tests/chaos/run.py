@@ -246,7 +246,9 @@ class Run:
             rows: dict[str, list[Row]] = {}
             for row in await self._rows(timeframe):
                 rows.setdefault(row.symbol, []).append(row)
-            found = await asyncio.gather(*(self._form.kraken.truth(symbol, timeframe) for symbol in self._symbols))
+            firsts = [min([int(since), *(row.open_time for row in rows.get(s, ()))]) for s in self._symbols]
+            asked = zip(self._symbols, firsts, strict=True)
+            found = await asyncio.gather(*(self._form.kraken.truth(s, timeframe, first) for s, first in asked))
             for symbol, truth in zip(self._symbols, found, strict=True):
                 truths[symbol, timeframe] = truth
                 more, count = judge_store(rows.pop(symbol, []), truth, symbol, timeframe, since=since, now=now)
@@ -290,6 +292,7 @@ def _corrected(
         for row in said
         if open_time + SECONDS[timeframe] <= known_until
         and (truth := truths.get((symbol, timeframe))) is not None
+        and open_time > truth.begins
         and (fault := fault_of(row, truth))
     ]
 
