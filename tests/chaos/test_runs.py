@@ -32,14 +32,14 @@ def test_the_compose_stack_comes_through_chaos_with_every_candle(tmp_path: Path)
     if reason := why_no_stack():
         missing("Docker with Compose and the base images", reason)
     only = "kill,freeze,stop,cut,scale,double,eof,silent,blind,half_open,outage,revised_snapshot"
-    report = chaos(tmp_path, "--symbols=12", "--seed=5", "--faults=14", "--minutes=3.5", f"--only={only}")
+    report = chaos(tmp_path, "--symbols=12", "--seed=5", "--faults=14", "--minutes=3", f"--only={only}")
     assert faultless(report) == NOTHING
     assert report["ok"]
     assert report["candles"] > 0
 
 
 def test_one_process_comes_through_chaos_with_every_candle(tmp_path: Path) -> None:
-    report = chaos(tmp_path, "--form=one-process", "--symbols=12", "--seed=5", "--faults=10", "--minutes=2.5")
+    report = chaos(tmp_path, "--form=one-process", "--symbols=12", "--seed=5", "--faults=10", "--minutes=2")
     assert faultless(report) == NOTHING
     assert report["ok"]
     assert report["candles"] > 0
