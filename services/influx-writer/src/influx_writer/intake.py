@@ -8,6 +8,9 @@ from ingress_common.model import Candle
 from ingress_common.payloads import PayloadError, decode_candle
 from ingress_common.topics import TopicError, Topics, symbol_of
 
+PAYLOAD_LIMIT = 8 * 1024
+"""Bytes that a candle may have; one has about 400. The bus cuts what is longer, so that many fit into memory."""
+
 
 class Kind(StrEnum):
     """What a row is, and so where and when it is written."""
@@ -20,6 +23,7 @@ class Kind(StrEnum):
 class Reason(StrEnum):
     """Why a message became a dead letter."""
 
+    TOO_LARGE = "too-large"
     UNDECODABLE = "undecodable"
     CONTRADICTION = "contradiction"
     REJECTED = "rejected"
@@ -44,6 +48,10 @@ class Row:
 
 def read(topics: Topics, message: Message) -> Row:
     """The row of `message`; UnusableError if it is none, or not what its topic says."""
+    if len(message.payload) > PAYLOAD_LIMIT:
+        raise UnusableError(
+            Reason.TOO_LARGE, f"expected a candle of at most {PAYLOAD_LIMIT} bytes, got a longer message"
+        )
     try:
         candle = decode_candle(message.payload)
     except PayloadError as error:
