@@ -42,6 +42,7 @@ KRAKEN_KINDS = (
     "rest_limit",
     "not_json",
     "unknown_message",
+    "unlisted",
 )
 """Kinds of the simulator's control port. `rest_revision` is left out: only a self-check finds what it changes."""
 
