@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -122,7 +123,8 @@ class Aggregator:
             log.debug("message.rejected", topic=event.topic, reason=str(error))
             letter = encode_dead_letter(dead_letter(event.topic, event.payload, str(error), self._clock()))
             delivery = await self._bus.publish(self._topics.dead_letter(self.name), letter)
-            await self._unconfirmed.put((event, [delivery]))
+            # Without the payload, which may be megabytes of nonsense.
+            await self._unconfirmed.put((replace(event, payload=b""), [delivery]))
             return
         deliveries = [await self._publish(output) for output in outputs]
         await self._unconfirmed.put((event, deliveries))
@@ -130,6 +132,8 @@ class Aggregator:
     def _decide(self, message: Message) -> list[Output]:
         levels = self._topics.split(message.topic)
         match levels:
+            case ("raw" | "history", *_) | ("feed", _, _, "watermark") if message.retain:
+                raise PayloadError("expected a message that is not retained")
             case ("raw", _, _, "1m"):
                 self._metrics.ticks.inc()
                 tick = decode_candle(message.payload)
@@ -144,8 +148,12 @@ class Aggregator:
                 self._metrics.watermarks.inc()
                 mark = decode_watermark(message.payload)
                 self._expect(message, self._topics.watermark(mark.feed))
+                if not self._engine.knows(mark.feed):
+                    self._metrics.strays.inc()
                 return self._engine.watermark(mark)
-            case ("feed", _, _) if message.payload:
+            case ("feed", _, feed) if not message.payload:
+                self._engine.forget(feed)
+            case ("feed", _, _):
                 state = decode_feed_state(message.payload)
                 self._expect(message, self._topics.feed(state.feed))
                 self._engine.feed_state(state, retained=message.retain)
@@ -154,7 +162,9 @@ class Aggregator:
                 if self._members.update(decode_status(message.payload)):
                     self._reassign_soon()
             case ("candles", _, _, _) if message.retain and message.payload:
-                self._engine.resume(decode_candle(message.payload))
+                candle = decode_candle(message.payload)
+                self._expect(message, self._topics.candles(candle.symbol, candle.timeframe))
+                self._engine.resume(candle)
         return []
 
     def _expect(self, message: Message, topic: str) -> None:
@@ -211,9 +221,15 @@ class Aggregator:
 
     async def _reassign(self) -> None:
         """Take the symbols that are ours now, and leave those that are not."""
-        mine = {symbol for symbol in self._engine.carried if self._members.owns(symbol)}
+        carried = self._engine.carried
+        mine = {symbol for symbol in carried if self._members.owns(symbol)}
         gained = mine - self._engine.books.keys()
-        lost = {symbol for symbol in self._engine.books if not self._members.owns(symbol)}
+        # One that was never seeded and that no feed carries any more was never there.
+        lost = {
+            symbol
+            for symbol, book in self._engine.books.items()
+            if not self._members.owns(symbol) or not (book.seeded or symbol in carried)
+        }
         if lost:
             self._engine.release(lost)
             await self._inputs.release(self._bus, lost)
