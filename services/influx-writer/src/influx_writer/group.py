@@ -17,6 +17,9 @@ OpenSession = Callable[[str, int], Bus]
 LEAVING = "leaving"
 """In the details of a writer's status: it is on its way out, and is not to be counted on."""
 
+MAX_MEMBERS = 1_000
+"""Writers that are followed; somebody makes the others up."""
+
 _LOOK_SECONDS = 0.2
 _QUIET_SECONDS = 1.0
 
@@ -29,7 +32,8 @@ class Group:
     Mosquitto goes on giving an absent member its share (measured with 2.0.11: every other message of two), so the
     session of a writer that does not come back within `grace` seconds would keep candles from the store. Another writer
     then opens that session, ends its subscriptions, hands what has waited to `deliver` and takes the status back. Where
-    the absent one returns meanwhile it has its session back, with all that is not acknowledged.
+    the absent one returns meanwhile it has its session back, with all that is not acknowledged. `on_rejected` is called
+    for a status that makes no sense.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Group:
         session_seconds: int,
         deliver: Callable[[Message], Awaitable[None]],
         grace: float,
+        on_rejected: Callable[[], None],
     ) -> None:
         self._service = service
         self._me = instance
@@ -55,6 +60,7 @@ class Group:
         self._absent: dict[str, float] = {}
         self._i_leave = asyncio.Event()
         self._left_to_others = False
+        self._on_rejected = on_rejected
 
     async def run(self) -> None:
         """Follow the others and adopt what they leave, until cancelled."""
@@ -83,8 +89,13 @@ class Group:
             return
         try:
             status = decode_status(message.payload)
+            if (status.service, status.instance) != (self._service, instance):
+                raise PayloadError(f"expected the status of {instance}, got {status.service} {status.instance}")
+            if instance not in self._members and len(self._members) >= MAX_MEMBERS:
+                raise PayloadError(f"expected at most {MAX_MEMBERS} writers, got another one")
         except PayloadError as error:
-            log.warning("status.undecodable", topic=message.topic, reason=str(error))
+            self._on_rejected()
+            log.debug("status.rejected", topic=message.topic, reason=str(error))
             return
         self._members[instance] = status
         if status.state is Presence.ONLINE:

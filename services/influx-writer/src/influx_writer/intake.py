@@ -6,7 +6,11 @@ from enum import StrEnum
 from ingress_common.bus import Message
 from ingress_common.model import Candle
 from ingress_common.payloads import PayloadError, decode_candle
+from ingress_common.times import rfc3339
 from ingress_common.topics import TopicError, Topics, symbol_of
+
+AHEAD_SECONDS = 7 * 86_400.0
+"""Seconds that a candle may be ahead of our clock: far more than clocks differ, and no store is to keep the rest."""
 
 
 class Kind(StrEnum):
@@ -21,6 +25,7 @@ class Reason(StrEnum):
     """Why a message became a dead letter."""
 
     UNDECODABLE = "undecodable"
+    IMPLAUSIBLE = "implausible"
     CONTRADICTION = "contradiction"
     REJECTED = "rejected"
 
@@ -42,8 +47,10 @@ class Row:
     message: Message
 
 
-def read(topics: Topics, message: Message) -> Row:
-    """The row of `message`; UnusableError if it is none, or not what its topic says."""
+def read(topics: Topics, message: Message, now: float) -> Row:
+    """The row of `message`; UnusableError if it is none, not what its topic says, or far from having come by `now`
+    (unix seconds).
+    """
     try:
         candle = decode_candle(message.payload)
     except PayloadError as error:
@@ -58,6 +65,9 @@ def read(topics: Topics, message: Message) -> Row:
     if told != carried:
         text = f"expected a candle of {' '.join(told)} on this topic, got one of {' '.join(carried)}"
         raise UnusableError(Reason.CONTRADICTION, text)
+    latest = max(candle.open_time, candle.at)
+    if latest > now + AHEAD_SECONDS:
+        raise UnusableError(Reason.IMPLAUSIBLE, f"expected nothing after {rfc3339(now)}, got {rfc3339(latest)}")
     if what == "raw":
         return Row(Kind.TICK, candle, message)
     return Row(Kind.CANDLE if candle.closed else Kind.FORMING, candle, message)

@@ -22,7 +22,6 @@ SERVICE = "kraken-gateway"
 """The service's name on topics."""
 
 _STALL_SECONDS = 5.0
-_LONGEST_LETTER = 256 * 1024
 
 
 class BusStalledError(Exception):
@@ -101,7 +100,7 @@ class Outlet:
 
     async def dead_letter(self, payload: bytes, reason: str, at: float, topic: str | None = None) -> None:
         """A message (from Kraken, or from `topic`) that could not be used."""
-        letter = dead_letter(topic or self._origin, payload[:_LONGEST_LETTER], reason, at)
+        letter = dead_letter(topic or self._origin, payload, reason, at)
         await self._publish(self._topics.dead_letter(SERVICE), encode_dead_letter(letter))
         self._metrics.dead_letters.inc()
 
