@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingress_common.membership import Members, owner_of
+from ingress_common.membership import MOST_MEMBERS, SILENT_SECONDS, Members, owner_of
 from ingress_common.model import Presence, Status
 from ingress_common.topics import Topics
 
@@ -71,6 +71,28 @@ def test_own_last_will_and_other_services_change_nothing():
     assert not members.update(status("me", Presence.OFFLINE))
     assert not members.update(status("other", service="influx-writer"))
     assert members.online == {"me"}
+
+
+def test_silent_member_is_counted_out_but_not_for_a_time_without_broker():
+    now = 100.0
+    members = Members(Topics(), "aggregator", "me", lambda: now)
+    members.update(status("other"))
+    now += SILENT_SECONDS
+    assert not members.expire()
+    members.reconnected()
+    now += SILENT_SECONDS - 1
+    assert not members.expire()
+    now += 2
+    assert members.expire()
+    assert members.online == {"me"}
+    assert not members.expire()
+
+
+def test_made_up_names_do_not_fill_the_memory():
+    members = Members(Topics(), "aggregator", "me")
+    for number in range(MOST_MEMBERS + 10):
+        members.update(status(f"made-up-{number}"))
+    assert len(members.online) == MOST_MEMBERS + 1
 
 
 @given(groups, names)

@@ -260,6 +260,14 @@ def test_a_cut_through_a_character_leaves_the_text_before_it():
     assert letter.payload == "x" + "\u20ac" * (p.LETTER_BYTES // 3)
 
 
+def test_a_status_on_the_topic_of_another_instance_is_refused():
+    payload = json.dumps(VALID[6]).encode()
+    assert p.decode_status_on("ingress/status/aggregator/a", payload).instance == "a"
+    for topic in ("ingress/status/aggregator/b", "ingress/status/influx-writer/a", "a"):
+        with pytest.raises(PayloadError, match="expected the status of"):
+            p.decode_status_on(topic, payload)
+
+
 def test_deeply_nested_json_is_refused():
     for decode in DECODERS:
         for payload in (b"[" * 100_000, b'{"a":' * 100_000, b'{"symbols":' + b"[" * 10_000 + b"]" * 10_000 + b"}"):

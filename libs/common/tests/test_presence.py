@@ -1,10 +1,13 @@
 import asyncio
 
+import pytest
+
 from ingress_common.bus import Message
 from ingress_common.bus.memory import MemoryBroker, MemoryBus
-from ingress_common.model import Presence
-from ingress_common.payloads import decode_status
-from ingress_common.presence import StatusPublisher, will_of
+from ingress_common.errors import NameTakenError
+from ingress_common.model import Presence, Status
+from ingress_common.payloads import decode_status, encode_status
+from ingress_common.presence import RUN, StatusPublisher, await_free_name, will_of
 from ingress_common.topics import Topics
 
 TOPICS = Topics()
@@ -20,6 +23,10 @@ def publisher(bus: MemoryBus, details=dict, refresh_seconds=0.0) -> StatusPublis
     return StatusPublisher(bus, TOPICS, "aggregator", "a", "1.2", 1700000000.0, details, refresh_seconds)
 
 
+def told(status) -> dict:
+    return {name: value for name, value in status.details.items() if name != RUN}
+
+
 async def until_retained(broker: MemoryBroker, condition):
     async with asyncio.timeout(20):
         while TOPIC not in broker.retained or not condition(decode_status(broker.retained[TOPIC])):
@@ -33,7 +40,7 @@ async def test_status_is_online_while_running_and_offline_after_a_clean_stop():
         running = asyncio.create_task(publisher(bus, lambda: {"symbols": 3}).run())
         online = await until_retained(broker, lambda status: status.state is Presence.ONLINE)
         assert (online.service, online.instance, online.version) == ("aggregator", "a", "1.2")
-        assert online.details == {"symbols": 3}
+        assert told(online) == {"symbols": 3}
         running.cancel()
         await asyncio.wait([running])
         assert decode_status(broker.retained[TOPIC]).state is Presence.OFFLINE
@@ -72,9 +79,9 @@ async def test_changed_details_are_published():
     details = {"symbols": 1}
     async with bus_of(broker) as bus:
         running = asyncio.create_task(publisher(bus, lambda: details).run())
-        await until_retained(broker, lambda status: status.details == {"symbols": 1})
+        await until_retained(broker, lambda status: told(status) == {"symbols": 1})
         details["symbols"] = 2
-        await until_retained(broker, lambda status: status.details == {"symbols": 2})
+        await until_retained(broker, lambda status: told(status) == {"symbols": 2})
         running.cancel()
         await asyncio.wait([running])
 
@@ -104,3 +111,83 @@ async def test_unchanged_details_are_not_repeated():
                     if states[-1] is Presence.OFFLINE:
                         break
     assert states == [Presence.ONLINE, Presence.OFFLINE]
+
+
+def status_of(state: Presence, started_at: float, run: str = "other", instance: str = "a") -> Status:
+    return Status("aggregator", instance, state, "1.2", started_at, {RUN: run})
+
+
+async def test_last_will_of_an_earlier_process_is_put_right_at_once():
+    broker = MemoryBroker()
+    async with bus_of(broker) as bus:
+        status = publisher(bus, refresh_seconds=1000)
+        running = asyncio.create_task(status.run())
+        await until_retained(broker, lambda status: status.state is Presence.ONLINE)
+        late = status_of(Presence.OFFLINE, 0.0)
+        broker.publish("will", TOPIC, encode_status(late), qos=1, retain=True)
+        status.heard(late)
+        await until_retained(broker, lambda status: status.state is Presence.ONLINE)
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_process_that_was_taken_for_dead_gives_way_to_the_one_started_later():
+    async with bus_of(MemoryBroker()) as bus:
+        status = publisher(bus)
+        status.heard(status_of(Presence.ONLINE, 1700000500.0, instance="b"))
+        status.heard(status_of(Presence.ONLINE, 1600000000.0))
+        with pytest.raises(NameTakenError, match="INSTANCE_ID"):
+            status.heard(status_of(Presence.ONLINE, 1700000500.0))
+
+
+async def say(broker: MemoryBroker, status: Status) -> None:
+    broker.publish("holder", TOPIC, encode_status(status), qos=1, retain=True)
+
+
+async def claim(broker: MemoryBroker, **seconds: float) -> None:
+    async with MemoryBus(broker, client_id="claim") as bus:
+        await await_free_name(bus, TOPICS, "aggregator", "a", **seconds)
+
+
+async def test_name_that_nobody_has_or_that_was_left_is_free():
+    broker = MemoryBroker()
+    await claim(broker)
+    await say(broker, status_of(Presence.OFFLINE, 1.0))
+    await claim(broker)
+
+
+async def test_name_is_free_once_its_holder_has_gone():
+    broker = MemoryBroker()
+    await say(broker, status_of(Presence.ONLINE, 1.0))
+    waiting = asyncio.create_task(claim(broker))
+    await say(broker, status_of(Presence.ONLINE, 1.0))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await say(broker, status_of(Presence.OFFLINE, 1.0))
+    async with asyncio.timeout(10):
+        await waiting
+
+
+async def test_online_status_that_nobody_repeats_is_stale():
+    broker = MemoryBroker()
+    await say(broker, status_of(Presence.ONLINE, 1.0))
+    async with asyncio.timeout(10):
+        await claim(broker, stale_seconds=0.1)
+
+
+async def test_name_of_a_living_process_is_refused():
+    broker = MemoryBroker()
+    await say(broker, status_of(Presence.ONLINE, 1.0))
+
+    async def live() -> None:
+        while True:
+            await say(broker, status_of(Presence.ONLINE, 1.0))
+            await asyncio.sleep(0.02)
+
+    holder = asyncio.create_task(live())
+    try:
+        with pytest.raises(NameTakenError, match="started at 1970"):
+            await claim(broker, stale_seconds=5.0, patience_seconds=0.1)
+    finally:
+        holder.cancel()
+        await asyncio.wait([holder])

@@ -5,7 +5,7 @@ The reference candles are computed from all trades at once, in the plainest way,
 
 from bisect import bisect_left
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from random import Random
 
@@ -69,6 +69,12 @@ def candle_of(
         source=source,
         at=at,
     )
+
+
+def price_row(price: Decimal, timeframe: Timeframe, opens: int, at: float) -> Candle:
+    """The row of a REST answer that tells the price with which its range, which `opens` then, begins."""
+    row = candle_of([Trade(0.0, price, Decimal(1))], timeframe, opens - timeframe.seconds, at, Source.REST)
+    return replace(row, volume=Decimal(0), trades=0, infilled=True)
 
 
 Numbers = tuple[Decimal, Decimal, Decimal, Decimal, Decimal, int, bool]
@@ -144,6 +150,10 @@ class World:
     def rest(self, request: HistoryRequest) -> History:
         end = min(request.range.end, self.now)
         rows = self.past(request.timeframe, request.range.start, request.range.end)
+        opens = request.timeframe.floor(request.range.start)
+        before = self.trades[: bisect_left(self.times, min(opens, self.now))]
+        if before:
+            rows.insert(0, price_row(before[-1].price, request.timeframe, opens, self.now))
         return History(SYMBOL, request.timeframe, Source.REST, Range(request.range.start, end), tuple(rows))
 
     # --- what happens ---
@@ -151,7 +161,9 @@ class World:
     def take(self, outputs: list[Output]) -> None:
         for output in outputs:
             if isinstance(output, Candle):
-                self.retained[output.timeframe] = output
+                newest = self.retained.get(output.timeframe)
+                if newest is None or output.open_time >= newest.open_time:
+                    self.retained[output.timeframe] = output
                 if output.closed:
                     self.closed[output.timeframe, output.open_time] = output
                     self.log.append(output)

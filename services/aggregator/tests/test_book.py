@@ -177,6 +177,42 @@ def test_price_never_crosses_a_gap_even_where_an_earlier_one_was_given_up_on():
     assert [c.close for c in pick(filled, M1)] == [Decimal(103), Decimal(110), Decimal(110)]
 
 
+def test_row_without_trades_tells_the_price_with_which_an_answer_begins_and_nothing_else():
+    book = seeded_book()
+    book.cover(OPEN, OPEN + 60, OPEN + 61)
+    book.tick(candle(8, "103"))
+    book.cover(OPEN + 480, OPEN + 600, OPEN + 601)
+    price = candle(5, "99", volume="0", trades=0, infilled=True, source=Source.REST, at=OPEN + 700)
+    filled = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 360, OPEN + 480), (price,)))
+    assert [(c.open_time - OPEN, c.close) for c in pick(filled, M1)] == [(360, 99), (420, 99)]
+    # The minute of the row itself is not in the answer's range: it may have traded.
+    assert (M1, Range(OPEN + 60, OPEN + 360)) in book.missing()
+
+
+def test_higher_candle_that_was_told_without_all_minutes_is_whole_once_kraken_tells_it_itself():
+    book = seeded_book()
+    book.cover(OPEN, OPEN + 60, OPEN + 61)
+    book.tick(candle(3, "103"))
+    book.cover(OPEN + 180, OPEN + 360, OPEN + 361)
+    (incomplete,) = pick(book.give_up(M1, Range(OPEN + 60, OPEN + 180), OPEN + 400), Timeframe.M5)
+    assert not incomplete.complete
+    row = candle(0, "103", timeframe=Timeframe.M5, source=Source.REST, at=OPEN + 500)
+    answer = History("BTC/USD", Timeframe.M5, Source.REST, Range(OPEN, OPEN + 300), (row,))
+    assert [(c.timeframe, c.complete, c.revision) for c in book.history(answer)] == [(Timeframe.M5, True, 1)]
+
+
+def test_answer_that_comes_when_its_minutes_are_forgotten_makes_none_of_them_flat():
+    book = seeded_book()
+    book.cover(OPEN, OPEN + 60, OPEN + 61)
+    book.cover(OPEN + 180, OPEN + 43_200, OPEN + 43_201)
+    book.give_up(M1, Range(OPEN + 60, OPEN + 180), OPEN + 43_300)
+    book.cover(OPEN + 43_200, OPEN + 43_500, OPEN + 43_501)
+    row = candle(1, "107", source=Source.REST, at=OPEN + 43_600)
+    late = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 60, OPEN + 180), (row,)))
+    assert [c for c in late if OPEN + 60 <= c.open_time < OPEN + 180] == []
+    assert book.horizons[M1] == OPEN + 300
+
+
 def test_book_that_starts_anew_owes_the_gap_that_the_earlier_one_left_open():
     book = Book("BTC/USD", Depth(fresh=2))
     now = OPEN + 7200

@@ -223,3 +223,57 @@ async def test_restarted_aggregator_fills_what_was_missed_while_it_was_away():
                 return {c.open_time for c in out.candles() if c.closed and c.timeframe is Timeframe.M1}
 
             await out.until(lambda: set(range(OPEN, later + 60, 60)) <= closed_minutes())
+
+
+async def test_after_a_reconnect_nothing_is_taken_for_known_and_the_last_candles_are_published_again():
+    broker = MemoryBroker()
+    service = aggregator(broker)
+    async with outside(broker) as out, running(service):
+        await start_symbol(out, service)
+        await out.watermark(OPEN + 61)
+        await out.until(lambda: any(c.closed and c.open_time == OPEN for c in out.candles()))
+        await out.until(lambda: any(not c.closed and c.open_time == OPEN + 60 for c in out.candles()))
+        seen = len(out.seen)
+        service._bus.drop()  # the session is kept, and yet the broker may have lost what came before
+        since = lambda: [decode_candle(m.payload) for m in out.seen[seen:] if "/candles/" in m.topic]  # noqa: E731
+        await out.until(lambda: any(c.closed and c.open_time == OPEN for c in since()))
+        await out.until(lambda: {c.timeframe for c in since() if not c.closed} == set(TIMEFRAMES))
+        await out.watermark(OPEN + 70)
+        await out.watermark(OPEN + 72)
+        await out.until(lambda: any(m.topic == TOPICS.history_requests() for m in out.seen))
+        assert not any(c.closed and c.open_time == OPEN + 60 for c in out.candles())
+
+
+async def test_correction_of_an_older_candle_leaves_the_newest_one_retained():
+    broker = MemoryBroker()
+    service = aggregator(broker)
+    topic = TOPICS.candles("BTC/USD", Timeframe.M1)
+    async with outside(broker) as out, running(service):
+        await start_symbol(out, service)
+        await out.watermark(OPEN + 121)
+        await out.until(lambda: any(c.closed and c.open_time == OPEN + 60 for c in out.candles()))
+        late = candle("BTC/USD", OPEN, at=OPEN + 122.0, trades=7)
+        await out.say(TOPICS.raw("BTC/USD"), encode_candle(late))
+        await out.until(lambda: any(c.revision == 1 and c.open_time == OPEN for c in out.candles()))
+        assert decode_candle(broker.retained[topic]).open_time > OPEN
+
+
+async def test_status_tells_since_when_a_symbol_is_looked_after_and_what_is_missing():
+    broker = MemoryBroker()
+    service = aggregator(broker)
+    async with outside(broker) as out, running(service):
+        await start_symbol(out, service)
+        await out.watermark(OPEN + 61)
+        await out.until(lambda: any(c.closed and c.open_time == OPEN for c in out.candles()))
+        out.at += 60
+        await out.watermark(OPEN + 130)
+        await out.watermark(OPEN + 190)
+
+        def told() -> dict:
+            status = broker.retained.get(TOPICS.status("aggregator", "a"))
+            return decode_status(status).details if status else {}
+
+        await out.until(lambda: told().get("missing"))
+        assert told()["owned_since"] == {"BTC/USD": "2023-11-16T00:00:00Z"}
+        [gap] = told()["missing"]
+        assert (gap["symbol"], gap["timeframe"], gap["lost"]) == ("BTC/USD", "1m", False)

@@ -1,10 +1,19 @@
 """Who does what: the instances of a service share the symbols out by rendezvous hashing, without a leader."""
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from hashlib import blake2b
 
 from ingress_common.model import Presence, Status
 from ingress_common.topics import Topics
+
+SILENT_SECONDS = 30.0
+"""A member that has said nothing for this long is not there: each says so every 5 s (`presence`), and a last will
+comes sooner. It is for what a broker that was killed still calls online.
+"""
+
+MOST_MEMBERS = 1_000
+"""Members that are counted at most; somebody who makes up names must not fill the memory."""
 
 
 def owner_of(key: str, members: Collection[str]) -> str:
@@ -23,30 +32,49 @@ def _weight(member: str, key: str) -> bytes:
 
 
 class Members:
-    """The online instances of one service, as their status messages tell, always with `me` among them."""
+    """The instances of one service that are there, as their status messages tell, always with `me` among them.
 
-    def __init__(self, topics: Topics, service: str, me: str) -> None:
+    `steady` is a clock that never steps (seconds).
+    """
+
+    def __init__(self, topics: Topics, service: str, me: str, steady: Callable[[], float] = time.monotonic) -> None:
         self._service = service
         self._me = me
-        self._others: frozenset[str] = frozenset()
+        self._steady = steady
+        self._heard: dict[str, float] = {}
         self.filter = topics.status(service, "+")
         """The filter to subscribe to."""
 
     @property
     def online(self) -> frozenset[str]:
         """The instances that are there, `me` included."""
-        return self._others | {self._me}
+        return frozenset(self._heard) | {self._me}
 
     def update(self, status: Status) -> bool:
         """Take a status message; whether the membership has changed. Other services and our own change nothing."""
         if status.service != self._service or status.instance == self._me:
             return False
-        before = self._others
-        if status.state is Presence.ONLINE:
-            self._others = before | {status.instance}
-        else:
-            self._others = before - {status.instance}
-        return self._others != before
+        if status.state is not Presence.ONLINE:
+            return self._heard.pop(status.instance, None) is not None
+        new = status.instance not in self._heard
+        if new and len(self._heard) >= MOST_MEMBERS:
+            return False
+        self._heard[status.instance] = self._steady()
+        return new
+
+    def expire(self) -> bool:
+        """Count out who has said nothing for SILENT_SECONDS; whether the membership has changed. Call it every few
+        seconds while the broker is there.
+        """
+        silent = [name for name, heard in self._heard.items() if self._steady() - heard > SILENT_SECONDS]
+        for name in silent:
+            del self._heard[name]
+        return bool(silent)
+
+    def reconnected(self) -> None:
+        """The broker was away, and nobody could be heard: everyone has SILENT_SECONDS from now on."""
+        now = self._steady()
+        self._heard = dict.fromkeys(self._heard, now)
 
     def owns(self, symbol: str) -> bool:
         """Whether `symbol` is ours."""

@@ -427,6 +427,14 @@ def decode_status(payload: bytes) -> Status:
     )
 
 
+def decode_status_on(topic: str, payload: bytes) -> Status:
+    """The status of a payload that came on `topic`; PayloadError also if it is that of another instance."""
+    status = decode_status(payload)
+    if topic.split("/")[-2:] != [status.service, status.instance]:
+        raise PayloadError(f"expected the status of {topic}, got that of {status.service} {status.instance}")
+    return status
+
+
 def dead_letter(topic: str, payload: bytes, reason: str, at: float) -> DeadLetter:
     """A dead letter about the message `payload` that came on `topic`; `at` in unix seconds.
 

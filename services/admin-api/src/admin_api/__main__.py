@@ -2,6 +2,7 @@
 
 import sys
 import time
+from functools import partial
 
 from prometheus_client import CollectorRegistry
 
@@ -9,6 +10,7 @@ from admin_api.service import NAME, AdminApi, client_id, last_will
 from admin_api.settings import AdminSettings
 from ingress_common.bus.mqtt import MqttBus
 from ingress_common.metrics import BusMetrics
+from ingress_common.presence import claim_name
 from ingress_common.service import run_http_service
 
 _INBOUND = 5_000
@@ -24,6 +26,7 @@ def build(settings: AdminSettings, registry: CollectorRegistry) -> AdminApi:
         will=last_will(settings.topics, settings.instance_id, started_at),
         inbound_limit=_INBOUND,
         metrics=BusMetrics(registry, NAME),
+        before=partial(claim_name, NAME, settings),
     )
     return AdminApi(
         bus=bus,

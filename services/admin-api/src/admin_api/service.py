@@ -18,7 +18,7 @@ from ingress_common.bus import Bus, Connected, LastWill, Message
 from ingress_common.errors import StartError
 from ingress_common.health import Health
 from ingress_common.logs import get_logger
-from ingress_common.payloads import dead_letter, encode_dead_letter
+from ingress_common.payloads import dead_letter, decode_status, encode_dead_letter
 from ingress_common.presence import StatusPublisher, will_of
 from ingress_common.probes import serve_http
 from ingress_common.topics import Topics
@@ -68,6 +68,7 @@ class AdminApi:
         self._host = host
         self.port = port
         """The port that HTTP is served on; once running, the one that was found free for 0."""
+        self._own_status = topics.status(NAME, instance)
         self._view = BusView(topics)
         self._monitor = StoreMonitor(store)
         self._metrics = AdminMetrics(registry)
@@ -116,6 +117,8 @@ class AdminApi:
         self._metrics.messages.inc()
         try:
             self._view.apply(message.topic, message.payload, self._clock())
+            if message.topic == self._own_status and message.payload and not message.retain:
+                self._status.heard(decode_status(message.payload))
         except ViewFullError as error:
             self._metrics.rejected.labels("full").inc()
             log.debug("view.full", reason=str(error))

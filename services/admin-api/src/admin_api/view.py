@@ -9,7 +9,7 @@ from ingress_common.payloads import (
     decode_candle,
     decode_dead_letter,
     decode_feed_state,
-    decode_status,
+    decode_status_on,
     decode_watermark,
 )
 from ingress_common.times import rfc3339
@@ -138,7 +138,7 @@ class BusView:
         levels = self._topics.split(topic)
         match levels:
             case ("status", service, instance):
-                self._status((service, instance), payload, now)
+                self._status((service, instance), topic, payload, now)
             case ("feed", _, feed):
                 self._feed(feed, payload, now)
             case ("feed", _, feed, "watermark"):
@@ -150,13 +150,11 @@ class BusView:
             case _:
                 raise PayloadError(f"expected a topic of the contract, got {topic!r}")
 
-    def _status(self, key: tuple[str, str], payload: bytes, now: float) -> None:
+    def _status(self, key: tuple[str, str], topic: str, payload: bytes, now: float) -> None:
         if not payload:
             self.instances.pop(key, None)
             return
-        status = decode_status(payload)
-        if (status.service, status.instance) != key:
-            raise PayloadError(f"expected the status of {key[0]} {key[1]}, got {status.service} {status.instance}")
+        status = decode_status_on(topic, payload)
         _make_room(key, self.instances, now, MAX_ENTRIES, len(payload))
         self.instances[key] = InstanceView(status, now, len(payload))
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from functools import partial
 from uuid import uuid4
 
 from prometheus_client import CollectorRegistry
@@ -12,7 +13,7 @@ from aggregator.service import Aggregator
 from aggregator.settings import AggregatorSettings
 from ingress_common.bus.mqtt import MqttBus
 from ingress_common.metrics import BusMetrics
-from ingress_common.presence import will_of
+from ingress_common.presence import claim_name, will_of
 from ingress_common.service import run_service
 
 # A session outlives a short cut, not the process: a new one starts from a seed, and stale messages would only delay it.
@@ -29,6 +30,7 @@ def build(settings: AggregatorSettings, registry: CollectorRegistry) -> Aggregat
         session_expiry=_SESSION_SECONDS,
         inbound_limit=1000,
         metrics=BusMetrics(registry, Aggregator.name),
+        before=partial(claim_name, Aggregator.name, settings),
     )
     return Aggregator(
         bus,

@@ -1,7 +1,7 @@
 """The aggregator's shell: messages in, the core's decisions out. It decides nothing about candles."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from aggregator import __version__
 from aggregator.core import Engine, Output
-from aggregator.core.engine import ImplausibleError
+from aggregator.core.engine import Gap, ImplausibleError
 from aggregator.inputs import Inputs
 from aggregator.metrics import AggregatorMetrics
 from ingress_common.bus import Bus, BusError, Connected, Event, Message
@@ -23,7 +23,7 @@ from ingress_common.payloads import (
     decode_candle,
     decode_feed_state,
     decode_history,
-    decode_status,
+    decode_status_on,
     decode_watermark,
     encode_candle,
     encode_dead_letter,
@@ -31,6 +31,8 @@ from ingress_common.payloads import (
     encode_seed_request,
 )
 from ingress_common.presence import StatusPublisher
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.times import rfc3339
 from ingress_common.topics import TopicError, Topics
 
 log = get_logger(__name__)
@@ -39,6 +41,7 @@ _FLUSH_SECONDS = 0.2
 _LOOK_SECONDS = 5.0
 _MEMBERS_SETTLE_SECONDS = 1.0
 _UNCONFIRMED_LIMIT = 500
+_GAPS_TOLD = 200
 
 
 class Aggregator:
@@ -77,6 +80,9 @@ class Aggregator:
         self._reassign_at: float | None = None
         self._resuming: set[str] = set()
         self._gapped: dict[str, int] = {}
+        self._missing: list[dict[str, Any]] = []
+        self._owned_since: dict[str, float] = {}
+        self._newest: dict[tuple[str, Timeframe], int] = {}
 
     async def run(self) -> None:
         """Work until cancelled. BusError if the broker refuses at the start."""
@@ -112,9 +118,10 @@ class Aggregator:
 
     async def _handle(self, event: Event) -> None:
         if isinstance(event, Connected):
-            if not event.session_kept:
-                self._engine.messages_lost()
+            self._members.reconnected()
             self._status.announce()
+            for candle in self._engine.reconnected():
+                await self._publish(candle)
             return
         try:
             outputs = self._decide(event)
@@ -159,7 +166,10 @@ class Aggregator:
                 self._engine.feed_state(state, retained=message.retain)
                 self._reassign_soon()
             case ("status", _, _) if message.payload:
-                if self._members.update(decode_status(message.payload)):
+                status = decode_status_on(message.topic, message.payload)
+                if not message.retain:
+                    self._status.heard(status)
+                if self._members.update(status):
                     self._reassign_soon()
             case ("candles", _, _, _) if message.retain and message.payload:
                 candle = decode_candle(message.payload)
@@ -176,12 +186,21 @@ class Aggregator:
             case Candle():
                 self._metrics.published(output)
                 topic = self._topics.candles(output.symbol, output.timeframe)
-                return await self._bus.publish(topic, encode_candle(output), qos=int(output.closed), retain=True)
+                newest = self._is_newest(output)
+                return await self._bus.publish(topic, encode_candle(output), qos=int(output.closed), retain=newest)
             case SeedRequest():
                 log.info("seed.requested", symbols=len(output.symbols))
                 return await self._bus.publish(self._topics.seed_requests(), encode_seed_request(output))
             case HistoryRequest():
                 return await self._bus.publish(self._topics.history_requests(), encode_history_request(output))
+
+    def _is_newest(self, candle: Candle) -> bool:
+        """Whether none of a later window was published: what is retained must be the newest, not the last repair."""
+        series = candle.symbol, candle.timeframe
+        newest = candle.open_time >= self._newest.get(series, candle.open_time)
+        if newest:
+            self._newest[series] = candle.open_time
+        return newest
 
     async def _confirm(self) -> None:
         """Acknowledge each message, in order, once the broker has what it led to."""
@@ -209,6 +228,8 @@ class Aggregator:
         while True:
             await asyncio.sleep(_FLUSH_SECONDS)
             async with self._turn:
+                if self._bus.connected and self._members.expire():
+                    self._reassign_soon()
                 if self._reassign_at is not None and loop.time() >= self._reassign_at:
                     self._reassign_at = None
                     await self._reassign()
@@ -230,8 +251,11 @@ class Aggregator:
             for symbol, book in self._engine.books.items()
             if not self._members.owns(symbol) or not (book.seeded or symbol in carried)
         }
+        # Someone who comes back after a pause may have published what he had left: ours goes on top of it.
+        self._engine.renew_forming()
         if lost:
             self._engine.release(lost)
+            self._forget(lost)
             await self._inputs.release(self._bus, lost)
             await self._stop_resuming(lost & self._resuming)
         if gained:
@@ -239,6 +263,7 @@ class Aggregator:
             # is retained.
             await self._inputs.gain(self._bus, gained)
             self._engine.gain(gained)
+            self._owned_since |= dict.fromkeys(gained, self._clock())
             self._resuming |= gained
             await self._bus.subscribe(*(self._topics.candles(symbol, "+") for symbol in gained), no_local=True)
         if lost or gained:
@@ -251,6 +276,12 @@ class Aggregator:
             )
             self._status.announce()
 
+    def _forget(self, symbols: Collection[str]) -> None:
+        for symbol in symbols:
+            self._owned_since.pop(symbol, None)
+            for timeframe in TIMEFRAMES:
+                self._newest.pop((symbol, timeframe), None)
+
     async def _end_resuming(self) -> None:
         await self._stop_resuming({s for s in self._resuming if (b := self._engine.books.get(s)) and b.initialized})
 
@@ -260,15 +291,14 @@ class Aggregator:
             await self._bus.unsubscribe(*(self._topics.candles(symbol, "+") for symbol in symbols))
 
     def _look_for_gaps(self) -> None:
-        gaps = {
-            symbol: round(sum(span.end - span.start for _, span in spans))
-            for symbol, spans in self._engine.gaps().items()
-        }
+        found = self._engine.gaps()
+        gaps = {symbol: round(sum(gap.range.end - gap.range.start for gap in spans)) for symbol, spans in found.items()}
         for symbol in gaps.keys() - self._gapped.keys():
             log.warning("gap.found", symbol=symbol, seconds=gaps[symbol])
         for symbol in self._gapped.keys() - gaps.keys():
             log.info("gap.filled", symbol=symbol)
         self._gapped = gaps
+        self._missing = [_gap_details(gap) for spans in found.values() for gap in spans][:_GAPS_TOLD]
         self._metrics.gaps.set(len(gaps))
         self._metrics.gap_seconds.set(sum(gaps.values()))
         self._metrics.held.set(sum(book.held for book in self._engine.books.values()))
@@ -278,6 +308,18 @@ class Aggregator:
         books = self._engine.books
         return {
             "symbols": sorted(books),
+            "owned_since": {symbol: rfc3339(since) for symbol, since in sorted(self._owned_since.items())},
             "initialized": sum(book.initialized for book in books.values()),
             "gaps": self._gapped,
+            "missing": self._missing,
         }
+
+
+def _gap_details(gap: Gap) -> dict[str, Any]:
+    return {
+        "symbol": gap.symbol,
+        "timeframe": gap.timeframe.value,
+        "from": rfc3339(gap.range.start),
+        "to": rfc3339(gap.range.end),
+        "lost": gap.lost,
+    }

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from functools import partial
 
 from prometheus_client import CollectorRegistry
 
@@ -9,6 +10,7 @@ from influx_writer.settings import WriterSettings
 from influx_writer.writer import NAME, SESSION_SECONDS, Limits, Writer, client_id, last_will, shared_filters
 from ingress_common.bus.mqtt import MqttBus
 from ingress_common.metrics import BusMetrics
+from ingress_common.presence import claim_name
 from ingress_common.service import run_service
 
 
@@ -23,6 +25,7 @@ def build(settings: WriterSettings, registry: CollectorRegistry) -> Writer:
         session_expiry=SESSION_SECONDS,
         inbound_limit=limits.rows,
         metrics=BusMetrics(registry, NAME),
+        before=partial(claim_name, NAME, settings),
     )
 
     def open_session(instance: str, expiry: int) -> MqttBus:

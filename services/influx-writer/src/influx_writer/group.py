@@ -8,7 +8,7 @@ from ingress_common.bus import Bus, BusClosedError, BusError, Message
 from ingress_common.logs import get_logger
 from ingress_common.membership import owner_of
 from ingress_common.model import Presence, Status
-from ingress_common.payloads import PayloadError, decode_status
+from ingress_common.payloads import PayloadError, decode_status_on
 from ingress_common.topics import Topics
 
 OpenSession = Callable[[str, int], Bus]
@@ -45,6 +45,7 @@ class Group:
         open_session: OpenSession,
         session_seconds: int,
         deliver: Callable[[Message], Awaitable[None]],
+        heard: Callable[[Status], None],
         grace: float,
         on_rejected: Callable[[], None],
     ) -> None:
@@ -55,6 +56,7 @@ class Group:
         self._open_session = open_session
         self._session_seconds = session_seconds
         self._deliver = deliver
+        self._heard = heard
         self._grace = grace
         self._members: dict[str, Status] = {}
         self._absent: dict[str, float] = {}
@@ -88,15 +90,15 @@ class Group:
             self._absent.pop(instance, None)
             return
         try:
-            status = decode_status(message.payload)
-            if (status.service, status.instance) != (self._service, instance):
-                raise PayloadError(f"expected the status of {instance}, got {status.service} {status.instance}")
+            status = decode_status_on(message.topic, message.payload)
             if instance not in self._members and len(self._members) >= MAX_MEMBERS:
                 raise PayloadError(f"expected at most {MAX_MEMBERS} writers, got another one")
         except PayloadError as error:
             self._on_rejected()
             log.debug("status.rejected", topic=message.topic, reason=str(error))
             return
+        if not message.retain:
+            self._heard(status)
         self._members[instance] = status
         if status.state is Presence.ONLINE:
             self._absent.pop(instance, None)

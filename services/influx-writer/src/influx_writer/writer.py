@@ -133,6 +133,7 @@ class Writer:
         self._write_error: str | None = None
         self._ping_error: str | None = "not asked yet"
         self._leaving = False
+        self._status = StatusPublisher(bus, topics, NAME, instance, version(NAME), started_at, self._details)
         self._group = open_session and Group(
             NAME,
             instance,
@@ -141,10 +142,10 @@ class Writer:
             open_session,
             SESSION_SECONDS,
             self._queue.put,
+            self._status.heard,
             self._limits.adopt_seconds,
             self._metrics.rejected_statuses.inc,
         )
-        self._status = StatusPublisher(bus, topics, NAME, instance, version(NAME), started_at, self._details)
         self._metrics.in_hand.set_function(lambda: len(self._batch) + len(self._forming))
         self._metrics.in_hand_limit.set(self._limits.rows)
         self._metrics.queued.set_function(self._queue.qsize)

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-from ingress_common.bus import Bus, Message
+from ingress_common.bus import Bus, Connected, Message
 from ingress_common.logs import get_logger
 from ingress_common.membership import Members
-from ingress_common.model import HistoryRequest, SeedRequest
-from ingress_common.payloads import PayloadError, decode_history_request, decode_seed_request, decode_status
+from ingress_common.model import HistoryRequest, SeedRequest, Status
+from ingress_common.payloads import PayloadError, decode_history_request, decode_seed_request, decode_status_on
+from ingress_common.presence import StatusPublisher
 from ingress_common.topics import Topics
 from kraken_gateway.history import HistoryRequests
 from kraken_gateway.outlet import BusStalledError, Outlet
@@ -24,6 +25,7 @@ class Desk:
         self,
         topics: Topics,
         members: Members,
+        status: StatusPublisher,
         seeds: Seeds,
         history: HistoryRequests,
         outlet: Outlet,
@@ -32,6 +34,7 @@ class Desk:
     ) -> None:
         self._topics = topics
         self._members = members
+        self._status = status
         self._seeds = seeds
         self._history = history
         self._outlet = outlet
@@ -52,7 +55,9 @@ class Desk:
         topics = self._topics
         await bus.subscribe(self._members.filter, topics.seed_requests(), topics.history_requests())
         async for event in bus.events():
-            if not isinstance(event, Message):
+            if isinstance(event, Connected):
+                self._members.reconnected()
+                self._status.announce()
                 continue
             try:
                 self._take(event)
@@ -67,14 +72,20 @@ class Desk:
         elif message.topic == self._topics.history_requests():
             request = decode_history_request(message.payload)
         else:
-            if message.payload and self._members.update(decode_status(message.payload)):
-                self._members_changed()
+            if message.payload:
+                self._present(decode_status_on(message.topic, message.payload), retained=message.retain)
             message.ack()
             return
         if self._open or len(self._early) >= _EARLY_LIMIT:
             self._request(request, message.ack)
         else:
             self._early.append((request, message.ack))
+
+    def _present(self, status: Status, *, retained: bool) -> None:
+        if not retained:
+            self._status.heard(status)
+        if self._members.update(status):
+            self._members_changed()
 
     def _request(self, request: SeedRequest | HistoryRequest, ack: Callable[[], None]) -> None:
         if isinstance(request, SeedRequest):

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 from prometheus_client import CollectorRegistry
 
+from ingress_common.bus import Bus
 from ingress_common.health import Check, Health
 from ingress_common.logs import get_logger
 from ingress_common.membership import Members
@@ -29,10 +30,14 @@ from kraken_gateway.snapshots import fetch_instruments
 VERSION = "0.1.0"
 """Version of the gateway, as in its package."""
 
+REQUESTS = "requests"
+"""What `open_bus` is told for the connection that takes requests and has the status; it is opened first."""
+
 _INSTRUMENTS_SECONDS = 600.0
 _FIRST_SETTLE_SECONDS = 0.5
 _SETTLE_SECONDS = 2.0
 _GAUGES_SECONDS = 1.0
+_MEMBERS_SECONDS = 2.0
 
 log = get_logger(__name__)
 
@@ -75,15 +80,15 @@ class GatewayService:
         kraken = Kraken(self._settings.kraken_ws_url, budget, self._clock)
         instance = self._settings.instance_id
         will = will_of(self._topics, SERVICE, instance, version=VERSION, started_at=self._started_at)
-        async with self._open_bus("requests", will) as bus, httpx.AsyncClient(follow_redirects=False) as client:
+        async with self._open_bus(REQUESTS, will) as bus, httpx.AsyncClient(follow_redirects=False) as client:
             outlet = Outlet(bus, self._topics, self._metrics, kraken.url)
             rest = KrakenRest(self._settings.kraken_rest_url, client, self._metrics)
             seeds = self._seeds = Seeds(kraken, outlet, self._metrics, self._owns)
             history = HistoryRequests(rest, outlet, self._metrics, self._owns, self._kraken_now, self._clock)
             self._history = history
-            desk = Desk(self._topics, self._members, seeds, history, outlet, self._regroup.set, self._clock)
-            audit = Audit(kraken, self._all_feeds, outlet, self._metrics, self._kraken_now)
             status = StatusPublisher(bus, self._topics, SERVICE, instance, VERSION, self._started_at, self._details)
+            desk = Desk(self._topics, self._members, status, seeds, history, outlet, self._regroup.set, self._clock)
+            audit = Audit(kraken, self._all_feeds, outlet, self._metrics, self._kraken_now)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(status.run(), name="gateway.status")
                 tasks.create_task(desk.listen(bus), name="gateway.requests")
@@ -93,6 +98,7 @@ class GatewayService:
                 tasks.create_task(history.run(), name="gateway.history")
                 tasks.create_task(audit.run(), name="gateway.audit")
                 tasks.create_task(self._keep_gauges(budget), name="gateway.gauges")
+                tasks.create_task(self._count_out(bus), name="gateway.members")
 
     # --- symbols ---
 
@@ -217,6 +223,13 @@ class GatewayService:
             "connection_attempts_limit": budget.limit if budget else 0,
             "ready": self.health().ready,
         }
+
+    async def _count_out(self, bus: Bus) -> None:
+        """Notice members that have fallen silent."""
+        while True:
+            await asyncio.sleep(_MEMBERS_SECONDS)
+            if bus.connected and self._members.expire():
+                self._regroup.set()
 
     async def _keep_gauges(self, budget: ConnectionBudget) -> None:
         metrics = self._metrics

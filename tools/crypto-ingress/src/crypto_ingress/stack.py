@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from uuid import uuid4
 
 from prometheus_client import CollectorRegistry
@@ -21,10 +22,10 @@ from ingress_common.bus import Bus, LastWill
 from ingress_common.bus.mqtt import MqttBus
 from ingress_common.bus.url import MqttUrl
 from ingress_common.errors import StartError
-from ingress_common.presence import will_of
+from ingress_common.presence import claim_name, will_of
 from ingress_common.service import Service
 from ingress_store import CandleStore
-from kraken_gateway.service import GatewayService
+from kraken_gateway import service as gateway
 
 _START_SECONDS = 20.0
 _BROKER_PORT = 1883
@@ -42,10 +43,25 @@ class Parts:
         """The store, to be opened; SettingsError if the URL names none."""
         return self.settings.store()
 
-    def bus(self, client_id: str, will: LastWill | None = None, *, expiry: int = 0, inbound: int = 1000) -> Bus:
-        """A connection to the broker, to be opened."""
+    def bus(
+        self,
+        client_id: str,
+        will: LastWill | None = None,
+        *,
+        expiry: int = 0,
+        inbound: int = 1000,
+        service: str | None = None,
+    ) -> Bus:
+        """A connection to the broker, to be opened; with `service` it first claims the instance's name for it."""
         if not self.embedded:
-            return MqttBus(self.broker, client_id=client_id, will=will, session_expiry=expiry, inbound_limit=inbound)
+            return MqttBus(
+                self.broker,
+                client_id=client_id,
+                will=will,
+                session_expiry=expiry,
+                inbound_limit=inbound,
+                before=partial(claim_name, service, self.settings) if service else None,
+            )
         return SplitBus(
             MqttBus(self.broker, client_id=f"{client_id}-in", session_expiry=expiry, inbound_limit=inbound),
             MqttBus(self.broker, client_id=f"{client_id}-out", will=will),
@@ -62,6 +78,7 @@ class Parts:
                 writer.last_will(s.topics, s.instance_id, now),
                 expiry=writer.SESSION_SECONDS,
                 inbound=limits.rows,
+                service=writer.NAME,
             ),
             store=self.store(),
             topics=s.topics,
@@ -77,7 +94,7 @@ class Parts:
         s = self.settings
         will = will_of(s.topics, Aggregator.name, s.instance_id, version=aggregator_version, started_at=time.time())
         return Aggregator(
-            self.bus(f"aggregator-{s.instance_id}-{uuid4().hex[:8]}", will, expiry=60),
+            self.bus(f"aggregator-{s.instance_id}-{uuid4().hex[:8]}", will, expiry=60, service=Aggregator.name),
             s.topics,
             OneFilterInputs(s.topics) if self.embedded else SymbolInputs(s.topics),
             s.instance_id,
@@ -88,10 +105,17 @@ class Parts:
     def gateway(self) -> Service:
         """The kraken-gateway."""
         s = self.settings
-        return GatewayService(
+
+        def open_bus(suffix: str, will: LastWill | None) -> Bus:
+            client_id = f"{s.ingress_topic_prefix}-{gateway.GatewayService.name}-{s.instance_id}-{suffix}"
+            return self.bus(
+                client_id, will, service=gateway.GatewayService.name if suffix == gateway.REQUESTS else None
+            )
+
+        return gateway.GatewayService(
             s,
             CollectorRegistry(),
-            lambda suffix, will: self.bus(f"{s.ingress_topic_prefix}-kraken-gateway-{s.instance_id}-{suffix}", will),
+            open_bus,
             time.time,
         )
 
@@ -99,7 +123,9 @@ class Parts:
         """The admin-api."""
         s, now = self.settings, time.time()
         return admin.AdminApi(
-            bus=self.bus(admin.client_id(s.instance_id), admin.last_will(s.topics, s.instance_id, now)),
+            bus=self.bus(
+                admin.client_id(s.instance_id), admin.last_will(s.topics, s.instance_id, now), service=admin.NAME
+            ),
             store=self.store(),
             topics=s.topics,
             instance=s.instance_id,

@@ -3,8 +3,8 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Self
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -22,7 +22,8 @@ from ingress_common.metrics import BusMetrics
 
 log = get_logger(__name__)
 
-_KEEPALIVE = 15
+# Seconds. A process that is frozen or cut off is declared dead after half as much again.
+_KEEPALIVE = 10
 _GOODBYE_SECONDS = 2.0
 _RECEIVE_MAXIMUM = 65535
 _READS_PER_TURN = 50
@@ -289,6 +290,8 @@ class MqttBus(Session):
     `outbound_limit`: how many messages may wait for the broker's confirmation before `publish` waits. ValueError for a
     URL that is none.
 
+    `before` is awaited before the first connection is made, so that it may keep us from taking a session over.
+
     What was not confirmed when a connection broke is sent again, in order, with new packet identifiers: delivery is at
     least once.
     """
@@ -303,7 +306,9 @@ class MqttBus(Session):
         inbound_limit: int = 500,
         outbound_limit: int = 1000,
         metrics: BusMetrics | None = None,
+        before: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self._before = before
         address = MqttUrl.parse(url) if isinstance(url, str) else url
 
         def make_link(handler: LinkHandler) -> PahoLink:
@@ -312,6 +317,12 @@ class MqttBus(Session):
         super().__init__(
             str(address), make_link, inbound_limit=inbound_limit, outbound_limit=outbound_limit, metrics=metrics
         )
+
+    async def __aenter__(self) -> Self:
+        """Connect; BusError if the broker refuses or cannot be reached, and whatever `before` raises."""
+        if self._before is not None:
+            await self._before()
+        return await super().__aenter__()
 
 
 def _plain(error: OSError) -> str:

@@ -6,6 +6,7 @@ from decimal import Context, Decimal
 from typing import Self
 
 from ingress_common.model import Candle, Source
+from ingress_common.timeframes import Timeframe
 
 _ZERO = Decimal(0)
 # Sums stay exact for any sum that can occur; a quotient gets the digits that a float can still tell apart, and one
@@ -16,7 +17,7 @@ _QUOTIENT = Context(prec=18)
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """The trades of one window, of which there is at least one. A window without trades has no bar.
+    """The trades of one window, of which there is at least one; a window without trades has no bar, or a `flat` one.
 
     `notional` is price times volume over the trades, as far as their vwap tells it, so that vwap rolls up without
     rounding twice.
@@ -47,6 +48,22 @@ class Bar:
             trades=candle.trades,
             source=candle.source,
             at=candle.at,
+        )
+
+    def flat(self) -> "Bar":
+        """What a window without trades shows that comes after this one: its close, and nothing traded."""
+        price = self.close
+        return Bar(
+            open=price,
+            high=price,
+            low=price,
+            close=price,
+            volume=self.volume * 0,
+            vwap=price,
+            notional=_ZERO,
+            trades=0,
+            source=Source.INFILL,
+            at=self.at,
         )
 
     def same_market(self, other: "Bar") -> bool:
@@ -84,4 +101,28 @@ def roll_up(bars: Iterable[Bar]) -> Bar | None:
         trades=sum(part.trades for part in parts),
         source=Source.ROLLUP,
         at=max(part.at for part in parts),
+    )
+
+
+def candle_of(
+    symbol: str, timeframe: Timeframe, window: int, bar: Bar, *, closed: bool, complete: bool, at: float
+) -> Candle:
+    """The candle of `bar`, infilled if that is a flat one; `window` is its open time, `at` as in a candle."""
+    return Candle(
+        symbol=symbol,
+        timeframe=timeframe,
+        open_time=window,
+        open=bar.open,
+        high=bar.high,
+        low=bar.low,
+        close=bar.close,
+        volume=bar.volume,
+        vwap=bar.vwap,
+        trades=bar.trades,
+        closed=closed,
+        infilled=bar.trades == 0,
+        complete=complete,
+        revision=0,
+        source=bar.source,
+        at=at,
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 
-from aggregator.core.bars import Bar, roll_up
+from aggregator.core.bars import Bar, candle_of, roll_up
 from aggregator.core.coverage import Intervals
 from ingress_common.model import GRACE, Candle, History, Range, Source
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
@@ -22,10 +22,14 @@ KEPT: Mapping[Timeframe, int] = {
 }
 """Closed windows that a book remembers, so that a late trade or a repair can correct them and all above them."""
 
+ASKED_FOR = frozenset({Source.REST, Source.TRADES})
+"""Sources of history that comes only when somebody has asked for it."""
 
 _PRICE_WITHIN = (
     KEPT[M1] * M1.seconds
 )  # seconds before a window in which a trade is looked for that tells its flat price
+
+_PRICES_KEPT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ class Book:
         self._levels = {timeframe: _Level(timeframe) for timeframe in TIMEFRAMES}
         self._resumed: dict[Timeframe, int] = {}
         self._gap_since: int | None = None  # an earlier run had a gap somewhere after this time
-        self._anchor: tuple[int, Bar] | None = None  # a time and a bar that ends with the price then
+        self._prices: dict[float, Bar] = {}  # bars that end with the price at a moment
 
     # --- what arrives ------------------------------------------------------------------------------------------------
 
@@ -103,7 +107,7 @@ class Book:
         elif not candle.complete:
             self._gap_since = min(candle.open_time, self._gap_since or candle.open_time)
         if candle.timeframe is M1 and (candle.closed or candle.infilled):
-            self._anchor = (owed, Bar.of(candle))
+            self._note_price(owed, Bar.of(candle))
         self._resumed[candle.timeframe] = max(owed, self._resumed.get(candle.timeframe, owed))
 
     def tick(self, tick: Candle) -> list[Candle]:
@@ -128,34 +132,67 @@ class Book:
     def history(self, history: History) -> list[Candle]:
         """A batch of Kraken's history: final for what had ended when it was taken, a tick for the interval still open
         then.
+
+        A row of 0 trades tells the price at its open; one that opens before the batch's range tells no more than that.
         """
         level = self._levels[history.timeframe]
         at = history.at
-        # A snapshot's range ends when it was taken; a REST answer's range is what was asked for, its rows say when they
-        # were received.
-        taken = history.covers.end if history.source is Source.SNAPSHOT or not history.candles else at
-        final = taken - GRACE if history.source is Source.SNAPSHOT or history.candles else taken
+        final = final_until(history)
         settled_to = min(history.covers.end, final)
         touched = set()
         for candle in history.candles:
+            if candle.trades == 0:
+                self._note_price(max(history.covers.start, candle.open_time), Bar.of(candle))
+            if candle.trades == 0 and candle.open_time < history.covers.start:
+                continue
             if candle.close_time <= final:
                 if self._take_final(level, candle):
                     touched.add(candle.open_time)
             elif level.timeframe is M1:
                 self._take_tick(candle)
-        level.known.add(max(history.covers.start, self._remembered_from(level)), settled_to)
+        start = max(history.covers.start, self._remembered_from(level))
+        level.known.add(start, settled_to)
         touched.update(window for window in level.held if window < history.covers.end)
-        for start, end in level.lost:
-            if start < settled_to and end > history.covers.start:
-                touched.update(range(level.timeframe.floor(start), level.timeframe.ceil(end), level.timeframe.seconds))
-        level.lost.remove(history.covers.start, settled_to)
+        for first, last in level.lost:
+            if first < settled_to and last > start:
+                windows = range(level.timeframe.floor(first), level.timeframe.ceil(last), level.timeframe.seconds)
+                touched.update(window for window in windows if window >= start)
+        level.lost.remove(start, settled_to)
+        touched |= self._completed(level, start, settled_to)
         level.seeded = True
         if not self.initialized:
             self.clock = max(self.clock, settled_to) if level.timeframe is M1 else self.clock
             return self._start(at)
+        changed = (
+            self._advance(settled_to, at, touched)
+            if level.timeframe is M1
+            else self._publish({level.timeframe: touched}, at)
+        )
+        return changed + self._asked_for(level, history, changed)
+
+    def _completed(self, level: _Level, start: float, end: float) -> set[int]:
+        """The windows above 1m that were told without all of their minutes, and that Kraken has now told itself."""
         if level.timeframe is M1:
-            return self._advance(settled_to, at, touched)
-        return self._publish({level.timeframe: touched}, at)
+            return set()
+        length = level.timeframe.seconds
+        windows = {
+            window
+            for window, candle in level.published.items()
+            if not candle.complete and start <= window and window + length <= end
+        }
+        level.direct |= windows
+        return windows
+
+    def _asked_for(self, level: _Level, history: History, changed: list[Candle]) -> list[Candle]:
+        """What was published of a REST answer's time and is as it was: somebody asked, so somewhere it is missing."""
+        if history.source not in ASKED_FOR:
+            return []
+        done = {candle.open_time for candle in changed if candle.timeframe is level.timeframe}
+        return [
+            candle
+            for window, candle in level.published.items()
+            if history.covers.start <= window < history.covers.end and window not in done
+        ]
 
     def give_up(self, timeframe: Timeframe, span: Range, at: float) -> list[Candle]:
         """Stop waiting for `span`: candles over it close with what is known, `complete` false.
@@ -167,6 +204,28 @@ class Book:
             level.lost.add(start, end)
         level.known.add(span.start, span.end)
         return self._publish({timeframe: set(level.held)}, at)
+
+    def again(self, since: float) -> list[Candle]:
+        """The closed candles that were published since `since` (unix seconds, Kraken's time), lower timeframes first.
+
+        For whoever may not have got them.
+        """
+        return [candle for level in self._levels.values() for candle in level.published.values() if candle.at >= since]
+
+    def renew_forming(self) -> None:
+        """Have `forming` give all forming candles anew, whether they have changed or not."""
+        for level in self._levels.values():
+            level.forming = None
+
+    @property
+    def horizons(self) -> Mapping[Timeframe, int]:
+        """The first window of each timeframe (unix seconds) that is looked after here; empty before the start."""
+        if not self.initialized:
+            return {}
+        return {
+            timeframe: max(level.horizon, timeframe.ceil(self._remembered_from(level)))
+            for timeframe, level in self._levels.items()
+        }
 
     # --- what is missing ---------------------------------------------------------------------------------------------
 
@@ -250,6 +309,12 @@ class Book:
         if level.timeframe is not M1:
             level.direct.add(window)
         return True
+
+    def _note_price(self, moment: float, bar: Bar) -> None:
+        """`bar` ends with the price at `moment` (unix seconds)."""
+        self._prices[moment] = bar
+        for old in sorted(self._prices)[:-_PRICES_KEPT]:
+            del self._prices[old]
 
     # --- start and time ----------------------------------------------------------------------------------------------
 
@@ -343,9 +408,9 @@ class Book:
             (level.held.discard if self._priceless(window) else level.held.add)(window)
             return None
         level.held.discard(window)
-        infilled = window not in level.bars
         known = level.published.get(window)
-        candle = self._candle(level, window, bar, infilled=infilled, closed=True, complete=complete, at=at)
+        shown = bar if window in level.bars else bar.flat()
+        candle = candle_of(self.symbol, level.timeframe, window, shown, closed=True, complete=complete, at=at)
         if known:
             if _same(known, candle):
                 return None
@@ -379,10 +444,21 @@ class Book:
             return True
         return level.timeframe is not M1 and window < level.horizon and self._resolve(level, window)
 
-    def _complete(self, level: _Level, start: float, end: float) -> bool:
-        """Whether nothing of `[start, end)` was given up on, in this timeframe or a lower one."""
+    def _complete(self, level: _Level, start: int, end: float) -> bool:
+        """Whether nothing of `[start, end)` was given up on; `start` is a window's open.
+
+        A window that Kraken has told itself needs no minutes.
+        """
         lowers = TIMEFRAMES[: TIMEFRAMES.index(level.timeframe) + 1]
-        return not any(s < end and e > start for lower in lowers for s, e in self._levels[lower].lost)
+        if not any(s < end and e > start for lower in lowers for s, e in self._levels[lower].lost):
+            return True
+        if level.timeframe is M1 or any(s < end and e > start for s, e in level.lost):
+            return False
+        if start in level.direct:
+            return True
+        lower = self._lower(level.timeframe)
+        length = lower.timeframe.seconds
+        return all(self._complete(lower, child, child + length) for child in range(start, M1.ceil(end), length))
 
     def _price_before(self, level: _Level, window: int) -> Bar | None:
         """A bar that ends with the last price before `window`, if all the time between that trade and `window` is
@@ -399,8 +475,9 @@ class Book:
             last = max((traded for traded in told_by.bars if known_from <= traded < window), default=None)
             if last is not None:
                 return told_by.bars[last]
-            if self._anchor and known_from <= self._anchor[0] <= window:
-                return self._anchor[1]
+            told = max((moment for moment in self._prices if known_from <= moment <= window), default=None)
+            if told is not None:
+                return self._prices[told]
         return None
 
     def _priceless(self, window: int) -> bool:
@@ -438,11 +515,11 @@ class Book:
             price = bar or self._price_before(minutes, now)
             if price is None:
                 continue
-            candle = self._candle(
-                level,
+            candle = candle_of(
+                self.symbol,
+                level.timeframe,
                 window,
-                price,
-                infilled=bar is None,
+                bar or price.flat(),
                 closed=False,
                 complete=complete and self._complete(level, window, self.clock),
                 at=at,
@@ -468,30 +545,6 @@ class Book:
             raise ValueError(f"expected a timeframe above 1m, got {timeframe.value}")
         return self._levels[timeframe.lower]
 
-    def _candle(
-        self, level: _Level, window: int, bar: Bar, *, infilled: bool, closed: bool, complete: bool, at: float
-    ) -> Candle:
-        """The candle of `bar`, or where it is infilled the flat one at the bar's close."""
-        flat = bar.close
-        return Candle(
-            symbol=self.symbol,
-            timeframe=level.timeframe,
-            open_time=window,
-            open=flat if infilled else bar.open,
-            high=flat if infilled else bar.high,
-            low=flat if infilled else bar.low,
-            close=flat,
-            volume=bar.volume * 0 if infilled else bar.volume,
-            vwap=flat if infilled else bar.vwap,
-            trades=0 if infilled else bar.trades,
-            closed=closed,
-            infilled=infilled,
-            complete=complete,
-            revision=0,
-            source=Source.INFILL if infilled else bar.source,
-            at=at,
-        )
-
     def _forget(self) -> None:
         """Drop what no correction, held window or forming candle can need any more."""
         for level in self._levels.values():
@@ -510,6 +563,18 @@ class Book:
             level.horizon = max(level.horizon, bound)
             level.known.remove(float("-inf"), bound)
             level.lost.remove(float("-inf"), bound)
+
+
+def final_until(history: History) -> float:
+    """Up to when (unix seconds) what a batch says will not change any more.
+
+    A snapshot's range ends when it was taken; a REST answer's range is what was asked for, its rows say when they were
+    received.
+    """
+    if history.source is not Source.SNAPSHOT and not history.candles:
+        return history.covers.end
+    taken = history.covers.end if history.source is Source.SNAPSHOT else history.at
+    return taken - GRACE
 
 
 def _same(a: Candle, b: Candle) -> bool:

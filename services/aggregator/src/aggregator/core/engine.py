@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from math import isfinite
 
-from aggregator.core.book import Book, Depth
+from aggregator.core.book import ASKED_FOR, Book, Depth, final_until
+from aggregator.core.rebuild import Rebuild
 from ingress_common.model import (
     GRACE,
     Candle,
@@ -55,13 +56,32 @@ LATE = 300.0
 fallen into the gap.
 """
 
-_SEED_AGAIN = 60.0
-_ASK_AGAIN = (60.0, 900.0)
+PUBLISHED_AGAIN = 120.0
+"""Seconds before a reconnect whose closed candles are published again: a broker that was killed comes back as it was at
+its last save, some seconds ago.
+"""
+
+MOST_WINDOWS = 50_000
+"""Windows that an answer may cover; nobody asks for more."""
+
+_SEED_AGAIN = 15.0
+_ASK_AGAIN = (15.0, 900.0)
+_REBUILDS = 16
 _CONFIRMATIONS = 2
 
 
 class ImplausibleError(ValueError):
     """A message whose times cannot be; the message says what was expected and what came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Time of a symbol and timeframe that is not known; `lost` if it was given up on."""
+
+    symbol: str
+    timeframe: Timeframe
+    range: Range
+    lost: bool
 
 
 @dataclass(slots=True)
@@ -122,6 +142,7 @@ class Engine:
         self._feeds: dict[str, _Feed] = {}
         self._asked: dict[str, _Asked] = {}
         self._changed: dict[str, float] = {}
+        self._rebuilds: dict[str, Rebuild] = {}  # the most recent one last
 
     # --- which symbols -----------------------------------------------------------------------------------------------
 
@@ -152,15 +173,29 @@ class Engine:
             self._books.pop(symbol, None)
             self._asked.pop(symbol, None)
             self._changed.pop(symbol, None)
+            self._rebuilds.pop(symbol, None)
+
+    def renew_forming(self) -> None:
+        """Have `forming` give the forming candles of all symbols anew: someone else may have published older ones."""
+        for symbol, book in self._books.items():
+            book.renew_forming()
+            self._changed.setdefault(symbol, book.clock)
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
-    def messages_lost(self) -> None:
-        """The broker kept no session for us: what came in between is not known."""
+    def reconnected(self) -> list[Candle]:
+        """The broker was away: what came in between is not known, and what was published last may be lost.
+
+        Gives what to publish again. That the broker has kept our session proves nothing: one that was killed comes back
+        as it was some seconds before.
+        """
         for feed in self._feeds.values():
             feed.starts = dict.fromkeys(feed.starts)
             # How far it has come meanwhile is not known either.
             feed.watermark = feed.at = float("-inf")
+        self._asked.clear()
+        self.renew_forming()
+        return [candle for book in self._books.values() for candle in book.again(book.clock - PUBLISHED_AGAIN)]
 
     def knows(self, feed: str) -> bool:
         """Whether `feed` has said that it is there."""
@@ -184,6 +219,9 @@ class Engine:
         feed.starts = {symbol: known.get(symbol, fresh) for symbol in state.symbols}
         if renewed:
             feed.watermark = feed.at = float("-inf")
+            for symbol in state.symbols:
+                # Whoever was asked meanwhile may not have been there.
+                self._asked.pop(symbol, None)
 
     def watermark(self, mark: Watermark) -> list[Output]:
         """Everything of a feed has been published up to the mark: close what ended before it.
@@ -248,8 +286,28 @@ class Engine:
             return []
         latest = max((candle.open_time for candle in history.candles), default=history.covers.end)
         self._check_time(book, max(latest, history.covers.end), history.at if history.candles else None)
+        windows = (history.covers.end - history.covers.start) / history.timeframe.seconds
+        if history.source in ASKED_FOR and windows > MOST_WINDOWS:
+            raise ImplausibleError(f"expected an answer over at most {MOST_WINDOWS} windows, got {windows:.0f}")
         self._changed[history.symbol] = history.at
-        return [*book.history(history), *self._ask(history.symbol, book, history.at)]
+        return [
+            *self._rebuild(history, book),
+            *book.history(history),
+            *self._ask(history.symbol, book, history.at),
+        ]
+
+    def _rebuild(self, history: History, book: Book) -> list[Candle]:
+        """The candles of an answer that lie before what the book looks after."""
+        horizons = book.horizons
+        if not horizons or history.source not in ASKED_FOR:
+            return []
+        if history.covers.start >= horizons[history.timeframe]:
+            return []
+        rebuild = self._rebuilds.pop(history.symbol, None) or Rebuild(history.symbol)
+        self._rebuilds[history.symbol] = rebuild
+        if len(self._rebuilds) > _REBUILDS:
+            del self._rebuilds[next(iter(self._rebuilds))]
+        return rebuild.history(history, min(history.covers.end, final_until(history)), horizons)
 
     def resume(self, candle: Candle) -> None:
         """A candle that was retained on the bus: an earlier run published it last."""
@@ -264,9 +322,15 @@ class Engine:
             candle for symbol, at in changed.items() if (book := self._books.get(symbol)) for candle in book.forming(at)
         ]
 
-    def gaps(self) -> dict[str, list[tuple[Timeframe, Range]]]:
+    def gaps(self) -> dict[str, list[Gap]]:
         """What is missing or was given up on, by symbol."""
-        return {symbol: gaps for symbol, book in self._books.items() if (gaps := [*book.missing(), *book.lost])}
+        found = {}
+        for symbol, book in self._books.items():
+            gaps = [Gap(symbol, timeframe, span, lost=False) for timeframe, span in book.missing()]
+            gaps += [Gap(symbol, timeframe, span, lost=True) for timeframe, span in book.lost]
+            if gaps:
+                found[symbol] = gaps
+        return found
 
     # --- what can be ---
 

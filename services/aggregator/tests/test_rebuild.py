@@ -1,0 +1,116 @@
+"""Candles of forgotten times, rebuilt from answers that come in pieces: compared with the naive reference."""
+
+from decimal import Decimal
+from itertools import pairwise
+from random import Random
+
+from candle_world import START, SYMBOL, Trade, World, candle_of, numbers, price_row, random_trades, reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aggregator.core.rebuild import Rebuild
+from ingress_common.model import Candle, History, HistoryRequest, Range, Source
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+
+M1 = Timeframe.M1
+FAR = dict.fromkeys(TIMEFRAMES, START + 10**9)
+
+
+def answer(trades: list[Trade], timeframe: Timeframe, start: int, end: int, at: float) -> History:
+    """What a gateway answers: traded rows, and before them the price where the range begins without trades."""
+    rows = [
+        candle_of(inside, timeframe, window, at, Source.TRADES)
+        for window in range(start, end, timeframe.seconds)
+        if (inside := [t for t in trades if window <= t.time < window + timeframe.seconds])
+    ]
+    before = [trade for trade in trades if trade.time < start]
+    if before:
+        rows.insert(0, price_row(before[-1].price, timeframe, start, at))
+    return History(SYMBOL, timeframe, Source.TRADES, Range(start, end), tuple(rows))
+
+
+def told(rebuild: Rebuild, history: History, horizons=FAR) -> dict[tuple[Timeframe, int], Candle]:
+    return {(c.timeframe, c.open_time): c for c in rebuild.history(history, history.covers.end, horizons)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([0.02, 0.3, 0.9]), st.integers(0, 300), st.integers(1, 500))
+def test_pieces_in_any_order_give_every_window_that_they_cover_as_kraken_has_it(seed, share, offset, minutes):
+    random = Random(seed)
+    trades = random_trades(random, 900, share)
+    start = START + offset * 60
+    end = start + minutes * 60
+    cuts = sorted({start, end, *(START + random.randint(offset, offset + minutes) * 60 for _ in range(3))})
+    pieces = list(pairwise(cuts))
+    random.shuffle(pieces)
+    rebuild = Rebuild(SYMBOL)
+    closed: dict[tuple[Timeframe, int], Candle] = {}
+    for first, last in pieces:
+        closed |= told(rebuild, answer(trades, M1, first, last, end + 5.0))
+    expected = {
+        (timeframe, window)
+        for timeframe in TIMEFRAMES
+        for window in range(timeframe.ceil(start), timeframe.floor(end), timeframe.seconds)
+        if window + timeframe.seconds <= end
+    }
+    assert closed.keys() == expected
+    for (timeframe, window), candle in closed.items():
+        assert numbers(candle) == reference(trades, timeframe, window)
+        assert candle.closed
+        assert candle.complete
+
+
+def test_rows_of_a_higher_timeframe_become_candles_of_it_with_flat_ones_between():
+    trades = [Trade(START + 10.0, Decimal(100), Decimal(1)), Trade(START + 3 * 14400 + 5.0, Decimal(90), Decimal(1))]
+    history = answer(trades, Timeframe.H4, START // 14400 * 14400, START // 14400 * 14400 + 5 * 14400, START + 10**6)
+    closed = told(Rebuild(SYMBOL), history)
+    assert len(closed) == 5
+    for (timeframe, window), candle in closed.items():
+        assert numbers(candle) == reference(trades, timeframe, window)
+
+
+def test_nothing_is_told_of_a_minute_without_trades_before_any_price_is_known():
+    trades = [Trade(START + 130.0, Decimal(100), Decimal(1))]
+    closed = told(Rebuild(SYMBOL), answer(trades, M1, START, START + 300, START + 400.0))
+    assert sorted(window for timeframe, window in closed if timeframe is M1) == [START + 120, START + 180, START + 240]
+
+
+def test_windows_that_the_book_looks_after_are_left_to_it():
+    trades = random_trades(Random(1), 60, 0.9)
+    horizons = {**FAR, M1: START + 600, Timeframe.M5: START + 300}
+    closed = told(Rebuild(SYMBOL), answer(trades, M1, START, START + 1200, START + 2000.0), horizons)
+    assert max(window for timeframe, window in closed if timeframe is M1) == START + 540
+    assert [window for timeframe, window in closed if timeframe is Timeframe.M5] == [START]
+
+
+def test_engine_publishes_what_was_asked_for_of_a_time_that_it_has_forgotten():
+    random = Random(7)
+    world = World(random_trades(random, 1500, 0.4), random)
+    world.connect()
+    while world.now < START + 1300 * 60:
+        world.step(30)
+    world.closed.clear()
+    hour = Timeframe.H1.floor(START) + 2 * 3600
+    request = HistoryRequest((SYMBOL,), M1, Range(hour, hour + 3600))
+    world.take(world.engine.history(world.rest(request)))
+    # The higher ones are still in its memory: whoever misses them asks for them.
+    assert set(world.closed) == {(M1, window) for window in range(hour, hour + 3600, 60)}
+    for (timeframe, window), candle in world.closed.items():
+        assert numbers(candle) == reference(world.trades, timeframe, window)
+    # The newest of each timeframe is still the one that is retained.
+    assert all(candle.open_time > hour for candle in world.retained.values())
+
+
+def test_engine_publishes_again_what_an_answer_covers_and_is_known():
+    random = Random(3)
+    world = World(random_trades(random, 200, 0.4), random)
+    world.connect()
+    while world.now < START + 100 * 60:
+        world.step(10)
+    before = dict(world.closed)
+    world.log.clear()
+    start = START + 60 * 60
+    world.take(world.engine.history(world.rest(HistoryRequest((SYMBOL,), M1, Range(start, start + 600)))))
+    assert [candle for candle in world.log if candle.timeframe is M1] == [
+        before[M1, window] for window in range(start, start + 600, 60)
+    ]
