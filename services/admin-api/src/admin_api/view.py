@@ -160,7 +160,10 @@ class BusView:
 
     def _feed(self, feed: str, payload: bytes, now: float) -> None:
         if not payload:
-            self.feeds.pop(feed, None)
+            view = self.feeds.get(feed)
+            # One whose watermarks go on is there, whoever takes its state away.
+            if view is not None and (view.watermark is None or now - view.seen_at > SILENT_SECONDS):
+                del self.feeds[feed]
             return
         state = decode_feed_state(payload)
         if state.feed != feed:

@@ -18,6 +18,9 @@ class AggregatorMetrics:
         self.strays = Counter(
             "ingress_aggregator_stray_watermarks", "Watermarks of feeds that nobody has told of", registry=registry
         )
+        self.stale = Gauge(
+            "ingress_aggregator_stale", "Rows of windows that are long forgotten, over all symbols", registry=registry
+        )
         self.refused = Counter("ingress_aggregator_refused", "Messages that the broker refused", registry=registry)
         self._candles = Counter(
             "ingress_aggregator_candles",

@@ -157,9 +157,13 @@ class Aggregator:
                 self._expect(message, self._topics.watermark(mark.feed))
                 if not self._engine.knows(mark.feed):
                     self._metrics.strays.inc()
+                elif not self._engine.speaks(mark.feed):
+                    # Its symbols now go before those of feeds that are only said to be there.
+                    self._reassign_soon()
                 return self._engine.watermark(mark)
             case ("feed", _, feed) if not message.payload:
                 self._engine.forget(feed)
+                self._reassign_soon()
             case ("feed", _, _):
                 state = decode_feed_state(message.payload)
                 self._expect(message, self._topics.feed(state.feed))
@@ -301,6 +305,7 @@ class Aggregator:
         self._missing = [_gap_details(gap) for spans in found.values() for gap in spans][:_GAPS_TOLD]
         self._metrics.gaps.set(len(gaps))
         self._metrics.gap_seconds.set(sum(gaps.values()))
+        self._metrics.stale.set(sum(book.stale for book in self._engine.books.values()))
         self._metrics.held.set(sum(book.held for book in self._engine.books.values()))
         self._metrics.symbols.set(len(self._engine.books))
 

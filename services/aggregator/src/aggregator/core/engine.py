@@ -148,11 +148,17 @@ class Engine:
 
     @property
     def carried(self) -> frozenset[str]:
-        """The symbols that live feeds carry, at most MAX_SYMBOLS."""
+        """The symbols that live feeds carry, at most MAX_SYMBOLS: first those that have their seed, then those of feeds
+        that have told of the time.
+        """
         live = [feed for feed in self._feeds.values() if feed.live]
         symbols = dict.fromkeys(symbol for feed in live if feed.spoken for symbol in feed.starts)
         symbols |= dict.fromkeys(symbol for feed in live if not feed.spoken for symbol in feed.starts)
-        return frozenset(islice(sorted(symbols, key=lambda symbol: symbol not in self._books), MAX_SYMBOLS))
+        return frozenset(islice(sorted(symbols, key=lambda symbol: not self._seeded(symbol)), MAX_SYMBOLS))
+
+    def _seeded(self, symbol: str) -> bool:
+        book = self._books.get(symbol)
+        return book is not None and book.seeded
 
     @property
     def books(self) -> dict[str, Book]:
@@ -201,9 +207,15 @@ class Engine:
         """Whether `feed` has said that it is there."""
         return feed in self._feeds
 
+    def speaks(self, feed: str) -> bool:
+        """Whether `feed` has told of the time since it began, or since the broker was away."""
+        return feed in self._feeds and self._feeds[feed].spoken
+
     def forget(self, feed: str) -> None:
-        """The retained state of `feed` was taken away."""
-        self._feeds.pop(feed, None)
+        """The retained state of `feed` was taken away: it was never there, unless it has said something since."""
+        known = self._feeds.get(feed)
+        if known is not None and not known.spoken:
+            del self._feeds[feed]
 
     def feed_state(self, state: FeedState, *, retained: bool) -> None:
         """State of a feed. A `retained` one is old news: what its ticks were since then has passed us by."""
