@@ -21,7 +21,7 @@ MAX_ENTRIES = 1_000
 MAX_SYMBOLS = 5_000
 """Symbols that are kept; Kraken has about 1,450 pairs."""
 
-MAX_BYTES = 16 * 1024 * 1024
+MAX_BYTES = 4 * 1024 * 1024
 """Bytes of status messages that are kept, and of feed states."""
 
 AHEAD_SECONDS = 7 * 86_400.0

@@ -45,7 +45,7 @@ A watermark that is further ahead, or this far from its feed's last one, is foll
 """
 
 MAX_FEEDS = 1_000
-MAX_CLAIMS = 100_000
+MAX_CLAIMS = 20_000
 MAX_SYMBOLS = 2_000
 """Feeds, the symbols that they claim together, and the symbols of live feeds that are looked at; Kraken has about
 1,450 pairs. Where there are more, those of feeds that have said nothing but that they are there go first.
