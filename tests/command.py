@@ -79,6 +79,15 @@ class Running:
                 self.process.kill()
                 await self.process.wait()
 
+    def freeze(self) -> None:
+        """Stop it where it is; it notices nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on; one that has ended stays so."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGCONT)
+
     async def kill(self) -> None:
         """End it the hard way."""
         self.process.kill()

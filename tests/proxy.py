@@ -52,7 +52,36 @@ class CuttableProxy:
     async def _pipe(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await source.read(65536):
+                await self._before(data)
                 sink.write(data)
                 await sink.drain()
             sink.close()
         self._writers.discard(sink)
+
+    async def _before(self, data: bytes) -> None:
+        """Called with what is about to be passed on."""
+
+
+class HoldingProxy(CuttableProxy):
+    """Keeps back what has `marker` in it, while told to."""
+
+    def __init__(self, host: str, port: int, marker: bytes) -> None:
+        super().__init__(host, port)
+        self._marker = marker
+        self._passing = asyncio.Event()
+        self._passing.set()
+        self.holds = asyncio.Event()
+
+    def hold(self) -> None:
+        """From now on; `holds` is set when the first has come."""
+        self.holds.clear()
+        self._passing.clear()
+
+    def release(self) -> None:
+        """Pass it on."""
+        self._passing.set()
+
+    async def _before(self, data: bytes) -> None:
+        if self._marker in data and not self._passing.is_set():
+            self.holds.set()
+            await self._passing.wait()

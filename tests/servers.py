@@ -38,7 +38,7 @@ max_inflight_messages 1000
 
 
 class MqttServer(Protocol):
-    """A broker of our own, that may be stopped and started at will; its data stays."""
+    """A broker of our own, that may be stopped, killed and started at will; its data stays."""
 
     @property
     def url(self) -> str: ...
@@ -49,6 +49,8 @@ class MqttServer(Protocol):
     def start(self) -> None: ...
 
     def stop(self) -> None: ...
+
+    def kill(self) -> None: ...
 
 
 class MosquittoProcess:
@@ -77,8 +79,14 @@ class MosquittoProcess:
         await_port(self.port, lambda: self._process.poll() is None, self._folder / "mosquitto.log")
 
     def stop(self) -> None:
+        self._end(subprocess.Popen.terminate)
+
+    def kill(self) -> None:
+        self._end(subprocess.Popen.kill)
+
+    def _end(self, how: Callable[[Any], None]) -> None:
         if self._process is not None:
-            self._process.terminate()
+            how(self._process)
             try:
                 self._process.wait(10)
             except subprocess.TimeoutExpired:
@@ -118,6 +126,9 @@ class MosquittoContainer:
 
     def stop(self) -> None:
         self._container.get_wrapped_container().stop(timeout=5)
+
+    def kill(self) -> None:
+        self._container.get_wrapped_container().kill()
 
     def remove(self) -> None:
         if self._made:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingress_common import payloads as p
@@ -22,6 +22,9 @@ from ingress_common.model import (
 )
 from ingress_common.payloads import PayloadError
 from ingress_common.timeframes import Timeframe
+
+any_time = settings(deadline=None)
+"""Whatever else the machine does meanwhile."""
 
 prices = st.decimals(0, 10**9, allow_nan=False, allow_infinity=False, places=8)
 instants = st.integers(0, 4_000_000_000_000_000).map(lambda us: us / 1e6)
@@ -64,6 +67,7 @@ def test_candle_is_written_as_in_the_contract():
     assert p.encode_candle(p.decode_candle(EXAMPLE)) == EXAMPLE
 
 
+@any_time
 @given(candles())
 def test_candle_comes_back_as_it_was_to_the_digit(candle):
     again = p.decode_candle(p.encode_candle(candle))
@@ -72,12 +76,14 @@ def test_candle_comes_back_as_it_was_to_the_digit(candle):
     json.loads(p.encode_candle(candle))
 
 
+@any_time
 @given(st.lists(candles(Timeframe.M1), max_size=5), instants, instants)
 def test_history_comes_back_as_it_was(rows, a, b):
     history = History("BTC/USD", Timeframe.M1, Source.REST, Range(min(a, b), max(a, b)), tuple(rows))
     assert p.decode_history(p.encode_history(history)) == history
 
 
+@any_time
 @given(texts, instants, texts)
 def test_the_other_payloads_come_back_as_they_were(text, instant, reason):
     state = FeedState(text, FeedCondition.LIVE, instant, ("BTC/USD",), {"XBT/USD": reason})
@@ -92,6 +98,7 @@ def test_the_other_payloads_come_back_as_they_were(text, instant, reason):
     assert p.decode_status(p.encode_status(status)) == status
 
 
+@any_time
 @given(st.binary(max_size=50))
 def test_dead_letter_keeps_any_payload(payload):
     letter = p.dead_letter("a/b", payload, "reason", 1.5)
@@ -190,6 +197,7 @@ def test_a_reason_is_brief_whatever_came(number):
     assert len(str(caught.value)) < 1_100
 
 
+@any_time
 @given(st.binary(max_size=200))
 def test_anything_else_is_refused_and_nothing_else_happens(payload):
     for decode in DECODERS:
@@ -202,12 +210,14 @@ def test_each_decoder_takes_its_own_example():
         decode(json.dumps(example).encode())
 
 
+@any_time
 @given(st.sampled_from(VALID), st.data())
 def test_a_payload_with_anything_in_place_of_a_field_is_refused_or_a_valid_value(example, data):
     field = data.draw(st.sampled_from([*example, "unknown"]))
     decoded_or_refused(json.dumps({**example, field: data.draw(json_values)}).encode())
 
 
+@any_time
 @given(st.sampled_from(VALID), st.data())
 def test_a_payload_that_is_cut_or_has_other_bytes_in_it_is_refused_or_a_valid_value(example, data):
     payload = json.dumps(example).encode()

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from example import CANDLE
 from influx_writer import Limits, Writer
+from influx_writer.intake import PAYLOAD_LIMIT
 from influx_writer.writer import SESSION_SECONDS, client_id, last_will, shared_filters
 from ingress_common.bus import Message
 from ingress_common.bus.memory import MemoryBroker, MemoryBus
@@ -43,13 +44,14 @@ class World:
 
     def writer(self, instance: str = "w1", limits: Limits | None = None) -> tuple[Writer, MemoryBus]:
         """A writer that is not running yet, and its bus."""
-        limits = limits or Limits(seconds=0.05, adopt_seconds=0.2)
+        limits = limits or Limits(seconds=0.05, adopt_seconds=0.2, silent_seconds=7)
         bus = MemoryBus(
             self.broker,
             client_id=client_id(instance),
             will=last_will(self.topics, instance, self.now),
             session_expiry=SESSION_SECONDS,
             inbound_limit=limits.rows,
+            payload_limit=PAYLOAD_LIMIT,
         )
         self.registry = CollectorRegistry()
         writer = Writer(

@@ -8,7 +8,7 @@ import pytest
 
 from influx_writer import Limits
 from ingress_common.errors import StartError
-from ingress_common.payloads import decode_status
+from ingress_common.payloads import decode_status, encode_candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
 
@@ -143,6 +143,19 @@ async def test_an_undecodable_message_becomes_a_dead_letter_and_the_rest_is_writ
         assert world.metric("ingress_writer_dead_letters_total", reason="undecodable") == 4
     assert {letter.topic for letter in world.dead} == {topic}
     assert all("expected" in letter.reason for letter in world.dead)
+    assert len(await world.stored()) == 1
+
+
+async def test_a_message_that_is_too_large_is_cut_at_once_and_becomes_a_dead_letter(world, candle):
+    writer, _ = world.writer()
+    topic = world.topics.candles("BTC/USD", Timeframe.M1)
+    async with world.running(writer):
+        await world.client.publish(topic, encode_candle(candle())[:-1] + b" " * 1_000_000 + b"}", qos=1)
+        await world.send(candle())
+        await world.until(lambda: len(world.dead) == 1 and _outstanding(world) == 0)
+        assert world.metric("ingress_writer_dead_letters_total", reason="too-large") == 1
+    assert "8192 bytes" in world.dead[0].reason
+    assert len(world.dead[0].payload) < 10_000
     assert len(await world.stored()) == 1
 
 

@@ -2,10 +2,11 @@
 
 from ingress_store.bootstrap import BootstrapResult, BootstrapState, Comparison, Resource, ResourceState, compare
 from ingress_store.errors import StoreOpenError, StoreUnavailableError, StoreUrlError
+from ingress_store.holes import Hole
 from ingress_store.influx import InfluxAccess, InfluxStore, backfill_flux, task_flux
 from ingress_store.opening import open_store
 from ingress_store.ordering import replaces
-from ingress_store.port import CandleStore, Freshness, Rejection, TaskState, WriteResult
+from ingress_store.port import CandleStore, Freshness, Rejection, Settlement, TaskState, WriteResult
 from ingress_store.retention import Retention
 from ingress_store.sqlite import SqliteStore
 
@@ -15,12 +16,14 @@ __all__ = [
     "CandleStore",
     "Comparison",
     "Freshness",
+    "Hole",
     "InfluxAccess",
     "InfluxStore",
     "Rejection",
     "Resource",
     "ResourceState",
     "Retention",
+    "Settlement",
     "SqliteStore",
     "StoreOpenError",
     "StoreUnavailableError",

@@ -8,6 +8,7 @@ from typing import Protocol, Self
 from ingress_common.model import Candle
 from ingress_common.timeframes import Timeframe
 from ingress_store.bootstrap import BootstrapResult, BootstrapState
+from ingress_store.holes import Hole
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,14 @@ class WriteResult:
     taken: int
     rejected_candles: tuple[Rejection, ...] = ()
     rejected_ticks: tuple[Rejection, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What `settle` has done: candles written again, and those that were dropped before they could be looked at."""
+
+    rewritten: int = 0
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +114,13 @@ class CandleStore(Protocol):
         """
         ...
 
+    async def settle(self) -> Settlement:
+        """Look after what this store has written lately: write again what an older version has replaced.
+
+        For stores without conditional writes, where several write at once; to be called every few seconds.
+        """
+        ...
+
     async def prune(self) -> int:
         """Remove what is past its retention and say how many rows that were; 0 where the server does it by itself."""
         ...
@@ -135,4 +151,12 @@ class CandleStore(Protocol):
 
     async def latest(self) -> list[Freshness]:
         """The newest closed candle of every symbol and timeframe, sorted by symbol, lowest timeframe first."""
+        ...
+
+    async def holes(self, timeframe: Timeframe, *, start: float, end: float) -> list[Hole]:
+        """Where closed candles are missing or incomplete in [start, end), widened to whole windows.
+
+        Of every symbol, between its first and its last closed candle in the range: what comes after that is no hole,
+        `latest` tells it. Sorted by symbol and time, neighbouring windows together.
+        """
         ...

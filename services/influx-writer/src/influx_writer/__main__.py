@@ -6,6 +6,7 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry
 
+from influx_writer.intake import PAYLOAD_LIMIT
 from influx_writer.settings import WriterSettings
 from influx_writer.writer import NAME, SESSION_SECONDS, Limits, Writer, client_id, last_will, shared_filters
 from ingress_common.bus.mqtt import MqttBus
@@ -24,12 +25,15 @@ def build(settings: WriterSettings, registry: CollectorRegistry) -> Writer:
         will=last_will(settings.topics, settings.instance_id, started_at),
         session_expiry=SESSION_SECONDS,
         inbound_limit=limits.rows,
+        payload_limit=PAYLOAD_LIMIT,
         metrics=BusMetrics(registry, NAME),
         before=partial(claim_name, NAME, settings),
     )
 
     def open_session(instance: str, expiry: int) -> MqttBus:
-        return MqttBus(settings.mqtt_url, client_id=client_id(instance), session_expiry=expiry)
+        return MqttBus(
+            settings.mqtt_url, client_id=client_id(instance), session_expiry=expiry, payload_limit=PAYLOAD_LIMIT
+        )
 
     return Writer(
         bus=bus,

@@ -12,6 +12,9 @@ from ingress_common.topics import TopicError, Topics, symbol_of
 AHEAD_SECONDS = 7 * 86_400.0
 """Seconds that a candle may be ahead of our clock: far more than clocks differ, and no store is to keep the rest."""
 
+PAYLOAD_LIMIT = 8 * 1024
+"""Bytes that a candle may have; one has about 400. The bus cuts what is longer, so that many fit into memory."""
+
 
 class Kind(StrEnum):
     """What a row is, and so where and when it is written."""
@@ -24,6 +27,7 @@ class Kind(StrEnum):
 class Reason(StrEnum):
     """Why a message became a dead letter."""
 
+    TOO_LARGE = "too-large"
     UNDECODABLE = "undecodable"
     IMPLAUSIBLE = "implausible"
     CONTRADICTION = "contradiction"
@@ -51,6 +55,10 @@ def read(topics: Topics, message: Message, now: float) -> Row:
     """The row of `message`; UnusableError if it is none, not what its topic says, or far from having come by `now`
     (unix seconds).
     """
+    if len(message.payload) > PAYLOAD_LIMIT:
+        raise UnusableError(
+            Reason.TOO_LARGE, f"expected a candle of at most {PAYLOAD_LIMIT} bytes, got a longer message"
+        )
     try:
         candle = decode_candle(message.payload)
     except PayloadError as error:

@@ -28,6 +28,16 @@ class WriterMetrics:
             "ingress_writer_rejected_statuses", "Status messages of writers that made no sense", registry=registry
         )
         self.retries = Counter("ingress_writer_retries", "Batches that had to be tried again", registry=registry)
+        self.rewritten = Counter(
+            "ingress_writer_rewritten",
+            "Candles written again because an older version had replaced them",
+            registry=registry,
+        )
+        self.unsettled_dropped = Counter(
+            "ingress_writer_unsettled_dropped",
+            "Candles written that were too many to be looked at again",
+            registry=registry,
+        )
         self.batch_rows = Histogram("ingress_writer_batch_rows", "Rows a batch", buckets=_ROWS, registry=registry)
         self.batch_seconds = Histogram(
             "ingress_writer_batch_seconds", "Time of a successful write", buckets=_SECONDS, registry=registry

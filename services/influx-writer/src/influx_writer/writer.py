@@ -19,6 +19,7 @@ from ingress_common.bus import Bus, BusClosedError, BusError, Connected, LastWil
 from ingress_common.errors import StartError
 from ingress_common.health import Check, Health
 from ingress_common.logs import get_logger
+from ingress_common.membership import SILENT_SECONDS
 from ingress_common.payloads import dead_letter, encode_dead_letter
 from ingress_common.presence import StatusPublisher, will_of
 from ingress_common.topics import Topics
@@ -30,6 +31,7 @@ SESSION_SECONDS = 7 * 86400
 
 _PING_SECONDS = 5.0
 _PRUNE_SECONDS = 3600.0
+_SETTLE_SECONDS = 5.0
 _QUEUE = 500
 _LEAVE_SECONDS = 2.0
 
@@ -39,7 +41,8 @@ log = get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class Limits:
     """A batch is written when it has `rows` rows, or is `seconds` old. `drain_seconds`: for the last one, on a stop.
-    `adopt_seconds`: how long another writer may be away before its session is taken over.
+    `adopt_seconds`: how long another writer may be away before its session is taken over; `silent_seconds`: how long
+    one that is called online may say nothing before it counts as away.
 
     The bus must let at least `rows` unacknowledged messages in, else a batch is never full.
     """
@@ -48,6 +51,7 @@ class Limits:
     seconds: float = 0.5
     drain_seconds: float = 5.0
     adopt_seconds: float = 5.0
+    silent_seconds: float = SILENT_SECONDS
 
 
 @dataclass(slots=True)
@@ -96,7 +100,8 @@ class Writer:
 
     A message is acknowledged when the store's commit has returned, or when its dead letter is with the broker. While
     the store is away the batch in hand waits and nothing more is taken: the broker keeps the rest, memory stays flat.
-    `bus` needs a persistent session (`client_id`, `SESSION_SECONDS`) and an inbound limit of at least `limits.rows`;
+    `bus` needs a persistent session (`client_id`, `SESSION_SECONDS`), an inbound limit of at least `limits.rows`, and
+    `PAYLOAD_LIMIT`;
     `open_session` makes more of that kind for a writer that is one of several; `clock` gives unix seconds.
     """
 
@@ -145,6 +150,7 @@ class Writer:
             self._status.heard,
             self._limits.adopt_seconds,
             self._metrics.rejected_statuses.inc,
+            self._limits.silent_seconds,
         )
         self._metrics.in_hand.set_function(lambda: len(self._batch) + len(self._forming))
         self._metrics.in_hand_limit.set(self._limits.rows)
@@ -180,6 +186,7 @@ class Writer:
                 tasks.create_task(self._write_batches(), name="writer.write")
                 tasks.create_task(self._watch_store(), name="writer.watch-store")
                 tasks.create_task(self._prune(), name="writer.prune")
+                tasks.create_task(self._settle(), name="writer.settle")
                 if self._group is not None:
                     tasks.create_task(self._group.run(), name="writer.group")
                     await self._until_cancelled(self._group)
@@ -367,6 +374,17 @@ class Writer:
                 if removed:
                     log.info("store.pruned", rows=removed)
             await asyncio.sleep(_PRUNE_SECONDS)
+
+    async def _settle(self) -> None:
+        while True:
+            await asyncio.sleep(_SETTLE_SECONDS)
+            try:
+                settlement = await self._store.settle()
+            except StoreUnavailableError as error:
+                log.debug("store.not-settled", reason=str(error))
+                continue
+            self._metrics.rewritten.inc(settlement.rewritten)
+            self._metrics.unsettled_dropped.inc(settlement.dropped)
 
     def _details(self) -> dict[str, Any]:
         health = self.health()

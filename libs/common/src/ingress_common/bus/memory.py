@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ingress_common.bus.link import LinkError, LinkHandler, Opened
 from ingress_common.bus.port import LastWill
-from ingress_common.bus.session import Session
+from ingress_common.bus.session import MAXIMUM_PAYLOAD, Session
 from ingress_common.metrics import BusMetrics
 
 
@@ -279,6 +279,7 @@ class MemoryBus(Session):
         inbound_limit: int = 500,
         outbound_limit: int = 1000,
         metrics: BusMetrics | None = None,
+        payload_limit: int = MAXIMUM_PAYLOAD,
     ) -> None:
         self._link: MemoryLink | None = None
         self._broker = broker
@@ -289,7 +290,12 @@ class MemoryBus(Session):
             return self._link
 
         super().__init__(
-            "memory", make_link, inbound_limit=inbound_limit, outbound_limit=outbound_limit, metrics=metrics
+            "memory",
+            make_link,
+            inbound_limit=inbound_limit,
+            outbound_limit=outbound_limit,
+            metrics=metrics,
+            payload_limit=payload_limit,
         )
 
     def drop(self, *, reconnect: bool = True) -> None:

@@ -15,7 +15,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from ingress_common.bus.link import LinkError, LinkHandler, Opened
 from ingress_common.bus.port import LastWill
-from ingress_common.bus.session import Session
+from ingress_common.bus.session import MAXIMUM_PAYLOAD, Session
 from ingress_common.bus.url import MqttUrl
 from ingress_common.logs import get_logger
 from ingress_common.metrics import BusMetrics
@@ -290,6 +290,9 @@ class MqttBus(Session):
     `outbound_limit`: how many messages may wait for the broker's confirmation before `publish` waits. ValueError for a
     URL that is none.
 
+    A service whose messages are small sets `payload_limit` (bytes), so that those which wait are bounded in bytes too:
+    of what is longer, one byte more than that arrives.
+
     `before` is awaited before the first connection is made, so that it may keep us from taking a session over.
 
     What was not confirmed when a connection broke is sent again, in order, with new packet identifiers: delivery is at
@@ -306,6 +309,7 @@ class MqttBus(Session):
         inbound_limit: int = 500,
         outbound_limit: int = 1000,
         metrics: BusMetrics | None = None,
+        payload_limit: int = MAXIMUM_PAYLOAD,
         before: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._before = before
@@ -315,7 +319,12 @@ class MqttBus(Session):
             return PahoLink(address, handler, client_id, will, session_expiry, inbound_limit)
 
         super().__init__(
-            str(address), make_link, inbound_limit=inbound_limit, outbound_limit=outbound_limit, metrics=metrics
+            str(address),
+            make_link,
+            inbound_limit=inbound_limit,
+            outbound_limit=outbound_limit,
+            metrics=metrics,
+            payload_limit=payload_limit,
         )
 
     async def __aenter__(self) -> Self:

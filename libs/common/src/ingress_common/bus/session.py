@@ -26,6 +26,9 @@ _LOSSES_TOGETHER = 2
 _LOSSES_ALONE = 3
 _FILTERS_PER_PACKET = 200
 
+MAXIMUM_PAYLOAD = 4 * 1024 * 1024
+"""Bytes of a message, unless a bus is told to take less."""
+
 log = get_logger(__name__)
 
 
@@ -116,6 +119,8 @@ class _Connection:
         if self.alive:
             if qos:
                 self.unacknowledged.append(token)
+            if len(payload) > self._session.payload_limit:
+                payload = payload[: self._session.payload_limit + 1]
             ack = _Ack(self, token) if qos else _nothing_to_acknowledge
             self._session.inbox.put(Message(topic, payload, min(qos, 1), retain, ack))
 
@@ -167,7 +172,8 @@ class _Connection:
 class Session:
     """The `Bus` port over links that `make_link` makes. `name` is the broker's, without its password, for messages.
 
-    `inbound_limit` and `outbound_limit` in messages.
+    `inbound_limit` and `outbound_limit` in messages. `payload_limit` in bytes: of what is longer, one byte more than
+    that arrives.
     """
 
     def __init__(
@@ -178,6 +184,7 @@ class Session:
         inbound_limit: int,
         outbound_limit: int,
         metrics: BusMetrics | None = None,
+        payload_limit: int = MAXIMUM_PAYLOAD,
     ) -> None:
         if not (1 <= inbound_limit <= 65535 and 1 <= outbound_limit <= 65535):
             raise ValueError(
@@ -185,6 +192,7 @@ class Session:
             )
         self._name = name
         self._make_link = make_link
+        self.payload_limit = payload_limit
         self._metrics = metrics or BusMetrics(CollectorRegistry(), "")
         self.inbox = Inbox(inbound_limit, self._metrics)
         self._slots = asyncio.Semaphore(outbound_limit)

@@ -83,6 +83,37 @@ def newest_versions(buckets: Iterable[str], start: float, stop: float) -> str:
     )
 
 
+def together(texts: Iterable[str]) -> str:
+    """Several questions as one; their rows come one after the other."""
+    return "\n".join(f'{text}\n  |> yield(name: "{number}")' for number, text in enumerate(texts))
+
+
+MISSING, INCOMPLETE, FORMING = "missing", "incomplete", "forming"
+"""The results of `holes`."""
+
+
+def holes(bucket: str, window: int, start: float, stop: float) -> str:
+    """Of all symbols, in one question: closed candles that come later than `window` seconds after the one before (with
+    `elapsed`, seconds), candles that are not complete, and those that are not closed."""
+    candles = f"{_from(bucket, start, stop)}\n  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)}"
+    return (
+        f'{candles} and r._field == "closed")\n'
+        "  |> filter(fn: (r) => r._value == true)\n"
+        "  |> elapsed(unit: 1s)\n"
+        f"  |> filter(fn: (r) => r.elapsed > {window})\n"
+        '  |> keep(columns: ["_time", "symbol", "elapsed"])\n'
+        f"  |> yield(name: {quoted(MISSING)})\n"
+        f'{candles} and r._field == "complete")\n'
+        "  |> filter(fn: (r) => r._value == false)\n"
+        '  |> keep(columns: ["_time", "symbol"])\n'
+        f"  |> yield(name: {quoted(INCOMPLETE)})\n"
+        f'{candles} and r._field == "closed")\n'
+        "  |> filter(fn: (r) => r._value == false)\n"
+        '  |> keep(columns: ["_time", "symbol"])\n'
+        f"  |> yield(name: {quoted(FORMING)})"
+    )
+
+
 def symbols(buckets: Iterable[str]) -> str:
     """Every symbol of some buckets, a result for each; the index knows, no candle is read."""
     values = "\n".join(

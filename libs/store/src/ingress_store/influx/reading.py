@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store.errors import StoreUnavailableError
+from ingress_store.holes import Hole, holes_of
 from ingress_store.influx import flux, names
 from ingress_store.influx.rows import candle_of, rows_of, seconds_of, tick_of
 from ingress_store.influx.server import RefusedError, Server
@@ -30,12 +31,14 @@ class Reader:
         found: list[Candle] = []
         low, high = _bounds(start, end)
         windows = limit + _RECENT_WINDOWS
+        if _is_short(low, high, windows, timeframe):
+            return (await self._closed(symbol, timeframe, low, high))[:limit]
         while len(found) < limit and low < high:
             first = await self._edge(symbol, timeframe, low, high, "first")
             if first is None:
                 break
             stop = min(high, first[0] + windows * timeframe.seconds)
-            found += [c for c in await self._rows(symbol, timeframe, first[0], stop) if c.closed]
+            found += await self._closed(symbol, timeframe, first[0], stop)
             low, windows = stop, max(windows * 2, _PIECE)
         return found[:limit]
 
@@ -46,12 +49,14 @@ class Reader:
         found: list[Candle] = []
         low, high = _bounds(start, end)
         windows = limit + _RECENT_WINDOWS
+        if _is_short(low, high, windows, timeframe):
+            return (await self._closed(symbol, timeframe, low, high))[-limit:]
         while len(found) < limit and low < high:
             last = await self._edge(symbol, timeframe, low, high, "last")
             if last is None:
                 break
             begin = max(low, last[0] + timeframe.seconds - windows * timeframe.seconds)
-            found = [c for c in await self._rows(symbol, timeframe, begin, last[0] + 1) if c.closed] + found
+            found = await self._closed(symbol, timeframe, begin, last[0] + 1) + found
             high, windows = begin, max(windows * 2, _PIECE)
         return found[-limit:]
 
@@ -96,6 +101,26 @@ class Reader:
         order = {timeframe: place for place, timeframe in enumerate(TIMEFRAMES)}
         return sorted(closed.values(), key=lambda f: (f.symbol, order[f.timeframe]))
 
+    async def holes(self, timeframe: Timeframe, start: float, end: float) -> list[Hole]:
+        """Where closed candles are missing or incomplete in [start, end), widened to whole windows."""
+        low, high = _bounds(timeframe.floor(start), timeframe.ceil(end))
+        if low >= high:
+            return []
+        missing: list[tuple[str, int, int]] = []
+        incomplete: set[tuple[str, int]] = set()
+        forming: set[tuple[str, int]] = set()
+        text = flux.holes(names.candles(timeframe), timeframe.seconds, low, high)
+        for row in rows_of(await self._query(text)):
+            place = (row["symbol"], seconds_of(row["_time"]))
+            if row["result"] == flux.MISSING:
+                symbol, after = place
+                missing.append((symbol, after - int(row["elapsed"]) + timeframe.seconds, after))
+            elif row["result"] == flux.INCOMPLETE:
+                incomplete.add(place)
+            else:
+                forming.add(place)
+        return holes_of(timeframe, missing, incomplete - forming)
+
     async def _closed_before(self, timeframe: Timeframe, open_time: int, symbols: set[str]) -> AsyncIterator[Freshness]:
         start = open_time - _RECENT_WINDOWS * timeframe.seconds
         text = flux.versions(names.candles(timeframe), None, start, open_time)
@@ -111,6 +136,9 @@ class Reader:
         for symbol in symbols - recent.keys():
             for candle in await self.newest(symbol, timeframe, None, start, 1):
                 yield Freshness(symbol, timeframe, candle.open_time, candle.at)
+
+    async def _closed(self, symbol: str, timeframe: Timeframe, start: float, stop: float) -> list[Candle]:
+        return [candle for candle in await self._rows(symbol, timeframe, start, stop) if candle.closed]
 
     async def _rows(self, symbol: str, timeframe: Timeframe, start: float, stop: float) -> list[Candle]:
         text = await self._query(flux.rows(names.candles(timeframe), symbol, start, stop))
@@ -140,6 +168,11 @@ def _freshness(row: dict[str, str], timeframe: Timeframe) -> Freshness:
     return Freshness(
         row["symbol"], timeframe, open_time, int(at) / 1_000_000 if at else float(open_time + timeframe.seconds)
     )
+
+
+def _is_short(low: float, high: float, windows: int, timeframe: Timeframe) -> bool:
+    """Whether the range holds no more than `windows`: then it is read at once, without looking for its edge."""
+    return low < high and high - low <= windows * timeframe.seconds
 
 
 def _bounds(start: float | None, end: float | None, *, whole: bool = True) -> tuple[float, float]:

@@ -6,39 +6,32 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self, TypeVar
 
-from ingress_common.logs import get_logger
 from ingress_common.model import Candle
-from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.timeframes import Timeframe
 from ingress_store.bootstrap import BootstrapResult, BootstrapState
 from ingress_store.errors import StoreOpenError, StoreUnavailableError
+from ingress_store.holes import Hole
 from ingress_store.influx import names
 from ingress_store.influx.access import InfluxAccess, http_url
-from ingress_store.influx.lines import candle_line, rejection, tick_line
+from ingress_store.influx.lines import rejection, tick_line
+from ingress_store.influx.ordered import SETTLE_AGES, Indexed, OrderedWriter
 from ingress_store.influx.reading import Reader
-from ingress_store.influx.server import NotThereError, RefusedError, Server, TokenError
+from ingress_store.influx.server import RefusedError, Server, TokenError
 from ingress_store.influx.setup import Setup
-from ingress_store.influx.writing import Identity, Line, Remembered, Version, identity, stored_versions, write_lines
+from ingress_store.influx.versions import Identity, identity
+from ingress_store.influx.writing import Line, write_lines
 from ingress_store.ordering import replaces
-from ingress_store.port import Freshness, Rejection, TaskState, WriteResult
+from ingress_store.port import Freshness, Rejection, Settlement, TaskState, WriteResult
 from ingress_store.retention import Retention
 
-_FRESH_SECONDS = 10.0
-"""A candle received less than this ago comes from the live stream, in order; an older one may be a repeat."""
-
-Indexed = tuple[int, Candle]
-"""A candle or tick, and its place in the batch."""
-
 AnswerT = TypeVar("AnswerT")
-
-log = get_logger(__name__)
 
 
 class InfluxStore:
     """Candles in one InfluxDB, a bucket for each timeframe; any number of services may write.
 
-    InfluxDB keeps what was written last and knows no condition on a write. So a candle that is not fresh - a backlog,
-    or a message that the broker delivers again - is compared with what is stored before it is written, and a fresh one
-    with what this store has written itself. `clock` gives unix seconds.
+    Which version of a candle stays is the business of `influx.ordered`, which looks at each write again at
+    `settle_ages` (seconds). `clock` gives unix seconds.
     """
 
     def __init__(
@@ -48,6 +41,7 @@ class InfluxStore:
         *,
         clock: Callable[[], float] = time.time,
         retention: Retention | None = None,
+        settle_ages: Sequence[float] = SETTLE_AGES,
     ) -> None:
         self._url = http_url(url)
         self._location = url
@@ -57,8 +51,8 @@ class InfluxStore:
         self._stack = AsyncExitStack()
         self._writing: Server | None = None
         self._reading: Server | None = None
-        self._warned = False
-        self._remembered = Remembered()
+        self._settle_ages = settle_ages
+        self._candles: OrderedWriter | None = None
 
     async def __aenter__(self) -> Self:
         """Open; StoreOpenError if the server does not know the token. One that is away is no reason not to start."""
@@ -70,6 +64,7 @@ class InfluxStore:
         self._reading = await self._stack.enter_async_context(
             Server.for_reading(self._url, self._access, self._location)
         )
+        self._candles = OrderedWriter(self._writing, self._reading, self._clock, self._settle_ages)
         try:
             await self.ping()
         except TokenError as error:
@@ -95,7 +90,7 @@ class InfluxStore:
 
     async def close(self) -> None:
         """Close the connections."""
-        self._writing = self._reading = None
+        self._writing = self._reading = self._candles = None
         await self._stack.aclose()
 
     async def ping(self) -> None:
@@ -120,20 +115,15 @@ class InfluxStore:
         """Write a batch, one request a bucket."""
         kept, rejected_candles = _sorted_out(candles)
         kept_ticks, rejected_ticks = _sorted_out(ticks)
-        writing = await self._newer(_winners(kept))
-        for timeframe in TIMEFRAMES:
-            rows = [(index, candle) for index, candle in writing if candle.timeframe is timeframe]
-            lines = [Line(index, candle_line(candle)) for index, candle in _oldest_first(rows)]
-            refused = await write_lines(self._writer(), names.candles(timeframe), "s", lines)
-            rejected_candles += refused
-            out = {entry.index for entry in refused}
-            for index, candle in rows:
-                if index not in out:
-                    self._remembered.put(candle)
+        rejected_candles += await self._candles_writer().write(_winners(kept))
         lines = [Line(index, tick_line(tick)) for index, tick in _oldest_first(kept_ticks)]
         rejected_ticks += await write_lines(self._writer(), names.TICKS, "ns", lines)
         taken = len(candles) + len(ticks) - len(rejected_candles) - len(rejected_ticks)
         return WriteResult(taken, _by_index(rejected_candles), _by_index(rejected_ticks))
+
+    async def settle(self) -> Settlement:
+        """Write again what an older version of another writer has replaced."""
+        return await self._candles_writer().settle()
 
     async def prune(self) -> int:
         """Nothing: the server does it, by the buckets' retention."""
@@ -168,35 +158,13 @@ class InfluxStore:
         """The newest closed candle of each series."""
         return await self._reader().latest()
 
+    async def holes(self, timeframe: Timeframe, *, start: float, end: float) -> list[Hole]:
+        """Where closed candles are missing or incomplete: one query for all symbols."""
+        return await self._reader().holes(timeframe, start, end)
+
     async def query(self, text: str) -> str:
         """Run any Flux, with the token that writes; its answer as CSV. StoreUnavailableError also if it is wrong."""
         return await self._answered(self._writer().query(text))
-
-    async def _newer(self, rows: list[Indexed]) -> list[Indexed]:
-        """Those of `rows` that take the place of what is stored."""
-        now = self._clock()
-        fresh = [abs(now - candle.at) <= _FRESH_SECONDS for _, candle in rows]
-        old = [candle for (_, candle), is_fresh in zip(rows, fresh, strict=True) if not is_fresh]
-        stored = await self._stored(old) if old else None
-        newer = []
-        for (index, candle), is_fresh in zip(rows, fresh, strict=True):
-            key = identity(candle)
-            known = self._remembered.get(key) if is_fresh or stored is None else stored.get(key)
-            if known is None or Version.of(candle) >= known:
-                newer.append((index, candle))
-        return newer
-
-    async def _stored(self, candles: list[Candle]) -> dict[Identity, Version] | None:
-        """What is stored of `candles`; None where the token may only write, and only our own memory can tell."""
-        try:
-            return await stored_versions(self._reader().server, candles)
-        except (TokenError, NotThereError) as error:
-            # A bucket that is not there looks the same; then the write fails too, and will be tried again.
-            if not self._warned:
-                hint = "set INFLUX_READ_TOKEN, so that a repeat of an old message cannot undo a correction"
-                log.warning("store.cannot-read", reason=str(error), hint=hint)
-            self._warned = True
-            return None
 
     async def _answered(self, question: Awaitable[AnswerT]) -> AnswerT:
         """The answer; what the server refuses becomes StoreUnavailableError, so that it shows and ends nothing."""
@@ -209,6 +177,11 @@ class InfluxStore:
         if self._writing is None:
             raise StoreUnavailableError(f"{self._location} is closed")
         return self._writing
+
+    def _candles_writer(self) -> OrderedWriter:
+        if self._candles is None:
+            raise StoreUnavailableError(f"{self._location} is closed")
+        return self._candles
 
     def _reader(self) -> Reader:
         if self._reading is None:

@@ -1,65 +1,15 @@
 """Batches on their way into a bucket: what the server rejects is found, and the rest is written."""
 
-import itertools
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ingress_common.model import Candle
-from ingress_common.timeframes import Timeframe
-from ingress_store.influx import flux, names
-from ingress_store.influx.lines import microseconds
-from ingress_store.influx.rows import rows_of, seconds_of
 from ingress_store.influx.server import RefusedError, Server
 from ingress_store.port import Rejection
 
 BATCH_LINES = 5_000
 """Lines in one request, at most."""
 
-_REMEMBERED = 50_000
-_NAMED_SYMBOLS = 50
-_WASTE = 4
 _TOO_LARGE = 413
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Version:
-    """What decides which of two candles of one identity is kept (`ingress_store.ordering`); `at` in microseconds."""
-
-    closed: bool
-    at: int
-    revision: int
-
-    @classmethod
-    def of(cls, candle: Candle) -> "Version":
-        """The version of `candle`."""
-        return cls(candle.closed, microseconds(candle.at), candle.revision)
-
-
-Identity = tuple[str, Timeframe, int]
-
-
-def identity(candle: Candle) -> Identity:
-    """Symbol, timeframe and open time."""
-    return candle.symbol, candle.timeframe, candle.open_time
-
-
-class Remembered:
-    """The versions of the candles written last, as many as memory has room for."""
-
-    def __init__(self) -> None:
-        self._versions: OrderedDict[Identity, Version] = OrderedDict()
-
-    def get(self, key: Identity) -> Version | None:
-        """The version written last."""
-        return self._versions.get(key)
-
-    def put(self, candle: Candle) -> None:
-        """`candle` has been written."""
-        self._versions[identity(candle)] = Version.of(candle)
-        self._versions.move_to_end(identity(candle))
-        while len(self._versions) > _REMEMBERED:
-            self._versions.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,41 +39,3 @@ async def write_lines(server: Server, bucket: str, precision: str, lines: Sequen
                 middle = len(part) // 2
                 parts += (part[middle:], part[:middle])
     return rejected
-
-
-async def stored_versions(server: Server, candles: Iterable[Candle]) -> dict[Identity, Version]:
-    """What is stored of `candles`: one query a timeframe, more where that would read much that was not asked for."""
-    found: dict[Identity, Version] = {}
-    by_timeframe: dict[Timeframe, list[Candle]] = {}
-    for candle in candles:
-        by_timeframe.setdefault(candle.timeframe, []).append(candle)
-    for timeframe, asked in by_timeframe.items():
-        for part in _compact(asked):
-            symbols = sorted({candle.symbol for candle in part})
-            text = flux.versions(
-                names.candles(timeframe),
-                symbols if len(symbols) <= _NAMED_SYMBOLS else None,
-                min(candle.open_time for candle in part),
-                max(candle.open_time for candle in part) + 1,
-            )
-            for row in rows_of(await server.query(text)):
-                open_time = seconds_of(row["_time"])
-                at = row.get("at") or (open_time + timeframe.seconds) * 1_000_000
-                version = Version(row.get("closed") == "true", int(at), int(row.get("revision") or 0))
-                found[row["symbol"], timeframe, open_time] = version
-    return found
-
-
-def _compact(candles: list[Candle]) -> list[list[Candle]]:
-    """`candles` of one timeframe, cut where all symbols' whole time from first to last is far more."""
-    times = [candle.open_time for candle in candles]
-    windows = (max(times) - min(times)) // candles[0].timeframe.seconds + 1
-    symbols = {candle.symbol for candle in candles}
-    if windows * len(symbols) <= _WASTE * len(candles) + 100:
-        return [candles]
-    if len(symbols) > 1:
-        return [part for symbol in sorted(symbols) for part in _compact([c for c in candles if c.symbol == symbol])]
-    ordered = sorted(candles, key=lambda candle: candle.open_time)
-    gaps = [after.open_time - before.open_time for before, after in itertools.pairwise(ordered)]
-    widest = gaps.index(max(gaps)) + 1
-    return _compact(ordered[:widest]) + _compact(ordered[widest:])

@@ -15,6 +15,15 @@ WHERE exchange = ? AND symbol = ? AND timeframe = ? AND open_time >= ? AND open_
 _TICKS = f"""
 SELECT {COLUMNS} FROM ticks
 WHERE exchange = ? AND symbol = ? AND at >= ? AND at < ? ORDER BY at, open_time LIMIT ?"""  # noqa: S608
+_MISSING = """
+SELECT before + ?, open_time FROM (
+    SELECT open_time, LAG(open_time) OVER (ORDER BY open_time) AS before FROM candles
+    WHERE exchange = ? AND symbol = ? AND timeframe = ? AND open_time >= ? AND open_time < ? AND closed = 1)
+WHERE open_time > before + ?"""
+_INCOMPLETE = """
+SELECT open_time FROM candles
+WHERE exchange = ? AND symbol = ? AND timeframe = ? AND open_time >= ? AND open_time < ? AND closed = 1 AND complete = 0
+"""
 _FIRST, _LAST = float("-inf"), float("inf")
 
 
@@ -80,6 +89,23 @@ def latest(connection: sqlite3.Connection) -> list[Freshness]:
         WHERE s.exchange = ?"""
     rows = connection.execute(sql, (EXCHANGE,))
     return [Freshness(symbol, Timeframe(timeframe), open_time, at) for symbol, timeframe, open_time, at in rows]
+
+
+def missing(
+    connection: sqlite3.Connection, symbol: str, timeframe: Timeframe, start: int, end: int
+) -> list[tuple[str, int, int]]:
+    """Symbol, start and end of each stretch without closed candles between two of [start, end)."""
+    seconds = timeframe.seconds
+    found = connection.execute(_MISSING, (seconds, EXCHANGE, symbol, timeframe.value, start, end, seconds))
+    return [(symbol, begin, stop) for begin, stop in found]
+
+
+def incomplete(
+    connection: sqlite3.Connection, symbol: str, timeframe: Timeframe, start: int, end: int
+) -> list[tuple[str, int]]:
+    """Symbol and open time of each closed candle of [start, end) that is not complete."""
+    found = connection.execute(_INCOMPLETE, (EXCHANGE, symbol, timeframe.value, start, end))
+    return [(symbol, open_time) for (open_time,) in found]
 
 
 def prune_candles(connection: sqlite3.Connection, timeframe: Timeframe, before: float, limit: int) -> int:

@@ -14,7 +14,8 @@ from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store.bootstrap import BootstrapResult, BootstrapState
 from ingress_store.errors import StoreOpenError, StoreUnavailableError
-from ingress_store.port import Freshness, Rejection, TaskState, WriteResult
+from ingress_store.holes import Hole, holes_of
+from ingress_store.port import Freshness, Rejection, Settlement, TaskState, WriteResult
 from ingress_store.retention import Retention
 from ingress_store.sqlite import queries, rows, schema
 
@@ -116,6 +117,10 @@ class SqliteStore:
         )
         return WriteResult(len(kept_candles) + len(kept_ticks), rejected_candles, rejected_ticks)
 
+    async def settle(self) -> Settlement:
+        """Nothing: the comparison is part of the write."""
+        return Settlement()
+
     async def prune(self) -> int:
         """Remove rows written longer ago than their retention, some at a time so that writes come in between."""
         now = self._clock()
@@ -155,6 +160,20 @@ class SqliteStore:
         """The newest closed candle of each series."""
         order = {timeframe: place for place, timeframe in enumerate(TIMEFRAMES)}
         return sorted(await self._run(queries.latest), key=lambda f: (f.symbol, order[f.timeframe]))
+
+    async def holes(self, timeframe: Timeframe, *, start: float, end: float) -> list[Hole]:
+        """Where closed candles are missing or incomplete; symbol by symbol, so that writes come in between."""
+        begin, stop = timeframe.floor(start), timeframe.ceil(end)
+        missing: list[tuple[str, int, int]] = []
+        incomplete: list[tuple[str, int]] = []
+        for symbol in await self._run(queries.symbols):
+            missing += await self._run(
+                partial(queries.missing, symbol=symbol, timeframe=timeframe, start=begin, end=stop)
+            )
+            incomplete += await self._run(
+                partial(queries.incomplete, symbol=symbol, timeframe=timeframe, start=begin, end=stop)
+            )
+        return holes_of(timeframe, missing, incomplete)
 
     async def _run(self, work: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
         """Do `work` in the worker thread; what SQLite says is passed on as StoreUnavailableError."""
