@@ -40,7 +40,8 @@ def run(seed: int, share: float, script: list[tuple[str, int]], *, delays: bool)
             for _ in range(random.randint(1, 40)):
                 world.step(10)
             world.engine = engine
-            world.take(engine.reconnected())
+            engine.reconnected()
+            world.take(engine.recent())
         elif kind == "repeat":
             for tick in world.ticks[-random.randint(1, 30) :]:
                 world.take(world.engine.tick(tick))

@@ -42,6 +42,7 @@ _LOOK_SECONDS = 5.0
 _MEMBERS_SETTLE_SECONDS = 1.0
 _UNCONFIRMED_LIMIT = 500
 _GAPS_TOLD = 200
+_WRITERS_BACK_SECONDS = 15.0
 
 
 class Aggregator:
@@ -78,6 +79,7 @@ class Aggregator:
         self._turn = asyncio.Lock()
         self._unconfirmed: asyncio.Queue[tuple[Message, list[Awaitable[None]]]] = asyncio.Queue(_UNCONFIRMED_LIMIT)
         self._reassign_at: float | None = None
+        self._recent_again_at: float | None = None
         self._resuming: set[str] = set()
         self._gapped: dict[str, int] = {}
         self._missing: list[dict[str, Any]] = []
@@ -120,8 +122,9 @@ class Aggregator:
         if isinstance(event, Connected):
             self._members.reconnected()
             self._status.announce()
-            for candle in self._engine.reconnected():
-                await self._publish(candle)
+            self._engine.reconnected()
+            await self._publish_recent()
+            self._recent_again_at = asyncio.get_running_loop().time() + _WRITERS_BACK_SECONDS
             return
         try:
             outputs = self._decide(event)
@@ -198,6 +201,14 @@ class Aggregator:
             case HistoryRequest():
                 return await self._bus.publish(self._topics.history_requests(), encode_history_request(output))
 
+    async def _publish_recent(self) -> None:
+        """What was published last, again: at a reconnect, and once the writers must be back as well.
+
+        A broker that has restarted may have forgotten their shared subscriptions, as Mosquitto does, until they come.
+        """
+        for candle in self._engine.recent():
+            await self._publish(candle)
+
     def _is_newest(self, candle: Candle) -> bool:
         """Whether none of a later window was published: what is retained must be the newest, not the last repair."""
         series = candle.symbol, candle.timeframe
@@ -234,6 +245,9 @@ class Aggregator:
             async with self._turn:
                 if self._bus.connected and self._members.expire():
                     self._reassign_soon()
+                if self._recent_again_at is not None and loop.time() >= self._recent_again_at:
+                    self._recent_again_at = None
+                    await self._publish_recent()
                 if self._reassign_at is not None and loop.time() >= self._reassign_at:
                     self._reassign_at = None
                     await self._reassign()

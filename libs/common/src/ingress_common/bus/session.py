@@ -18,7 +18,7 @@ from ingress_common.metrics import BusMetrics
 _OPEN_SECONDS = 10.0
 _ATTEMPT_SECONDS = 5.0
 _BACKOFF_FIRST = 0.2
-_BACKOFF_LAST = 30.0
+_BACKOFF_LAST = 5.0
 _STABLE_SECONDS = 1.0
 # How often a message is first among the unconfirmed ones of a brief connection before they go out one at a time, and
 # alone on one before it is given up.

@@ -57,7 +57,7 @@ fallen into the gap.
 """
 
 PUBLISHED_AGAIN = 120.0
-"""Seconds before a reconnect whose closed candles are published again: a broker that was killed comes back as it was at
+"""Seconds whose closed candles are published again after a reconnect: a broker that was killed comes back as it was at
 its last save, some seconds ago.
 """
 
@@ -189,11 +189,10 @@ class Engine:
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
-    def reconnected(self) -> list[Candle]:
-        """The broker was away: what came in between is not known, and what was published last may be lost.
+    def reconnected(self) -> None:
+        """The broker was away: what came in between is not known, and what was published last may be lost (`recent`).
 
-        Gives what to publish again. That the broker has kept our session proves nothing: one that was killed comes back
-        as it was some seconds before.
+        That it has kept our session proves nothing: one that was killed comes back as it was some seconds before.
         """
         for feed in self._feeds.values():
             feed.starts = dict.fromkeys(feed.starts)
@@ -201,6 +200,9 @@ class Engine:
             feed.watermark = feed.at = float("-inf")
         self._asked.clear()
         self.renew_forming()
+
+    def recent(self) -> list[Candle]:
+        """The closed candles that were published in the last PUBLISHED_AGAIN seconds, on each symbol's clock."""
         return [candle for book in self._books.values() for candle in book.again(book.clock - PUBLISHED_AGAIN)]
 
     def knows(self, feed: str) -> bool:
@@ -404,8 +406,7 @@ class Engine:
                 if span.end < book.clock - self._give_up_after and symbol in self._asked:
                     out += book.give_up(timeframe, span, at)
         asked = self._asked.setdefault(symbol, _Asked())
-        known = {(timeframe, span.start) for timeframe, span in asked.spans}
-        if any((timeframe, span.start) not in known for timeframe, span in missing):
+        if not all(any(_inside(gap, whole) for whole in asked.spans) for gap in missing):
             asked.wait = _ASK_AGAIN[0]
         elif book.clock < asked.again:
             return out
@@ -420,6 +421,11 @@ class Engine:
 
 def _told(instant: float) -> str:
     return rfc3339(instant) if isfinite(instant) else "the start"
+
+
+def _inside(gap: tuple[Timeframe, Range], whole: tuple[Timeframe, Range]) -> bool:
+    """Whether `gap` is a part of `whole`, as what is left of it while the answer comes in pieces."""
+    return gap[0] is whole[0] and whole[1].start <= gap[1].start and gap[1].end <= whole[1].end
 
 
 def _plausible_until(feed: _Feed, book: Book) -> float:
