@@ -179,15 +179,19 @@ async def retained(url: str, *filters: str) -> dict[str, bytes]:
     async with MqttBus(url, client_id="") as bus:
         await bus.subscribe(*filters)
         events = bus.events()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + 2
         while True:
             try:
-                async with asyncio.timeout(2):
+                async with asyncio.timeout_at(deadline):
                     event = await anext(events)
             except TimeoutError:
                 return found
             if isinstance(event, Message):
-                if event.retain and event.payload:
+                # What is published meanwhile does not count.
+                if event.retain:
                     found[event.topic] = event.payload
+                    deadline = loop.time() + 2
                 event.ack()
 
 
@@ -217,15 +221,14 @@ def differences(
     return found
 
 
-async def no_differences(system: System) -> list[str]:
-    """What the closed candles in the store lack, up to the minute before the last that is over."""
+async def no_differences(system: System, ended: float) -> list[str]:
+    """What the closed candles in the store lack, up to the minute of `ended` (unix seconds)."""
     found = []
-    over = time.time() - 75
     for symbol in SYMBOLS:
         for timeframe in TIMEFRAMES:
             rows = await system.closed(symbol, timeframe)
-            if timeframe is Timeframe.M1 and (not rows or max(rows) < timeframe.floor(over) - 60):
-                found.append(f"{symbol}: expected closed minutes up to {over:.0f}, got {max(rows, default=None)}")
+            if timeframe is Timeframe.M1 and (not rows or max(rows) < timeframe.floor(ended)):
+                found.append(f"{symbol}: expected closed minutes up to {ended:.0f}, got {max(rows, default=None)}")
             if rows:
                 truth = await system.truth(symbol, timeframe, min(rows))
                 found += differences(symbol, timeframe, rows, truth)
@@ -282,7 +285,7 @@ async def test_hostile_messages_are_put_aside_or_counted_and_the_market_goes_on(
         before, started, told = system.memory(), time.time(), await _counted(system)
         sent = await _flood(bus, enemy, letters, COUNT)
         print(f"{sum(sent.values())} letters for {COUNT} messages of each kind in {time.time() - started:.1f} s")
-        after = system.memory()
+        after, ended = system.memory(), time.time()
         print("resident KiB", {service: (before[service], after[service]) for service in before})
 
         # The same processes, alive.
@@ -303,7 +306,7 @@ async def test_hostile_messages_are_put_aside_or_counted_and_the_market_goes_on(
         assert {name: counted[name] - told[name] for name in told if counted[name] <= told[name]} == {}
 
         # The market is as it was, and went on.
-        await until(lambda: _nothing(no_differences(system)), 150, lambda: no_differences(system))
+        await until(lambda: _nothing(no_differences(system, ended)), 150, lambda: no_differences(system, ended))
         for topic, payload in (await retained(mosquitto.url, "ingress/candles/#")).items():
             candle = decode_candle(payload)
             if candle.symbol in SYMBOLS and candle.closed:
