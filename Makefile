@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 WEB := services/admin-api/web
 # The dashboard as admin-api serves it; built by npm, or by a Node.js from PyPI where there is none that is new enough.
 PAGE := services/admin-api/src/admin_api/static/index.html
-WEB_SOURCES := $(addprefix $(WEB)/,index.html build.mjs package.json package-lock.json tsconfig.json) $(wildcard $(WEB)/src/* $(WEB)/src/*/*)
+WEB_SOURCES := $(addprefix $(WEB)/,index.html docs.html build.mjs package.json package-lock.json tsconfig.json) $(wildcard $(WEB)/src/* $(WEB)/src/*/*)
 NODE_FITS := node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18)' 2>/dev/null && npm --version >/dev/null 2>&1
 IN_WEB := { $(NODE_FITS) || PATH="$(CURDIR)/$(BIN):$$PATH"; } && cd $(WEB) &&
 

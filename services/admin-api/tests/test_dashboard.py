@@ -11,6 +11,7 @@ from admin_api.dashboard import load, router
 def built(tmp_path):
     (tmp_path / "assets").mkdir()
     (tmp_path / "index.html").write_text("<title>the page</title>")
+    (tmp_path / "docs.html").write_text("<title>the API</title>")
     (tmp_path / "assets" / "main-ABC.js").write_text("export {}")
     (tmp_path / "assets" / "style-ABC.css").write_text("a{}")
     (tmp_path / "assets" / "icon-ABC.svg").write_text("<svg/>")
@@ -20,7 +21,7 @@ def built(tmp_path):
 
 
 def serving(folder):
-    app = FastAPI()
+    app = FastAPI(docs_url=None)
     # Only the health route asks the context for something.
     app.include_router(router(None, folder))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://admin")
@@ -63,6 +64,15 @@ async def test_page_may_load_nothing_from_elsewhere(built):
             assert headers["x-content-type-options"] == "nosniff"
 
 
+async def test_page_of_the_api_may_style_its_elements_and_nothing_more(built):
+    async with serving(built) as http:
+        page = await http.get("/docs")
+        assert (page.status_code, page.text) == (200, "<title>the API</title>")
+        ours = dict(part.split(" ", 1) for part in (await http.get("/")).headers["content-security-policy"].split("; "))
+        its = dict(part.split(" ", 1) for part in page.headers["content-security-policy"].split("; "))
+        assert its == {**ours, "style-src": "'self' 'unsafe-inline'", "img-src": "'self' data:"}
+
+
 async def test_nothing_but_the_assets_is_served(built):
     async with serving(built) as http:
         for path in (
@@ -77,9 +87,11 @@ async def test_nothing_but_the_assets_is_served(built):
 
 async def test_page_says_how_to_build_it_where_it_is_not_built(tmp_path):
     async with serving(tmp_path) as http:
-        page = await http.get("/")
-    assert page.status_code == 200
-    assert "make web" in page.text
+        for path in ("/", "/docs"):
+            page = await http.get(path)
+            assert page.status_code == 200
+            assert "make web" in page.text
+            assert "http" not in page.text
 
 
 async def test_dashboard_is_no_part_of_the_api_and_its_report_is_that_of_health_with_200(world):

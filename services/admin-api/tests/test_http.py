@@ -212,6 +212,7 @@ async def test_every_documented_endpoint_answers(world, candle):
                 )
                 assert answer.status_code in expected
         assert (await http.get("/docs")).status_code == 200
+        assert (await http.get("/redoc")).status_code == 404
 
 
 async def test_it_serves_over_a_real_port(world):

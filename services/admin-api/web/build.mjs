@@ -1,17 +1,18 @@
 // Bundles the dashboard into the package of admin-api. Assets carry a hash of their content in their names, so that a
-// browser may keep them for good; only index.html is looked at again.
+// browser may keep them for good; only the pages are looked at again.
 import { build } from "esbuild";
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = new URL("./", import.meta.url);
 const target = new URL("../src/admin_api/static/", here);
+const pages = ["index.html", "docs.html"];
 
 await rm(target, { recursive: true, force: true });
 const { metafile } = await build({
   absWorkingDir: fileURLToPath(here),
-  entryPoints: ["src/main.ts", "src/style.css", "src/icon.svg"],
+  entryPoints: ["src/main.ts", "src/style.css", "src/icon.svg", "src/docs/docs.ts", "src/docs/docs.css"],
   outdir: fileURLToPath(new URL("assets/", target)),
   entryNames: "[name]-[hash]",
   loader: { ".svg": "copy" },
@@ -29,12 +30,17 @@ const built = new Map(
     .filter(([, output]) => output.entryPoint !== undefined)
     .map(([path, output]) => [output.entryPoint, `assets/${basename(path)}`]),
 );
-const page = await readFile(new URL("index.html", here), "utf8");
-const linked = page.replace(/(href|src)="(src\/[^"]+)"/g, (_, attribute, source) => {
-  const asset = built.get(source);
-  if (asset === undefined) throw new Error(`index.html: expected one of ${[...built.keys()].join(", ")}, got ${source}`);
-  return `${attribute}="${asset}"`;
-});
 await mkdir(target, { recursive: true });
-await writeFile(new URL("index.html", target), linked);
-console.log(`dashboard built: ${Object.keys(metafile.outputs).length + 1} files`);
+for (const name of pages) {
+  const page = await readFile(new URL(name, here), "utf8");
+  const linked = page.replace(/(href|src)="(src\/[^"]+)"/g, (_, attribute, source) => {
+    const asset = built.get(source);
+    if (asset === undefined) throw new Error(`${name}: expected one of ${[...built.keys()].join(", ")}, got ${source}`);
+    return `${attribute}="${asset}"`;
+  });
+  await writeFile(new URL(name, target), linked);
+}
+// Swagger UI's own comments name this file for the licences of what is in it.
+const licences = "swagger-ui-es-bundle.js.LICENSE.txt";
+await copyFile(new URL(`node_modules/swagger-ui-dist/${licences}`, here), new URL(`assets/${licences}`, target));
+console.log(`dashboard built: ${Object.keys(metafile.outputs).length + pages.length + 1} files`);

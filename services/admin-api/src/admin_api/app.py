@@ -31,6 +31,9 @@ def create_app(context: Context) -> FastAPI:
         summary="Health, bootstrap, candles and repair",
         version=version("admin-api"),
         redirect_slashes=False,
+        # Those pages would load their scripts from another host; `/docs` is a page of the dashboard's.
+        docs_url=None,
+        redoc_url=None,
     )
     context.registry.register(
         SystemCollector(context.view, context.report, lambda: context.monitor.tasks, context.clock)

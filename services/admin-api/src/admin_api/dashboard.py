@@ -1,9 +1,10 @@
-"""`GET /`: the dashboard, built from `web/` into `static/` beside this module."""
+"""`GET /` and `GET /docs`: the dashboard, and the API to try out, built from `web/` into `static/` beside this."""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -12,7 +13,7 @@ from starlette.exceptions import HTTPException
 from admin_api.context import Context
 
 STATIC = Path(__file__).parent / "static"
-"""Where the build puts `index.html` and `assets/`."""
+"""Where the build puts the pages and `assets/`."""
 
 _TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -21,10 +22,11 @@ _TYPES = {
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
 }
+_POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+# Swagger UI styles its elements by attributes, and draws its icons from addresses that hold them.
+_DOCS_POLICY = f"{_POLICY}; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 _SECURITY = {
-    "Content-Security-Policy": (
-        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
-    ),
+    "Content-Security-Policy": _POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -33,7 +35,7 @@ _SECURITY = {
 # The name of an asset has a hash of its content in it, so the content never changes.
 _FOR_GOOD = "public, max-age=31536000, immutable"
 _ASK_FIRST = "no-cache"
-_NOT_BUILT = b"""<!doctype html>
+_NOT_BUILT = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -41,13 +43,18 @@ _NOT_BUILT = b"""<!doctype html>
 <title>Crypto Ingress</title>
 </head>
 <body>
-<h1>The dashboard is not built</h1>
+<h1>{what} is not built</h1>
 <p>Build it with <code>make web</code> in the project's folder (or <code>npm ci &amp;&amp; npm run build</code> in
 <code>services/admin-api/web</code>), and start the service again.</p>
-<p>Everything else works: <a href="health">health</a>, <a href="symbols">symbols</a>, <a href="docs">the API</a>.</p>
+<p>Everything else works: <a href="health">health</a>, <a href="symbols">symbols</a>, <a href="openapi.json">the
+description of the API</a>.</p>
 </body>
 </html>
 """
+_PAGES = {
+    "": ("index.html", "The dashboard", {}),
+    "docs": ("docs.html", "The page of the API", {"Content-Security-Policy": _DOCS_POLICY}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +75,15 @@ class StaticFile:
 
 
 def load(folder: Path) -> dict[str, StaticFile]:
-    """What is served, by path below `/`, where the page is the empty one.
+    """What is served, by path below `/`, where the dashboard is the empty one.
 
     It is read once, so a new build takes effect at the next start.
     """
-    page = folder / "index.html"
-    files = {"": _file(page.read_bytes() if page.is_file() else _NOT_BUILT, ".html", _ASK_FIRST)}
+    files = {}
+    for path, (name, what, headers) in _PAGES.items():
+        page = folder / name
+        content = page.read_bytes() if page.is_file() else _NOT_BUILT.format(what=what).encode()
+        files[path] = _file(content, ".html", _ASK_FIRST, headers)
     for path in sorted((folder / "assets").glob("*")):
         if path.suffix in _TYPES:
             files[f"assets/{path.name}"] = _file(path.read_bytes(), path.suffix, _FOR_GOOD)
@@ -81,18 +91,23 @@ def load(folder: Path) -> dict[str, StaticFile]:
 
 
 def router(context: Context, folder: Path = STATIC) -> APIRouter:
-    """Routes for the dashboard in `folder`; they are no part of the API's description."""
+    """Routes for the pages in `folder`; they are no part of the API's description."""
     routes = APIRouter(include_in_schema=False)
     files = load(folder)
 
     @routes.get("/")
     async def page(request: Request) -> Response:
-        """The page."""
+        """The dashboard."""
         return files[""].answer(request)
+
+    @routes.get("/docs")
+    async def docs(request: Request) -> Response:
+        """The API, to read and to try out."""
+        return files["docs"].answer(request)
 
     @routes.get("/assets/{name}")
     async def asset(name: str, request: Request) -> Response:
-        """What the page is made of."""
+        """What the pages are made of."""
         found = files.get(f"assets/{name}")
         if found is None:
             raise HTTPException(404, f"the dashboard has no asset {name}; reload the page to get the present ones")
@@ -109,6 +124,6 @@ def router(context: Context, folder: Path = STATIC) -> APIRouter:
     return routes
 
 
-def _file(content: bytes, suffix: str, caching: str) -> StaticFile:
+def _file(content: bytes, suffix: str, caching: str, headers: Mapping[str, str] = MappingProxyType({})) -> StaticFile:
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    return StaticFile(content, etag, {"Content-Type": _TYPES[suffix], "Cache-Control": caching})
+    return StaticFile(content, etag, {"Content-Type": _TYPES[suffix], "Cache-Control": caching, **headers})

@@ -24,6 +24,12 @@ export function installTheme(): void {
   show();
 }
 
+/** Tell the scheme, now and whenever the system's changes; for a page without the button. */
+export function followScheme(act: (scheme: "light" | "dark") => void): void {
+  dark.addEventListener("change", () => act(current()));
+  act(current());
+}
+
 /** Call `act` whenever the colours have changed, until `signal`. */
 export function onTheme(signal: AbortSignal, act: () => void): void {
   document.addEventListener(CHANGED, act, { signal });
