@@ -10,13 +10,16 @@ import httpx
 
 
 class Api:
-    """admin-api at `base`, its token and its store's file, and the simulator's control; numbers stay text."""
+    """admin-api at `base`, its token, store's file and broker, and the simulator's control; numbers stay text."""
 
-    def __init__(self, base: str, token: str = "", store: Path | None = None, control: str = "") -> None:
+    def __init__(
+        self, base: str, token: str = "", store: Path | None = None, control: str = "", broker: str = ""
+    ) -> None:
         self.base = base
         self.token = token
         self.store = store
         self.control = control
+        self.broker = broker
         self._http = httpx.Client(base_url=base, timeout=10)
 
     def candles(self, symbol: str, timeframe: str, **query: Any) -> list[dict[str, Any]]:
@@ -44,14 +47,27 @@ class Api:
     def gaps(self) -> list[dict[str, Any]]:
         return self._http.get("/gaps").raise_for_status().json()["gaps"]
 
-    def fault(self, kind: str, seconds: float) -> None:
+    def letters(self) -> list[dict[str, Any]]:
+        return self._http.get("/dead-letters").raise_for_status().json()["dead_letters"]
+
+    def repair(self, **wanted: str) -> None:
+        answer = self._http.post("/repair", json=wanted, headers={"Authorization": f"Bearer {self.token}"})
+        assert answer.status_code == 202, answer.text
+
+    def fault(self, kind: str, seconds: float, **more: str) -> None:
         """Start a fault of the simulator."""
-        answer = httpx.post(f"{self.control}/faults", json={"kind": kind, "seconds": seconds})
+        answer = httpx.post(f"{self.control}/faults", json={"kind": kind, "seconds": seconds, **more})
         assert answer.status_code == 201, answer.text
 
-    def has(self, path: str) -> bool:
-        """Whether this version has such a path at all."""
-        return path in self._http.get("/openapi.json").json()["paths"]
+    def truth(self, symbol: str) -> dict[str, dict[str, Any]]:
+        """The minutes that traded by their opens, straight from the simulator's trades."""
+        answer = httpx.get(f"{self.control}/truth/{symbol.replace('/', '-')}", params={"timeframe": "1m"})
+        candles = json.loads(answer.raise_for_status().text, parse_float=str, parse_int=str)["candles"]
+        return {candle["open_time"]: candle for candle in candles}
+
+    def faults(self) -> set[str]:
+        """The kinds of those that run."""
+        return {fault["kind"] for fault in httpx.get(f"{self.control}/faults").raise_for_status().json()["active"]}
 
     def health(self) -> int | None:
         """The status of /health; None before it listens."""

@@ -1,5 +1,6 @@
 """The demo as a person starts it, with a symbol in its store whose past is known, and a browser on it."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -14,6 +15,7 @@ from old_symbol import write_old_candles
 from servers import free_port, missing
 
 TOKEN = "token-of-the-tests"
+BROKER = re.compile(r"mqtt://[\w.:]+\d")
 SYMBOLS = ("BTC/USD", "DOGE/USD", "ETH/USD")
 
 
@@ -38,7 +40,10 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
         "ADMIN_TOKEN": TOKEN,
     }
     async with Running("demo", "crypto_ingress", "demo", folder=folder, **settings) as running:
-        api = Api(f"http://127.0.0.1:{port}", TOKEN, store, f"http://127.0.0.1:{control}")
+        base = f"http://127.0.0.1:{port}"
+        until(lambda: BROKER.search(running.said()), 90, lambda: f"the broker's address; {running.said()}")
+        broker = BROKER.findall(running.said())[0]
+        api = Api(base, TOKEN, store, f"http://127.0.0.1:{control}", broker)
         api.until_health(200, 90, running.said)
         series = [(symbol, timeframe) for symbol in SYMBOLS for timeframe in TIMEFRAMES]
         until(lambda: all(len(api.closed(s, t.value)) > 1 for s, t in series), 90, lambda: f"candles; {running.said()}")
@@ -52,7 +57,7 @@ def module_browser(demo: Api, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture
-def browser(module_browser: Browser, demo: Api) -> Iterator[Browser]:
+def browser(module_browser: Browser) -> Iterator[Browser]:
     """On the demo; after the test its console is clean, and it has asked no other host for anything."""
     module_browser.size(1440, 900)
     module_browser.prefer("light")
@@ -61,10 +66,5 @@ def browser(module_browser: Browser, demo: Api) -> Iterator[Browser]:
     module_browser.rest_pointer()
     module_browser.complaints()
     yield module_browser
-    assert [line for line in module_browser.complaints() if not expected_complaint(demo, line)] == []
+    assert module_browser.complaints() == []
     assert module_browser.asked_hosts() == {module_browser.base.removeprefix("http://")}
-
-
-def expected_complaint(demo: Api, line: str) -> bool:
-    """A browser notes the 404 of what this version does not have."""
-    return any(f"{path}" in line and "404" in line and not demo.has(path) for path in ("/stream", "/gaps"))

@@ -68,12 +68,49 @@ export interface DeadLetters {
   readonly at: string;
 }
 
-/** Which instances say that they have a symbol; one of each is right, `also` names what is too many. */
+/** Which instances say that they have a symbol, and since when; one of each is right, `also` names what is too many. */
 export interface Ownership {
   readonly symbol: string;
-  readonly gateway?: string | null;
-  readonly aggregator?: string | null;
+  readonly gateway: string | null;
+  readonly gateway_since: string | null;
+  readonly aggregator: string | null;
+  readonly aggregator_since: string | null;
   readonly also: readonly string[];
+}
+
+export interface Audit {
+  readonly every_seconds: number;
+  readonly horizon_seconds: number;
+  readonly last_at: string | null;
+  readonly trouble: string | null;
+}
+
+export interface GapCounts {
+  readonly waiting: number;
+  readonly asked: number;
+  readonly unfillable: number;
+  readonly windows_missing: number;
+  readonly filled_since_start: number;
+}
+
+/** A stored minute that differed from Kraken's; `ended` says how that ended, null while it has not. */
+export interface Difference {
+  readonly symbol: string;
+  readonly open_time: string;
+  readonly kind: string;
+  readonly what: string;
+  readonly at: string;
+  readonly ended: string | null;
+  readonly ended_at: string | null;
+}
+
+export interface SelfCheck {
+  readonly checks: number;
+  readonly candles: number;
+  readonly unanswered: number;
+  readonly last_at: string | null;
+  readonly open: number;
+  readonly differences: readonly Difference[];
 }
 
 export type Details = Readonly<Record<string, unknown>>;
@@ -87,12 +124,24 @@ export interface Health {
   readonly symbols: readonly SymbolHealth[];
   readonly tasks: readonly Task[];
   readonly dead_letters: readonly DeadLetters[];
-  readonly ownership?: readonly Ownership[];
-  readonly audit?: Details;
-  readonly gaps?: Details;
-  readonly self_check?: Details;
+  readonly ownership: readonly Ownership[];
+  readonly audit: Audit;
+  readonly gaps: GapCounts;
+  readonly self_check: SelfCheck;
 }
 
+/** A message that a service could not use; of a `truncated` one only a part was kept. */
+export interface Letter {
+  readonly id: string;
+  readonly service: string;
+  readonly topic: string;
+  readonly payload: string;
+  readonly reason: string;
+  readonly at: string;
+  readonly truncated: boolean;
+}
+
+/** Candles that follow each other and are missing in the store, or `incomplete` there. */
 export interface Gap {
   readonly symbol: string;
   readonly timeframe: Timeframe;
@@ -101,6 +150,9 @@ export interface Gap {
   readonly windows: number;
   readonly filled: number;
   readonly state: string;
+  readonly incomplete: boolean;
+  readonly source: string;
+  readonly found_at: string;
   readonly attempts: number;
   readonly asked_at: string | null;
   readonly next_at: string | null;
@@ -108,8 +160,10 @@ export interface Gap {
 
 export interface Gaps {
   readonly gaps: readonly Gap[];
-  readonly total?: { readonly gaps: number };
-  readonly audit?: { readonly every_seconds: number; readonly last_at: string | null };
+  readonly total: { readonly gaps: number; readonly windows: number; readonly filled: number };
+  readonly filled_since_start: number;
+  readonly requests_waiting: number;
+  readonly audit: Audit;
 }
 
 /** A symbol in a path: `BTC-USD` for `BTC/USD`. */
@@ -117,9 +171,11 @@ export function inPath(symbol: string): string {
   return encodeURIComponent(symbol.replace("/", "-"));
 }
 
-/** The address of the event stream of a symbol and timeframe. */
-export function streamUrl(symbol: string, timeframe: Timeframe): string {
-  return `stream?symbol=${inPath(symbol)}&timeframe=${timeframe}`;
+/** The address of the event stream of a symbol and timeframe; it goes on after `lastId` where that is not empty. */
+export function streamUrl(symbol: string, timeframe: Timeframe, lastId: string): string {
+  const query = new URLSearchParams({ symbol: symbol.replace("/", "-"), timeframe });
+  if (lastId !== "") query.set("lastEventId", lastId);
+  return `stream?${query}`;
 }
 
 /** Candles, oldest first, the forming one last; `before` (unix seconds): only those that open before it. */
@@ -151,6 +207,27 @@ export async function getGaps(signal: AbortSignal): Promise<Gaps> {
   return (await (await get("gaps", signal)).json()) as Gaps;
 }
 
+/** The gaps of one series. */
+export async function getGapsOf(symbol: string, timeframe: Timeframe, signal: AbortSignal): Promise<readonly Gap[]> {
+  const query = new URLSearchParams({ symbol, timeframe });
+  return ((await (await get(`gaps?${query}`, signal)).json()) as Gaps).gaps;
+}
+
+/** The newest dead letters, and how many are kept in all. */
+export async function getLetters(limit: number, signal: AbortSignal): Promise<{ readonly dead_letters: readonly Letter[]; readonly total: number }> {
+  return (await (await get(`dead-letters?limit=${limit}`, signal)).json()) as { dead_letters: readonly Letter[]; total: number };
+}
+
+/** Publish a dead letter's message on its topic again. */
+export async function postResend(id: string, token: string): Promise<void> {
+  await change("POST", `dead-letters/${encodeURIComponent(id)}/resend`, token);
+}
+
+/** Forget a dead letter. */
+export async function deleteLetter(id: string, token: string): Promise<void> {
+  await change("DELETE", `dead-letters/${encodeURIComponent(id)}`, token);
+}
+
 /** More windows than this are too many for one request by range. */
 const LONGEST_RANGE = 40_000;
 
@@ -166,9 +243,12 @@ export async function postAudit(token: string): Promise<void> {
 }
 
 async function repair(wanted: Readonly<Record<string, string>>, token: string): Promise<void> {
-  const body = JSON.stringify(wanted);
-  const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
-  await checked(await fetch("repair", { method: "POST", body, headers }));
+  await change("POST", "repair", token, wanted);
+}
+
+async function change(method: string, address: string, token: string, body?: unknown): Promise<void> {
+  const headers = { Authorization: `Bearer ${token}`, ...(body === undefined ? {} : { "Content-Type": "application/json" }) };
+  await checked(await fetch(address, { method, headers, ...(body === undefined ? {} : { body: JSON.stringify(body) }) }));
 }
 
 async function get(address: string, signal: AbortSignal): Promise<Response> {

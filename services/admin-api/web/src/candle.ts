@@ -1,5 +1,7 @@
 /** A candle as the API writes it, numbers as their text, and what the chart makes of it. */
 
+import type { Gap } from "./api.ts";
+import { progressOf } from "./coverage/gaps.ts";
 import { seconds } from "./times.ts";
 
 export interface Candle {
@@ -30,12 +32,19 @@ export function kindOf(candle: Candle): Kind {
   return Number(candle.close) >= Number(candle.open) ? "up" : "down";
 }
 
+/** What stands behind a window: that it is a gap comes first, for a candle may be here and not in the store. */
+export function bandOf(candle: Candle | null, gap: Gap | null): Kind | "gap" {
+  if (candle === null || (gap !== null && !gap.incomplete)) return "gap";
+  return gap === null ? kindOf(candle) : "incomplete";
+}
+
 /** What is said of a candle beside its numbers. */
-export function remarks(candle: Candle): string[] {
+export function remarks(candle: Candle, gap: Gap | null): string[] {
   return [
     candle.closed ? "closed" : "forming",
     ...(candle.infilled ? ["infilled: no trades"] : []),
-    ...(candle.closed && !candle.complete ? ["incomplete: a gap below it was given up on"] : []),
+    ...(candle.closed && !candle.complete ? ["incomplete: minutes below it are missing"] : []),
+    ...(gap === null ? [] : [`${gap.incomplete ? "incomplete" : "missing"} in the store: ${progressOf(gap)}`]),
     ...(candle.revision === "0" ? [] : [`revision ${candle.revision}`]),
     `source ${candle.source}`,
   ];

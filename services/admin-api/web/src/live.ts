@@ -4,7 +4,7 @@ import { getCandles, streamUrl } from "./api.ts";
 import type { Candle } from "./candle.ts";
 import { parseExact } from "./exact.ts";
 import { poll } from "./polling.ts";
-import type { Timeframe } from "./timeframes.ts";
+import { SECONDS, type Timeframe } from "./timeframes.ts";
 
 /** `live`: events come; `polling`: they do not, the API is asked instead; `reconnecting`: neither works at the moment. */
 export type LiveState = "live" | "polling" | "reconnecting";
@@ -20,6 +20,9 @@ const POLL_MILLISECONDS = 2_000;
 const CHECK_MILLISECONDS = 10_000;
 const RETRY_MILLISECONDS = 15_000;
 const NEWEST = 10;
+/** As many as may have been missed are asked for; of more than the API gives at once, the newest. */
+const AFTER_RESET = 500;
+const MOST = 5_000;
 
 export class Live {
   readonly #stop = new AbortController();
@@ -28,6 +31,9 @@ export class Live {
   #silentChecks = 0;
   #retryAt = 0;
   #checkAt = 0;
+  #lookedAt = Date.now();
+  #missed = 0;
+  #lastId = "";
 
   constructor(
     private readonly symbol: string,
@@ -53,7 +59,7 @@ export class Live {
 
   #connect(): void {
     this.#disconnect();
-    const stream = new EventSource(streamUrl(this.symbol, this.timeframe));
+    const stream = new EventSource(streamUrl(this.symbol, this.timeframe, this.#lastId));
     stream.addEventListener("open", () => {
       this.#open = true;
       this.#silentChecks = 0;
@@ -63,10 +69,14 @@ export class Live {
     });
     stream.addEventListener("candle", (event: MessageEvent<string>) => {
       this.#silentChecks = 0;
+      this.#lastId = event.lastEventId;
       this.listener.candles([parseExact(event.data) as Candle]);
     });
     // The server no longer knows what this reader has missed.
-    stream.addEventListener("reset", () => (this.#checkAt = 0));
+    stream.addEventListener("reset", () => {
+      this.#missed = AFTER_RESET;
+      this.#checkAt = 0;
+    });
     stream.addEventListener("error", () => {
       this.#open = false;
       // The browser tries again by itself unless the answer was no stream at all.
@@ -86,15 +96,22 @@ export class Live {
     if (this.#stream === null && Date.now() >= this.#retryAt) this.#connect();
     if (this.#open && Date.now() < this.#checkAt) return;
     const before = this.#open;
+    const began = Date.now();
+    const missed = Math.max(this.#missed, needed((began - this.#lookedAt) / 1000, SECONDS[this.timeframe]));
+    // A reset may come while the answer is on its way; then the next look is due at once.
+    this.#missed = 0;
+    this.#checkAt = began + CHECK_MILLISECONDS;
     try {
-      const candles = await getCandles(this.symbol, this.timeframe, NEWEST, this.#stop.signal);
+      const candles = await getCandles(this.symbol, this.timeframe, missed, this.#stop.signal);
       if (this.#stop.signal.aborted) return;
-      this.#checkAt = Date.now() + CHECK_MILLISECONDS;
+      this.#lookedAt = began;
       const news = this.listener.candles(candles);
       if (!this.#open) this.listener.state("polling");
       else if (before) this.#judge(news);
     } catch {
       // The state tells it; the next look follows.
+      this.#missed = Math.max(this.#missed, missed);
+      this.#checkAt = 0;
       if (!this.#stop.signal.aborted) this.listener.state("reconnecting");
     }
   }
@@ -104,4 +121,9 @@ export class Live {
     this.#silentChecks = news ? this.#silentChecks + 1 : 0;
     if (this.#silentChecks >= 2) this.#disconnect();
   }
+}
+
+/** How many of the newest candles to ask for `since` seconds after the last time: a page may have been hidden for hours. */
+export function needed(since: number, step: number): number {
+  return Math.min(NEWEST + Math.ceil(since / step), MOST);
 }

@@ -1,12 +1,14 @@
 /** The candles of one symbol and timeframe that are known so far, without holes: where one is missing there is an empty slot. */
 
+import type { Gap } from "./api.ts";
 import { type Candle, replaces } from "./candle.ts";
 import { seconds } from "./times.ts";
 
-/** A window of the time axis, `time` in unix seconds; without a candle it is a gap. */
+/** A window of the time axis, `time` in unix seconds; without a candle it is a gap. `gap`: the one of `GET /gaps` that it is in. */
 export interface Slot {
   readonly time: number;
   readonly candle: Candle | null;
+  readonly gap: Gap | null;
 }
 
 /** What a merge changed: nothing; the last slot or one after it; anything. */
@@ -19,6 +21,8 @@ export class Series {
   readonly #step: number;
   readonly #candles = new Map<number, Candle>();
   #slots: readonly Slot[] = [];
+  #gaps: readonly { readonly from: number; readonly to: number; readonly gap: Gap }[] = [];
+  #told = "";
 
   /** `step`: the timeframe's seconds. */
   constructor(step: number) {
@@ -41,6 +45,21 @@ export class Series {
     return this.#candles.get(time) ?? null;
   }
 
+  /** The gap that the window which opens at `time` is in. */
+  gapAt(time: number): Gap | null {
+    return this.#gaps.find(({ from, to }) => from <= time && time < to)?.gap ?? null;
+  }
+
+  /** Take over what is known to be missing or incomplete in the store; whether that is news. */
+  setGaps(gaps: readonly Gap[]): boolean {
+    const told = JSON.stringify(gaps);
+    if (told === this.#told) return false;
+    this.#told = told;
+    this.#gaps = gaps.map((gap) => ({ from: seconds(gap.from), to: seconds(gap.to), gap }));
+    this.#slots = this.#laidOut();
+    return true;
+  }
+
   /** Take candles in, in any order and as often as they come; older knowledge of a window is left out. */
   merge(candles: readonly Candle[]): Change {
     const last = this.#slots.at(-1)?.time;
@@ -61,8 +80,12 @@ export class Series {
   #extend(): void {
     const kept = this.#slots.slice(0, -1);
     const last = this.#slots.at(-1)?.time ?? 0;
-    const ends = [last, last + this.#step].map((time) => ({ time, candle: this.at(time) }));
+    const ends = [last, last + this.#step].map((time) => this.#slot(time));
     this.#slots = [...kept, ...ends.filter((slot) => slot.candle !== null)];
+  }
+
+  #slot(time: number): Slot {
+    return { time, candle: this.at(time), gap: this.gapAt(time) };
   }
 
   #laidOut(): Slot[] {
@@ -70,8 +93,8 @@ export class Series {
     for (const time of [...this.#candles.keys()].sort((a, b) => a - b)) {
       const before = slots.at(-1)?.time ?? time - this.#step;
       const end = Math.min(time, before + (LONGEST_HOLE + 1) * this.#step);
-      for (let hole = before + this.#step; hole < end; hole += this.#step) slots.push({ time: hole, candle: null });
-      slots.push({ time, candle: this.at(time) });
+      for (let hole = before + this.#step; hole < end; hole += this.#step) slots.push(this.#slot(hole));
+      slots.push(this.#slot(time));
     }
     return slots;
   }

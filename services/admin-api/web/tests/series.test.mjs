@@ -73,3 +73,17 @@ test("a hole of years takes bounded room", () => {
   series.merge([candle(0), candle(3_000_000)]);
   assert.equal(series.slots.length, 1_002);
 });
+
+test("windows of a gap of the API are marked, and no longer once it is filled", () => {
+  const series = new Series(60);
+  series.merge([candle(0), candle(1), candle(3)]);
+  const gap = { from: rfc3339(START + 60), to: rfc3339(START + 180), incomplete: false };
+  const marked = () => series.slots.map((slot) => slot.gap !== null);
+  assert.equal(series.setGaps([gap]), true);
+  assert.deepEqual(marked(), [false, true, true, false]);
+  assert.equal(series.setGaps([{ ...gap }]), false);
+  series.merge([candle(4)]);
+  assert.deepEqual(marked(), [false, true, true, false, false]);
+  assert.equal(series.setGaps([]), true);
+  assert.deepEqual(marked(), [false, false, false, false, false]);
+});

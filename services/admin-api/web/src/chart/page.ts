@@ -1,7 +1,7 @@
 /** The chart: any symbol and timeframe, moving live. */
 
-import { complaint, getCandles, getSymbols, type SymbolEntry } from "../api.ts";
-import type { Candle } from "../candle.ts";
+import { complaint, getCandles, getGapsOf, getSymbols, type SymbolEntry } from "../api.ts";
+import { bandOf, type Candle } from "../candle.ts";
 import { button, h, setAttribute, setText } from "../dom.ts";
 import { Live, type LiveState } from "../live.ts";
 import type { Page } from "../page.ts";
@@ -9,6 +9,7 @@ import { pause, poll } from "../polling.ts";
 import { chartHash, type Route } from "../route.ts";
 import { type Change, Series } from "../series.ts";
 import { onTheme } from "../theme.ts";
+import { seconds } from "../times.ts";
 import { isTimeframe, SECONDS, type Timeframe, TIMEFRAMES } from "../timeframes.ts";
 import { Picker } from "./picker.ts";
 import { Readout } from "./readout.ts";
@@ -16,6 +17,7 @@ import { ChartView } from "./view.ts";
 
 const AT_ONCE = 500;
 const SYMBOLS_MILLISECONDS = 15_000;
+const GAPS_MILLISECONDS = 5_000;
 const RETRY_MILLISECONDS = 2_000;
 const LAST_TIMEFRAME = "timeframe";
 const LAST_SYMBOL = "symbol";
@@ -186,6 +188,7 @@ export class ChartPage implements Page {
           candles: (news) => this.#take(sight, news),
           state: (state) => this.#setState(state),
         });
+        void poll(GAPS_MILLISECONDS, stop.signal, () => this.#refreshGaps(sight));
         return;
       } catch (error) {
         if (stop.signal.aborted) return;
@@ -208,6 +211,18 @@ export class ChartPage implements Page {
       this.#tell();
     }
     return change !== "nothing";
+  }
+
+  async #refreshGaps(sight: Sight): Promise<void> {
+    try {
+      const gaps = await getGapsOf(sight.symbol, sight.timeframe, sight.stop.signal);
+      if (sight !== this.#sight || !sight.series.setGaps(gaps)) return;
+      this.#view.setAll(sight.series.slots);
+      this.#describe();
+      this.#tell();
+    } catch {
+      // The state of the live candles tells that there is no answer; the next question follows.
+    }
   }
 
   async #loadOlder(): Promise<void> {
@@ -274,10 +289,10 @@ export class ChartPage implements Page {
     const series = this.#sight?.series;
     if (series === undefined || series.last === null) return;
     const time = this.#pointed ?? this.#hovered;
-    const candle = time === null ? series.last : series.at(time);
-    if (candle !== null) this.#readout.show(candle);
-    else if (time !== null && series.slots.some((slot) => slot.time === time)) this.#readout.showGap(time);
-    else this.#readout.show(series.last);
+    const slot = time === null ? undefined : series.slots.find((slot) => slot.time === time);
+    if (slot === undefined) this.#readout.show(series.last, series.gapAt(seconds(series.last.open_time)));
+    else if (slot.candle === null) this.#readout.showGap(slot.time, slot.gap);
+    else this.#readout.show(slot.candle, slot.gap);
   }
 
   #setState(state: LiveState | "loading"): void {
@@ -299,6 +314,6 @@ export class ChartPage implements Page {
     const range = first && last ? `, ${series?.slots.length} windows from ${first.open_time} to ${last.open_time}` : "";
     setAttribute(this.#canvas, "aria-label", `Candles of ${symbol} ${timeframe}${range}`);
     setAttribute(this.#canvas, "data-windows", String(series?.slots.length ?? 0));
-    setAttribute(this.#canvas, "data-gaps", String(series?.slots.filter((slot) => slot.candle === null).length ?? 0));
+    setAttribute(this.#canvas, "data-gaps", String(series?.slots.filter((slot) => bandOf(slot.candle, slot.gap) === "gap").length ?? 0));
   }
 }

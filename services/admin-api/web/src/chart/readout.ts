@@ -1,6 +1,8 @@
 /** The numbers of one candle as text, exactly as the API gives them. */
 
+import type { Gap } from "../api.ts";
 import { type Candle, remarks } from "../candle.ts";
+import { progressOf } from "../coverage/gaps.ts";
 import { h, setAttribute, setText } from "../dom.ts";
 import { rfc3339, shown } from "../times.ts";
 
@@ -17,18 +19,18 @@ export class Readout {
     h("dl", {}, ...FIELDS.map((field, index) => h("div", {}, h("dt", {}, field), this.#values[index] ?? ""))),
   );
 
-  show(candle: Candle): void {
+  show(candle: Candle, gap: Gap | null): void {
     setAttribute(this.#time, "datetime", candle.open_time);
     setText(this.#time, shown(candle.open_time));
-    setText(this.#remarks, remarks(candle).join(" · "));
+    setText(this.#remarks, remarks(candle, gap).join(" · "));
     FIELDS.forEach((field, index) => setText(this.#values[index] as HTMLElement, candle[field]));
   }
 
   /** A window of which there is no candle. */
-  showGap(time: number): void {
+  showGap(time: number, gap: Gap | null): void {
     setAttribute(this.#time, "datetime", rfc3339(time));
     setText(this.#time, shown(rfc3339(time)));
-    setText(this.#remarks, "gap: no data, which is not the same as no trades");
+    setText(this.#remarks, ["gap: no data, which is not the same as no trades", ...(gap === null ? [] : [progressOf(gap)])].join(" · "));
     this.#blank();
   }
 

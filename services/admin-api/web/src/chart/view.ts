@@ -15,7 +15,7 @@ import {
   type WhitespaceData,
 } from "lightweight-charts";
 
-import { decimals, kindOf } from "../candle.ts";
+import { bandOf, decimals, kindOf } from "../candle.ts";
 import type { Slot } from "../series.ts";
 import { colour } from "../theme.ts";
 import { rfc3339, shown } from "../times.ts";
@@ -177,8 +177,8 @@ export class ChartView {
     return { time: time as UTCTimestamp, value: Number(candle.volume), color: this.#palette[`${kindOf(candle)}Volume`] };
   }
 
-  #band({ time, candle }: Slot): HistogramData | WhitespaceData {
-    const kind = candle === null ? "gap" : kindOf(candle);
+  #band({ time, candle, gap }: Slot): HistogramData | WhitespaceData {
+    const kind = bandOf(candle, gap);
     if (kind === "up" || kind === "down") return { time: time as UTCTimestamp };
     return { time: time as UTCTimestamp, value: 1, color: this.#palette[`${kind}Band`] };
   }

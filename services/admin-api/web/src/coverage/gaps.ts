@@ -10,7 +10,7 @@ export function keyOf(gap: Gap): string {
 
 /** One line for a pointer or a screen reader. */
 export function titleOf(gap: Gap): string {
-  return `${gap.symbol} ${gap.timeframe}, ${shown(gap.from)} to ${shown(gap.to)} (${duration(seconds(gap.to) - seconds(gap.from))}), ${progressOf(gap)}`;
+  return `${gap.symbol} ${gap.timeframe}, ${shown(gap.from)} to ${shown(gap.to)} (${duration(seconds(gap.to) - seconds(gap.from))}), ${gap.incomplete ? "incomplete" : "missing"}, ${progressOf(gap)}`;
 }
 
 /** How far its repair is. */

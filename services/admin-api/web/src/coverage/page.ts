@@ -2,6 +2,7 @@
 
 import { complaint, type Gap, type Gaps, getGaps, getSymbols, postAudit, postRepair } from "../api.ts";
 import { button, h, setAttribute, setText } from "../dom.ts";
+import { Notice } from "../notice.ts";
 import type { Page } from "../page.ts";
 import { poll } from "../polling.ts";
 import { chartHash } from "../route.ts";
@@ -10,7 +11,6 @@ import { duration, seconds, shown, shownToSecond } from "../times.ts";
 import { type Timeframe, TIMEFRAMES } from "../timeframes.ts";
 import { keyOf, progressOf, titleOf } from "./gaps.ts";
 import { Strips } from "./strips.ts";
-import { withToken } from "./token.ts";
 
 const EVERY_MILLISECONDS = 2_000;
 const ROWS_SHOWN = 40;
@@ -23,12 +23,21 @@ const SPANS = [
   ["30 d", 2_592_000],
   ["1 y", 31_536_000],
 ] as const;
-const STATES: Record<string, "bad" | "warn" | "unknown"> = { waiting: "bad", asked: "warn", unfillable: "unknown" };
+const LEGEND = [
+  [{ "data-state": "waiting" }, "waiting"],
+  [{ "data-state": "asked" }, "asked"],
+  [{ "data-state": "unfillable" }, "unfillable: tried each hour"],
+  [{ "data-state": "waiting", "data-incomplete": "" }, "incomplete"],
+] as const;
+const STATES: Record<string, "bad" | "warn" | "unknown"> = { waiting: "warn", asked: "warn", unfillable: "bad" };
 
 export class CoveragePage implements Page {
   readonly #closed = new AbortController();
   readonly #summary = h("p", { class: "verdict", id: "coverage", role: "status" }, "Asking");
-  readonly #message = h("p", { class: "notice", role: "status", hidden: "" });
+  readonly #notice = new Notice();
+  readonly #bar = h("progress", { "aria-label": "Candles of all gaps that are filled" });
+  readonly #filled = h("span");
+  readonly #progress = h("p", { class: "progress", id: "progress", hidden: "" }, this.#bar, this.#filled);
   readonly #strips = new Strips((gap) => void this.#repair(gap));
   readonly #audit = h("p", { class: "hint", id: "audit" });
   readonly #look = button("Look now", () => void this.#lookNow(), { id: "look-now", class: "quiet", title: "Look the store through for gaps now" });
@@ -41,6 +50,7 @@ export class CoveragePage implements Page {
       { label: "From", text: (gap) => shown(gap.from), whole: true },
       { label: "To", text: (gap) => shown(gap.to), whole: true },
       { label: "Length", text: (gap) => duration(seconds(gap.to) - seconds(gap.from)), numeric: true },
+      { label: "What", text: (gap) => (gap.incomplete ? "incomplete" : "missing") },
       { label: "State", text: (gap) => progressOf(gap), mark: (gap) => STATES[gap.state] ?? "unknown" },
       { label: "Next try", text: (gap) => (gap.next_at === null ? "-" : shownToSecond(gap.next_at)) },
       {
@@ -64,7 +74,8 @@ export class CoveragePage implements Page {
     { class: "page" },
     h("h1", {}, "Coverage"),
     this.#summary,
-    h("p", { class: "hint" }, "A gap is time of which there is no data. A minute without trades is none. A click on a gap asks Kraken for its candles again."),
+    this.#progress,
+    h("p", { class: "hint" }, "A gap is time of which candles are missing in the store, or incomplete. A minute without trades is none. A click on a gap asks Kraken for its candles again."),
     h(
       "div",
       { class: "controls" },
@@ -72,17 +83,16 @@ export class CoveragePage implements Page {
       h("div", { class: "choices", role: "group", "aria-label": "Time shown" }, ...this.#spanButtons),
     ),
     h("div", { class: "controls" }, this.#audit, this.#look),
-    this.#message,
+    this.#notice.element,
     h("section", { class: "card" }, h("h2", {}, "Gaps over time"), this.#strips.element, this.#more),
-    h("ul", { class: "legend", "aria-label": "Legend" }, ...["waiting", "asked", "unfillable"].map((state) => h("li", {}, h("i", { class: "gap", "data-state": state }), state))),
+    h("ul", { class: "legend", "aria-label": "Legend" }, ...LEGEND.map(([state, text]) => h("li", {}, h("i", { class: "gap", ...state }), text))),
     h("section", { class: "card" }, h("h2", {}, "Gaps"), this.#table.element, this.#moreGaps),
   );
   readonly #asking = new Set<string>();
   #timeframe: Timeframe | "all" = "1m";
   #length: number = 21_600;
   #symbols: readonly string[] = [];
-  #gaps: readonly Gap[] = [];
-  #unlisted = 0;
+  #found: Pick<Gaps, "gaps" | "total"> = { gaps: [], total: { gaps: 0, windows: 0, filled: 0 } };
 
   constructor() {
     this.#draw();
@@ -101,9 +111,8 @@ export class CoveragePage implements Page {
     const signal = this.#closed.signal;
     try {
       const [found, symbols] = await Promise.all([getGaps(signal), getSymbols(signal)]);
-      this.#gaps = found.gaps;
-      this.#unlisted = (found.total?.gaps ?? found.gaps.length) - found.gaps.length;
-      this.#tellAudit(found.audit);
+      this.#found = found;
+      this.#tellAudit(found);
       this.#symbols = symbols.map((entry) => entry.symbol);
       this.#summarise();
       this.#draw();
@@ -115,24 +124,34 @@ export class CoveragePage implements Page {
   }
 
   #summarise(): void {
-    const open = this.#gaps.filter((gap) => gap.state !== "unfillable");
-    const given = this.#gaps.length - open.length;
-    const unfillable = (given > 0 ? `, ${given} that Kraken cannot fill` : "") + (this.#unlisted > 0 ? `, and ${this.#unlisted} more that are not listed` : "");
+    const { gaps, total } = this.#found;
+    const open = gaps.filter((gap) => gap.state !== "unfillable");
+    const given = gaps.length - open.length;
+    const unlisted = total.gaps - gaps.length;
+    const unfillable = (given > 0 ? `, ${given} that Kraken does not fill` : "") + (unlisted > 0 ? `, and ${unlisted} more that are not listed` : "");
     const symbols = new Set(open.map((gap) => gap.symbol)).size;
     setText(
       this.#summary,
       open.length === 0
         ? `No gap to repair in ${this.#symbols.length} symbols${unfillable}`
-        : `${open.length} gap${open.length === 1 ? "" : "s"} in ${symbols} of ${this.#symbols.length} symbols${unfillable}`,
+        : `${counted(open.length, "gap")} in ${symbols} of ${counted(this.#symbols.length, "symbol")}${unfillable}`,
     );
-    setAttribute(this.#summary, "data-mark", open.length === 0 ? "good" : "warn");
+    setAttribute(this.#summary, "data-mark", total.gaps === 0 ? "good" : "warn");
+    this.#progress.hidden = total.windows === 0;
+    this.#bar.max = Math.max(total.windows, 1);
+    this.#bar.value = total.filled;
+    setText(this.#filled, `${total.filled} of ${counted(total.windows, "candle")} filled`);
   }
 
-  #tellAudit(audit: Gaps["audit"]): void {
-    this.#look.hidden = audit === undefined;
-    if (audit === undefined) return;
+  #tellAudit({ audit, filled_since_start: filled, requests_waiting: waiting }: Gaps): void {
     const last = audit.last_at === null ? "has not been looked through yet" : `was last looked through at ${shownToSecond(audit.last_at)}`;
-    setText(this.#audit, `The store ${last}; that is done every ${duration(audit.every_seconds)}, and what is found is asked for by itself.`);
+    const trouble = audit.trouble === null ? "" : ` The last look failed: ${audit.trouble}.`;
+    const asked = waiting === 0 ? "" : ` ${counted(waiting, "range")} that people asked for wait for their turn.`;
+    setText(
+      this.#audit,
+      `The store ${last}; that is done every ${duration(audit.every_seconds)}, ${duration(audit.horizon_seconds)} back, and what is found is asked for by itself. ` +
+        `${counted(filled, "candle")} filled since the start.${asked}${trouble}`,
+    );
   }
 
   #choose(timeframe: Timeframe | "all"): void {
@@ -146,10 +165,10 @@ export class CoveragePage implements Page {
   }
 
   #draw(): void {
-    const wanted = this.#gaps.filter((gap) => this.#timeframe === "all" || gap.timeframe === this.#timeframe);
+    const wanted = this.#found.gaps.filter((gap) => this.#timeframe === "all" || gap.timeframe === this.#timeframe);
     for (const element of this.#timeframeButtons) {
       const choice = element.dataset["timeframe"] ?? "";
-      const count = this.#gaps.filter((gap) => choice === "all" || gap.timeframe === choice).length;
+      const count = this.#found.gaps.filter((gap) => choice === "all" || gap.timeframe === choice).length;
       setText(element, count > 0 ? `${choice} (${count})` : choice);
       setAttribute(element, "aria-pressed", String(choice === this.#timeframe));
     }
@@ -173,25 +192,16 @@ export class CoveragePage implements Page {
     if (this.#asking.has(key)) return;
     this.#asking.add(key);
     this.#draw();
-    await this.#change(titleOf(gap), (token) => postRepair(gap, token));
+    await this.#notice.change(titleOf(gap), `Asked for ${titleOf(gap)}`, (token) => postRepair(gap, token));
     this.#asking.delete(key);
     this.#draw();
   }
 
   async #lookNow(): Promise<void> {
-    await this.#change("a look through the store", postAudit);
+    await this.#notice.change("A look through the store", "Asked for a look through the store", postAudit);
   }
+}
 
-  async #change(what: string, act: (token: string) => Promise<void>): Promise<void> {
-    try {
-      if (await withToken(act)) this.#say(`Asked for ${what}`);
-    } catch (error) {
-      this.#say(`${what}: ${complaint(error)}`);
-    }
-  }
-
-  #say(text: string): void {
-    setText(this.#message, text);
-    this.#message.hidden = false;
-  }
+function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }

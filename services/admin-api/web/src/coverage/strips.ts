@@ -42,12 +42,12 @@ export class Strips {
     const from = Math.max(seconds(gap.from), span.from);
     const to = Math.min(seconds(gap.to), span.to);
     if (from >= to) return [];
-    const bar = button("", () => this.repair(gap), { class: "gap", "data-state": gap.state, "data-key": keyOf(gap), title: titleOf(gap), "aria-label": `Repair ${titleOf(gap)}` });
+    const bar = button("", () => this.repair(gap), { class: "gap", "data-state": gap.state, ...(gap.incomplete ? { "data-incomplete": "" } : {}), "data-key": keyOf(gap), title: titleOf(gap), "aria-label": `Repair ${titleOf(gap)}` });
     const share = (time: number): number => ((time - span.from) / (span.to - span.from)) * 100;
     // Set from a script, which the security policy allows; an attribute it would not.
     bar.style.left = `${share(from)}%`;
     bar.style.width = `${share(to) - share(from)}%`;
-    if (gap.state === "unfillable") setAttribute(bar, "aria-description", "Kraken has no data of it");
+    if (gap.state === "unfillable") setAttribute(bar, "aria-description", "five attempts brought nothing");
     return [bar];
   }
 }

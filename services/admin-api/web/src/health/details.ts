@@ -3,10 +3,12 @@
 import type { Details } from "../api.ts";
 import { rfc3339, shown } from "../times.ts";
 
-
 const NAMED = 4;
 /** Said elsewhere on the page, or of use to programs only. */
-const LEFT_OUT = new Set(["symbols", "feeds", "owned_since", "run", "port"]);
+const LEFT_OUT = new Set([
+  ...["symbols", "feeds", "owned_since", "run", "port", "missing"],
+  ...["wanted", "connection_attempts", "connection_attempts_limit", "doubted", "withheld", "blind", "clock_skew_seconds"],
+]);
 
 /** Which symbols and feeds an instance has. */
 export function ownership(details: Details): string {

@@ -1,6 +1,6 @@
 /** Health: what is well, what is not and why. */
 
-import type { Check, DeadLetters, Details, Feed, Health, Instance, Ownership, SymbolHealth, Task } from "../api.ts";
+import type { Check, Feed, Health, Instance, Ownership, SymbolHealth, Task } from "../api.ts";
 import { h, setAttribute, setText } from "../dom.ts";
 import type { Answer, Overall } from "../overall.ts";
 import type { Page } from "../page.ts";
@@ -8,14 +8,11 @@ import { chartHash } from "../route.ts";
 import { Table } from "../table.ts";
 import { duration, seconds, shown, shownToSecond } from "../times.ts";
 import { describe, ownership } from "./details.ts";
+import { Gateways } from "./gateways.ts";
+import { Letters } from "./letters.ts";
+import { Upkeep } from "./upkeep.ts";
 
 const SYMBOLS_SHOWN = 25;
-
-/** What admin-api says of its own work. */
-interface Upkeep {
-  readonly name: string;
-  readonly details: Details;
-}
 
 export class HealthPage implements Page {
   readonly #closed = new AbortController();
@@ -46,6 +43,7 @@ export class HealthPage implements Page {
     (row) => `${row.service} ${row.instance}`,
     "No instance has been seen.",
   );
+  readonly #gateways = new Gateways();
   readonly #feeds = new Table<Feed>(
     "Feeds",
     [
@@ -71,23 +69,15 @@ export class HealthPage implements Page {
       { label: "Newest word", text: (row) => `${duration(row.age_seconds)} ago`, numeric: true },
       { label: "Closed until", text: (row) => (row.closed_until === null ? "not known yet" : shown(row.closed_until)) },
       { label: "Lag", text: (row) => this.#lag(row), numeric: true },
-      { label: "Gateway", text: (row) => this.#owners.get(row.symbol)?.gateway ?? "-" },
-      { label: "Aggregator", text: (row) => this.#owners.get(row.symbol)?.aggregator ?? "-" },
+      { label: "Gateway", text: (row) => this.#owner(row, "gateway") },
+      { label: "Aggregator", text: (row) => this.#owner(row, "aggregator") },
       { label: "Also", text: (row) => this.#owners.get(row.symbol)?.also.join(", ") || "-" },
     ],
     (row) => row.symbol,
     "No symbol is known.",
   );
   readonly #moreSymbols = h("p", { class: "hint" });
-  readonly #upkeep = new Table<Upkeep>(
-    "Audit, gaps and self-check",
-    [
-      { label: "What", text: (row) => row.name },
-      { label: "How it is", text: (row) => describe(row.details) },
-    ],
-    (row) => row.name,
-    "This version has none.",
-  );
+  readonly #upkeep = new Upkeep();
   readonly #tasks = new Table<Task>(
     "Tasks of the store",
     [
@@ -99,18 +89,7 @@ export class HealthPage implements Page {
     (row) => row.task,
     "The store has no tasks; the embedded one needs none.",
   );
-  readonly #letters = new Table<DeadLetters>(
-    "Dead letters",
-    [
-      { label: "From", text: (row) => row.service },
-      { label: "Seen", text: (row) => String(row.count), mark: () => "warn", numeric: true },
-      { label: "Last topic", text: (row) => row.topic },
-      { label: "Last reason", text: (row) => row.reason },
-      { label: "At", text: (row) => shownToSecond(row.at) },
-    ],
-    (row) => row.service,
-    "No message was rejected.",
-  );
+  readonly #letters = new Letters(this.#closed.signal);
   readonly element = h(
     "div",
     { class: "page" },
@@ -119,6 +98,7 @@ export class HealthPage implements Page {
     this.#asked,
     section("Checks", this.#checks.element),
     section("Services", this.#instances.element),
+    section("Kraken", this.#gateways.element),
     section("Feeds", this.#feeds.element),
     section("Symbols", this.#symbols.element, this.#moreSymbols),
     section("Repair", this.#upkeep.element),
@@ -158,23 +138,32 @@ export class HealthPage implements Page {
 
   #fill(health: Health): void {
     this.#now = seconds(health.at);
-    this.#owners = new Map((health.ownership ?? []).map((entry) => [entry.symbol, entry]));
+    this.#owners = new Map(health.ownership.map((entry) => [entry.symbol, entry]));
     this.#checks.show([...health.checks].sort((a, b) => Number(a.ok) - Number(b.ok)));
     this.#instances.show(health.instances);
+    this.#gateways.show(health.instances);
     this.#feeds.show(health.feeds);
     const behind = [...health.symbols].sort((a, b) => Number(a.live) - Number(b.live) || seconds(a.closed_until ?? a.at) - seconds(b.closed_until ?? b.at) || a.symbol.localeCompare(b.symbol));
     this.#symbols.show(behind.slice(0, SYMBOLS_SHOWN));
     const more = behind.length - SYMBOLS_SHOWN;
     setText(this.#moreSymbols, more > 0 ? `and ${more} more that are further ahead` : "");
-    const upkeep = { audit: health.audit, gaps: health.gaps, "self-check": health.self_check };
-    this.#upkeep.show(Object.entries(upkeep).flatMap(([name, details]) => (details === undefined ? [] : [{ name, details }])));
+    this.#upkeep.show(health);
     this.#tasks.show(health.tasks);
-    this.#letters.show(health.dead_letters);
+    this.#letters.tell(health.dead_letters);
   }
 
   /** How long ago the newest closed minute ended; up to a minute is as it should be. */
   #lag(row: SymbolHealth): string {
     return row.closed_until === null ? "not known yet" : duration(this.#now - seconds(row.closed_until));
+  }
+
+  /** Who has the symbol, and for how long. */
+  #owner(row: SymbolHealth, role: "gateway" | "aggregator"): string {
+    const entry = this.#owners.get(row.symbol);
+    const name = entry?.[role];
+    const since = entry?.[`${role}_since`];
+    if (!name) return "-";
+    return since ? `${name} for ${duration(this.#now - seconds(since))}` : name;
   }
 }
 

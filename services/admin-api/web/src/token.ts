@@ -1,7 +1,7 @@
 /** The admin token: asked for once, kept until the tab is closed, forgotten when it is refused. */
 
-import { ApiError } from "../api.ts";
-import { button, h } from "../dom.ts";
+import { ApiError } from "./api.ts";
+import { button, h } from "./dom.ts";
 
 const KEY = "admin-token";
 

@@ -1,0 +1,66 @@
+/** What the gateways say of Kraken: connections, clock, and symbols whose silence is in doubt. */
+
+import type { Details, Instance } from "../api.ts";
+import { Table, type Mark } from "../table.ts";
+import { duration } from "../times.ts";
+
+const NAMED = 8;
+/** From this share of the attempts on it gets tight. */
+const TIGHT = 0.8;
+/** A clock that is off by more than this is worth a look; nothing depends on it. */
+const SKEWED_SECONDS = 2;
+
+export class Gateways {
+  readonly #table = new Table<Instance>(
+    "Gateways and Kraken",
+    [
+      { label: "Gateway", text: (row) => row.instance },
+      { label: "Symbols", text: ({ details }) => `${count(details["symbols"])} of ${count(details["wanted"])}`, numeric: true },
+      { label: "Connection attempts", text: ({ details }) => attempts(details), mark: ({ details }) => attemptsMark(details) },
+      { label: "Clock", text: ({ details }) => clock(details), mark: ({ details }) => (Math.abs(skew(details)) > SKEWED_SECONDS ? "warn" : null) },
+      { label: "Quieter than usual", text: ({ details }) => names(details["doubted"]) },
+      { label: "Withheld until checked", text: ({ details }) => names(details["withheld"]), mark: ({ details }) => markOf(details["withheld"], "warn") },
+      { label: "Blind for", text: ({ details }) => names(details["blind"]), mark: ({ details }) => markOf(details["blind"], "bad") },
+    ],
+    (row) => row.instance,
+    "No gateway is online.",
+  );
+  readonly element = this.#table.element;
+
+  show(instances: readonly Instance[]): void {
+    this.#table.show(instances.filter((row) => row.service === "kraken-gateway" && row.online));
+  }
+}
+
+/** Connection attempts of the last 10 minutes. */
+export function attempts(details: Details): string {
+  return `${count(details["connection_attempts"])} of ${count(details["connection_attempts_limit"])} in 10 min`;
+}
+
+/** How the machine's clock stands to Kraken's. */
+export function clock(details: Details): string {
+  const ahead = skew(details);
+  return Math.abs(ahead) < 0.05 ? "right" : `${duration(Math.abs(ahead))} ${ahead > 0 ? "ahead" : "behind"}`;
+}
+
+function attemptsMark(details: Details): Mark | null {
+  return count(details["connection_attempts"]) > TIGHT * count(details["connection_attempts_limit"]) ? "warn" : null;
+}
+
+function skew(details: Details): number {
+  return count(details["clock_skew_seconds"]);
+}
+
+function count(value: unknown): number {
+  return typeof value === "number" ? value : 0;
+}
+
+function markOf(value: unknown, mark: Mark): Mark | null {
+  return Array.isArray(value) && value.length > 0 ? mark : null;
+}
+
+function names(value: unknown): string {
+  if (!Array.isArray(value) || value.length === 0) return "none";
+  const more = value.length - NAMED;
+  return value.slice(0, NAMED).join(", ") + (more > 0 ? ` and ${more} more` : "");
+}
