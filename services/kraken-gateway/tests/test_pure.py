@@ -1,5 +1,6 @@
 """Time, budget, groups, ranges: the small pure parts."""
 
+import asyncio
 import json
 from decimal import Decimal
 from itertools import pairwise
@@ -14,7 +15,16 @@ from kraken_gateway.budget import LIMIT, WINDOW, Backoff, ConnectionBudget, Urge
 from kraken_gateway.groups import FEED_SIZE, matching, regroup
 from kraken_gateway.kraken_time import KrakenTime
 from kraken_gateway.ranges import aligned, merged
-from kraken_gateway.rest import RestError, UnknownPairError, parse_envelope, parse_ohlc, parse_pairs, parse_trades
+from kraken_gateway.rest import (
+    KrakenAilingError,
+    RestError,
+    TooManyRequestsError,
+    UnknownPairError,
+    parse_envelope,
+    parse_ohlc,
+    parse_pairs,
+    parse_trades,
+)
 from kraken_gateway.tickets import LIMIT as TICKETS
 from kraken_gateway.tickets import TicketOffice
 from kraken_gateway.trades import candles_of
@@ -168,7 +178,7 @@ def test_range_is_widened_to_whole_candles():
     assert aligned(Range(61.5, 119.0), Timeframe.M1) == Range(60, 120)
 
 
-def test_message_is_acknowledged_with_its_last_part_and_only_so_many_are_held():
+async def test_message_is_acknowledged_with_its_last_part_and_only_so_many_are_held():
     acked = []
     office = TicketOffice()
     ticket = office.issue(2, lambda: acked.append("first"))
@@ -179,6 +189,20 @@ def test_message_is_acknowledged_with_its_last_part_and_only_so_many_are_held():
     for number in range(TICKETS + 1):
         office.issue(1, lambda number=number: acked.append(number))
     assert acked == ["first", TICKETS]
+
+
+async def test_message_that_waits_long_is_acknowledged_so_that_others_go_on_arriving():
+    acked = asyncio.Event()
+    calls = []
+
+    def ack() -> None:
+        calls.append(1)
+        acked.set()
+
+    ticket = TicketOffice(hold=0.01).issue(1, ack)
+    await asyncio.wait_for(acked.wait(), 5)
+    ticket.done()
+    assert calls == [1]
 
 
 # --- REST answers ---
@@ -215,19 +239,22 @@ def test_recorded_ohlc_is_infilled_and_ends_with_the_forming_row(recorded):
 
 
 @pytest.mark.parametrize(
-    ("status", "body"),
+    ("status", "body", "kind"),
     [
-        (200, b'{"error":["EGeneral:Too many requests"]}'),
-        (200, b'{"error":["EService:Unavailable"]}'),
-        (503, b"<html>"),
-        (200, b"[]"),
-        (502, b'{"error":[]}'),
-        (200, b"\xff"),
+        (200, b'{"error":["EGeneral:Too many requests"]}', TooManyRequestsError),
+        (429, b"error code: 1015", TooManyRequestsError),
+        (200, b'{"error":["EService:Unavailable"]}', KrakenAilingError),
+        (503, b"<html>", KrakenAilingError),
+        (502, b'{"error":[]}', KrakenAilingError),
+        (200, b"\xff", KrakenAilingError),
+        (200, b"[]", RestError),
+        (200, b'{"error":["EGeneral:Invalid arguments"]}', RestError),
     ],
 )
-def test_answer_that_may_be_better_later(status, body):
-    with pytest.raises(RestError):
+def test_answer_that_may_be_better_later(status, body, kind):
+    with pytest.raises(RestError) as caught:
         parse_envelope(status, body)
+    assert caught.type is kind
 
 
 def test_unknown_pair_is_told_apart():

@@ -37,7 +37,8 @@ class Believer:
             case "raw":
                 self._tick(item)
             case "history" if item.timeframe is Timeframe.M1:
-                for candle in item.candles:
+                # A row without trades tells a price and no minute.
+                for candle in (row for row in item.candles if row.trades):
                     if candle.close_time <= item.covers.end - 1:
                         self.states[candle.symbol, candle.open_time] = _numbers(candle)
                     else:
@@ -142,6 +143,8 @@ async def test_settled_minutes_equal_the_truth_through_faults_and_requests_are_a
             request = HistoryRequest(("ADA/USD",), Timeframe.M1, Range(start, start + length))
             await bus.publish(TOPICS.history_requests(), encode_history_request(request))
         await bus.publish(TOPICS.history_requests(), b"nonsense")
+        hostile = HistoryRequest(("BTC/USD",), Timeframe.M1, Range(0.0, end))
+        await bus.publish(TOPICS.history_requests(), encode_history_request(hostile))
         higher = HistoryRequest(("BTC/USD",), Timeframe.H1, Range(end - 40 * 3600, end))
         await bus.publish(TOPICS.history_requests(), encode_history_request(higher))
         for kind in ("duplicate", "many_rows", "not_json", "unknown_message"):
@@ -165,10 +168,11 @@ async def test_settled_minutes_equal_the_truth_through_faults_and_requests_are_a
             assert believer.states.get((symbol, minute)) == truth.get(minute), (symbol, minute)
     assert ears.of("feed")[-1].rejected == {"XBT/EUR": "Currency pair not supported XBT/EUR"}
     assert "nonsense" in [letter.payload for letter in ears.of("dead-letter")]
+    assert [letter for letter in ears.of("dead-letter") if letter.reason.startswith("expected at most 44640 candles")]
     hours = next(h for h in ears.of("history") if h.timeframe is Timeframe.H1 and h.source is Source.REST)
     assert hours.covers.start == Timeframe.H1.floor(end - 40 * 3600)
     assert hours.covers.end <= simulator.now()
-    assert not [c for h in ears.of("history") for c in h.candles if c.trades == 0]
+    assert not [c for h in ears.of("history") for c in h.candles[1:] if c.trades == 0]
 
 
 async def test_gateways_share_the_symbols(simulator, gateway, ears, broker):

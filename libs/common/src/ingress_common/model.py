@@ -79,6 +79,10 @@ class History:
 
     Inside `covers` it is the whole truth of the timeframe: an interval without a row did not trade. A snapshot covers
     from its oldest row's open to the moment it was taken, a REST answer the range it was asked for.
+
+    A row of 0 trades is flat at the last close and tells the price at its open. It may be the first row of a REST
+    answer only, and open before `covers.start`: then it says nothing of that interval but the price with which the
+    range begins.
     """
 
     symbol: str

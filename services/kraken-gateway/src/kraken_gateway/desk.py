@@ -1,5 +1,6 @@
 """The desk where messages for the gateway arrive: requests, and the presence of other gateways."""
 
+import asyncio
 from collections.abc import Callable
 
 from ingress_common.bus import Bus, Connected, Message
@@ -9,7 +10,9 @@ from ingress_common.model import HistoryRequest, SeedRequest, Status
 from ingress_common.payloads import PayloadError, decode_history_request, decode_seed_request, decode_status
 from ingress_common.presence import StatusPublisher
 from ingress_common.topics import Topics
+from kraken_gateway.bounds import RequestRefusedError, check
 from kraken_gateway.history import HistoryRequests
+from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.outlet import BusStalledError, Outlet
 from kraken_gateway.seeds import Seeds
 
@@ -29,6 +32,7 @@ class Desk:
         seeds: Seeds,
         history: HistoryRequests,
         outlet: Outlet,
+        metrics: GatewayMetrics,
         members_changed: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
@@ -38,48 +42,51 @@ class Desk:
         self._seeds = seeds
         self._history = history
         self._outlet = outlet
+        self._metrics = metrics
         self._members_changed = members_changed
         self._clock = clock
-        self._open = False
-        self._early: list[tuple[SeedRequest | HistoryRequest, Callable[[], None]]] = []
+        self._opened = asyncio.Event()
+        self._early: list[tuple[Message, SeedRequest | HistoryRequest]] = []
 
     def open(self) -> None:
         """Whose symbols are whose is known: act on what has waited, and on requests at once from now on."""
-        self._open = True
-        early, self._early = self._early, []
-        for request, ack in early:
-            self._request(request, ack)
+        self._opened.set()
 
     async def listen(self, bus: Bus) -> None:
         """Take messages until cancelled."""
         topics = self._topics
         await bus.subscribe(self._members.filter, topics.seed_requests(), topics.history_requests())
-        async for event in bus.events():
-            if isinstance(event, Connected):
-                self._members.reconnected()
-                self._status.announce()
-                continue
-            try:
-                self._take(event)
-            except PayloadError as error:
-                event.ack()
-                await self._refuse(event, str(error))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._catch_up(), name="desk.early")
+            async for event in bus.events():
+                if isinstance(event, Connected):
+                    self._members.reconnected()
+                    self._status.announce()
+                else:
+                    await self._take(event)
 
-    def _take(self, message: Message) -> None:
-        request: SeedRequest | HistoryRequest
-        if message.topic == self._topics.seed_requests():
-            request = decode_seed_request(message.payload)
-        elif message.topic == self._topics.history_requests():
-            request = decode_history_request(message.payload)
-        else:
-            if message.payload:
-                self._present(decode_status(message.payload), retained=message.retain)
-            message.ack()
+    async def _catch_up(self) -> None:
+        await self._opened.wait()
+        early, self._early = self._early, []
+        for message, request in early:
+            await self._hand_on(message, request)
+
+    async def _take(self, message: Message) -> None:
+        try:
+            request = self._request_in(message)
+            if request is None:
+                if message.payload:
+                    self._present(decode_status(message.payload), retained=message.retain)
+                message.ack()
+                return
+            check(request, self._clock())
+        except (PayloadError, RequestRefusedError) as error:
+            await self._refuse(message, error)
             return
-        if self._open or len(self._early) >= _EARLY_LIMIT:
-            self._request(request, message.ack)
+        if self._opened.is_set() or len(self._early) >= _EARLY_LIMIT:
+            await self._hand_on(message, request)
         else:
-            self._early.append((request, message.ack))
+            self._early.append((message, request))
 
     def _present(self, status: Status, *, retained: bool) -> None:
         if not retained:
@@ -87,13 +94,28 @@ class Desk:
         if self._members.update(status):
             self._members_changed()
 
-    def _request(self, request: SeedRequest | HistoryRequest, ack: Callable[[], None]) -> None:
-        if isinstance(request, SeedRequest):
-            self._seeds.request(request.symbols, ack)
-        else:
-            self._history.request(request, ack)
+    def _request_in(self, message: Message) -> SeedRequest | HistoryRequest | None:
+        if message.topic == self._topics.seed_requests():
+            return decode_seed_request(message.payload)
+        if message.topic == self._topics.history_requests():
+            return decode_history_request(message.payload)
+        return None
 
-    async def _refuse(self, message: Message, reason: str) -> None:
+    async def _hand_on(self, message: Message, request: SeedRequest | HistoryRequest) -> None:
+        if isinstance(request, SeedRequest):
+            self._seeds.request(request.symbols, message.ack)
+            return
+        try:
+            self._history.request(request, message.ack)
+        except RequestRefusedError as error:
+            await self._refuse(message, error)
+
+    async def _refuse(self, message: Message, error: Exception) -> None:
+        """A dead letter in place of an answer."""
+        message.ack()
+        reason = str(error)
+        if isinstance(error, RequestRefusedError):
+            self._metrics.refused.inc()
         log.warning("message.rejected", topic=message.topic, reason=reason)
         try:
             await self._outlet.dead_letter(message.payload, reason, self._clock(), topic=message.topic)

@@ -2,46 +2,43 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from ingress_common.logs import get_logger
-from ingress_common.model import GRACE, Candle, History, HistoryRequest, Range, Source
+from ingress_common.model import History, HistoryRequest, Range
 from ingress_common.timeframes import Timeframe
+from kraken_gateway.answers import ohlc_answer, price_window, trades_answer
+from kraken_gateway.backlog import Backlog, Job, Lane, Waiting
+from kraken_gateway.bounds import longest
 from kraken_gateway.budget import Backoff
 from kraken_gateway.metrics import GatewayMetrics
-from kraken_gateway.outlet import BusStalledError, Outlet, candle_of
-from kraken_gateway.protocol import Row
-from kraken_gateway.ranges import aligned, merged
-from kraken_gateway.rest import CONCURRENCY, KrakenRest, OhlcRow, Pair, RestError, Trade, UnknownPairError
-from kraken_gateway.tickets import Ticket, TicketOffice
-from kraken_gateway.trades import candles_of
+from kraken_gateway.outlet import BusStalledError, Outlet
+from kraken_gateway.ranges import aligned
+from kraken_gateway.rest import (
+    CONCURRENCY,
+    KrakenAilingError,
+    KrakenRest,
+    Pair,
+    RestError,
+    TooManyRequestsError,
+    UnknownPairError,
+)
+from kraken_gateway.tickets import TicketOffice
+from kraken_gateway.trades import TradeReading
 
-COMMITTED_ROWS = 720
-"""Committed candles that OHLC gives at most."""
+LONGEST_PAUSE = 10.0
+"""Seconds between tries of what fails, at most."""
 
-_MARGIN_ROWS = 2
-_PAIRS_SECONDS = 600.0
+_PAIRS_SECONDS = 60.0
 
 log = get_logger(__name__)
-
-Key = tuple[str, Timeframe]
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """What is asked for of one symbol and timeframe."""
-
-    ranges: list[Range] = field(default_factory=list)
-    tickets: list[Ticket] = field(default_factory=list)
-    not_before: float = 0.0
-    backoff: Backoff = field(default_factory=Backoff)
 
 
 class HistoryRequests:
     """Answers history requests for our symbols: OHLC where it reaches, Trades for minutes further back.
 
-    `kraken_now` is Kraken's time (unix seconds), `clock` ours. Failures are tried again, with backoff and without end.
-    What waits is bounded by the symbols and timeframes there are, and by LIMIT ranges for each.
+    A range is answered in ascending order, a batch a call. What a batch has settled is not asked for again when a later
+    call fails. Failures are tried again, with backoff and without end. `kraken_now` is Kraken's time (unix seconds),
+    which also dates the candles: the moment before the call, because what came later may not be in the answer.
     """
 
     def __init__(
@@ -51,27 +48,31 @@ class HistoryRequests:
         metrics: GatewayMetrics,
         owns: Callable[[str], bool],
         kraken_now: Callable[[], float],
-        clock: Callable[[], float],
     ) -> None:
         self._rest = rest
         self._outlet = outlet
         self._metrics = metrics
         self._owns = owns
         self._kraken_now = kraken_now
-        self._clock = clock
+        self._steady = asyncio.get_running_loop().time
         self._office = TicketOffice()
-        self._waiting: dict[Key, _Waiting] = {}
-        self._busy: set[Key] = set()
+        self._backlog = Backlog(kraken_now, self._steady, self._ready_at)
         self._wake = asyncio.Event()
         self._pairs: dict[str, Pair] = {}
         self._pairs_at = float("-inf")
         self._pairs_lock = asyncio.Lock()
+        self._backoff = Backoff()
         self._trouble = ""
 
     @property
     def pending(self) -> int:
         """Ranges asked for and not yet answered."""
-        return sum(len(waiting.ranges) for waiting in self._waiting.values())
+        return self._backlog.pending
+
+    @property
+    def oldest(self) -> float:
+        """Seconds for which the oldest request has waited."""
+        return self._backlog.oldest
 
     @property
     def trouble(self) -> str:
@@ -79,17 +80,16 @@ class HistoryRequests:
         return self._trouble
 
     def request(self, request: HistoryRequest, ack: Callable[[], None]) -> None:
-        """Take a request; `ack` is called when its answers are with the broker."""
+        """Take a request; `ack` is called when its answers are with the broker, or after a while.
+
+        RequestRefusedError if too much waits already; nothing of it is answered then, and `ack` is not called.
+        """
         ours = [symbol for symbol in dict.fromkeys(request.symbols) if self._owns(symbol)]
         if not ours or request.range.end <= request.range.start:
             ack()
             return
-        ticket = self._office.issue(len(ours), ack)
         span = aligned(request.range, request.timeframe)
-        for symbol in ours:
-            waiting = self._waiting.setdefault((symbol, request.timeframe), _Waiting())
-            waiting.ranges = merged([*waiting.ranges, span], request.timeframe)
-            waiting.tickets.append(ticket)
+        self._backlog.add(ours, request.timeframe, span, lambda: self._office.issue(len(ours), ack))
         self._wake.set()
 
     async def run(self) -> None:
@@ -100,80 +100,77 @@ class HistoryRequests:
 
     async def _work(self) -> None:
         while True:
-            key = await self._next()
-            self._busy.add(key)
+            job = await self._next()
             try:
-                await self._answer(key)
+                await self._do(job)
             finally:
-                self._busy.discard(key)
-                # Whoever waits for work may have seen this key busy.
+                self._backlog.done(job)
+                # Whoever waits for work may have seen this symbol busy.
                 self._wake.set()
 
-    async def _next(self) -> Key:
-        loop = asyncio.get_running_loop()
+    async def _next(self) -> Job:
         while True:
             self._wake.clear()
-            free = [(waiting.not_before, key) for key, waiting in self._waiting.items() if key not in self._busy]
-            if free:
-                not_before, key = min(free, key=lambda item: item[0])
-                if not_before <= loop.time():
-                    return key
-            until = min((at for at, _ in free), default=float("inf"))
+            job = self._backlog.next()
+            if isinstance(job, Job):
+                return job
             try:
-                async with asyncio.timeout_at(None if until == float("inf") else until):
+                async with asyncio.timeout_at(None if job == float("inf") else job):
                     await self._wake.wait()
             except TimeoutError:
                 continue
 
-    async def _answer(self, key: Key) -> None:
-        symbol, timeframe = key
-        waiting = self._waiting[key]
-        if not self._owns(symbol):
-            self._finish(key)
+    # --- one call ---
+
+    async def _do(self, job: Job) -> None:
+        waiting = job.waiting
+        if not self._owns(waiting.symbol):
+            self._backlog.drop(job)
             return
-        span = waiting.ranges.pop(0)
-        # What comes in from now on is not part of this answer.
-        tickets, waiting.tickets = waiting.tickets, []
+        left = job.take()
         try:
-            pair = await self._pair(symbol)
-            await self._answer_range(symbol, timeframe, pair, span)
+            pair = await self._pair(waiting.symbol)
+            if job.lane is Lane.OHLC:
+                await self._ask_ohlc(waiting, pair, left)
+            else:
+                await self._ask_trades(waiting, pair, left)
         except UnknownPairError as error:
-            log.warning("history.unknown-pair", symbol=symbol, error=str(error))
+            log.warning("history.unknown-pair", symbol=waiting.symbol, error=str(error))
             self._metrics.unanswerable.inc()
-            waiting.tickets = tickets + waiting.tickets
-            self._finish(key)
+            self._backlog.drop(job)
             return
         except (RestError, BusStalledError) as error:
-            self._retry(key, span, tickets, error)
-            return
-        if self._trouble:
-            log.info("history.works-again")
-            self._trouble = ""
-        waiting.backoff.reset()
-        if waiting.ranges:
-            waiting.tickets = tickets + waiting.tickets
-            return
-        for ticket in tickets:
-            ticket.done()
-        del self._waiting[key]
+            self._fail(waiting, error)
+        else:
+            if self._trouble:
+                log.info("history.works-again")
+                self._trouble = ""
+            self._backlog.not_before = float("-inf")
+            self._backoff.reset()
+            waiting.backoff.reset()
+        waiting.put_back(left, self._kraken_now())
 
-    def _finish(self, key: Key) -> None:
-        for ticket in self._waiting.pop(key).tickets:
-            ticket.done()
-
-    def _retry(self, key: Key, span: Range, tickets: list[Ticket], error: Exception) -> None:
-        waiting = self._waiting[key]
-        waiting.ranges = merged([span, *waiting.ranges], key[1])
-        waiting.tickets = tickets + waiting.tickets
-        waiting.not_before = asyncio.get_running_loop().time() + waiting.backoff.pause()
+    def _fail(self, waiting: Waiting, error: Exception) -> None:
+        now = self._steady()
+        match error:
+            case KrakenAilingError():
+                self._backlog.not_before = now + self._backoff.pause(cap=LONGEST_PAUSE)
+            case TooManyRequestsError():
+                pass  # the pair's next call comes later by itself
+            case _:
+                waiting.not_before = now + waiting.backoff.pause(cap=LONGEST_PAUSE)
         self._metrics.rest_retries.inc()
         if str(error) != self._trouble:
-            log.warning("history.failed", symbol=key[0], timeframe=key[1].value, error=str(error))
+            log.warning("history.failed", symbol=waiting.symbol, timeframe=waiting.timeframe.value, error=str(error))
         self._trouble = str(error)
+
+    def _ready_at(self, symbol: str) -> float:
+        pair = self._pairs.get(symbol)
+        return self._rest.ready_at(pair) if pair else float("-inf")
 
     async def _pair(self, symbol: str) -> Pair:
         async with self._pairs_lock:
-            now = asyncio.get_running_loop().time()
+            now = self._steady()
             if symbol not in self._pairs and now - self._pairs_at >= _PAIRS_SECONDS:
                 self._pairs = await self._rest.pairs()
                 self._pairs_at = now
@@ -181,79 +178,57 @@ class HistoryRequests:
                 raise UnknownPairError(f"Kraken's AssetPairs has no {symbol}")
             return self._pairs[symbol]
 
-    # --- one range ---
+    # --- OHLC: one answer tells all ranges within its reach ---
 
-    async def _answer_range(self, symbol: str, timeframe: Timeframe, pair: Pair, span: Range) -> None:
-        """Publish what is known of `span`, and wait until the broker has it."""
-        reach = timeframe.floor(self._kraken_now()) - (COMMITTED_ROWS - _MARGIN_ROWS) * timeframe.seconds
-        if timeframe is Timeframe.M1 and span.start < reach:
-            await self._answer_by_trades(symbol, pair, span)
-            return
-        known_from = await self._answer_by_ohlc(symbol, timeframe, pair, span)
-        if timeframe is Timeframe.M1 and known_from > span.start:
-            await self._answer_by_trades(symbol, pair, Range(span.start, min(known_from, span.end)))
-
-    async def _answer_by_ohlc(self, symbol: str, timeframe: Timeframe, pair: Pair, span: Range) -> float:
-        """Publish what OHLC has of `span`; gives from when on it is known (unix seconds)."""
+    async def _ask_ohlc(self, waiting: Waiting, pair: Pair, left: list[Range]) -> None:
+        """Publish what OHLC has of the ranges in `left`, and take out what is answered."""
         # Before the call: what trades while the answer is on its way may not be in it.
         taken = self._kraken_now()
-        rows = await self._rest.ohlc(pair, timeframe, int(span.start) - 1)
-        end = min(span.end, taken)
-        known_from = max(span.start, float(rows[0].open_time)) if rows else end
-        if known_from >= end:
-            # Nothing of it can be told; an answer that covers nothing says so.
-            await self._publish(symbol, timeframe, Source.REST, Range(end, end), ())
-            return end
-        candles = tuple(
-            candle_of(
-                _row(symbol, timeframe, row),
-                Source.REST,
-                closed=row.open_time + timeframe.seconds <= taken - GRACE,
-                at=self._clock(),
-            )
-            for row in rows
-            if row.trades and known_from <= row.open_time < end
-        )
-        await self._publish(symbol, timeframe, Source.REST, Range(known_from, end), candles)
-        return known_from
-
-    async def _answer_by_trades(self, symbol: str, pair: Pair, span: Range) -> None:
-        """Publish the minutes of `span`, rebuilt from trades, as far as each page settles them."""
-        taken = self._kraken_now()
-        end = min(span.end, taken)
-        done = span.start
-        trades: list[Trade] = []
-        newest = -1
-        since = int(span.start) * 10**9 - 1
-        while done < end:
-            page = await self._rest.trades(pair, since)
-            fresh = [trade for trade in page.trades if trade.number > newest]
-            newest = max((trade.number for trade in fresh), default=newest)
-            trades += [trade for trade in fresh if span.start <= trade.time < end]
-            # A page ends in the middle of a minute; without anything new, or beyond the range, there is no more to
-            # come.
-            over = not fresh or any(trade.time >= end for trade in fresh)
-            settled = end if over else float(Timeframe.M1.floor(int(fresh[-1].time)))
-            # One back, because trades of the same nanosecond may be cut apart; `fresh` leaves out what was seen.
-            since = page.last - 1
-            if settled <= done:
+        rows = await self._rest.ohlc(pair, waiting.timeframe, int(left[0].start) - 1)
+        begins = float(rows[0].open_time) if rows else float(waiting.timeframe.ceil(taken))
+        for span in tuple(left):
+            if waiting.timeframe is Timeframe.M1 and begins > span.start:
+                waiting.begins = begins
                 continue
-            candles = tuple(
-                candle_of(row, Source.TRADES, closed=row.open_time + 60 <= taken - GRACE, at=self._clock())
-                for row in candles_of(symbol, [t for t in trades if t.time < settled], pair.price_decimals)
+            await self._publish(ohlc_answer(waiting.symbol, waiting.timeframe, rows, span, taken))
+            left.remove(span)
+
+    # --- Trades: page by page, and before the first one the price then ---
+
+    async def _ask_trades(self, waiting: Waiting, pair: Pair, left: list[Range]) -> None:
+        """Publish what the next call tells of the one range in `left`, and shorten it by what is answered."""
+        (span,) = left
+        reading = waiting.readings.get(span.start)
+        if reading is None:
+            reading = await self._begin_reading(pair, span)
+            waiting.readings[reading.done] = reading
+            left[:] = [Range(reading.done, span.end)]
+            return
+        taken = self._kraken_now()
+        page = await self._rest.trades(pair, reading.since)
+        self._metrics.history_pages.inc()
+        # A batch is never longer than a request, although the search for a price has made the range longer.
+        furthest = reading.done + longest(Timeframe.M1)
+        further, trades = reading.take(page, min(span.end, taken, waiting.reach(taken), furthest))
+        if further.done > reading.done:
+            covers = Range(reading.done, further.done)
+            await self._publish(
+                trades_answer(waiting.symbol, trades, covers, reading.price, pair.price_decimals, taken)
             )
-            await self._publish(symbol, Timeframe.M1, Source.TRADES, Range(done, settled), candles)
-            trades = [trade for trade in trades if trade.time >= settled]
-            done = settled
+        del waiting.readings[reading.done]
+        waiting.readings[further.done] = further
+        left[:] = [Range(further.done, span.end)] if further.done < min(span.end, taken) else []
 
-    async def _publish(
-        self, symbol: str, timeframe: Timeframe, source: Source, covers: Range, candles: tuple[Candle, ...]
-    ) -> None:
-        delivered = await self._outlet.history(History(symbol, timeframe, source, covers, candles))
+    async def _begin_reading(self, pair: Pair, span: Range) -> TradeReading:
+        """Find the price with which `span` begins; it may have to begin earlier for that."""
+        window = price_window(span.start, self._kraken_now())
+        if window is None:
+            return TradeReading.begin(span.start, None)
+        timeframe, open_time = window
+        rows = await self._rest.ohlc(pair, timeframe, open_time - 1)
+        told = rows and rows[0].open_time == open_time and rows[0].close
+        return TradeReading.begin(open_time + timeframe.seconds, rows[0].close if told else None)
+
+    async def _publish(self, history: History) -> None:
+        delivered = await self._outlet.history(history)
         await delivered
-
-
-def _row(symbol: str, timeframe: Timeframe, row: OhlcRow) -> Row:
-    return Row(
-        symbol, timeframe, row.open_time, row.open, row.high, row.low, row.close, row.volume, row.vwap, row.trades
-    )

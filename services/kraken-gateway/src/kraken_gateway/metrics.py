@@ -12,6 +12,9 @@ class GatewayMetrics:
         self.history = Counter(
             "ingress_gateway_history_batches", "History batches published, by source", ["source"], registry=registry
         )
+        self.history_rows = Counter(
+            "ingress_gateway_history_rows", "Rows in the history batches, by source", ["source"], registry=registry
+        )
         self.dead_letters = Counter(
             "ingress_gateway_dead_letters", "Messages that could not be used", registry=registry
         )
@@ -62,6 +65,19 @@ class GatewayMetrics:
         )
         self.history_pending = Gauge(
             "ingress_gateway_history_pending", "History ranges asked for and not yet answered", registry=registry
+        )
+        self.history_oldest = Gauge(
+            "ingress_gateway_history_oldest_seconds",
+            "Age of the oldest history request that is not answered yet",
+            registry=registry,
+        )
+        self.history_pages = Counter(
+            "ingress_gateway_history_pages", "Pages of trades read for history", registry=registry
+        )
+        self.refused = Counter(
+            "ingress_gateway_requests_refused",
+            "Requests that ask for too much, or for times that cannot be",
+            registry=registry,
         )
         self.unanswerable = Counter(
             "ingress_gateway_requests_unanswerable", "Requests for what Kraken does not have", registry=registry

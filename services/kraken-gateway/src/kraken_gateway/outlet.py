@@ -30,7 +30,10 @@ class BusStalledError(Exception):
 
 
 def candle_of(row: Row, source: Source, *, closed: bool, at: float) -> Candle:
-    """The candle that `row` states; its numbers are passed on untouched. `at` in unix seconds."""
+    """The candle that `row` states; its numbers are passed on untouched. `at` in unix seconds.
+
+    A row without trades is one that Kraken has filled in: it tells the price only.
+    """
     return Candle(
         symbol=row.symbol,
         timeframe=row.timeframe,
@@ -43,7 +46,7 @@ def candle_of(row: Row, source: Source, *, closed: bool, at: float) -> Candle:
         vwap=row.vwap,
         trades=row.trades,
         closed=closed,
-        infilled=False,
+        infilled=row.trades == 0,
         complete=True,
         revision=0,
         source=source,
@@ -86,6 +89,7 @@ class Outlet:
         topic = self._topics.history(history.symbol, history.timeframe)
         done = await self._publish(topic, encode_history(history))
         self._metrics.history.labels(history.source.value).inc()
+        self._metrics.history_rows.labels(history.source.value).inc(len(history.candles))
         return done
 
     async def watermark(self, watermark: Watermark) -> None:

@@ -18,6 +18,9 @@ from kraken_gateway.metrics import GatewayMetrics
 CALL_GAP = 1.0
 """Seconds between calls for one pair."""
 
+LONGEST_GAP = 8.0
+"""Seconds between calls for one pair when Kraken says that it is asked too much."""
+
 CONCURRENCY = 4
 """Calls at the same time, over all pairs."""
 
@@ -25,12 +28,21 @@ PAGE = 1000
 """Trades asked for at once."""
 
 _TIMEOUT = 15.0
+_TOO_MANY = ("EGeneral:Too many requests", "EAPI:Rate limit exceeded")
 _NAMES = {"XBT": "BTC", "XDG": "DOGE"}
 _LIMIT = Decimal("1e20")
 
 
 class RestError(Exception):
     """A call that may succeed later: the network, a busy or ailing Kraken, an answer that makes no sense."""
+
+
+class KrakenAilingError(RestError):
+    """Kraken as a whole cannot be reached or does not work: no other call would fare better now."""
+
+
+class TooManyRequestsError(RestError):
+    """Kraken wants to be asked less often for this pair."""
 
 
 class UnknownPairError(Exception):
@@ -86,6 +98,11 @@ class KrakenRest:
         self._metrics = metrics
         self._slots = asyncio.Semaphore(CONCURRENCY)
         self._next_call: dict[str, float] = {}
+        self._gaps: dict[str, float] = {}
+
+    def ready_at(self, pair: Pair) -> float:
+        """When `pair` may be asked for again without waiting (seconds of the loop's clock)."""
+        return self._next_call.get(pair.name, float("-inf"))
 
     async def pairs(self) -> dict[str, Pair]:
         """Every pair by its WebSocket v2 name."""
@@ -103,16 +120,29 @@ class KrakenRest:
         return parse_trades(await self._call("Trades", {"pair": pair.name, "since": since, "count": PAGE}, pair.name))
 
     async def _call(self, endpoint: str, parameters: Mapping[str, str | int], key: str) -> Any:
+        await self._wait_turn(key)
         async with self._slots:
-            await self._wait_turn(key)
             self._metrics.rest_requests.labels(endpoint).inc()
             try:
                 response = await self._client.get(
                     f"{self._url}/0/public/{endpoint}", params=dict(parameters), timeout=_TIMEOUT
                 )
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise RestError(f"{self._url} cannot be reached: {str(error) or type(error).__name__}") from None
-        return parse_envelope(response.status_code, response.content)
+                raise KrakenAilingError(
+                    f"{self._url} cannot be reached: {str(error) or type(error).__name__}"
+                ) from None
+        try:
+            result = parse_envelope(response.status_code, response.content)
+        except TooManyRequestsError:
+            self._slow_down(key)
+            raise
+        if self._gaps.pop(key, None):
+            self._next_call[key] = asyncio.get_running_loop().time() + CALL_GAP
+        return result
+
+    def _slow_down(self, key: str) -> None:
+        gap = self._gaps[key] = min(LONGEST_GAP, 2 * self._gaps.get(key, CALL_GAP))
+        self._next_call[key] = asyncio.get_running_loop().time() + gap
 
     async def _wait_turn(self, key: str) -> None:
         loop = asyncio.get_running_loop()
@@ -120,7 +150,7 @@ class KrakenRest:
         for old in [name for name, at in self._next_call.items() if at <= now]:
             del self._next_call[old]
         turn = max(now, self._next_call.get(key, now))
-        self._next_call[key] = turn + CALL_GAP
+        self._next_call[key] = turn + self._gaps.get(key, CALL_GAP)
         await asyncio.sleep(turn - now)
 
 
@@ -129,10 +159,12 @@ class KrakenRest:
 
 def parse_envelope(status: int, body: bytes) -> Any:
     """The `result` of an answer. Errors come with HTTP 200 and a list of texts."""
+    if status == httpx.codes.TOO_MANY_REQUESTS:
+        raise TooManyRequestsError("Kraken says: HTTP 429")
     try:
         answer = json.loads(body, parse_float=Decimal)
     except (ValueError, RecursionError, ArithmeticError):
-        raise RestError(
+        raise KrakenAilingError(
             f"expected JSON from Kraken, got HTTP {status} and {len(body)} bytes of something else"
         ) from None
     if not isinstance(answer, dict):
@@ -142,7 +174,13 @@ def parse_envelope(status: int, body: bytes) -> Any:
         texts = [str(error) for error in errors] if isinstance(errors, list) else [str(errors)]
         if any(text.startswith("EQuery:Unknown asset pair") for text in texts):
             raise UnknownPairError(", ".join(texts))
+        if any(text.startswith(_TOO_MANY) for text in texts):
+            raise TooManyRequestsError(f"Kraken says: {', '.join(texts)}")
+        if any(text.startswith("EService:") for text in texts):
+            raise KrakenAilingError(f"Kraken says: {', '.join(texts)}")
         raise RestError(f"Kraken says: {', '.join(texts)}")
+    if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        raise KrakenAilingError(f"expected a result from Kraken, got HTTP {status}")
     if status != httpx.codes.OK or "result" not in answer:
         raise RestError(f"expected a result from Kraken, got HTTP {status}")
     return answer["result"]
@@ -204,12 +242,12 @@ def _number(text: Any) -> Decimal:
 
 
 def parse_trades(result: Any) -> TradePage:
-    """The trades of a page in the order of their numbers."""
+    """The trades of a page, oldest first; a trade that Kraken learned of late has a later number."""
     rows, last = _rows(result)
     try:
         trades = sorted(
             (Trade(int(item[6]), Decimal(str(item[2])), _number(item[0]), _number(item[1])) for item in rows),
-            key=lambda trade: trade.number,
+            key=lambda trade: (trade.time, trade.number),
         )
         return TradePage(tuple(trades), int(last))
     except (TypeError, ValueError, ArithmeticError, LookupError):

@@ -15,6 +15,7 @@ from kraken_gateway.tickets import Ticket, TicketOffice
 _GATHER_SECONDS = 0.3
 _ROUND = 1000
 _EMPTY_TRIES = 2
+_LONGEST_PAUSE = 10.0
 _PAUSES = {"maintenance": 5.0, "too-many-connects": 30.0, "rate": 5.0}
 
 log = get_logger(__name__)
@@ -80,7 +81,7 @@ class Seeds:
             else:
                 self._metrics.seed_retries.inc()
                 floor = _PAUSES.get(reason or "", 0.0)
-                pause = backoff.pause(at_least=floor)
+                pause = backoff.pause(at_least=floor, cap=_LONGEST_PAUSE)
                 if floor:
                     await asyncio.sleep(pause)
                 else:

@@ -84,10 +84,20 @@ class GatewayService:
             outlet = Outlet(bus, self._topics, self._metrics, kraken.url)
             rest = KrakenRest(self._settings.kraken_rest_url, client, self._metrics)
             seeds = self._seeds = Seeds(kraken, outlet, self._metrics, self._owns)
-            history = HistoryRequests(rest, outlet, self._metrics, self._owns, self._kraken_now, self._clock)
+            history = HistoryRequests(rest, outlet, self._metrics, self._owns, self._kraken_now)
             self._history = history
             status = StatusPublisher(bus, self._topics, SERVICE, instance, VERSION, self._started_at, self._details)
-            desk = Desk(self._topics, self._members, status, seeds, history, outlet, self._regroup.set, self._clock)
+            desk = Desk(
+                self._topics,
+                self._members,
+                status,
+                seeds,
+                history,
+                outlet,
+                self._metrics,
+                self._regroup.set,
+                self._clock,
+            )
             audit = Audit(kraken, self._all_feeds, outlet, self._metrics, self._kraken_now)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(status.run(), name="gateway.status")
@@ -240,6 +250,7 @@ class GatewayService:
             metrics.rejected.set(len(rejected_of(reports)))
             metrics.seeds_pending.set(self._seeds.pending if self._seeds else 0)
             metrics.history_pending.set(self._history.pending if self._history else 0)
+            metrics.history_oldest.set(self._history.oldest if self._history else 0)
             for report in reports:
                 metrics.quietest.labels(report.name).set(report.longest_silence)
                 if report.watermark is not None:

@@ -1,9 +1,15 @@
 """Holding a request's acknowledgement until all of its answers are with the broker."""
 
+import asyncio
 from collections.abc import Callable
 
 LIMIT = 200
 """Messages held back at most: beyond that they are acknowledged at once, so that the broker goes on delivering."""
+
+HOLD_SECONDS = 30.0
+"""How long a message is held back at most. The broker hears of an acknowledgement only once all earlier ones are given
+too: a request that waits for hours would use up the window, and nothing else would arrive.
+"""
 
 
 class Ticket:
@@ -21,9 +27,10 @@ class Ticket:
 
 
 class TicketOffice:
-    """Gives out tickets, and lets no more than LIMIT messages wait."""
+    """Gives out tickets, and lets no more than LIMIT messages wait, none for longer than `hold` seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, hold: float = HOLD_SECONDS) -> None:
+        self._hold = hold
         self._held = 0
 
     def issue(self, parts: int, ack: Callable[[], None]) -> Ticket:
@@ -34,9 +41,16 @@ class TicketOffice:
             ack()
             return Ticket(parts, lambda: None)
         self._held += 1
+        released = False
 
         def release() -> None:
+            nonlocal released
+            if released:
+                return
+            released = True
+            timer.cancel()
             self._held -= 1
             ack()
 
+        timer = asyncio.get_running_loop().call_later(self._hold, release)
         return Ticket(parts, release)

@@ -1,0 +1,39 @@
+"""How often one pair is asked for."""
+
+import asyncio
+from itertools import pairwise
+
+import httpx
+import pytest
+
+from ingress_common.timeframes import Timeframe
+from kraken_gateway import rest
+from kraken_gateway.rest import KrakenRest, Pair, TooManyRequestsError
+
+PAIR = Pair("XBTUSD", 1)
+TOO_MANY = b'{"error":["EGeneral:Too many requests"]}'
+ROWS = b'{"error":[],"result":{"XXBTZUSD":[],"last":0}}'
+
+
+async def test_gap_doubles_up_to_a_longest_one_while_kraken_is_asked_too_much_and_is_as_before_after_a_success(
+    metrics, monkeypatch
+):
+    monkeypatch.setattr(rest, "CALL_GAP", 0.01)
+    monkeypatch.setattr(rest, "LONGEST_GAP", 0.08)
+    answers = [TOO_MANY] * 5 + [ROWS]
+    asked: list[float] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(asyncio.get_running_loop().time())
+        return httpx.Response(200, content=answers[len(asked) - 1])
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        kraken = KrakenRest("https://kraken.invalid", client, metrics)
+        for _ in range(5):
+            with pytest.raises(TooManyRequestsError):
+                await kraken.ohlc(PAIR, Timeframe.M1, 0)
+        assert await kraken.ohlc(PAIR, Timeframe.M1, 0) == ()
+        assert kraken.ready_at(PAIR) - asyncio.get_running_loop().time() <= 0.01
+    gaps = [later - earlier for earlier, later in pairwise(asked)]
+    assert all(gap >= least for gap, least in zip(gaps, (0.02, 0.04, 0.08, 0.08, 0.08), strict=True))
+    assert kraken.ready_at(Pair("ETHUSD", 2)) == float("-inf")
