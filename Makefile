@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PACKAGES := libs/common libs/store services/kraken-gateway services/aggregator services/influx-writer services/admin-api tools/kraken-simulator tools/crypto-ingress
 STAMP := $(VENV)/.installed
 
-.PHONY: setup run demo test check format lock clean
+.PHONY: setup run demo test check format docs lock clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,10 @@ check: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What is generated from the code: the description of the bus, the payloads' schemas, the reference of the settings.
+docs: setup
+	$(BIN)/python -m crypto_ingress.reference docs
 
 # Needs a package index: resolves the pyproject files anew; the lock names no host.
 lock: setup

@@ -12,3 +12,4 @@ class AdminSettings(StoreSettings):
 
     http_port: Annotated[int, Field(ge=0, le=65535, description="a port from 1 to 65535, or 0 for any free one")] = 8000
     admin_token: SecretStr | None = None
+    """Bearer token for what changes something over HTTP; without it nothing can be changed."""
