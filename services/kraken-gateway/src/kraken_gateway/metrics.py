@@ -60,6 +60,21 @@ class GatewayMetrics:
             "Symbols found to have trades that their feed had not",
             registry=registry,
         )
+        self.doubted = Gauge(
+            "ingress_gateway_doubted_symbols", "Symbols that are quiet longer than is usual for them", registry=registry
+        )
+        self.withheld = Gauge(
+            "ingress_gateway_withheld_symbols", "Symbols left out of the claims because of a doubt", registry=registry
+        )
+        self.checks = Counter(
+            "ingress_gateway_doubt_checks",
+            "Cross-checks of symbols in doubt by REST, by outcome",
+            ["outcome"],
+            registry=registry,
+        )
+        self.blind = Counter(
+            "ingress_gateway_blind_symbols", "Symbols that a connection was found blind for", registry=registry
+        )
         self.seeds_pending = Gauge(
             "ingress_gateway_seeds_pending", "Snapshots asked for and not yet answered", registry=registry
         )
