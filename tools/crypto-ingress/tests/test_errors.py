@@ -90,6 +90,11 @@ def test_wrong_argument_is_named(command, tmp_path, arguments, words):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_version_is_told(command):
+    done = command("--version")
+    assert (done.returncode, done.stdout) == (0, f"crypto-ingress {version('crypto-ingress')}\n")
+
+
 def test_help_is_no_error_and_names_the_commands(command):
     done = command("--help")
     assert done.returncode == 0

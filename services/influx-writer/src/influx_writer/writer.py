@@ -22,6 +22,7 @@ from ingress_common.logs import get_logger
 from ingress_common.membership import SILENT_SECONDS
 from ingress_common.payloads import dead_letter, encode_dead_letter
 from ingress_common.presence import StatusPublisher, will_of
+from ingress_common.times import rfc3339
 from ingress_common.topics import Topics
 from ingress_store import CandleStore, Rejection, StoreOpenError, StoreUnavailableError
 
@@ -388,6 +389,6 @@ class Writer:
             "ready": health.ready,
             "problems": [f"{check.name}: {check.detail}" for check in health.checks if not check.ok],
             "written": self._written,
-            "last_commit": self._last_commit,
+            "last_commit": None if self._last_commit is None else rfc3339(self._last_commit),
             LEAVING: self._leaving,
         }

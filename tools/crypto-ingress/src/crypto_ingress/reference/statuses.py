@@ -19,6 +19,11 @@ class Gateway(msgspec.Struct, frozen=True):
     rejected: Annotated[dict[str, str], _Text(description="Symbols that Kraken refuses, with its reason.")]
     connection_attempts: Annotated[int, _Text(description="Connections to Kraken tried in the last 10 minutes.")]
     connection_attempts_limit: Annotated[int, _Text(description="How many it allows itself in that time.")]
+    owned_since: Annotated[dict[str, str], _Text(description="Since when each symbol is its to carry.")]
+    doubted: Annotated[list[str], _Text(description="Symbols that are quieter than usual and are being checked.")]
+    withheld: Annotated[list[str], _Text(description="Symbols that are left out of its claims until they are checked.")]
+    blind: Annotated[list[str], _Text(description="Symbols that trade, as REST tells, while nothing of them comes.")]
+    clock_skew_seconds: Annotated[float, _Text(description="How far its clock is ahead of Kraken's.")]
     ready: Annotated[bool, _Text(description="Whether it can work.")]
 
 
