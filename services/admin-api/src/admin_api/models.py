@@ -173,3 +173,95 @@ class Bootstrapped(Bootstrap):
     """The same after it was set up."""
 
     changes: list[str] = Field(description="What was done", examples=[["created bucket candles_1m"]])
+
+
+class GapInfo(BaseModel):
+    """Closed candles that follow each other and are missing in the store, or incomplete there."""
+
+    symbol: str = Field(examples=["BTC/USD"])
+    timeframe: str = Field(examples=["1m"])
+    from_: str = Field(alias="from", description="The first one's open", examples=["2024-02-25T02:15:00Z"])
+    to: str = Field(description="The last one's close", examples=["2024-02-25T02:20:00Z"])
+    windows: int = Field(description="How many candles that are", ge=1, examples=[5])
+    filled: int = Field(description="How many of them the store has by now", ge=0, examples=[0])
+    state: str = Field(description="waiting, asked or unfillable", examples=["asked"])
+    incomplete: bool = Field(description="Whether they are there, but not complete")
+    source: str = Field(description="What found it", examples=["audit"])
+    found_at: str = Field(examples=["2024-02-25T02:25:00Z"])
+    attempts: int = Field(description="How often Kraken was asked", ge=0, examples=[1])
+    asked_at: str | None = Field(examples=["2024-02-25T02:25:01Z"])
+    next_at: str | None = Field(description="When it is asked next; null while it is", examples=[None])
+
+
+class GapTotal(BaseModel):
+    """Over all gaps that match, also those beyond `limit`."""
+
+    gaps: int = Field(ge=0, examples=[1])
+    windows: int = Field(ge=0, examples=[5])
+    filled: int = Field(ge=0, examples=[0])
+
+
+class AuditInfo(BaseModel):
+    """How the store is looked through."""
+
+    every_seconds: float = Field(examples=[300])
+    horizon_seconds: float = Field(description="How far back", examples=[604800])
+    last_at: str | None = Field(examples=["2024-02-25T02:25:00Z"])
+    trouble: str | None = Field(description="Why the last one failed", examples=[None])
+
+
+class Gaps(BaseModel):
+    """What is missing in the store, and what is being done about it."""
+
+    gaps: list[GapInfo]
+    total: GapTotal
+    filled_since_start: int = Field(description="Candles that a repair has brought", ge=0, examples=[12])
+    requests_waiting: int = Field(description="Ranges that people have asked for", ge=0, examples=[0])
+    audit: AuditInfo
+
+
+class AskInfo(BaseModel):
+    """A range that Kraken will be asked for."""
+
+    symbol: str = Field(examples=["BTC/USD"])
+    timeframe: str = Field(examples=["1m"])
+    from_: str = Field(alias="from", examples=["2024-02-25T00:00:00Z"])
+    to: str = Field(examples=["2024-02-26T00:00:00Z"])
+
+
+class RepairPlan(BaseModel):
+    """What a repair begins with."""
+
+    audit: str = Field(examples=["starts now"])
+    planned: list[AskInfo]
+
+
+class LetterInfo(BaseModel):
+    """A message that a service could not use."""
+
+    id: str = Field(examples=["8c6976e5b5410415bde9"])
+    service: str = Field(description="Who could not use it", examples=["influx-writer"])
+    topic: str = Field(description="Where it had come from", examples=["ingress/raw/kraken/BTC-USD/1m"])
+    payload: str = Field(examples=['{"symbol":"BTC/USD"}'])
+    reason: str = Field(examples=["expected a Candle as JSON: Object missing required field `timeframe`"])
+    at: str = Field(examples=["2024-02-25T02:25:00Z"])
+    truncated: bool = Field(description="Whether only a part of it was kept, so that it cannot be sent again")
+
+
+class Letters(BaseModel):
+    """Dead letters, newest first."""
+
+    dead_letters: list[LetterInfo]
+    total: int = Field(description="How many there are, also beyond `limit`", ge=0, examples=[1])
+
+
+class Resent(BaseModel):
+    """The letter that was sent again, and is no longer kept."""
+
+    resent: LetterInfo
+
+
+class Dropped(BaseModel):
+    """The letter that is no longer kept."""
+
+    dropped: LetterInfo

@@ -26,6 +26,7 @@ _SHOWN = 200
 """Characters of a wrong value that are repeated in the answer."""
 
 _EXAMPLES: Mapping[int, str] = {
+    400: "There was an error parsing the body",
     401: "expected a header Authorization: Bearer <ADMIN_TOKEN>",
     404: "unknown symbol: ETH/EUR; GET /symbols lists what there is",
     405: "expected GET, HEAD or OPTIONS, got DELETE",
@@ -89,7 +90,7 @@ def problem(
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error answers of a route, for the documentation.
 
-    Those that any route may give (413, 414, 429) are added by `describe_common`.
+    Those that any route may give (400, 413, 414, 429, and 422 for its parameters) are added by `describe_common`.
     """
     return {status: _description(status) for status in statuses}
 
@@ -104,9 +105,16 @@ def describe_common(document: dict[str, Any]) -> None:
         schemas.pop(name, None)
     for operations in document.get("paths", {}).values():
         for method, operation in operations.items():
-            # A parameter is also refused where a route has none that may be wrong, such as one that holds NUL.
-            for status in (413, 414, 429) if method != "get" else (414, 429):
-                operation["responses"].setdefault(str(status), _description(status))
+            responses = operation["responses"]
+            if "HTTPValidationError" in str(responses.get("422")):
+                responses["422"] = _description(422)
+            for status in (
+                414,
+                429,
+                *((413,) if method != "get" else ()),
+                *((400,) if "requestBody" in operation else ()),
+            ):
+                responses.setdefault(str(status), _description(status))
 
 
 def install(app: FastAPI) -> None:
@@ -118,6 +126,8 @@ def install(app: FastAPI) -> None:
         if error.status_code == 405:
             allowed = allowed_methods(app.router, request.scope)
             return problem(405, f"expected {_listed(allowed)}, got {request.method}", {"Allow": ", ".join(allowed)})
+        if error.status_code == 422:
+            return invalid([{"name": "", "detail": str(error.detail)}])
         return problem(error.status_code, str(error.detail), headers)
 
     @app.exception_handler(RequestValidationError)
