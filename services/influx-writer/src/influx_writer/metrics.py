@@ -1,9 +1,18 @@
 """What influx-writer counts."""
 
+from collections import Counter as CountOf
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from influx_writer.intake import Kind, Reason, Row
 
 _ROWS = (1, 10, 50, 100, 500, 1000, 2000, 5000, 10000)
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_WAY_SECONDS = (0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7.5, 10, 30, 60, 300)
+
+LIVE_SECONDS = 60.0
+"""A candle whose closing was received within this time after its end was closed live; a later one was repaired."""
 
 
 class WriterMetrics:
@@ -39,6 +48,21 @@ class WriterMetrics:
         self.batch_seconds = Histogram(
             "ingress_writer_batch_seconds", "Time of a successful write", buckets=_SECONDS, registry=registry
         )
+        close_to_store = Histogram(
+            "ingress_writer_close_to_store_seconds",
+            "From the end of a closed candle's window to the commit, of first versions, by way: live (received within "
+            "a minute after the end), late (seeded or repaired)",
+            ("way",),
+            buckets=_WAY_SECONDS,
+            registry=registry,
+        )
+        receipt_to_store = Histogram(
+            "ingress_writer_receipt_to_store_seconds",
+            "From the gateway's receipt of what led to a row (its `at`) to the commit, by kind",
+            ("kind",),
+            buckets=_WAY_SECONDS,
+            registry=registry,
+        )
         self.lag = Gauge(
             "ingress_writer_store_lag_seconds",
             "From the gateway's receipt of the newest row of the last batch to its commit",
@@ -48,3 +72,25 @@ class WriterMetrics:
         self.in_hand_limit = Gauge("ingress_writer_in_hand_limit", "Bound of the batch in hand", registry=registry)
         self.queued = Gauge("ingress_writer_queued", "Messages between bus and batch", registry=registry)
         self.queue_limit = Gauge("ingress_writer_queue_limit", "Bound of that queue", registry=registry)
+        # A counter that begins with its first event has no increase there; and looking a label up for each row costs
+        # more than counting it.
+        for kind in Kind:
+            self.received.labels(kind.value)
+        for reason in Reason:
+            self.dead_letters.labels(reason.value)
+        self._written = {kind: self.written.labels(kind.value) for kind in Kind}
+        self._of_kind = {kind: receipt_to_store.labels(kind.value) for kind in Kind}
+        self._live, self._late = close_to_store.labels("live"), close_to_store.labels("late")
+
+    def committed(self, rows: Sequence[Row], now: float) -> None:
+        """Count rows that are in the store since `now` (unix seconds)."""
+        self.lag.set(now - max(row.candle.at for row in rows))
+        for kind, count in CountOf(row.kind for row in rows).items():
+            self._written[kind].inc(count)
+        # Clocks of two machines differ; what seems to come before its cause took no time.
+        for row in rows:
+            candle = row.candle
+            self._of_kind[row.kind].observe(max(0.0, now - candle.at))
+            if row.kind is Kind.CANDLE and not candle.revision:
+                way = self._live if candle.at - candle.close_time <= LIVE_SECONDS else self._late
+                way.observe(max(0.0, now - candle.close_time))
