@@ -301,8 +301,7 @@ class Engine:
                 if span.end < book.clock - self._give_up_after and symbol in self._asked:
                     out += book.give_up(timeframe, span, at)
         asked = self._asked.setdefault(symbol, _Asked())
-        known = {(timeframe, span.start) for timeframe, span in asked.spans}
-        if any((timeframe, span.start) not in known for timeframe, span in missing):
+        if not all(any(_inside(gap, whole) for whole in asked.spans) for gap in missing):
             asked.wait = _ASK_AGAIN[0]
         elif book.clock < asked.again:
             return out
@@ -313,6 +312,11 @@ class Engine:
             start = span.start - LATE if timeframe is Timeframe.M1 else span.start
             out.append(HistoryRequest((symbol,), timeframe, Range(start, span.end)))
         return out
+
+
+def _inside(gap: tuple[Timeframe, Range], whole: tuple[Timeframe, Range]) -> bool:
+    """Whether `gap` is a part of `whole`, as what is left of it while the answer comes in pieces."""
+    return gap[0] is whole[0] and whole[1].start <= gap[1].start and gap[1].end <= whole[1].end
 
 
 def _plausible_until(feed: _Feed, book: Book) -> float:
