@@ -8,9 +8,11 @@ import pytest
 from ingress_common.model import FeedCondition
 from ingress_common.topics import Topics
 from kraken_gateway.audit import Audit
+from kraken_gateway.blindness import Blindness
 from kraken_gateway.budget import ConnectionBudget
 from kraken_gateway.connection import Kraken
 from kraken_gateway.feed import Feed
+from kraken_gateway.kraken_time import KrakenClock
 from kraken_gateway.outlet import Outlet
 
 LIVE = FeedCondition.LIVE
@@ -19,14 +21,14 @@ LIVE = FeedCondition.LIVE
 @pytest.fixture
 async def world(fake_kraken, open_bus, metrics, ears):
     """A live feed of BTC/USD and ETH/USD, and an audit of it."""
-    kraken = Kraken(fake_kraken.url, ConnectionBudget(time.monotonic), time.time)
+    kraken = Kraken(fake_kraken.url, ConnectionBudget(time.monotonic), KrakenClock(time.time))
     feed = Feed("gw-0", kraken, open_bus, Topics(), metrics)
-    feed.assign(frozenset({"BTC/USD", "ETH/USD"}))
+    feed.assign(frozenset({"BTC/USD", "ETH/USD"}), {})
     task = asyncio.create_task(feed.run())
     async with open_bus("requests", None) as bus:
         outlet = Outlet(bus, Topics(), metrics, fake_kraken.url)
         await ears.until(lambda: ears.of("feed") and len(ears.of("feed")[-1].symbols) == 2)
-        yield Audit(kraken, lambda: [feed], outlet, metrics, time.time)
+        yield Audit(kraken, lambda: [feed], outlet, metrics, Blindness(metrics), time.time)
     task.cancel()
     await asyncio.wait([task])
 

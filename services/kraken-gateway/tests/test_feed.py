@@ -14,6 +14,7 @@ from ingress_common.topics import Topics
 from kraken_gateway.budget import ConnectionBudget, Urgency
 from kraken_gateway.connection import ConnectionLost, Kraken
 from kraken_gateway.feed import Feed
+from kraken_gateway.kraken_time import KrakenClock
 from kraken_gateway.session import SILENCE
 
 LIVE, DOWN = FeedCondition.LIVE, FeedCondition.DOWN
@@ -25,9 +26,9 @@ async def start(fake_kraken, open_bus, metrics, ears):
     tasks = []
 
     def begin(*symbols: str, silence: float = SILENCE) -> Feed:
-        kraken = Kraken(fake_kraken.url, ConnectionBudget(time.monotonic), time.time)
+        kraken = Kraken(fake_kraken.url, ConnectionBudget(time.monotonic), KrakenClock(time.time))
         feed = Feed("gw-0", kraken, open_bus, Topics(), metrics, silence)
-        feed.assign(frozenset(symbols))
+        feed.assign(frozenset(symbols), {})
         tasks.append(asyncio.create_task(feed.run()))
         return feed
 
@@ -173,6 +174,19 @@ async def test_lost_connection_takes_the_claim_back_and_a_new_one_begins_later(s
     assert len(ears.of("history")) == 2
     assert fake_kraken.attempts == 2
     await ears.until(lambda: ears.heard[-1][0] == "watermark")
+
+
+async def test_symbols_that_are_not_traded_are_named_and_not_asked_for_until_they_are(start, ears, fake_kraken):
+    feed = start("BTC/USD", "ETH/USD")
+    await ears.until(lambda: len(listed(ears)) == 2)
+    feed.assign(frozenset({"BTC/USD", "ETH/USD"}), {"ETH/USD": "delisted"})
+    await ears.until(lambda: ears.of("feed")[-1].rejected == {"ETH/USD": "delisted"} and listed(ears) == ("BTC/USD",))
+    feed.assign(frozenset({"BTC/USD", "ETH/USD"}), {"BTC/USD": "delisted", "ETH/USD": "delisted"})
+    await ears.until(lambda: ears.of("feed")[-1].state is DOWN and len(ears.of("feed")[-1].rejected) == 2)
+    assert feed.report().idle
+    feed.assign(frozenset({"BTC/USD", "ETH/USD"}), {})
+    await ears.until(lambda: len(listed(ears)) == 2)
+    assert not ears.of("feed")[-1].rejected
 
 
 async def test_connection_that_goes_silent_after_the_ack_is_given_up(start, ears, fake_kraken):
@@ -329,10 +343,41 @@ async def test_frame_long_on_its_way_does_not_advance_the_watermark(start, ears,
     assert not [w for w in ears.of("watermark") if w.at > ears.of("raw")[0].at]
 
 
+@pytest.mark.parametrize("step", [3600.0, -3600.0])
+async def test_step_of_our_wall_clock_changes_nothing_that_is_stamped(
+    fake_kraken, open_bus, metrics, ears, frame, step
+):
+    stepped = 0.0
+    clock = KrakenClock(lambda: time.time() + stepped)
+
+    async def trade(client) -> None:
+        nonlocal stepped
+        for n in range(1, 41):
+            if n == 15:
+                stepped = step
+            await client.send(frame("update", [{"symbol": "BTC/USD", "begin": time.time() // 60 * 60, "trades": n}]))
+            await asyncio.sleep(0.1)
+            if n == 30:
+                await cut(client)
+
+    fake_kraken.scripts = [play(trade)]
+    feed = Feed("gw-0", Kraken(fake_kraken.url, ConnectionBudget(time.monotonic), clock), open_bus, Topics(), metrics)
+    feed.assign(frozenset({"BTC/USD"}), {})
+    task = asyncio.create_task(feed.run())
+    await ears.until(lambda: lives(ears) == 2 and len(ears.of("raw")) > 40, 30.0)
+    task.cancel()
+    await asyncio.wait([task])
+    stamps = [item.at for kind, item in ears.heard if kind in ("raw", "watermark")]
+    assert all(abs(after - before) < 5.0 for before, after in pairwise(stamps))
+    assert all(abs(item.candles[0].at - stamps[0]) < 30.0 for item in ears.of("history"))
+    assert clock.skew == pytest.approx(step, abs=1.0)
+    check_invariants(ears)
+
+
 async def test_released_symbol_is_unsubscribed_and_the_others_stay_untouched(start, ears, fake_kraken):
     feed = start("BTC/USD", "ETH/USD")
     await ears.until(lambda: len(listed(ears)) == 2)
-    feed.assign(frozenset({"BTC/USD", "SOL/USD"}))
+    feed.assign(frozenset({"BTC/USD", "SOL/USD"}), {})
     await ears.until(lambda: listed(ears) == ("BTC/USD", "SOL/USD"))
     assert {"method": "unsubscribe", "symbol": ["ETH/USD"]} in [
         {"method": r["method"], "symbol": r["params"].get("symbol")}
@@ -353,7 +398,7 @@ async def test_symbol_whose_snapshot_begins_late_moves_the_claim_and_leaves_no_h
     fake_kraken.scripts = [script]
     feed = start("BTC/USD")
     await ears.until(lambda: listed(ears) == ("BTC/USD",))
-    feed.assign(frozenset({"BTC/USD", "NEW/USD"}))
+    feed.assign(frozenset({"BTC/USD", "NEW/USD"}), {})
     await ears.until(lambda: listed(ears) == ("BTC/USD", "NEW/USD"))
     watermark = 0.0
     for kind, item in ears.heard:
@@ -394,7 +439,7 @@ async def test_broker_that_is_away_for_long_ends_the_connection_and_nothing_is_c
     away.set()
     await ears.until(lambda: "taken nothing" in feed.report().trouble, 20.0)
     broker.accept("gateway-gw-0")
-    await ears.until(lambda: len({state.since for state in states(ears, LIVE)}) == 2, 20.0)
+    await ears.until(lambda: len({state.since for state in states(ears, LIVE)}) == 2, 60.0)
     second = max(state.since for state in states(ears, LIVE))
     assert len(ears.of("raw")) < 50
     assert all(w.watermark > second or w.at < second for w in ears.of("watermark"))
@@ -404,7 +449,7 @@ async def test_broker_that_is_away_for_long_ends_the_connection_and_nothing_is_c
 @pytest.mark.parametrize(("status", "reason"), [(429, "too-many-connects"), (503, "refused")])
 async def test_refused_upgrade_is_told_apart(fake_kraken, status, reason):
     fake_kraken.refuse_with = [status]
-    kraken = Kraken(fake_kraken.url, ConnectionBudget(time.monotonic), time.time)
+    kraken = Kraken(fake_kraken.url, ConnectionBudget(time.monotonic), KrakenClock(time.time))
     with pytest.raises(ConnectionLost) as lost:
         async with kraken.connect(Urgency.LIVE):
             pass

@@ -13,7 +13,9 @@ from ingress_common.model import Range
 from ingress_common.timeframes import Timeframe
 from kraken_gateway.budget import LIMIT, WINDOW, Backoff, ConnectionBudget, Urgency
 from kraken_gateway.groups import FEED_SIZE, matching, regroup
-from kraken_gateway.kraken_time import KrakenTime
+from kraken_gateway.judging import has_missed, is_behind
+from kraken_gateway.kraken_time import KrakenClock, KrakenTime
+from kraken_gateway.listing import listing
 from kraken_gateway.ranges import aligned, merged
 from kraken_gateway.rest import (
     KrakenAilingError,
@@ -62,6 +64,38 @@ def test_step_of_the_wall_clock_does_not_move_the_time():
     assert time.skew(11.0, 1031.0) == 30.0
 
 
+def test_time_of_the_process_runs_with_the_steady_clock_and_tells_how_wrong_the_wall_clock_is():
+    steady, wall = 10.0, 5000.0
+    clock = KrakenClock(lambda: wall, lambda: steady)
+    assert (clock.now(), clock.skew, clock.offset) == (5000.0, 0.0, None)
+    clock.learn("a", 990.0)
+    clock.learn("b", 991.0)
+    clock.learn("c", None)
+    assert (clock.now(), clock.skew) == (1000.0, 4000.0)
+    steady, wall = 11.0, 1031.0
+    assert (clock.now(), clock.skew) == (1001.0, 30.0)
+    clock.forget("a")
+    assert clock.now() == 1001.0
+    assert KrakenTime(clock.offset).at(12.0, wall) == 1002.0
+
+
+# --- judging ---
+
+
+def test_feed_is_behind_when_kraken_tells_of_newer_trades():
+    assert is_behind({60: 3}, {60: 4})
+    assert is_behind({60: 3}, {60: 3, 120: 1})
+    assert not is_behind({60: 3, 120: 1}, {60: 9})
+    assert not is_behind({}, {60: 4})
+
+
+def test_minute_was_missed_when_it_is_closed_and_kraken_has_more_trades_of_it():
+    assert has_missed({0: 1, 60: 3}, {60: 4}, closed=60.0)
+    assert not has_missed({0: 1, 60: 3}, {60: 4}, closed=59.0)
+    assert not has_missed({60: 3}, {60: 4}, closed=60.0)
+    assert not has_missed({}, {60: 4}, closed=60.0)
+
+
 # --- budget ---
 
 
@@ -107,8 +141,11 @@ def test_floor_of_a_pause_holds_from_the_first_try_and_grows():
     backoff = Backoff(at_once=3)
     pauses = [backoff.pause(at_least=30.0) for _ in range(9)]
     assert 30.0 <= pauses[0] <= 45.0
-    assert all(pause >= 240.0 for pause in pauses[3:])
-    assert max(pauses) <= 450.0
+    assert all(30.0 <= pause <= 45.0 for pause in pauses)
+    growing = Backoff()
+    pauses = [growing.pause(at_least=15.0, cap=10.0) for _ in range(9)]
+    assert 15.0 <= pauses[0] <= 22.5
+    assert all(30.0 <= pause <= 45.0 for pause in pauses[1:])
     assert backoff.pause(cap=1.0) <= 1.0
 
 
@@ -140,6 +177,25 @@ def test_patterns_mean_the_pairs_that_are_online(patterns, expected):
 
 def test_pair_that_is_halted_stays_and_one_that_is_delisted_goes():
     assert matching(["*/USD"], PAIRS, known={"NEW/USD", "OLD/USD"}) == {"BTC/USD", "ETH/USD", "NEW/USD"}
+
+
+def test_symbols_that_leave_the_list_stay_named_with_the_reason_until_they_are_back():
+    first = listing(["*/USD", "XBT/EUR"], {"BTC/USD": "online", "ETH/USD": "online", "OLD/USD": "delisted"}, {}, ())
+    assert (first.wanted, first.gone) == ({"BTC/USD", "ETH/USD", "XBT/EUR"}, {})
+    before = {"BTC/USD": "online", "ETH/USD": "online", "OLD/USD": "delisted"}
+    gone = listing(["*/USD", "XBT/EUR"], {"BTC/USD": "delisted", "SOL/USD": "online"}, before, first.wanted)
+    assert gone.wanted == {"BTC/USD", "ETH/USD", "SOL/USD", "XBT/EUR"}
+    assert gone.gone == {
+        "BTC/USD": "Kraken's list of pairs says delisted",
+        "ETH/USD": "not in Kraken's list of pairs",
+    }
+    assert gone.appeared == {"SOL/USD"}
+    before = {"BTC/USD": "delisted", "ETH/USD": "", "SOL/USD": "online"}
+    back = listing(
+        ["*/USD", "XBT/EUR"], {"BTC/USD": "online", "SOL/USD": "online", "XBT/EUR": "online"}, before, gone.wanted
+    )
+    assert back.gone == {"ETH/USD": "not in Kraken's list of pairs"}
+    assert back.appeared == {"BTC/USD", "XBT/EUR"}
 
 
 symbols = st.frozensets(st.integers(0, 60).map(lambda n: f"S{n}/USD"))

@@ -2,15 +2,14 @@
 
 import asyncio
 import time
-from decimal import Decimal
 
-import httpx
 import pytest
+from gateway_world import Believer, fault, near_a_minutes_end, truth_of
 from prometheus_client import CollectorRegistry
 
 from ingress_common.bus.memory import MemoryBus
-from ingress_common.model import FeedCondition, HistoryRequest, Presence, Range, SeedRequest, Source, Status
-from ingress_common.payloads import encode_history_request, encode_seed_request, encode_status
+from ingress_common.model import HistoryRequest, Presence, Range, SeedRequest, Source, Status
+from ingress_common.payloads import decode_status, encode_history_request, encode_seed_request, encode_status
 from ingress_common.settings import load_settings
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import parse_rfc3339
@@ -22,78 +21,6 @@ pytest.importorskip("kraken_simulator", reason="the simulator is not installed")
 from kraken_simulator import Simulator, SimulatorConfig
 
 TOPICS = Topics()
-
-
-class Believer:
-    """Believes what the gateway says, as the design defines it: each minute's state, and which minutes are settled."""
-
-    def __init__(self) -> None:
-        self.states: dict[tuple[str, int], tuple] = {}
-        self.settled: dict[str, list[tuple[float, float]]] = {}
-        self.feed = None
-
-    def hear(self, kind: str, item) -> None:
-        match kind:
-            case "raw":
-                self._tick(item)
-            case "history" if item.timeframe is Timeframe.M1:
-                # A row without trades tells a price and no minute.
-                for candle in (row for row in item.candles if row.trades):
-                    if candle.close_time <= item.covers.end - 1:
-                        self.states[candle.symbol, candle.open_time] = _numbers(candle)
-                    else:
-                        self._tick(candle)
-                self.settled.setdefault(item.symbol, []).append((item.covers.start, item.covers.end))
-            case "feed":
-                self.feed = item
-            case "watermark" if self.feed is not None and self.feed.state is FeedCondition.LIVE:
-                for symbol in self.feed.symbols:
-                    self.settled.setdefault(symbol, []).append((self.feed.since, item.watermark))
-
-    def _tick(self, candle) -> None:
-        key = candle.symbol, candle.open_time
-        if key not in self.states or candle.trades >= self.states[key][-1]:
-            self.states[key] = _numbers(candle)
-
-    def minutes(self, symbol: str) -> list[int]:
-        """The minutes that are settled."""
-        spans: list[list[float]] = []
-        for start, end in sorted(self.settled.get(symbol, [])):
-            if spans and start <= spans[-1][1]:
-                spans[-1][1] = max(spans[-1][1], end)
-            else:
-                spans.append([start, end])
-        return [
-            minute for start, end in spans for minute in range(Timeframe.M1.ceil(start), Timeframe.M1.floor(end), 60)
-        ]
-
-
-def _numbers(candle) -> tuple:
-    return (candle.open, candle.high, candle.low, candle.close, candle.volume, candle.trades)
-
-
-async def truth_of(simulator, symbol: str, minutes: list[int]) -> dict[int, tuple]:
-    async with httpx.AsyncClient() as client:
-        url = f"{simulator.control_url}/truth/{symbol.replace('/', '-')}"
-        answer = await client.get(
-            url, params={"timeframe": "1m", "from": str(min(minutes)), "to": str(max(minutes) + 60)}
-        )
-    candles: dict[int, tuple] = {}
-    for row in answer.json()["candles"]:
-        prices = (Decimal(str(row[name])) for name in ("open", "high", "low", "close", "volume"))
-        candles[int(parse_rfc3339(row["open_time"]))] = (*prices, row["trades"])
-    return candles
-
-
-async def fault(simulator, **what) -> None:
-    async with httpx.AsyncClient() as client:
-        (await client.post(f"{simulator.control_url}/faults", json=what)).raise_for_status()
-
-
-def near_a_minutes_end(seconds: float):
-    """A clock that differs from ours so that a minute ends in `seconds`: Kraken's clock is not ours."""
-    shift = 60 - (time.time() + seconds) % 60
-    return lambda: time.time() + shift
 
 
 @pytest.fixture
@@ -186,6 +113,38 @@ async def test_gateways_share_the_symbols(simulator, gateway, ears, broker):
         await bus.publish(TOPICS.status("kraken-gateway", "other"), encode_status(offline), retain=True)
         await ears.until(lambda: len(ears.of("feed")[-1].symbols) == 3)
     assert service.health().ready
+
+
+async def test_pair_that_is_delisted_is_named_and_taken_again_when_it_is_back(simulator, gateway, ears):
+    service = gateway("*/USD,ADA/USD")
+    await ears.until(lambda: ears.of("feed") and len(ears.of("feed")[-1].symbols) == 3)
+    await fault(simulator, kind="unlisted", symbol="ADA/USD", seconds=6)
+    await ears.until(lambda: ears.of("feed")[-1].symbols == ("BTC/USD", "ETH/USD"), 5.0)
+    assert "delisted" in ears.of("feed")[-1].rejected["ADA/USD"]
+    assert all(check.ok for check in service.health().checks)
+    await ears.until(lambda: "ADA/USD" in ears.of("feed")[-1].symbols, 12.0)
+    assert ears.of("feed")[-1].rejected == {}
+
+
+async def test_pair_that_appears_is_taken_at_once(simulator, gateway, ears):
+    await fault(simulator, kind="unlisted", symbol="ADA/USD", seconds=8)
+    gateway("BTC/USD,ADA/USD")
+    await ears.until(lambda: ears.of("feed") and "ADA/USD" in ears.of("feed")[-1].rejected)
+    await ears.until(lambda: "ADA/USD" in ears.of("feed")[-1].symbols, 12.0)
+
+
+async def test_status_tells_since_when_a_symbol_is_ours_and_how_the_clock_is(simulator, gateway, ears):
+    gateway("BTC/USD")
+
+    def details() -> dict:
+        statuses = [decode_status(payload) for payload in ears.of("status") if payload]
+        return dict(statuses[-1].details) if statuses else {}
+
+    await ears.until(lambda: details().get("feeds") == {"gw-0": "live"}, 15.0)
+    told = details()
+    assert abs(parse_rfc3339(told["owned_since"]["BTC/USD"]) - simulator.now()) < 60.0
+    assert abs(told["clock_skew_seconds"] - (time.time() - simulator.now())) < 1.0
+    assert (told["doubted"], told["withheld"], told["blind"]) == ([], [], [])
 
 
 async def test_wildcard_that_matches_nothing_says_so(gateway, ears):

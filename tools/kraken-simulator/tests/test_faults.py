@@ -302,3 +302,37 @@ async def test_simulator_stops_quickly_with_hung_and_silent_connections() -> Non
         await silent.frame(channel="status")
         async with asyncio.timeout(2):
             await client.simulator.stop()
+
+
+async def test_unlisted_pair_does_not_exist_until_it_is_listed_again(client: Client) -> None:
+    async with client.connect() as socket, client.connect() as lists:
+        await subscribed(socket, "BTC/USD", "ADA/EUR")
+        await lists.request("subscribe", channel="instrument")
+        assert [pair["symbol"] for pair in (await lists.frame(type="snapshot"))["data"]["pairs"]] == list(
+            client.simulator.symbols
+        )
+        begin = int(client.clock.now)
+        await client.fault("unlisted", 120, symbol="BTC/USD")
+        update = await lists.frame(channel="instrument", type="update")
+        assert [(pair["symbol"], pair["status"]) for pair in update["data"]["pairs"]] == [("BTC/USD", "delisted")]
+        socket.seen.clear()
+        made = await client.truth("BTC/USD", "1m", **{"from": begin})
+        await drive(client, 100)
+        assert await client.truth("BTC/USD", "1m", **{"from": begin}) == made
+        assert not any('"BTC/USD"' in text for text in socket.seen)
+        async with client.connect() as fresh:
+            await fresh.subscribe("BTC/USD", "ADA/EUR")
+            assert (await fresh.frame(success=False))["error"] == "Currency pair not supported BTC/USD"
+            await fresh.frame(type="snapshot")
+            await fresh.request("subscribe", channel="instrument")
+            listed = await fresh.frame(channel="instrument", type="snapshot")
+            assert [pair["symbol"] for pair in listed["data"]["pairs"]] == ["ADA/EUR"]
+        unknown = {"error": ["EQuery:Unknown asset pair"]}
+        assert await client.rest("OHLC", pair="XBTUSD") == await client.rest("AssetPairs", pair="XBTUSD") == unknown
+        assert len((await client.rest("AssetPairs"))["result"]) == 1
+        await drive(client, 30)
+        update = await lists.frame(channel="instrument", type="update")
+        assert [(pair["symbol"], pair["status"]) for pair in update["data"]["pairs"]] == [("BTC/USD", "online")]
+        assert await client.truth("BTC/USD", "1m", **{"from": begin + 120})
+    async with client.connect() as fresh:
+        await subscribed(fresh)

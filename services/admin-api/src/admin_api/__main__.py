@@ -43,7 +43,7 @@ def build(settings: AdminSettings, registry: CollectorRegistry) -> AdminApi:
 
 def main() -> int:
     """Run until SIGTERM or SIGINT; the exit code is 0, 1 (failure) or 2 (setting)."""
-    return run_http_service(NAME, AdminSettings, build)
+    return run_http_service(NAME, AdminSettings, build, claim_name)
 
 
 if __name__ == "__main__":

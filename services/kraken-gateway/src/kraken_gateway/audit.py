@@ -10,17 +10,20 @@ from collections.abc import Callable, Collection
 from ingress_common.logs import get_logger
 from ingress_common.model import GRACE
 from ingress_common.timeframes import Timeframe
+from kraken_gateway.blindness import Blindness
 from kraken_gateway.budget import Urgency
 from kraken_gateway.connection import ConnectionLost, Kraken
 from kraken_gateway.feed import Feed
+from kraken_gateway.judging import has_missed, is_behind
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.outlet import BusStalledError, Outlet, snapshot_history
 from kraken_gateway.snapshots import Found, Snapshot, fetch_snapshots
 
 AT_ONCE = 300
-"""Symbols looked at after each minute; more of them take turns, the silent ones first."""
+"""Symbols looked at after each minute; more of them take turns, those in doubt and the silent ones first."""
 
 _AFTER_MINUTE = 4.0
+_LONGEST_SLEEP = 5.0
 _ON_ITS_WAY_SECONDS = 2.0
 _SILENT_SECONDS = 30.0
 
@@ -31,7 +34,8 @@ class Audit:
     """After each minute asks Kraken for its last candles once more.
 
     A closed minute of which the feed has seen fewer trades is published again, as Kraken has it now; a feed that is
-    behind for a symbol that trades is restarted. `kraken_now` is Kraken's time (unix seconds).
+    behind for a symbol that trades is restarted. A doubt that finds no support ends here too, for REST (`verifier`) may
+    be down. `kraken_now` is Kraken's time (unix seconds).
     """
 
     def __init__(
@@ -40,27 +44,32 @@ class Audit:
         feeds: Callable[[], Collection[Feed]],
         outlet: Outlet,
         metrics: GatewayMetrics,
+        blindness: Blindness,
         kraken_now: Callable[[], float],
     ) -> None:
         self._kraken = kraken
         self._feeds = feeds
         self._outlet = outlet
         self._metrics = metrics
+        self._blindness = blindness
         self._kraken_now = kraken_now
         self._looked_at: dict[str, float] = {}
 
     async def run(self) -> None:
         """Audit until cancelled."""
         while True:
-            now = self._kraken_now()
-            await asyncio.sleep(60 - (now - _AFTER_MINUTE) % 60)
-            await self.look()
+            wait = 60 - (self._kraken_now() - _AFTER_MINUTE) % 60
+            # Kraken's time may become known while we wait.
+            await asyncio.sleep(min(wait, _LONGEST_SLEEP))
+            if wait <= _LONGEST_SLEEP:
+                await self.look()
 
     async def look(self) -> None:
         """Audit once, as many symbols as are due."""
         carriers = self._due()
         if not carriers:
             return
+        doubts = {symbol: doubt for feed in self._feeds() for symbol, doubt in feed.doubts().items()}
         found: list[Snapshot] = []
 
         async def take(item: Found) -> None:
@@ -80,15 +89,23 @@ class Audit:
             await asyncio.sleep(_ON_ITS_WAY_SECONDS)
         for snapshot in suspects:
             await self._judge(carriers[snapshot.symbol], snapshot)
+        for snapshot in found:
+            feed, doubt = carriers[snapshot.symbol], doubts.get(snapshot.symbol)
+            if doubt is not None and not self._behind(feed, snapshot):
+                self._blindness.over(snapshot.symbol)
+                feed.explain(doubt)
 
     def _due(self) -> dict[str, Feed]:
         now = asyncio.get_running_loop().time()
         silence = {symbol: (seconds, feed) for feed in self._feeds() for symbol, seconds in feed.silence().items()}
         self._looked_at = {symbol: at for symbol, at in self._looked_at.items() if symbol in silence}
 
-        def turn(symbol: str) -> tuple[float, bool]:
+        doubted = {symbol for feed in self._feeds() for symbol in feed.doubts()}
+
+        def turn(symbol: str) -> tuple[bool, float, bool]:
             # Whole minutes ago, so that among those looked at together the silent ones go first.
-            return (self._looked_at.get(symbol, float("-inf")) - now) // 60, silence[symbol][0] < _SILENT_SECONDS
+            waited = (self._looked_at.get(symbol, float("-inf")) - now) // 60
+            return symbol not in doubted, waited, silence[symbol][0] < _SILENT_SECONDS
 
         return {symbol: silence[symbol][1] for symbol in sorted(silence, key=turn)[:AT_ONCE]}
 
@@ -97,18 +114,11 @@ class Audit:
 
     def _missed(self, feed: Feed, snapshot: Snapshot) -> bool:
         """Whether Kraken has more trades of a closed minute than the feed has seen."""
-        seen = feed.seen(snapshot.symbol)
-        if not seen:
-            return False
-        oldest = min(seen)
-        closed = snapshot.taken - GRACE - Timeframe.M1.seconds
-        return any(seen.get(row.open_time, 0) < row.trades for row in snapshot.rows if oldest < row.open_time <= closed)
+        return has_missed(feed.seen(snapshot.symbol), _told(snapshot), snapshot.taken - GRACE - Timeframe.M1.seconds)
 
     def _behind(self, feed: Feed, snapshot: Snapshot) -> bool:
         """Whether Kraken has newer trades than the feed has seen."""
-        seen = feed.seen(snapshot.symbol)
-        newest = max(((row.open_time, row.trades) for row in snapshot.rows), default=(0, 0))
-        return bool(seen) and max(seen.items()) < newest
+        return is_behind(feed.seen(snapshot.symbol), _told(snapshot))
 
     async def _judge(self, feed: Feed, snapshot: Snapshot) -> None:
         missed, behind = self._missed(feed, snapshot), self._behind(feed, snapshot)
@@ -121,4 +131,8 @@ class Audit:
             except BusStalledError as error:
                 log.warning("audit.unheard", symbol=snapshot.symbol, detail=str(error))
         if behind:
-            feed.restart("blind")
+            self._blindness.found(feed, snapshot.symbol, max(_told(snapshot).items()))
+
+
+def _told(snapshot: Snapshot) -> dict[int, int]:
+    return {row.open_time: row.trades for row in snapshot.rows}

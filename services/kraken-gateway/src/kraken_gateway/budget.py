@@ -15,6 +15,8 @@ limits).
 """
 
 _SHORTEST_PAUSE = 5.0
+_STEP_SECONDS = 5.0
+_LONGEST_FLOOR = 30.0
 
 
 class Urgency(Enum):
@@ -56,23 +58,39 @@ class ConnectionBudget:
         """Seconds between tries that each feed can keep up without end, with room left for others."""
         return max(_SHORTEST_PAUSE, WINDOW * self._feeds / (self._limit * Urgency.SHORT.value))
 
+    @property
+    def lone_pause(self) -> float:
+        """Seconds between tries that this process can keep up without end if only one of its feeds tries."""
+        return max(_SHORTEST_PAUSE, WINDOW / (self._limit * Urgency.SHORT.value))
+
     def take(self, urgency: Urgency) -> float:
         """0 if an attempt may be made now, which is then counted; else the seconds to wait before asking again."""
+        wait = self.wait(urgency)
+        if not wait:
+            self._attempts.append(self._steady())
+        return wait
+
+    def wait(self, urgency: Urgency) -> float:
+        """0 if an attempt may be made now; else the seconds to wait before asking again."""
         now = self._steady()
         self._forget(now)
         allowed = max(1, int(self._limit * urgency.value))
         if len(self._attempts) < allowed:
-            self._attempts.append(now)
             return 0.0
         return self._attempts[len(self._attempts) - allowed] + WINDOW - now + 0.001
 
-    async def acquire(self, urgency: Urgency) -> None:
-        """Wait until an attempt may be made, and count it."""
-        wait = self.take(urgency)
+    async def until_allowed(self, urgency: Urgency) -> None:
+        """Wait until an attempt may be made, and count nothing."""
+        wait = self.wait(urgency)
         while wait:
             # In small steps, because our share of the budget may grow meanwhile.
-            await asyncio.sleep(min(wait, 5.0))
-            wait = self.take(urgency)
+            await asyncio.sleep(min(wait, _STEP_SECONDS))
+            wait = self.wait(urgency)
+
+    async def acquire(self, urgency: Urgency) -> None:
+        """Wait until an attempt may be made, and count it."""
+        while self.take(urgency):
+            await self.until_allowed(urgency)
 
     def _forget(self, now: float) -> None:
         while self._attempts and self._attempts[0] <= now - WINDOW:
@@ -89,14 +107,16 @@ class Backoff:
         self._floored = 0
 
     def pause(self, *, at_least: float = 0.0, cap: float = 60.0) -> float:
-        """How long to wait before the next try: up to `cap`; not less than `at_least`, which doubles if it goes on."""
+        """How long to wait before the next try: up to `cap`; not less than `at_least`, which grows if it goes on."""
         step = self._tries - self._at_once
         self._tries += 1
         self._floored = self._floored + 1 if at_least else 0
         spread = random.uniform(0.5, 1.0)  # noqa: S311 - spreads tries, protects nothing
         own = 0.0 if step < 0 else min(cap, self._base * 2 ** min(step, 20)) * spread
         # Jitter goes on top of the floor, because Kraken has named it.
-        floor = min(at_least * 2 ** min(self._floored - 1, 10), at_least * 10) * (2 - spread) if at_least else 0.0
+        # It ends at 45 s, to be back within a minute of the end of the trouble.
+        grown = at_least * 2.0 ** min(self._floored - 1, 10)
+        floor = min(grown, max(at_least, _LONGEST_FLOOR)) * (2 - spread)
         return max(own, floor)
 
     def reset(self) -> None:

@@ -9,6 +9,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from kraken_gateway.budget import ConnectionBudget, Urgency
+from kraken_gateway.gate import LONGEST_PAUSE, Gate
+from kraken_gateway.kraken_time import KrakenClock
 
 SEND_GAP = 0.1
 """Seconds between requests on one socket (`kraken-protocol.md`, limits)."""
@@ -30,7 +32,7 @@ class ConnectionLost(Exception):  # noqa: N818 - an event of the day's work, not
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A frame; `wall` (unix seconds) and `steady` (seconds) are our clocks when it arrived."""
+    """A frame; `wall` (unix seconds) and `steady` (seconds) are our clocks when it arrived. `wall` may step."""
 
     frame: str | bytes
     wall: float
@@ -38,12 +40,17 @@ class Received:
 
 
 class Connection:
-    """An open connection. `receive` gives frames in order; `send` keeps the pace."""
+    """An open connection. `receive` gives frames in order; `send` keeps the pace.
 
-    def __init__(self, socket: ClientConnection, clock: Callable[[], float]) -> None:
+    `time`: Kraken's time as others have measured it. `on_worked` is called by `worked`.
+    """
+
+    def __init__(self, socket: ClientConnection, time: KrakenClock, on_worked: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         self._socket = socket
-        self._clock = clock
+        self._on_worked = on_worked
+        self.has_worked = False
+        self.time = time
         self._steady = loop.time
         self._frames: asyncio.Queue[Received | ConnectionLost] = asyncio.Queue(_QUEUE)
         self._gap = SEND_GAP
@@ -57,9 +64,10 @@ class Connection:
         """When the next request may be sent (steady seconds)."""
         return self._next_send
 
-    def wall(self) -> float:
-        """Our wall clock (unix seconds)."""
-        return self._clock()
+    def worked(self) -> None:
+        """Kraken has given what this connection was made for."""
+        self.has_worked = True
+        self._on_worked()
 
     def next_id(self) -> int:
         """A `req_id` that was not used on this connection."""
@@ -124,17 +132,17 @@ class Connection:
                 await self._frames.put(_lost(error))
                 return
             self.last_arrival = self._steady()
-            await self._frames.put(Received(frame, self._clock(), self.last_arrival))
+            await self._frames.put(Received(frame, self.time.wall(), self.last_arrival))
 
 
 class Kraken:
-    """Where Kraken's WebSocket is, and how often it may be called."""
+    """Where Kraken's WebSocket is, what time it is there, and how often it may be called."""
 
-    def __init__(self, url: str, budget: ConnectionBudget, clock: Callable[[], float]) -> None:
+    def __init__(self, url: str, budget: ConnectionBudget, time: KrakenClock) -> None:
         self.url = url
-        self.clock = clock
+        self.time = time
         self._budget = budget
-        self._reached = asyncio.Event()
+        self._gate = Gate()
 
     @property
     def fair_pause(self) -> float:
@@ -142,27 +150,43 @@ class Kraken:
         return self._budget.fair_pause
 
     async def pause(self, seconds: float) -> None:
-        """Wait `seconds` before a new try, or only until someone has reached a Kraken that could not be reached."""
-        if self._reached.is_set():
-            await asyncio.sleep(seconds)
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await self._reached.wait()
-        except TimeoutError:
-            return
+        """Wait `seconds` before a new try, or only until a Kraken that did not work does so again."""
+        await self._gate.pause(seconds)
 
     @asynccontextmanager
     async def connect(self, urgency: Urgency) -> AsyncIterator[Connection]:
-        """A connection, once the budget allows it. ConnectionLost if it cannot be made."""
-        await self._budget.acquire(urgency)
+        """A connection, once it is our turn (`gate`) and the budget allows it. ConnectionLost if it cannot be made.
+
+        Whoever uses it says when it has `worked`.
+        """
+        # Several gateways share the budget, and with it the pauses that it can bear.
+        longest = max(LONGEST_PAUSE, self._budget.lone_pause)
+        attempt = object()
+        has_worked = False
+
+        def worked() -> None:
+            nonlocal has_worked
+            has_worked = True
+            self._gate.worked(attempt)
+
+        # Whoever has to wait for the budget must not keep the others from trying.
+        await self._budget.until_allowed(urgency)
+        await self._gate.enter(attempt)
         try:
-            socket = await self._open()
-        except ConnectionLost:
-            self._reached.clear()
+            await self._budget.acquire(urgency)
+            async with self._opened(worked) as connection:
+                yield connection
+        except ConnectionLost as lost:
+            if not has_worked:
+                self._gate.failed(attempt, lost.reason, longest)
             raise
-        self._reached.set()
-        connection = Connection(socket, self.clock)
+        finally:
+            self._gate.left(attempt)
+
+    @asynccontextmanager
+    async def _opened(self, worked: Callable[[], None]) -> AsyncIterator[Connection]:
+        socket = await self._open()
+        connection = Connection(socket, self.time, worked)
         reader = asyncio.create_task(connection.read(), name="kraken.read")
         try:
             yield connection

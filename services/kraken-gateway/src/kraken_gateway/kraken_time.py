@@ -2,8 +2,9 @@
 frames.
 """
 
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 _REPLIES = 25
 _FRAMES = 51
@@ -17,12 +18,19 @@ class KrakenTime:
     and one wrong stamp does not move it. Replies (pong, ack) are stamped when they are sent and are preferred; data
     frames carry the time of the trade. The steady clock is used because a step of the wall clock would otherwise
     become a false claim.
+
+    `offset`: what other connections have measured, which holds until this one has measured itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, offset: float | None = None) -> None:
         self._replies: deque[float] = deque(maxlen=_REPLIES)
         self._frames: deque[float] = deque(maxlen=_FRAMES)
-        self._offset: float | None = None
+        self._offset = offset
+
+    @property
+    def offset(self) -> float | None:
+        """Kraken's time less our steady clock (seconds); None while nothing is measured."""
+        return self._offset
 
     def observe_reply(self, stamp: float, steady: float) -> None:
         """A pong or ack stamped `stamp` (unix seconds, Kraken's) was received at `steady` (seconds, ours)."""
@@ -45,6 +53,50 @@ class KrakenTime:
     def skew(self, steady: float, wall: float) -> float:
         """Seconds that our wall clock is ahead of Kraken's; 0 while nothing is measured."""
         return wall - self.at(steady, wall)
+
+
+class KrakenClock:
+    """Kraken's time in this process, as its live connections have measured it.
+
+    It runs with the steady clock, so that a step of the wall clock neither moves what is stamped nor lets it run
+    backwards. `wall` (unix seconds) is used only until the first measurement, and to tell the skew.
+    """
+
+    def __init__(self, wall: Callable[[], float], steady: Callable[[], float] = time.monotonic) -> None:
+        self._wall = wall
+        self._steady = steady
+        self._offsets: dict[str, float] = {}
+        self._offset: float | None = None
+
+    @property
+    def offset(self) -> float | None:
+        """Kraken's time less our steady clock (seconds); None while nothing is measured."""
+        return self._offset
+
+    @property
+    def skew(self) -> float:
+        """Seconds that our wall clock is ahead of Kraken's; 0 while nothing is measured."""
+        return 0.0 if self._offset is None else self._wall() - self.now()
+
+    def learn(self, source: str, offset: float | None) -> None:
+        """The connection `source` measures `offset`."""
+        if offset is None:
+            return
+        self._offsets[source] = offset
+        # Of two the lower one, which claims less.
+        self._offset = sorted(self._offsets.values())[(len(self._offsets) - 1) // 2]
+
+    def forget(self, source: str) -> None:
+        """The connection `source` is given up for good; what all have measured so far still holds."""
+        self._offsets.pop(source, None)
+
+    def now(self) -> float:
+        """Kraken's time (unix seconds)."""
+        return self._wall() if self._offset is None else self._steady() + self._offset
+
+    def wall(self) -> float:
+        """Our wall clock (unix seconds)."""
+        return self._wall()
 
 
 def _second_highest(samples: Iterable[float]) -> float:

@@ -42,7 +42,7 @@ class GatewayMetrics:
             "ingress_gateway_feed_symbols", "Symbols that a feed speaks for", ["feed"], registry=registry
         )
         self.watermark_lag = Gauge(
-            "ingress_gateway_watermark_lag_seconds", "Now less the feed's watermark", ["feed"], registry=registry
+            "ingress_gateway_watermark_lag_seconds", "Now less the feed's watermark, in Kraken's time", ["feed"], registry=registry
         )
         self.skew = Gauge(
             "ingress_gateway_clock_skew_seconds",
@@ -61,6 +61,21 @@ class GatewayMetrics:
             "ingress_gateway_missed_trades",
             "Symbols found to have trades that their feed had not",
             registry=registry,
+        )
+        self.doubted = Gauge(
+            "ingress_gateway_doubted_symbols", "Symbols that are quiet longer than is usual for them", registry=registry
+        )
+        self.withheld = Gauge(
+            "ingress_gateway_withheld_symbols", "Symbols left out of the claims because of a doubt", registry=registry
+        )
+        self.checks = Counter(
+            "ingress_gateway_doubt_checks",
+            "Cross-checks of symbols in doubt by REST, by outcome",
+            ["outcome"],
+            registry=registry,
+        )
+        self.blind = Counter(
+            "ingress_gateway_blind_symbols", "Symbols that a connection was found blind for", registry=registry
         )
         self.seeds_pending = Gauge(
             "ingress_gateway_seeds_pending", "Snapshots asked for and not yet answered", registry=registry
@@ -93,7 +108,7 @@ class GatewayMetrics:
         self._known_feeds: set[str] = set()
 
     def feed(self, name: str, longest_silence: float, watermark: float | None, now: float) -> None:
-        """How a feed is at `now` (unix seconds). One without a connection falls behind the last watermark it had."""
+        """How a feed is at `now` (unix seconds, Kraken's time). One without a connection falls behind the last watermark it had."""
         # One that was never live is down, not absent.
         self.feed_live.labels(name)
         self.quietest.labels(name).set(longest_silence)

@@ -1,7 +1,7 @@
 """The gateway as a service: who owns which symbol, which feed carries it, who answers requests."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import httpx
@@ -13,19 +13,24 @@ from ingress_common.logs import get_logger
 from ingress_common.membership import Members
 from ingress_common.model import FeedCondition
 from ingress_common.presence import StatusPublisher, will_of
+from ingress_common.times import rfc3339
 from kraken_gateway.audit import Audit
-from kraken_gateway.budget import Backoff, ConnectionBudget
-from kraken_gateway.connection import ConnectionLost, Kraken
+from kraken_gateway.blindness import Blindness
+from kraken_gateway.budget import ConnectionBudget
+from kraken_gateway.connection import Kraken
 from kraken_gateway.desk import Desk
 from kraken_gateway.feed import Feed, FeedReport, OpenBus, rejected_of
-from kraken_gateway.groups import has_wildcards, matching, regroup
+from kraken_gateway.groups import has_wildcards, regroup
 from kraken_gateway.history import HistoryRequests
+from kraken_gateway.instruments import Instruments
+from kraken_gateway.kraken_time import KrakenClock
+from kraken_gateway.listing import ONLINE, listing
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.outlet import SERVICE, Outlet
 from kraken_gateway.rest import KrakenRest
 from kraken_gateway.seeds import Seeds
 from kraken_gateway.settings import GatewaySettings
-from kraken_gateway.snapshots import fetch_instruments
+from kraken_gateway.verifier import Verifier
 
 VERSION = "0.1.0"
 """Version of the gateway, as in its package."""
@@ -33,11 +38,13 @@ VERSION = "0.1.0"
 REQUESTS = "requests"
 """What `open_bus` is told for the connection that takes requests and has the status; it is opened first."""
 
-_INSTRUMENTS_SECONDS = 600.0
+_SKEW_WARNING = 1.0
+_RETRY_REJECTED_SECONDS = 60.0
 _FIRST_SETTLE_SECONDS = 0.5
 _SETTLE_SECONDS = 2.0
 _GAUGES_SECONDS = 1.0
 _MEMBERS_SECONDS = 2.0
+_SHOWN = 5
 
 log = get_logger(__name__)
 
@@ -60,89 +67,88 @@ class GatewayService:
         self._settings = settings
         self._topics = settings.topics
         self._open_bus = open_bus
-        self._clock = clock
+        self._time = KrakenClock(clock)
         self._metrics = GatewayMetrics(registry)
+        self._blindness = Blindness(self._metrics)
         self._started_at = clock()
         self._members = Members(self._topics, SERVICE, settings.instance_id)
-        self._symbols: frozenset[str] | None = None
-        self._symbols_trouble = "Kraken's list of pairs is not here yet" if has_wildcards(settings.symbols) else ""
-        self._owned: frozenset[str] = frozenset()
+        self._pairs: dict[str, str] = {}
+        self._gone: Mapping[str, str] = {}
+        self._symbols = None if has_wildcards(settings.symbols) else frozenset(settings.symbols)
+        self._owned: dict[str, float] = {}
         self._feeds: dict[int, tuple[Feed, asyncio.Task[None]]] = {}
         self._regroup = asyncio.Event()
         self._budget: ConnectionBudget | None = None
+        self._instruments: Instruments | None = None
         self._history: HistoryRequests | None = None
         self._seeds: Seeds | None = None
+        self._skew_warned = False
 
     async def run(self) -> None:
         """Serve until cancelled. BusError if the broker cannot be used at the start."""
         steady = asyncio.get_running_loop().time
         budget = self._budget = ConnectionBudget(steady)
-        kraken = Kraken(self._settings.kraken_ws_url, budget, self._clock)
+        kraken = Kraken(self._settings.kraken_ws_url, budget, self._time)
         instance = self._settings.instance_id
         will = will_of(self._topics, SERVICE, instance, version=VERSION, started_at=self._started_at)
         async with self._open_bus(REQUESTS, will) as bus, httpx.AsyncClient(follow_redirects=False) as client:
             outlet = Outlet(bus, self._topics, self._metrics, kraken.url)
             rest = KrakenRest(self._settings.kraken_rest_url, client, self._metrics)
             seeds = self._seeds = Seeds(kraken, outlet, self._metrics, self._owns)
-            history = HistoryRequests(rest, outlet, self._metrics, self._owns, self._kraken_now)
+            now = self._time.now
+            history = HistoryRequests(rest, outlet, self._metrics, self._owns, now)
             self._history = history
             status = StatusPublisher(bus, self._topics, SERVICE, instance, VERSION, self._started_at, self._details)
             desk = Desk(
-                self._topics,
-                self._members,
-                status,
-                seeds,
-                history,
-                outlet,
-                self._metrics,
-                self._regroup.set,
-                self._clock,
+                self._topics, self._members, status, seeds, history, outlet, self._metrics, self._regroup.set, now
             )
-            audit = Audit(kraken, self._all_feeds, outlet, self._metrics, self._kraken_now)
+            audit = Audit(kraken, self._all_feeds, outlet, self._metrics, self._blindness, now)
+            verifier = Verifier(rest, self._all_feeds, outlet, self._metrics, self._blindness, now)
+            instruments = self._instruments = Instruments(kraken, self._metrics, self._take_pairs)
+            if self._symbols is not None:
+                self._regroup.set()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(status.run(), name="gateway.status")
                 tasks.create_task(desk.listen(bus), name="gateway.requests")
-                tasks.create_task(self._resolve_symbols(kraken), name="gateway.symbols")
+                tasks.create_task(instruments.run(), name="gateway.instruments")
+                tasks.create_task(self._retry_rejected(), name="gateway.rejected")
                 tasks.create_task(self._keep_grouped(kraken, budget, desk), name="gateway.feeds")
                 tasks.create_task(seeds.run(), name="gateway.seeds")
                 tasks.create_task(history.run(), name="gateway.history")
                 tasks.create_task(audit.run(), name="gateway.audit")
+                tasks.create_task(verifier.run(), name="gateway.verifier")
                 tasks.create_task(self._keep_gauges(budget), name="gateway.gauges")
                 tasks.create_task(self._count_out(bus), name="gateway.members")
 
     # --- symbols ---
 
-    async def _resolve_symbols(self, kraken: Kraken) -> None:
-        """Find out what SYMBOLS means; with wildcards, again and again, because pairs come and go."""
-        patterns = self._settings.symbols
-        if not has_wildcards(patterns):
-            self._symbols = frozenset(patterns)
-            self._regroup.set()
-            return
-        backoff = Backoff(at_once=1)
-        while True:
-            try:
-                pairs = await fetch_instruments(kraken)
-            except ConnectionLost as lost:
-                if self._symbols_trouble != str(lost):
-                    log.warning("symbols.unknown", detail=str(lost))
-                self._symbols_trouble = str(lost)
-                floor = 30.0 if lost.reason == "too-many-connects" else 0.0
-                await asyncio.sleep(backoff.pause(at_least=floor, cap=kraken.fair_pause))
-                continue
-            backoff.reset()
-            self._take_pairs(pairs)
-            await asyncio.sleep(_INSTRUMENTS_SECONDS)
-
     def _take_pairs(self, pairs: Mapping[str, str]) -> None:
-        wanted = matching(self._settings.symbols, pairs, self._symbols or ())
-        self._symbols_trouble = (
-            "" if wanted else f"SYMBOLS {','.join(self._settings.symbols)} matches none of Kraken's pairs"
-        )
-        if wanted != self._symbols:
-            log.info("symbols.known", symbols=len(wanted))
-            self._symbols = wanted
+        """Kraken's list of pairs, whenever it has changed."""
+        known = self._symbols or ()
+        found = listing(self._settings.symbols, pairs, self._pairs, known)
+        # Who has left the list is remembered as having been in it.
+        self._pairs = {**dict.fromkeys(self._pairs, ""), **pairs}
+        for symbol in found.gone.keys() - self._gone.keys():
+            log.warning("symbol.gone", symbol=symbol, reason=found.gone[symbol])
+        for symbol in self._gone.keys() - found.gone.keys():
+            log.info("symbol.back", symbol=symbol)
+        self._gone = found.gone
+        if found.wanted != self._symbols:
+            log.info("symbols.known", symbols=len(found.wanted))
+            self._symbols = found.wanted
             self._regroup.set()
+        for feed in self._all_feeds():
+            feed.assign(feed.report().wanted, self._gone)
+            feed.retry(found.appeared & feed.report().wanted)
+
+    async def _retry_rejected(self) -> None:
+        """Ask again for what Kraken refuses although its list calls it online: the one may come before the other."""
+        while True:
+            await asyncio.sleep(_RETRY_REJECTED_SECONDS)
+            for feed in self._all_feeds():
+                rejected = feed.report().state.rejected
+                if online := {symbol for symbol in rejected if self._pairs.get(symbol) == ONLINE}:
+                    feed.retry(online)
 
     def _owns(self, symbol: str) -> bool:
         return symbol in self._owned
@@ -164,14 +170,18 @@ class GatewayService:
                 if self._symbols is None:
                     continue
                 settle = _SETTLE_SECONDS
-                self._owned = frozenset(symbol for symbol in self._symbols if self._members.owns(symbol))
+                ours = (symbol for symbol in self._symbols if self._members.owns(symbol))
+                now = self._time.now()
+                self._owned = {symbol: self._owned.get(symbol, now) for symbol in ours}
+                self._blindness.keep(self._owned)
                 await self._assign(kraken, tasks)
-                budget.share(len(self._members.online), len(self._feeds))
+                # One more for the list of pairs.
+                budget.share(len(self._members.online), len(self._feeds) + 1)
                 desk.open()
 
     async def _assign(self, kraken: Kraken, tasks: asyncio.TaskGroup) -> None:
         present = {slot: feed.report().wanted for slot, (feed, _) in self._feeds.items()}
-        groups = regroup(present, self._owned)
+        groups = regroup(present, frozenset(self._owned))
         for slot in [slot for slot in self._feeds if slot not in groups]:
             _, task = self._feeds.pop(slot)
             task.cancel()
@@ -180,17 +190,11 @@ class GatewayService:
             if slot not in self._feeds:
                 name = f"{self._settings.instance_id}-{slot}"
                 feed = Feed(name, kraken, self._open_bus, self._topics, self._metrics)
-                feed.assign(symbols)
+                feed.assign(symbols, self._gone)
                 self._feeds[slot] = (feed, tasks.create_task(feed.run(), name=name))
             elif symbols != present[slot]:
-                self._feeds[slot][0].assign(symbols)
+                self._feeds[slot][0].assign(symbols, self._gone)
         log.info("feeds.grouped", feeds=len(groups), symbols=len(self._owned), members=len(self._members.online))
-
-    def _kraken_now(self) -> float:
-        """Kraken's time: what the feeds measure, else our clock."""
-        now = self._clock()
-        skews = sorted(skew for feed in self._all_feeds() if (skew := feed.skew) is not None)
-        return now - skews[len(skews) // 2] if skews else now
 
     # --- how it is ---
 
@@ -200,26 +204,50 @@ class GatewayService:
     def health(self) -> Health:
         """Ready while at least one feed is live, or there is nothing to carry."""
         reports = self._reports()
-        checks = [self._symbols_check()]
+        checks = [self._symbols_check(), self._pairs_check(), self._clock_check()]
         for report in reports:
             live = report.state.state is FeedCondition.LIVE
             detail = f"{len(report.state.symbols)} of {len(report.wanted)} symbols" if live else report.trouble
-            checks.append(Check(f"feed {report.name}", live, detail))
+            checks.append(Check(f"feed {report.name}", live or report.idle, detail))
+        checks.append(self._doubt_check(reports))
         for symbol, reason in rejected_of(reports).items():
-            checks.append(Check(f"symbol {symbol}", ok=False, detail=f"rejected by Kraken: {reason}"))
+            # Nothing is wrong here, and nobody here can mend it.
+            checks.append(Check(f"symbol {symbol}", ok=True, detail=f"not carried: {reason}"))
         if self._history is not None and self._history.trouble:
             checks.append(Check("rest", ok=False, detail=self._history.trouble))
         some_live = any(report.state.state is FeedCondition.LIVE for report in reports)
-        nothing_to_do = (
-            self._symbols is not None and bool(self._symbols) and not self._owned and not self._regroup.is_set()
-        )
+        settled = bool(self._symbols) and not self._regroup.is_set()
+        nothing_to_do = settled and all(report.idle for report in reports)
         return Health(live=True, ready=some_live or nothing_to_do, checks=tuple(checks))
 
     def _symbols_check(self) -> Check:
-        if self._symbols_trouble:
-            return Check("symbols", ok=False, detail=self._symbols_trouble)
-        count = len(self._symbols or ())
-        return Check("symbols", ok=True, detail=f"{len(self._owned)} of {count} are ours")
+        if self._symbols is None:
+            return Check("symbols", ok=False, detail=self._pairs_check().detail)
+        if not self._symbols:
+            patterns = ",".join(self._settings.symbols)
+            return Check("symbols", ok=False, detail=f"SYMBOLS {patterns} matches none of Kraken's pairs")
+        return Check("symbols", ok=True, detail=f"{len(self._owned)} of {len(self._symbols)} are ours")
+
+    def _pairs_check(self) -> Check:
+        trouble = self._instruments.trouble if self._instruments else "not started"
+        # With a list, or without need of one, its connection may be away for a while.
+        return Check("pairs", not trouble or self._symbols is not None, trouble or f"{len(self._pairs)} at Kraken")
+
+    def _clock_check(self) -> Check:
+        skew = self._time.skew
+        side = "ahead of" if skew > 0 else "behind"
+        # Shown, and no failure: nothing that is stamped depends on this clock.
+        return Check("clock", ok=True, detail=f"{abs(skew):.1f} s {side} Kraken's" if abs(skew) >= 0.05 else "right")
+
+    def _doubt_check(self, reports: Collection[FeedReport]) -> Check:
+        doubted = sorted(symbol for report in reports for symbol in report.doubted)
+        withheld = sorted(symbol for report in reports for symbol in report.withheld)
+        blind = sorted(self._blindness.symbols)
+        if not doubted and not blind:
+            return Check("doubt", ok=True, detail="no symbol is quieter than usual")
+        parts = {"quieter than usual": doubted, "withheld until checked": withheld, "not heard although traded": blind}
+        detail = "; ".join(f"{what}: {_some(symbols)}" for what, symbols in parts.items() if symbols)
+        return Check("doubt", ok=not withheld and not blind, detail=detail)
 
     def _details(self) -> Mapping[str, Any]:
         reports = self._reports()
@@ -231,6 +259,11 @@ class GatewayService:
             "rejected": rejected_of(reports),
             "connection_attempts": budget.used if budget else 0,
             "connection_attempts_limit": budget.limit if budget else 0,
+            "owned_since": {symbol: rfc3339(since) for symbol, since in sorted(self._owned.items())},
+            "doubted": sorted(symbol for report in reports for symbol in report.doubted),
+            "withheld": sorted(symbol for report in reports for symbol in report.withheld),
+            "blind": sorted(self._blindness.symbols),
+            "clock_skew_seconds": round(self._time.skew, 1),
             "ready": self.health().ready,
         }
 
@@ -248,10 +281,24 @@ class GatewayService:
             metrics.budget_used.set(budget.used)
             metrics.budget_limit.set(budget.limit)
             metrics.rejected.set(len(rejected_of(reports)))
+            metrics.doubted.set(sum(len(report.doubted) for report in reports))
+            metrics.withheld.set(sum(len(report.withheld) for report in reports))
+            self._watch_skew()
             metrics.seeds_pending.set(self._seeds.pending if self._seeds else 0)
             metrics.history_pending.set(self._history.pending if self._history else 0)
             metrics.history_oldest.set(self._history.oldest if self._history else 0)
             metrics.keep_feeds([report.name for report in reports])
             for report in reports:
-                metrics.feed(report.name, report.longest_silence, report.watermark, self._clock())
+                metrics.feed(report.name, report.longest_silence, report.watermark, self._time.now())
             await asyncio.sleep(_GAUGES_SECONDS)
+
+    def _watch_skew(self) -> None:
+        skew = self._time.skew
+        if abs(skew) > _SKEW_WARNING and not self._skew_warned:
+            log.warning("clock.skewed", seconds_ahead_of_kraken=round(skew, 3))
+        self._skew_warned = abs(skew) > _SKEW_WARNING
+
+
+def _some(symbols: Collection[str]) -> str:
+    shown = ", ".join(sorted(symbols)[:_SHOWN])
+    return f"{shown} and {len(symbols) - _SHOWN} more" if len(symbols) > _SHOWN else shown

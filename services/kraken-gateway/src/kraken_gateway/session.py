@@ -16,6 +16,7 @@ from kraken_gateway.kraken_time import KrakenTime
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.outlet import Outlet, snapshot_history
 from kraken_gateway.protocol import Row
+from kraken_gateway.quiet import Doubt, Quiet
 from kraken_gateway.subscriptions import Subscribe, Subscriptions
 
 SILENCE = 10.0
@@ -29,7 +30,6 @@ _WATERMARK_SECONDS = 0.75
 _STALL = 2.5
 _AFTER_STALL = 0.5
 _STAMP_SLACK = 1.0
-_SKEW_WARNING = 1.0
 _GROWTH_SECONDS = 0.25
 _MINUTES_SEEN = 20
 
@@ -49,7 +49,11 @@ class Session:
     """The state machine of one live connection. `run` ends with ConnectionLost (or BusStalledError), never by itself.
 
     `announce` publishes a changed claim, on the same bus as the ticks. `since_after`: no claim may begin before that
-    (unix seconds).
+    (unix seconds). `quiet`: what is known of its symbols' habits.
+
+    At a minute's end a symbol that is in doubt is withheld: left out of the claim before the watermark passes the end,
+    so that nobody takes a minute for empty which may only not have been heard. It comes back with a new snapshot when
+    the doubt is over.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Session:
         metrics: GatewayMetrics,
         announce: Callable[[Claim], Awaitable[None]],
         since_after: float,
+        quiet: Quiet,
         silence: float = SILENCE,
     ) -> None:
         self._feed = feed
@@ -69,8 +74,9 @@ class Session:
         self._announce = announce
         self._since_after = since_after
         self._silence = silence
+        self._quiet = quiet
         self._steady = asyncio.get_running_loop().time
-        self._time = KrakenTime()
+        self._time = KrakenTime(connection.time.offset)
         self._subscriptions = Subscriptions()
         self._system: str | None = None
         self._begun: tuple[float, float] | None = None
@@ -83,10 +89,11 @@ class Session:
         self._last_arrival = self._steady()
         self._watermark = float("-inf")
         self._watermark_at = float("-inf")
+        self._stamped = float("-inf")
         self._ending: str | None = None
-        self._skew_warned = False
         self._seen: dict[str, dict[int, int]] = {}
-        self._heard_of: dict[str, float] = {}
+        self._withheld: set[str] = set()
+        quiet.begin()
 
     # --- seen from outside ---
 
@@ -108,6 +115,7 @@ class Session:
     def want(self, symbols: Collection[str], rejected: Mapping[str, tuple[str, float]]) -> None:
         """Make `symbols` the ones wanted."""
         self._subscriptions.want(symbols, rejected, self._steady())
+        self._withheld &= set(symbols)
 
     def rejected(self) -> dict[str, tuple[str, float]]:
         """Kraken's reason for each refused symbol, and when to try again (steady seconds)."""
@@ -117,16 +125,43 @@ class Session:
         """Have the connection given up at the next frame."""
         self._ending = reason
 
-    @property
-    def skew(self) -> float:
-        """Seconds that our clock is ahead of Kraken's."""
-        return self._time.skew(self._steady(), self._connection.wall())
+    def retry(self, symbols: Collection[str]) -> None:
+        """Ask again for those of `symbols` that were refused."""
+        self._subscriptions.retry(symbols, self._steady())
 
     def silence(self) -> dict[str, float]:
-        """Seconds since the last row of each symbol that is spoken for."""
+        """Seconds since the last row of each symbol that is spoken for or withheld."""
         now = self._steady()
-        symbols = self._claim.symbols if self._claim else ()
-        return {symbol: now - self._heard_of.get(symbol, now) for symbol in symbols}
+        return {symbol: self._quiet.silence(symbol, now) for symbol in self._spoken_for()}
+
+    @property
+    def withheld(self) -> frozenset[str]:
+        """The symbols that are left out because of a doubt."""
+        return frozenset(self._withheld)
+
+    def doubts(self) -> dict[str, Doubt]:
+        """The symbols that are in doubt, and those that are withheld until it was checked that nothing was missed."""
+        found = {}
+        for symbol in self._spoken_for():
+            # Of what did not come while nothing at all came no single symbol is to blame.
+            doubt = self._quiet.doubt(symbol, self._last_arrival)
+            if doubt is None and symbol in self._withheld:
+                silence = self._quiet.silence(symbol, self._last_arrival)
+                doubt = Doubt(symbol, self._last_arrival - silence, silence)
+            if doubt is not None:
+                found[symbol] = doubt
+        return found
+
+    def explain(self, doubt: Doubt) -> None:
+        """It was checked that the connection has had everything of a symbol in doubt."""
+        self._quiet.explained(doubt)
+        if doubt.symbol in self._withheld:
+            self._withheld.discard(doubt.symbol)
+            # A claim begins with a snapshot, whoever has come to listen meanwhile.
+            self._subscriptions.renew(doubt.symbol, self._steady())
+
+    def _spoken_for(self) -> list[str]:
+        return [*(self._claim.symbols if self._claim else ()), *self._withheld]
 
     def seen(self, symbol: str) -> Mapping[int, int]:
         """Trades of the latest minutes of `symbol`, by open time (unix seconds)."""
@@ -171,7 +206,7 @@ class Session:
         req_id = self._connection.next_id()
         if isinstance(request, Subscribe):
             if self._begun is None:
-                self._begun = (self._steady(), self._connection.wall())
+                self._begun = (self._steady(), self._connection.time.wall())
             text = protocol.subscribe_candles(request.symbols, Timeframe.M1, req_id)
         else:
             text = protocol.unsubscribe_candles(request.symbols, Timeframe.M1, req_id)
@@ -238,14 +273,12 @@ class Session:
         if stamp is None:
             return
         self._time.observe_reply(stamp, received.steady)
-        self._watch_skew(received)
+        self._connection.time.learn(self._feed, self._time.offset)
+        self._metrics.skew.labels(self._feed).set(self._time.skew(received.steady, received.wall))
 
-    def _watch_skew(self, received: Received) -> None:
-        skew = self._time.skew(received.steady, received.wall)
-        self._metrics.skew.labels(self._feed).set(skew)
-        if abs(skew) > _SKEW_WARNING and not self._skew_warned:
-            log.warning("clock.skewed", feed=self._feed, seconds_ahead_of_kraken=round(skew, 3))
-        self._skew_warned = abs(skew) > _SKEW_WARNING
+    def _at(self, received: Received) -> float:
+        """When it was received, in Kraken's time (unix seconds)."""
+        return self._time.at(received.steady, received.wall)
 
     def _hear(self, received: Received, stamp: float | None) -> None:
         if stamp is None:
@@ -254,21 +287,22 @@ class Session:
             self._heard_stamp = (stamp, received)
 
     def _heard_until(self) -> tuple[float, float] | None:
-        """Up to when (unix seconds, Kraken's time) all that Kraken sent is here, and our clock when we knew; None
-        without news.
+        """Up to when all that Kraken sent is here, and when we knew (unix seconds, Kraken's time); None without
+        news.
         """
         known: list[tuple[float, float]] = []
         if self._heard is not None:
-            known.append((self._time.at(self._heard.steady, self._heard.wall), self._heard.wall))
+            known.append((self._at(self._heard), self._at(self._heard)))
         if self._heard_stamp is not None:
             # A frame that was long on its way does not speak for the time that it took.
             stamp, received = self._heard_stamp
-            known.append((min(self._time.at(received.steady, received.wall), stamp + _STAMP_SLACK), received.wall))
+            known.append((min(self._at(received), stamp + _STAMP_SLACK), self._at(received)))
         return max(known, default=None)
 
     async def _take_candles(self, frame: protocol.Candles, received: Received) -> None:
         if frame.timestamp is not None and not frame.snapshot:
             self._time.observe_frame(frame.timestamp, received.steady)
+            self._connection.time.learn(self._feed, self._time.offset)
         now = self._steady()
         for bad in frame.bad:
             await self._dead_letter(received, bad.reason)
@@ -292,7 +326,7 @@ class Session:
             self._note(symbol, its_rows, now)
             if not frame.snapshot:
                 for row in its_rows:
-                    await self._outlet.tick(row, received.wall)
+                    await self._outlet.tick(row, self._at(received))
                 self._subscriptions.on_update(symbol, now)
             elif symbol not in broken:
                 await self._publish_snapshot(symbol, its_rows, frame, received)
@@ -300,24 +334,30 @@ class Session:
     async def _publish_snapshot(
         self, symbol: str, rows: list[Row], frame: protocol.Candles, received: Received
     ) -> None:
-        taken = self._time.at(received.steady, received.wall)
+        self._connection.worked()
+        taken = self._at(received)
         if frame.timestamp is not None:
             # It speaks for the moment that it was made, not for that of its arrival.
             taken = min(taken, frame.timestamp)
-        history = snapshot_history(symbol, Timeframe.M1, rows, taken, received.wall)
+        history = snapshot_history(symbol, Timeframe.M1, rows, taken, self._at(received))
         await self._outlet.history(history)
         self._subscriptions.on_snapshot(symbol, history.covers.start, self._steady())
 
     def _note(self, symbol: str, rows: list[Row], now: float) -> None:
         seen = self._seen.setdefault(symbol, {})
+        known = max(seen.items(), default=(0, 0))
         for row in rows:
             seen[row.open_time] = max(row.trades, seen.get(row.open_time, 0))
         while len(seen) > _MINUTES_SEEN:
             del seen[min(seen)]
-        self._heard_of[symbol] = now
+        if max(seen.items(), default=(0, 0)) > known:
+            # A snapshot that tells nothing new ends no silence.
+            self._quiet.heard(symbol, now)
 
     def _take_refusal(self, frame: protocol.Refusal) -> None:
         rejected = self._subscriptions.on_refusal(frame.req_id, frame.symbol, frame.error, self._steady())
+        if rejected:
+            self._connection.worked()
         for symbol in rejected:
             log.warning("symbol.rejected", feed=self._feed, symbol=symbol, reason=frame.error)
         if not rejected:
@@ -333,7 +373,7 @@ class Session:
     async def _dead_letter(self, received: Received, reason: str) -> None:
         payload = received.frame if isinstance(received.frame, bytes) else received.frame.encode()
         log.debug("frame.rejected", feed=self._feed, reason=reason)
-        await self._outlet.dead_letter(payload, reason, received.wall)
+        await self._outlet.dead_letter(payload, reason, self._at(received))
 
     # --- claims ---
 
@@ -352,11 +392,24 @@ class Session:
         now = self._steady()
         minute_over = Timeframe.M1.floor(watermark) > Timeframe.M1.floor(before)
         if minute_over or now - self._watermark_at >= _WATERMARK_SECONDS:
+            if minute_over and self._withhold():
+                await self._settle_claim()
             self._watermark, self._watermark_at = watermark, now
-            await self._outlet.watermark(Watermark(self._feed, watermark, at))
+            # What Kraken's time is measured to be may shrink a little; what is stamped must not.
+            self._stamped = max(self._stamped, at)
+            await self._outlet.watermark(Watermark(self._feed, watermark, self._stamped))
+
+    def _withhold(self) -> bool:
+        """Withhold the symbols that are in doubt; whether there are new ones."""
+        doubts = self.doubts()
+        new = set(doubts) - self._withheld
+        for symbol in sorted(new):
+            log.info("symbol.withheld", feed=self._feed, symbol=symbol, silence=round(doubts[symbol].silence, 1))
+        self._withheld |= new
+        return bool(new)
 
     async def _settle_claim(self) -> None:
-        ready = self._subscriptions.ready()
+        ready = {s: oldest for s, oldest in self._subscriptions.ready().items() if s not in self._withheld}
         rejected = {symbol: reason for symbol, (reason, _) in self._subscriptions.rejected().items()}
         old = self._claim
         if old is None:

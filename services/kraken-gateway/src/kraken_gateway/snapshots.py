@@ -1,7 +1,7 @@
-"""Snapshots and lists over short-lived connections: subscribe, take the first batch, unsubscribe, close."""
+"""Snapshots over short-lived connections: subscribe, take the first batch, unsubscribe, close."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from ingress_common.timeframes import Timeframe
@@ -16,12 +16,11 @@ ANSWER_SECONDS = 5.0
 """Seconds without progress after which the rest of a request counts as unanswered."""
 
 _PONG_SECONDS = 5.0
-_LIST_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The snapshot of one symbol, taken at `taken` (unix seconds, Kraken's time), received `at` (ours).
+    """The snapshot of one symbol, taken at `taken` and received `at` (unix seconds, Kraken's time).
 
     No rows: it never traded.
     """
@@ -72,7 +71,7 @@ class _Fetch:
         self._connection = connection
         self._timeframe = timeframe
         self._take = take
-        self._time = KrakenTime()
+        self._time = KrakenTime(connection.time.offset)
         self._steady = asyncio.get_running_loop().time
         self._open: dict[str, bool] = {}
         self._request = 0
@@ -121,7 +120,7 @@ class _Fetch:
         for symbol in [symbol for symbol, acked in self._open.items() if acked]:
             del self._open[symbol]
             if self._last is not None:
-                await self._take(Snapshot(symbol, (), self._now(self._last), self._last.wall))
+                await self._take(Snapshot(symbol, (), self._now(self._last), self._now(self._last)))
 
     def _now(self, received: Received) -> float:
         return self._time.at(received.steady, received.wall)
@@ -147,7 +146,7 @@ class _Fetch:
             case protocol.SystemStatus(system="maintenance"):
                 raise ConnectionLost("maintenance", "Kraken is in maintenance")
             case protocol.Unreadable():
-                await self._take(_broken(received, frame.reason))
+                await self._take(self._broken(received, frame.reason))
             case _:
                 pass
 
@@ -159,11 +158,12 @@ class _Fetch:
         symbol = frame.symbol
         if symbol is not None and symbol in self._open and frame.error.startswith("Currency pair"):
             del self._open[symbol]
+            self._connection.worked()
             await self._take(Rejected(symbol, frame.error))
 
     async def _snapshot(self, frame: protocol.Candles, received: Received) -> None:
         for bad in frame.bad:
-            await self._take(_broken(received, bad.reason))
+            await self._take(self._broken(received, bad.reason))
         broken = {bad.symbol for bad in frame.bad}
         rows: dict[str, list[Row]] = {}
         for row in frame.rows:
@@ -172,30 +172,13 @@ class _Fetch:
         taken = self._now(received)
         if frame.timestamp is not None:
             taken = min(taken, frame.timestamp)
+        if rows:
+            self._connection.worked()
         for symbol, its_rows in rows.items():
             if symbol in self._open and symbol not in broken and None not in broken:
                 del self._open[symbol]
-                await self._take(Snapshot(symbol, tuple(its_rows), taken, received.wall))
+                await self._take(Snapshot(symbol, tuple(its_rows), taken, self._now(received)))
 
-
-def _broken(received: Received, reason: str) -> Broken:
-    frame = received.frame
-    return Broken(frame if isinstance(frame, bytes) else frame.encode(), reason, received.wall)
-
-
-async def fetch_instruments(kraken: Kraken) -> Mapping[str, str]:
-    """Kraken's pairs and their status. ConnectionLost if they cannot be had."""
-    async with kraken.connect(Urgency.LIVE) as connection:
-        await connection.send(protocol.subscribe_instruments(connection.next_id()))
-        until = asyncio.get_running_loop().time() + _LIST_SECONDS
-        while True:
-            received = await connection.receive(until)
-            if received is None or asyncio.get_running_loop().time() >= until:
-                raise ConnectionLost("silent", f"{kraken.url} did not list its pairs within {_LIST_SECONDS:.0f} s")
-            frame = protocol.parse_frame(received.frame)
-            if isinstance(frame, protocol.Instruments) and frame.snapshot:
-                return frame.pairs
-            if isinstance(frame, protocol.Refusal):
-                raise ConnectionLost("refused", f"{kraken.url} does not list its pairs: {frame.error}")
-            if isinstance(frame, protocol.RateExceeded):
-                raise ConnectionLost("rate", "Kraken says: exceeded msg rate")
+    def _broken(self, received: Received, reason: str) -> Broken:
+        frame = received.frame
+        return Broken(frame if isinstance(frame, bytes) else frame.encode(), reason, self._now(received))

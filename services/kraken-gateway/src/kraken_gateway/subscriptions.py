@@ -154,6 +154,20 @@ class Subscriptions:
         entry.stage, entry.due = Stage.RELEASING, now + self._pause(entry)
         entry.acked, entry.oldest, entry.req_id = False, None, None
 
+    def renew(self, symbol: str, now: float) -> None:
+        """End the subscription of `symbol` and ask for it anew, at once, for the sake of a new snapshot."""
+        entry = self._symbols.get(symbol)
+        if entry is not None and entry.stage is Stage.READY:
+            entry.stage, entry.due = Stage.RELEASING, now
+            entry.acked, entry.oldest, entry.req_id = False, None, None
+
+    def retry(self, symbols: Collection[str], now: float) -> None:
+        """Ask at once for those of `symbols` that were refused."""
+        for symbol in symbols:
+            entry = self._symbols.get(symbol)
+            if entry is not None and entry.stage is Stage.REJECTED:
+                entry.due = now
+
     def on_ignored(self, now: float) -> None:
         """Kraken says that it ignores requests: whoever waits for an answer asks again, after a pause."""
         for entry in self._symbols.values():

@@ -42,6 +42,10 @@ class Listener(Protocol):
     def subscriptions(self) -> Mapping[str, int]:
         """The interval in minutes by symbol."""
 
+    @property
+    def follows_instruments(self) -> bool:
+        """Whether it subscribed to the list of pairs."""
+
     def send_data(self, text: str) -> None:
         """Send a frame that was not asked for."""
 
@@ -65,6 +69,17 @@ class Exchange:
         self._connections = count(1)
         self._latest_connection = 0
         self._next_noise = 0.0
+
+    # -- pairs -----------------------------------------------------------------------------------------------------
+
+    def is_listed(self, symbol: str) -> bool:
+        """Say whether a pair exists at present."""
+        return symbol in self.markets and not self.faults.on_symbol("unlisted", symbol)
+
+    @property
+    def listed(self) -> Mapping[str, Market]:
+        """The markets that exist at present."""
+        return {symbol: market for symbol, market in self.markets.items() if self.is_listed(symbol)}
 
     # -- time ------------------------------------------------------------------------------------------------------
 
@@ -226,6 +241,9 @@ class Exchange:
                 listener.hung = True
         elif fault.kind in SYSTEM_STATES:
             self._show_system_state()
+        elif fault.kind == "unlisted":
+            self._halt()
+            self._show_instruments(fault.symbol)
 
     def _finish(self, fault: Fault) -> None:
         if fault.kind == "half_open":
@@ -234,10 +252,12 @@ class Exchange:
                     if listener.hung:
                         listener.end(Ending.RESET)
         elif fault.kind in SYSTEM_STATES:
-            now = self.now()
-            for market in self.markets.values():
-                market.advance(now)
+            self._advance()
             self._show_system_state()
+        elif fault.kind == "unlisted":
+            self._advance()
+            self._halt()
+            self._show_instruments(fault.symbol)
         elif fault.kind == "late_frame":
             self._release_held(lambda _: True)
         for symbol, trade in fault.unseen:
@@ -254,10 +274,28 @@ class Exchange:
 
     def _show_system_state(self) -> None:
         system = self.faults.system
-        for market in self.markets.values():
-            market.halted = system != "online"
+        self._halt()
         for listener in tuple(self.listeners):
             listener.send_data(frames.status(system, connection_id(self.config.seed, listener.number)))
+
+    def _advance(self) -> None:
+        now = self.now()
+        for market in self.markets.values():
+            market.advance(now)
+
+    def _halt(self) -> None:
+        for symbol, market in self.markets.items():
+            market.halted = self.faults.system != "online" or not self.is_listed(symbol)
+
+    def _show_instruments(self, symbol: str | None) -> None:
+        markets = self.markets.values() if symbol is None else (self.markets[symbol],)
+        pairs = {
+            market.pair: self.faults.system if self.is_listed(market.pair.symbol) else "delisted" for market in markets
+        }
+        text = frames.instrument_update(pairs)
+        for listener in tuple(self.listeners):
+            if listener.follows_instruments:
+                listener.send_data(text)
 
     def _drop(self, symbol: str | None, how: Ending, *, subscribed: bool = False) -> None:
         for listener in self._concerned(symbol):

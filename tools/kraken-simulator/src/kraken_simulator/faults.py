@@ -24,6 +24,9 @@ KINDS = MappingProxyType(
         "maintenance": "status maintenance, no trading, REST answers EService:Unavailable; online again at the end",
         "cancel_only": "status cancel_only, no trading; online again at the end",
         "post_only": "status post_only, no trading; online again at the end",
+        "unlisted": "the pair (default: every pair) does not exist: instrument update delisted, no trading, its "
+        "subscriptions are silent and new ones refused, REST answers EQuery:Unknown asset pair; listed again at the "
+        "end, with an instrument update online",
         "late_frame": "holds back the frames of an interval's last 20 s; the last of them comes 2 s after its "
         "end, behind frames of the next one",
         "duplicate": "sends every snapshot and update twice",

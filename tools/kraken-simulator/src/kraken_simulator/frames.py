@@ -1,7 +1,7 @@
 """WebSocket v2 frames as text, with the keys, their order and the digits of the recorded ones."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from kraken_simulator.candles import Candle
 from kraken_simulator.pairs import Pair
@@ -111,7 +111,18 @@ def ohlc_update(pair: Pair, candles: Iterable[Candle], minutes: int, trade_time:
 
 def instrument_snapshot(pairs: Iterable[Pair], system: str) -> str:
     """Return the snapshot of the instrument channel, whose `data` is an object."""
-    pairs = tuple(pairs)
+    return _instruments("snapshot", dict.fromkeys(pairs, system))
+
+
+def instrument_update(pairs: Mapping[Pair, str]) -> str:
+    """Return an update of the instrument channel: the `pairs` that have changed, with their status.
+
+    No recording of one exists; it has the form of the snapshot.
+    """
+    return _instruments("update", pairs)
+
+
+def _instruments(kind: str, pairs: Mapping[Pair, str]) -> str:
     currencies = sorted({currency for pair in pairs for currency in (pair.base, pair.quote)})
     assets = ",".join(
         f'{{"id":"{currency}","status":"enabled","precision":10,"precision_display":5,"borrowable":false,'
@@ -119,13 +130,13 @@ def instrument_snapshot(pairs: Iterable[Pair], system: str) -> str:
         for currency in currencies
     )
     rows = ",".join(
-        f'{{"symbol":"{pair.symbol}","base":"{pair.base}","quote":"{pair.quote}","status":"{system}",'
+        f'{{"symbol":"{pair.symbol}","base":"{pair.base}","quote":"{pair.quote}","status":"{status}",'
         f'"qty_precision":8,"qty_increment":{fixed(1, VOLUME_DECIMALS)},"price_precision":{pair.price_decimals},'
         f'"cost_precision":5,"marginable":false,"has_index":true,"cost_min":0.50,'
         f'"price_increment":{fixed(1, pair.price_decimals)},"qty_min":0.00005000}}'
-        for pair in pairs
+        for pair, status in pairs.items()
     )
-    return f'{{"channel":"instrument","type":"snapshot","data":{{"assets":[{assets}],"pairs":[{rows}]}}}}'
+    return f'{{"channel":"instrument","type":"{kind}","data":{{"assets":[{assets}],"pairs":[{rows}]}}}}'
 
 
 def minute_of(nanos: int, minutes: int) -> int:

@@ -87,7 +87,7 @@ class ExchangeServer:
         if method == "AssetPairs":
             return self._asset_pairs(query.get("pair"), system)
         market = self._names.get(query.get("pair", ""))
-        if market is None:
+        if market is None or not exchange.is_listed(market.pair.symbol):
             return rest.error_json(rest.UNKNOWN_PAIR if query.get("pair") else rest.INVALID)
         if not self._calls.allows(f"{request.remote} {market.pair.symbol}", exchange.clock()):
             return rest.error_json(rest.TOO_MANY)
@@ -110,10 +110,11 @@ class ExchangeServer:
         return rest.trades_json(market, since, int(count))
 
     def _asset_pairs(self, names: str | None, system: str) -> str:
-        markets = list(self._exchange.markets.values())
+        listed = self._exchange.listed
+        markets = list(listed.values())
         if names:
             found = [self._names.get(name.strip()) for name in names.split(",")]
-            if None in found:
+            markets = [market for market in found if market is not None and market.pair.symbol in listed]
+            if len(markets) != len(found):
                 return rest.error_json(rest.UNKNOWN_PAIR)
-            markets = [market for market in found if market is not None]
         return rest.asset_pairs_json((market.pair for market in markets), system)

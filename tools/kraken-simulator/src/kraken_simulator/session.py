@@ -49,6 +49,11 @@ class Session:
         """The interval in minutes by symbol."""
         return self._subscriptions
 
+    @property
+    def follows_instruments(self) -> bool:
+        """Whether it subscribed to the list of pairs."""
+        return self._instruments
+
     def send_data(self, text: str) -> None:
         """Send a frame that was not asked for; it is lost while the connection is silent."""
         if self._exchange.is_silent(self):
@@ -207,7 +212,7 @@ class Session:
     def _problem(self, symbol: object, interval: object) -> str | None:
         if not isinstance(symbol, str) or "/" not in symbol or "*" in symbol:
             return f"Currency pair not in ISO 4217-A3 format {symbol}"
-        if symbol not in self._exchange.markets:
+        if not self._exchange.is_listed(symbol):
             return f"Currency pair not supported {symbol}"
         if not isinstance(interval, int) or isinstance(interval, bool):
             return "Subscription ohlc interval must be an integer"
@@ -253,7 +258,7 @@ class Session:
             )
         )
         if snapshot:
-            pairs = (market.pair for market in exchange.markets.values())
+            pairs = (market.pair for market in exchange.listed.values())
             self.send_data(frames.instrument_snapshot(pairs, exchange.faults.system))
 
 

@@ -1,0 +1,90 @@
+"""The simulator's truth, its faults, and someone who believes what the gateway says."""
+
+import time
+from decimal import Decimal
+
+import httpx
+
+from ingress_common.model import FeedCondition
+from ingress_common.timeframes import Timeframe
+from ingress_common.times import parse_rfc3339
+
+
+class Believer:
+    """Believes what the gateway says, as the design defines it: each minute's state, and which minutes are settled."""
+
+    def __init__(self) -> None:
+        self.states: dict[tuple[str, int], tuple] = {}
+        self.settled: dict[str, list[tuple[float, float]]] = {}
+        self.feed = None
+
+    @classmethod
+    def of(cls, heard: list[tuple[str, object]]) -> "Believer":
+        """One who has heard all of it."""
+        believer = cls()
+        for kind, item in heard:
+            believer.hear(kind, item)
+        return believer
+
+    def hear(self, kind: str, item) -> None:
+        match kind:
+            case "raw":
+                self._tick(item)
+            case "history" if item.timeframe is Timeframe.M1:
+                # A row without trades tells a price and no minute.
+                for candle in (row for row in item.candles if row.trades):
+                    if candle.close_time <= item.covers.end - 1:
+                        self.states[candle.symbol, candle.open_time] = _numbers(candle)
+                    else:
+                        self._tick(candle)
+                self.settled.setdefault(item.symbol, []).append((item.covers.start, item.covers.end))
+            case "feed":
+                self.feed = item
+            case "watermark" if self.feed is not None and self.feed.state is FeedCondition.LIVE:
+                for symbol in self.feed.symbols:
+                    self.settled.setdefault(symbol, []).append((self.feed.since, item.watermark))
+
+    def _tick(self, candle) -> None:
+        key = candle.symbol, candle.open_time
+        if key not in self.states or candle.trades >= self.states[key][-1]:
+            self.states[key] = _numbers(candle)
+
+    def minutes(self, symbol: str) -> list[int]:
+        """The minutes that are settled."""
+        spans: list[list[float]] = []
+        for start, end in sorted(self.settled.get(symbol, [])):
+            if spans and start <= spans[-1][1]:
+                spans[-1][1] = max(spans[-1][1], end)
+            else:
+                spans.append([start, end])
+        return [
+            minute for start, end in spans for minute in range(Timeframe.M1.ceil(start), Timeframe.M1.floor(end), 60)
+        ]
+
+
+def _numbers(candle) -> tuple:
+    return (candle.open, candle.high, candle.low, candle.close, candle.volume, candle.trades)
+
+
+async def truth_of(simulator, symbol: str, minutes: list[int]) -> dict[int, tuple]:
+    async with httpx.AsyncClient() as client:
+        url = f"{simulator.control_url}/truth/{symbol.replace('/', '-')}"
+        answer = await client.get(
+            url, params={"timeframe": "1m", "from": str(min(minutes)), "to": str(max(minutes) + 60)}
+        )
+    candles: dict[int, tuple] = {}
+    for row in answer.json()["candles"]:
+        prices = (Decimal(str(row[name])) for name in ("open", "high", "low", "close", "volume"))
+        candles[int(parse_rfc3339(row["open_time"]))] = (*prices, row["trades"])
+    return candles
+
+
+async def fault(simulator, **what) -> None:
+    async with httpx.AsyncClient() as client:
+        (await client.post(f"{simulator.control_url}/faults", json=what)).raise_for_status()
+
+
+def near_a_minutes_end(seconds: float):
+    """A clock that differs from ours so that a minute ends in `seconds`: Kraken's clock is not ours."""
+    shift = 60 - (time.time() + seconds) % 60
+    return lambda: time.time() + shift
