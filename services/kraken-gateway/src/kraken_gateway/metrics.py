@@ -42,7 +42,10 @@ class GatewayMetrics:
             "ingress_gateway_feed_symbols", "Symbols that a feed speaks for", ["feed"], registry=registry
         )
         self.watermark_lag = Gauge(
-            "ingress_gateway_watermark_lag_seconds", "Now less the feed's watermark, in Kraken's time", ["feed"], registry=registry
+            "ingress_gateway_watermark_lag_seconds",
+            "Now less the feed's watermark, in Kraken's time",
+            ["feed"],
+            registry=registry,
         )
         self.skew = Gauge(
             "ingress_gateway_clock_skew_seconds",
