@@ -32,6 +32,11 @@ def test_everything_is_well(stack: Stack) -> None:
     until(all_well, 90, "GET /health to say ok")
 
 
+def test_image_of_admin_api_brings_the_dashboard(stack: Stack) -> None:
+    with urllib.request.urlopen(f"http://{stack.address('admin-api', 8000)}/", timeout=10) as page:
+        assert b"assets/main-" in page.read()
+
+
 def test_influxdb_holds_the_true_candles_of_all_seven_timeframes(stack: Stack) -> None:
     symbols = set(stack.symbols)
     await_closed_minute(stack, time.time())

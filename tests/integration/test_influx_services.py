@@ -57,8 +57,10 @@ async def until(condition: Callable[[], Any], seconds: float = 60) -> None:
 @asynccontextmanager
 async def admin(store: InfluxStore) -> AsyncIterator[httpx.AsyncClient]:
     """The service, and a client of it."""
+    broker = MemoryBroker()
     service = AdminApi(
-        bus=MemoryBus(MemoryBroker(), client_id="admin"),
+        bus=MemoryBus(broker, client_id="admin"),
+        letters_bus=MemoryBus(broker, client_id="admin-letters"),
         store=store,
         topics=Topics(),
         instance="a1",

@@ -11,7 +11,8 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from admin_api import AdminApi
+from admin_api import AdminApi, UpkeepLimits
+from admin_api.letters import LETTERS_INBOUND_SPARE, LETTERS_SESSION_SECONDS, client_id_of_letters
 from admin_api.service import client_id, last_will
 from example import CANDLE
 from ingress_common.bus.memory import MemoryBroker, MemoryBus
@@ -36,11 +37,19 @@ class World:
     client: Any = None
     http: Any = None
     bus: Any = None
+    letters_bus: Any = None
     service: Any = None
 
     @asynccontextmanager
-    async def running(self, admin_token: str | None = TOKEN) -> AsyncIterator[httpx.AsyncClient]:
-        """Run the service; gives a client that calls its application directly."""
+    async def running(self, admin_token: str | None = TOKEN, **limits: Any) -> AsyncIterator[httpx.AsyncClient]:
+        """Run the service; gives a client that calls its application directly. `limits` are those of UpkeepLimits."""
+        upkeep = UpkeepLimits(**{"self_check_seconds": 0, "letters_kept": 5, **limits})
+        self.letters_bus = MemoryBus(
+            self.broker,
+            client_id=client_id_of_letters("a1"),
+            session_expiry=LETTERS_SESSION_SECONDS,
+            inbound_limit=upkeep.letters_kept + LETTERS_INBOUND_SPARE,
+        )
         self.bus = MemoryBus(
             self.broker,
             client_id=client_id("a1"),
@@ -49,6 +58,7 @@ class World:
         )
         self.service = AdminApi(
             bus=self.bus,
+            letters_bus=self.letters_bus,
             store=SqliteStore(self.path, clock=lambda: self.now, busy_seconds=0.05),
             topics=self.topics,
             instance="a1",
@@ -58,6 +68,7 @@ class World:
             port=0,
             admin_token=admin_token,
             clock=lambda: self.now,
+            limits=upkeep,
         )
         task = asyncio.create_task(self.service.run())
         transport = httpx.ASGITransport(self.service.app, raise_app_exceptions=False)
@@ -103,10 +114,15 @@ class World:
 
     async def healthy(self) -> None:
         """Publish what a healthy system publishes."""
-        for service in ("kraken-gateway", "aggregator", "influx-writer"):
-            await self.status(service)
+        await self.services()
         await self.feed()
         await self.watermark()
+
+    async def services(self) -> None:
+        """Every service says that it is there."""
+        await self.status("kraken-gateway", feeds={"f1": "live"})
+        await self.status("aggregator", symbols=["BTC/USD", "ETH/USD", "ADA/USD"])
+        await self.status("influx-writer")
 
     async def health(self) -> tuple[int, dict[str, str]]:
         """The status of `GET /health`, and the details of the checks that fail."""

@@ -97,8 +97,7 @@ async def test_candles_that_stop_while_the_feed_lives_are_red(world, candle):
         await world.candle(candle())
         await world.until_failing()
         world.now += 170
-        for service in ("kraken-gateway", "aggregator", "influx-writer"):
-            await world.status(service)
+        await world.services()
         await world.watermark()
         await world.until_failing()
         world.now += 15

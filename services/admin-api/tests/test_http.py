@@ -191,12 +191,21 @@ async def test_every_documented_endpoint_answers(world, candle):
             "/bootstrap",
             "/symbols",
             "/candles/{symbol}",
+            "/gaps",
+            "/repair",
+            "/dead-letters",
+            "/dead-letters/{letter_id}",
+            "/dead-letters/{letter_id}/resend",
         }
         for path, methods in paths.items():
             for method, operation in methods.items():
-                answer = await http.request(method, path.replace("{symbol}", "BTC-USD"), headers=token())
+                url = path.replace("{symbol}", "BTC-USD").replace("{letter_id}", "none")
+                answer = await http.request(method, url, headers=token())
                 assert str(answer.status_code) in operation["responses"], (method, path, answer.text)
-                assert answer.status_code in ((200, 503) if path == "/health" else (200,))
+                expected = {"/health": (200, 503), "/repair": (202,)}.get(
+                    path, (404,) if "letter_id" in path else (200,)
+                )
+                assert answer.status_code in expected
         assert (await http.get("/docs")).status_code == 200
 
 

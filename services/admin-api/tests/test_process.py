@@ -18,6 +18,12 @@ def run(tmp_path, **settings):
         ({"STORE_URL": "influxdb://localhost:8086"}, "INFLUX_ORG and INFLUX_TOKEN"),
         ({"STORE_URL": "sqlite:///c.db", "HTTP_PORT": "http"}, "HTTP_PORT"),
         ({"STORE_URL": "sqlite:///c.db", "RETENTION": "soon"}, "RETENTION"),
+        ({"STORE_URL": "sqlite:///c.db", "AUDIT_MINUTES": "0"}, "AUDIT_MINUTES: expected a number of minutes"),
+        ({"STORE_URL": "sqlite:///c.db", "AUDIT_HORIZON": "7"}, "AUDIT_HORIZON: expected a time such as 12h, 7d"),
+        (
+            {"STORE_URL": "sqlite:///c.db", "SELF_CHECK_SECONDS": "-1"},
+            "SELF_CHECK_SECONDS: expected a number of seconds",
+        ),
     ],
 )
 def test_a_wrong_setting_ends_in_one_line_and_exit_code_2(tmp_path, environment, named):

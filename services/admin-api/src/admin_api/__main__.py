@@ -6,6 +6,7 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry
 
+from admin_api.letters import LETTERS_INBOUND_SPARE, LETTERS_SESSION_SECONDS, client_id_of_letters
 from admin_api.service import NAME, AdminApi, client_id, last_will
 from admin_api.settings import AdminSettings
 from ingress_common.bus.mqtt import MqttBus
@@ -28,8 +29,16 @@ def build(settings: AdminSettings, registry: CollectorRegistry) -> AdminApi:
         metrics=BusMetrics(registry, NAME),
         before=partial(claim_name, NAME, settings),
     )
+    limits = settings.upkeep()
+    letters_bus = MqttBus(
+        settings.mqtt_url,
+        client_id=client_id_of_letters(settings.instance_id),
+        session_expiry=LETTERS_SESSION_SECONDS,
+        inbound_limit=limits.letters_kept + LETTERS_INBOUND_SPARE,
+    )
     return AdminApi(
         bus=bus,
+        letters_bus=letters_bus,
         store=settings.store(),
         topics=settings.topics,
         instance=settings.instance_id,
@@ -38,6 +47,7 @@ def build(settings: AdminSettings, registry: CollectorRegistry) -> AdminApi:
         host=settings.http_host,
         port=settings.http_port,
         admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,
+        limits=limits,
     )
 
 

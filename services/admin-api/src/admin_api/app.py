@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
 
-from admin_api import problems, routes_candles, routes_health, routes_store
+from admin_api import dashboard, problems, routes_candles, routes_health, routes_letters, routes_repair, routes_store
 from admin_api.context import Context
 from admin_api.metrics import SystemCollector
 
@@ -14,7 +14,7 @@ def create_app(context: Context) -> FastAPI:
     """The application; it does nothing by itself, `context` is kept up to date by the service."""
     app = FastAPI(
         title="Crypto Ingress",
-        summary="Health, bootstrap and candles",
+        summary="Health, bootstrap, candles and repair",
         version=version("admin-api"),
     )
     context.registry.register(
@@ -24,6 +24,9 @@ def create_app(context: Context) -> FastAPI:
     app.include_router(routes_health.router(context))
     app.include_router(routes_store.router(context))
     app.include_router(routes_candles.router(context))
+    app.include_router(routes_repair.router(context))
+    app.include_router(routes_letters.router(context))
+    app.include_router(dashboard.router(context))
 
     @app.middleware("http")
     async def _count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:

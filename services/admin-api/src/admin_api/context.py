@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from admin_api.health import Report, assess
 from admin_api.metrics import AdminMetrics
 from admin_api.monitor import StoreMonitor
+from admin_api.upkeep import Upkeep
 from admin_api.view import BusView
 from ingress_common.health import Check, Health
 from ingress_store import CandleStore
@@ -15,7 +16,7 @@ from ingress_store import CandleStore
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The view of the bus, the store, and what goes with them.
+    """The view of the bus, the store and its upkeep, and what goes with them.
 
     `clock` gives unix seconds; without an `admin_token` nothing can be changed over HTTP.
     """
@@ -23,6 +24,7 @@ class Context:
     view: BusView
     store: CandleStore
     monitor: StoreMonitor
+    upkeep: Upkeep
     broker_connected: Callable[[], bool]
     clock: Callable[[], float]
     registry: CollectorRegistry
@@ -36,7 +38,9 @@ class Context:
 
     def report(self) -> Report:
         """The health of everything."""
-        return assess(self.view, self.clock(), self.broker(), self.monitor.check, self.monitor.tasks)
+        seen = assess(self.view, self.clock(), self.broker(), self.monitor.check, self.monitor.tasks)
+        details = {**seen.details, **self.upkeep.details()}
+        return Report((*seen.checks, *self.upkeep.checks()), details)
 
     def health(self) -> Health:
         """The health of this service alone: ready when broker and store answer."""

@@ -16,11 +16,13 @@ _EXPECTED = "expected an RFC 3339 time such as 2024-02-25T02:15:00Z, or unix sec
 _LAST = 253_402_300_799
 
 
-def _timeframe(value: object) -> Timeframe:
+def timeframe_of(value: object) -> Timeframe:
+    """The timeframe of a parameter, 1m if it is empty; ValueError names what is possible."""
     return Timeframe.parse(str(value)) if value != "" and value is not None else Timeframe.M1
 
 
-def _instant(value: object) -> float | None:
+def instant_of(value: object) -> float | None:
+    """The instant of a parameter (unix seconds), None if it is empty; ValueError says what is possible."""
     if value is None or value == "":
         return None
     text = str(value)
@@ -52,17 +54,20 @@ _INSTANT_SCHEMA = {"type": "string", "examples": [rfc3339(1_708_827_300), "17088
 _LIMIT_SCHEMA = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
 
 TimeframeParameter = Annotated[
-    Timeframe, BeforeValidator(_timeframe), WithJsonSchema(_TIMEFRAME_SCHEMA), Query(description="The candles' length")
+    Timeframe,
+    BeforeValidator(timeframe_of),
+    WithJsonSchema(_TIMEFRAME_SCHEMA),
+    Query(description="The candles' length"),
 ]
 FromParameter = Annotated[
     float | None,
-    BeforeValidator(_instant),
+    BeforeValidator(instant_of),
     WithJsonSchema(_INSTANT_SCHEMA),
     Query(alias="from", description="Candles that open at this time or later"),
 ]
 ToParameter = Annotated[
     float | None,
-    BeforeValidator(_instant),
+    BeforeValidator(instant_of),
     WithJsonSchema(_INSTANT_SCHEMA),
     Query(alias="to", description="Candles that open before this time"),
 ]

@@ -1,31 +1,20 @@
 """`GET /bootstrap` and `POST /bootstrap`."""
 
-import hmac
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, Depends
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from starlette.exceptions import HTTPException
 
+from admin_api.access import authorized_by
 from admin_api.context import Context
 from admin_api.problems import documented
 from ingress_store import BootstrapState
-
-_bearer = HTTPBearer(auto_error=False, description="ADMIN_TOKEN")
 
 
 def router(context: Context) -> APIRouter:
     """Routes for setting the store up."""
     routes = APIRouter(tags=["bootstrap"])
 
-    async def authorized(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-        if context.admin_token is None:
-            raise _unauthorized("changes over HTTP are off: ADMIN_TOKEN is not set on this service")
-        if given is None:
-            raise _unauthorized("expected a header Authorization: Bearer <ADMIN_TOKEN>")
-        # Headers come as latin-1; this gives back the bytes that were sent.
-        if not hmac.compare_digest(given.credentials.encode("latin-1"), context.admin_token.encode()):
-            raise _unauthorized("expected the bearer token of ADMIN_TOKEN, got another one")
+    authorized = authorized_by(context.admin_token)
 
     @routes.get("/bootstrap", responses=documented(503))
     async def inspect() -> dict[str, Any]:
@@ -39,10 +28,6 @@ def router(context: Context) -> APIRouter:
         return {"changes": list(result.changes), **_state(result.state)}
 
     return routes
-
-
-def _unauthorized(detail: str) -> HTTPException:
-    return HTTPException(401, detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 def _state(state: BootstrapState) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from admin_api.app import create_app
 from admin_api.context import Context
 from admin_api.metrics import AdminMetrics
 from admin_api.monitor import StoreMonitor
+from admin_api.upkeep import Upkeep, UpkeepLimits
 from admin_api.view import BusView, ViewFullError
 from ingress_common.bus import Bus, Connected, LastWill, Message
 from ingress_common.errors import StartError
@@ -40,9 +41,10 @@ def last_will(topics: Topics, instance: str, started_at: float) -> LastWill:
 
 
 class AdminApi:
-    """Health of everything, bootstrap of the store, and candles over HTTP on `host`:`port` (0: any free one).
+    """Health of everything, bootstrap and upkeep of the store, candles over HTTP on `host`:`port` (0: any free one).
 
-    It needs no session on the broker: what counts is retained or comes again every second. `clock` gives unix seconds.
+    It needs no session on the broker but that of the dead letters, on `letters_bus`: what else counts is retained or
+    comes again every second. `clock` gives unix seconds.
     """
 
     name = NAME
@@ -51,6 +53,7 @@ class AdminApi:
         self,
         *,
         bus: Bus,
+        letters_bus: Bus,
         store: CandleStore,
         topics: Topics,
         instance: str,
@@ -60,6 +63,7 @@ class AdminApi:
         port: int,
         admin_token: str | None,
         clock: Callable[[], float] = time.time,
+        limits: UpkeepLimits | None = None,
     ) -> None:
         self._bus = bus
         self._store = store
@@ -73,10 +77,24 @@ class AdminApi:
         self._monitor = StoreMonitor(store)
         self._metrics = AdminMetrics(registry)
         self._status = StatusPublisher(bus, topics, NAME, instance, version(NAME), started_at, self._details)
+        self._upkeep = Upkeep(
+            bus=bus,
+            letters_bus=letters_bus,
+            store=store,
+            topics=topics,
+            service=NAME,
+            instance=instance,
+            view=self._view,
+            ready=lambda: self._monitor.check.ok,
+            clock=clock,
+            registry=registry,
+            limits=limits or UpkeepLimits(),
+        )
         self._context = Context(
             view=self._view,
             store=store,
             monitor=self._monitor,
+            upkeep=self._upkeep,
             broker_connected=lambda: bus.connected,
             clock=clock,
             registry=registry,
@@ -104,11 +122,13 @@ class AdminApi:
                 tasks.create_task(self._status.run(), name="admin.status")
                 tasks.create_task(self._monitor.run(), name="admin.watch-store")
                 tasks.create_task(self._follow(), name="admin.follow")
+                tasks.create_task(self._upkeep.run(), name="admin.upkeep")
 
     async def _follow(self) -> None:
         async for event in self._bus.events():
             if isinstance(event, Connected):
                 self._status.announce()
+                self._upkeep.reconnected()
             else:
                 await self._take(event)
                 event.ack()
@@ -116,6 +136,8 @@ class AdminApi:
     async def _take(self, message: Message) -> None:
         self._metrics.messages.inc()
         try:
+            if self._upkeep.takes(message):
+                return
             self._view.apply(message.topic, message.payload, self._clock())
             if message.topic == self._own_status and message.payload and not message.retain:
                 self._status.heard(decode_status(message.payload))

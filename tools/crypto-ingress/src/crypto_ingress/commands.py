@@ -60,7 +60,7 @@ async def _run(settings: RunSettings, console: Console, notes: tuple[str, ...]) 
     stop = _stop_signals()
     async with broker_for(settings) as parts:
         where = (
-            f"http://{settings.http_host}:{settings.http_port}/health and /candles/BTC-USD?timeframe=5m, API at /docs",
+            f"dashboard at http://{settings.http_host}:{settings.http_port}/, with /health and /candles; API at /docs",
             f"candles on {parts.broker}, topic {settings.topics.candles('+', '+')}; store {settings.store_url}",
             *notes,
         )

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from prometheus_client import CollectorRegistry
 
+from admin_api import letters
 from admin_api import service as admin
 from aggregator import __version__ as aggregator_version
 from aggregator.inputs import OneFilterInputs, SymbolInputs
@@ -122,9 +123,15 @@ class Parts:
     def admin_api(self) -> Service:
         """The admin-api."""
         s, now = self.settings, time.time()
+        limits = s.upkeep(letters.LETTERS_KEPT_EMBEDDED if self.embedded else letters.LETTERS_KEPT)
         return admin.AdminApi(
             bus=self.bus(
                 admin.client_id(s.instance_id), admin.last_will(s.topics, s.instance_id, now), service=admin.NAME
+            ),
+            letters_bus=self.bus(
+                letters.client_id_of_letters(s.instance_id),
+                expiry=letters.LETTERS_SESSION_SECONDS,
+                inbound=limits.letters_kept + letters.LETTERS_INBOUND_SPARE,
             ),
             store=self.store(),
             topics=s.topics,
@@ -134,6 +141,7 @@ class Parts:
             host=s.http_host,
             port=s.http_port,
             admin_token=s.admin_token.get_secret_value() if s.admin_token else None,
+            limits=limits,
         )
 
 

@@ -105,6 +105,7 @@ class Engine:
         self._asked: dict[str, _Asked] = {}
         self._changed: dict[str, float] = {}
         self._rebuilds: dict[str, Rebuild] = {}  # the most recent one last
+        self._here_from: dict[str, float | None] = {}
 
     # --- which symbols -----------------------------------------------------------------------------------------------
 
@@ -122,6 +123,7 @@ class Engine:
         """Look after `symbols` from now on; their ticks and history must be subscribed to already."""
         for symbol in symbols:
             self._books.setdefault(symbol, Book(symbol, self._depth))
+            self._here_from[symbol] = None
             for feed in self._feeds.values():
                 if symbol in feed.starts:
                     feed.starts[symbol] = None
@@ -133,6 +135,7 @@ class Engine:
             self._asked.pop(symbol, None)
             self._changed.pop(symbol, None)
             self._rebuilds.pop(symbol, None)
+            self._here_from.pop(symbol, None)
 
     def renew_forming(self) -> None:
         """Have `forming` give the forming candles of all symbols anew: someone else may have published older ones."""
@@ -149,6 +152,7 @@ class Engine:
         """
         for feed in self._feeds.values():
             feed.starts = dict.fromkeys(feed.starts)
+        self._here_from = dict.fromkeys(self._here_from)
         self._asked.clear()
         self.renew_forming()
 
@@ -159,19 +163,32 @@ class Engine:
     def feed_state(self, state: FeedState, *, retained: bool) -> None:
         """State of a feed. A `retained` one is old news: what its ticks were since then has passed us by."""
         feed = self._feeds.setdefault(state.feed, _Feed())
-        renewed = state.since != feed.since
+        renewed, was_live = state.since != feed.since, feed.live
         feed.live = state.state is FeedCondition.LIVE
         feed.since = state.since
         if not feed.live:
             return
-        known = {} if renewed else feed.starts
-        fresh = None if retained else state.since
-        feed.starts = {symbol: known.get(symbol, fresh) for symbol in state.symbols}
+        known = feed.starts
+        if renewed:
+            # What was lost of a connection that goes on is not given back by a later beginning of what it claims.
+            known = {symbol: None for symbol, start in known.items() if was_live and start is None}
+        feed.starts = {
+            symbol: known[symbol] if symbol in known else self._start(symbol, state.since, retained=retained)
+            for symbol in state.symbols
+        }
         if renewed:
             feed.watermark = feed.at = float("-inf")
             for symbol in state.symbols:
                 # Whoever was asked meanwhile may not have been there.
                 self._asked.pop(symbol, None)
+
+    def _start(self, symbol: str, since: float, *, retained: bool) -> float | None:
+        """From when on we have everything of a symbol that a feed lists newly; None where a watermark must tell.
+
+        A feed that began after the first watermark that we heard published all that it claims when we were there.
+        """
+        here_from = self._here_from.get(symbol)
+        return since if not retained and here_from is not None and since >= here_from else None
 
     def watermark(self, mark: Watermark) -> list[Output]:
         """Everything of a feed has been published up to the mark: close what ended before it."""
@@ -184,6 +201,8 @@ class Engine:
             feed.starts = dict.fromkeys(feed.starts)
             feed.watermark = float("-inf")
         feed.at = mark.at
+        for symbol in [symbol for symbol, instant in self._here_from.items() if instant is None]:
+            self._here_from[symbol] = mark.at
         out: list[Output] = []
         seeds = []
         minute = Timeframe.M1.floor(mark.watermark)

@@ -1,0 +1,91 @@
+"""The dashboard's files over HTTP. What they do in a browser is in tests/browser."""
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from admin_api.dashboard import load, router
+
+
+@pytest.fixture
+def built(tmp_path):
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "index.html").write_text("<title>the page</title>")
+    (tmp_path / "assets" / "main-ABC.js").write_text("export {}")
+    (tmp_path / "assets" / "style-ABC.css").write_text("a{}")
+    (tmp_path / "assets" / "icon-ABC.svg").write_text("<svg/>")
+    (tmp_path / "assets" / "main-ABC.js.map").write_text("{}")
+    (tmp_path / "secret.txt").write_text("secret")
+    return tmp_path
+
+
+def serving(folder):
+    app = FastAPI()
+    # Only the health route asks the context for something.
+    app.include_router(router(None, folder))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://admin")
+
+
+async def test_page_is_looked_at_again_and_its_assets_are_kept_for_good(built):
+    async with serving(built) as http:
+        page = await http.get("/")
+        assert (page.status_code, page.text) == (200, "<title>the page</title>")
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert page.headers["cache-control"] == "no-cache"
+        for name, kind in (
+            ("main-ABC.js", "text/javascript"),
+            ("style-ABC.css", "text/css"),
+            ("icon-ABC.svg", "image/"),
+        ):
+            asset = await http.get(f"/assets/{name}")
+            assert asset.status_code == 200
+            assert asset.headers["content-type"].startswith(kind)
+            assert "immutable" in asset.headers["cache-control"]
+
+
+async def test_known_file_is_not_sent_again(built):
+    async with serving(built) as http:
+        etag = (await http.get("/")).headers["etag"]
+        for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+            answer = await http.get("/", headers={"If-None-Match": known})
+            assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", etag)
+        assert (await http.get("/", headers={"If-None-Match": '"other"'})).status_code == 200
+        (built / "index.html").write_text("<title>another page</title>")
+        assert load(built)[""].etag != etag
+
+
+async def test_page_may_load_nothing_from_elsewhere(built):
+    async with serving(built) as http:
+        for path in ("/", "/assets/main-ABC.js"):
+            headers = (await http.get(path)).headers
+            assert headers["content-security-policy"].startswith("default-src 'self';")
+            assert "unsafe" not in headers["content-security-policy"]
+            assert headers["x-content-type-options"] == "nosniff"
+
+
+async def test_nothing_but_the_assets_is_served(built):
+    async with serving(built) as http:
+        for path in (
+            "/assets/none.js",
+            "/assets/main-ABC.js.map",
+            "/assets/..%2Fsecret.txt",
+            "/secret.txt",
+            "/index.html",
+        ):
+            assert (await http.get(path)).status_code == 404, path
+
+
+async def test_page_says_how_to_build_it_where_it_is_not_built(tmp_path):
+    async with serving(tmp_path) as http:
+        page = await http.get("/")
+    assert page.status_code == 200
+    assert "make web" in page.text
+
+
+async def test_dashboard_is_no_part_of_the_api_and_its_report_is_that_of_health_with_200(world):
+    async with world.running() as http:
+        described = (await http.get("/openapi.json")).json()["paths"]
+        assert not [path for path in described if path == "/" or path.startswith(("/assets", "/dashboard"))]
+        report, health = await http.get("/dashboard/health"), await http.get("/health")
+        assert (report.status_code, health.status_code) == (200, 503)
+        assert report.json() == health.json()

@@ -1,0 +1,161 @@
+"""Dead letters: kept, listed, re-sent, dropped."""
+
+import pytest
+
+from ingress_common.bus import Message
+from ingress_common.payloads import dead_letter, encode_dead_letter
+
+TOKEN = {"Authorization": "Bearer s3cret-token"}
+
+
+async def bury(world, topic="ingress/raw/kraken/BTC-USD/1m", payload=b"{}", service="aggregator", reason="a reason"):
+    letter = encode_dead_letter(dead_letter(topic, payload, reason, world.now))
+    await world.send(world.topics.dead_letter(service), letter, retain=False)
+
+
+async def letters(world, query=""):
+    body = (await world.http.get(f"/dead-letters?{query}")).json()
+    return body["dead_letters"]
+
+
+async def until_kept(world, count):
+    async def kept():
+        return len(await letters(world)) == count
+
+    await world.until(kept)
+
+
+async def test_letters_are_listed_newest_first_and_by_service(world):
+    async with world.running():
+        await bury(world, payload=b"one")
+        await bury(world, payload=b"\xff", service="influx-writer")
+        await until_kept(world, 2)
+        newest, oldest = await letters(world)
+        assert (newest["service"], newest["payload"]) == ("influx-writer", "base64:/w==")
+        assert (oldest["payload"], oldest["reason"]) == ("one", "a reason")
+        assert oldest["truncated"] is False
+        assert [letter["payload"] for letter in await letters(world, "service=aggregator")] == ["one"]
+        assert len(await letters(world, "limit=1")) == 1
+
+
+@pytest.mark.parametrize("payload", [b'{"candle": 1}', b"\xff\x00"])
+async def test_a_letter_that_is_sent_again_goes_to_its_topic_as_it_was_and_is_dropped(world, payload):
+    topic = world.topics.raw("BTC/USD")
+    async with world.running() as http:
+        await bury(world, topic, payload)
+        await until_kept(world, 1)
+        await world.client.subscribe(topic)
+        (letter,) = await letters(world)
+        answer = await http.post(f"/dead-letters/{letter['id']}/resend", headers=TOKEN)
+        assert answer.status_code == 200
+        async for event in world.client.events():
+            if isinstance(event, Message):
+                assert (event.topic, event.payload, event.qos, event.retain) == (topic, payload, 1, False)
+                event.ack()
+                break
+        assert await letters(world) == []
+        assert (await http.post(f"/dead-letters/{letter['id']}/resend", headers=TOKEN)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("topic", "reason", "named"),
+    [
+        ("elsewhere/raw/kraken/BTC-USD/1m", "a reason", "under ingress/"),
+        ("ingress/dead-letter/aggregator", "a reason", "expected a message of raw"),
+        ("ingress/status/aggregator/i1", "a reason", "expected a message of raw"),
+        ("ingress/raw/#", "a reason", "without wildcards"),
+        ("ingress/raw/kraken/BTC-USD/1m", "bad (payload of 70000 bytes cut to 65536)", "whole message"),
+    ],
+)
+async def test_what_cannot_be_sent_again_is_refused_and_kept(world, topic, reason, named):
+    async with world.running() as http:
+        await bury(world, topic, reason=reason)
+        await until_kept(world, 1)
+        (letter,) = await letters(world)
+        assert letter["truncated"] is ("cut" in reason)
+        answer = await http.post(f"/dead-letters/{letter['id']}/resend", headers=TOKEN)
+        assert answer.status_code == 409
+        assert named in answer.json()["detail"]
+        assert len(await letters(world)) == 1
+
+
+async def test_changing_them_takes_the_token_and_a_letter_that_is_there(world):
+    async with world.running() as http:
+        await bury(world)
+        await until_kept(world, 1)
+        (letter,) = await letters(world)
+        for method, path in (("POST", "/resend"), ("DELETE", "")):
+            assert (await http.request(method, f"/dead-letters/{letter['id']}{path}")).status_code == 401
+            assert (await http.request(method, f"/dead-letters/no-such{path}", headers=TOKEN)).status_code == 404
+        assert (await http.delete(f"/dead-letters/{letter['id']}", headers=TOKEN)).status_code == 200
+        assert await letters(world) == []
+
+
+async def test_only_the_newest_are_kept_and_the_others_counted(world):
+    async with world.running(letters_kept=3) as http:
+        for number in range(8):
+            await bury(world, payload=str(number).encode())
+
+        async def newest():
+            return [letter["payload"] for letter in await letters(world)] == ["7", "6", "5"]
+
+        await world.until(newest)
+        text = (await http.get("/metrics")).text
+        assert 'ingress_dead_letters_ended_total{how="pushed-out"} 5.0' in text
+        assert "ingress_dead_letters_held 3.0" in text
+
+
+async def test_an_old_letter_that_is_kept_does_not_block_new_ones(world):
+    async with world.running(letters_kept=5) as http:
+        await bury(world, payload=b"old")
+        for number in range(60):
+            await bury(world, payload=str(number).encode())
+
+            async def arrived(text=str(number)):
+                return any(letter["payload"] == text for letter in await letters(world))
+
+            await world.until(arrived)
+            (letter,) = [letter for letter in await letters(world) if letter["payload"] == str(number)]
+            assert (await http.delete(f"/dead-letters/{letter['id']}", headers=TOKEN)).status_code == 200
+
+
+async def test_letters_survive_a_restart_with_the_same_id(world):
+    async with world.running():
+        await bury(world, payload=b"one")
+        await until_kept(world, 1)
+        before = await letters(world)
+    await bury(world, payload=b"two")
+    async with world.running():
+        await until_kept(world, 2)
+        assert (await letters(world))[1:] == before
+
+
+async def test_after_a_reconnect_a_dropped_letter_stays_dropped_and_the_others_are_there_once(world):
+    async with world.running() as http:
+        for payload in (b"one", b"two", b"three"):
+            await bury(world, payload=payload)
+        await until_kept(world, 3)
+        (_, two, _) = await letters(world)
+        assert (await http.delete(f"/dead-letters/{two['id']}", headers=TOKEN)).status_code == 200
+        world.letters_bus.drop()
+        await bury(world, payload=b"four")
+        await until_kept(world, 3)
+        assert [letter["payload"] for letter in await letters(world)] == ["four", "three", "one"]
+
+
+async def test_what_is_no_letter_is_counted_and_forgotten(world):
+    async with world.running() as http:
+        await world.send(world.topics.dead_letter("aggregator"), b"nonsense", retain=False)
+        await bury(world)
+        await until_kept(world, 1)
+        assert 'ingress_dead_letters_ended_total{how="undecodable"} 1.0' in (await http.get("/metrics")).text
+
+
+async def test_without_a_broker_nothing_is_sent_and_the_letter_stays(world):
+    async with world.running() as http:
+        await bury(world)
+        await until_kept(world, 1)
+        (letter,) = await letters(world)
+        world.letters_bus.drop(reconnect=False)
+        assert (await http.post(f"/dead-letters/{letter['id']}/resend", headers=TOKEN)).status_code == 503
+        assert len(await letters(world)) == 1

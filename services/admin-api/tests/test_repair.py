@@ -1,0 +1,422 @@
+"""Repair: what is asked for, how often, and when it counts as filled."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from admin_api.audit import Gap, GapSource, audited_range
+from admin_api.repair import GapState, Repairer, RepairMetrics
+from ingress_common.bus import Message
+from ingress_common.bus.memory import MemoryBroker, MemoryBus
+from ingress_common.model import Range
+from ingress_common.payloads import decode_history_request
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.times import rfc3339
+from ingress_common.topics import Topics
+from ingress_store import Retention, SqliteStore
+
+NOW = 1_700_000_030.0
+M1, M5, H1 = Timeframe.M1, Timeframe.M5, Timeframe.H1
+TOKEN = {"Authorization": "Bearer s3cret-token"}
+
+
+class Bench:
+    """A repairer on a store, with a clock that is moved by hand, and the requests that it made."""
+
+    def __init__(self, store, bus, gateway, example):
+        self.now = NOW
+        self.live = {"BTC/USD": NOW - 9 * 86400, "ETH/USD": NOW - 9 * 86400}
+        self.owned = True
+        self.store = store
+        self.gateway = gateway
+        self.example = example
+        self.repairer = Repairer(
+            bus,
+            Topics(),
+            store,
+            RepairMetrics(CollectorRegistry()),
+            lambda: self.now,
+            lambda symbol: self.owned,
+            lambda: self.live,
+            jitter=lambda: 0.5,
+        )
+
+    def gap(self, timeframe, back, windows=1, **changes):
+        start = timeframe.floor(NOW - back)
+        span = Range(start, start + windows * timeframe.seconds)
+        return replace(Gap("BTC/USD", timeframe, span, False, GapSource.STORE, self.now), **changes)
+
+    async def take(self, *gaps, horizon=7 * 86400):
+        audited = {timeframe: audited_range(timeframe, self.now, horizon, Retention()) for timeframe in TIMEFRAMES}
+        await self.repairer.take(gaps, audited)
+
+    async def asked(self):
+        """Move on, and give the requests that were made: symbol, timeframe, start, end."""
+        await self.repairer.step()
+        requests = []
+        async with asyncio.timeout(5):
+            # What was published before is delivered before this.
+            await (await self.gateway.publish("marker", b""))
+            async for event in self.gateway.events():
+                if isinstance(event, Message):
+                    event.ack()
+                    if event.topic == "marker":
+                        break
+                    request = decode_history_request(event.payload)
+                    requests.append((*request.symbols, request.timeframe, request.range))
+        return requests
+
+    async def write(self, timeframe, span, symbol="BTC/USD", **changes):
+        opens = range(int(span.start), int(span.end), timeframe.seconds)
+        rows = [
+            replace(self.example, symbol=symbol, timeframe=timeframe, open_time=open_time, **changes)
+            for open_time in opens
+        ]
+        await self.store.write(rows, [])
+
+    @property
+    def states(self):
+        return [(tracked.gap.timeframe, tracked.state, tracked.attempts) for tracked in self.repairer.gaps]
+
+
+@pytest.fixture
+async def bench(tmp_path, candle):
+    broker = MemoryBroker()
+    async with (
+        MemoryBus(broker, client_id="admin") as bus,
+        MemoryBus(broker, client_id="gateway") as gateway,
+        SqliteStore(tmp_path / "c.db", clock=lambda: NOW) as store,
+    ):
+        await gateway.subscribe(Topics().history_requests(), "marker")
+        yield Bench(store, bus, gateway, candle())
+
+
+async def test_a_gap_is_asked_for_once_and_done_when_the_store_has_it(bench):
+    gap = bench.gap(M1, 3600, 5)
+    await bench.take(gap)
+    assert await bench.asked() == [("BTC/USD", M1, gap.range)]
+    assert bench.states == [(M1, GapState.ASKED, 0)]
+    bench.now += 4
+    assert await bench.asked() == []
+    await bench.write(M1, gap.range)
+    assert await bench.asked() == []
+    assert bench.states == []
+    assert bench.repairer.filled == 5
+
+
+async def test_one_request_a_symbol_and_four_in_all_are_under_way(bench):
+    symbols = [f"S{number}/USD" for number in range(6)]
+    bench.live = dict.fromkeys(symbols, NOW)
+    gaps = [bench.gap(M1, back, symbol=symbol) for symbol in symbols for back in (7200, 36000)]
+    await bench.take(*gaps)
+    asked = await bench.asked()
+    assert len(asked) == len({symbol for symbol, *_ in asked}) == 4
+    await bench.write(M1, asked[0][2], symbol=asked[0][0])
+    assert [symbol for symbol, *_ in await bench.asked()] == ["S4/USD"]
+
+
+async def test_an_attempt_without_an_answer_is_made_again_later_and_later_and_the_gap_marked(bench):
+    gap = bench.gap(M1, 3600)
+    await bench.take(gap)
+    pauses = []
+    for _ in range(5):
+        waited = 0
+        while not await bench.asked():
+            waited += 5
+            bench.now += 5
+        pauses.append(waited)
+    # A minute for the answer, then 15 s, 30 s and so on.
+    assert pauses == [0, 80, 95, 125, 185]
+    bench.now += 61
+    await bench.asked()
+    assert bench.states == [(M1, GapState.UNFILLABLE, 5)]
+    check = bench.repairer.check(bench.now)
+    assert not check.ok
+    assert "Kraken does not fill: BTC/USD 1m" in check.detail
+    bench.now += 3500
+    assert await bench.asked() == []
+    bench.now += 200
+    assert len(await bench.asked()) == 1
+
+
+async def test_an_attempt_goes_on_while_candles_arrive(bench):
+    gap = bench.gap(M1, 3600, 6)
+    await bench.take(gap)
+    assert len(await bench.asked()) == 1
+    for number in range(5):
+        bench.now += 19
+        start = gap.range.start + number * 60
+        await bench.write(M1, Range(start, start + 60))
+        assert await bench.asked() == []
+        assert bench.repairer.gaps[0].missing == 5 - number
+    bench.now += 21
+    again = await bench.asked()
+    # What it had brought counts: no attempt was lost, and the rest is asked for at once.
+    assert len(again) == 1
+    assert bench.states == [(M1, GapState.ASKED, 0)]
+
+
+async def test_only_what_is_still_missing_is_asked_for(bench):
+    gap = bench.gap(M1, 6 * 3600, 300)
+    await bench.take(gap)
+    assert await bench.asked() == [("BTC/USD", M1, gap.range)]
+    start, end = gap.range.start, gap.range.end
+    await bench.write(M1, Range(start + 60, start + 6000))
+    await bench.write(M1, Range(start + 6060, end - 120))
+    assert await bench.asked() == []
+    bench.now += 21
+    assert await bench.asked() == [("BTC/USD", M1, Range(end - 120, end))]
+    await bench.write(M1, Range(end - 120, end))
+    # What was not in the request does not hold up the next one.
+    assert await bench.asked() == [("BTC/USD", M1, Range(start + 6000, start + 6060))]
+
+
+async def test_what_is_rolled_up_waits_for_its_minutes_and_a_little_longer(bench):
+    minutes, five = bench.gap(M1, 3600, 5), bench.gap(M5, 3600, 1)
+    await bench.take(five, minutes)
+    assert [timeframe for _, timeframe, _ in await bench.asked()] == [M1]
+    await bench.write(M1, minutes.range)
+    assert await bench.asked() == []
+    bench.now += 11
+    assert await bench.asked() == [("BTC/USD", M5, five.range)]
+
+
+async def test_what_the_roll_up_has_filled_meanwhile_is_not_asked_for(bench):
+    minutes, five = bench.gap(M1, 3600, 5), bench.gap(M5, 3600, 1)
+    await bench.take(five, minutes)
+    await bench.asked()
+    await bench.write(M1, minutes.range)
+    await bench.write(M5, five.range)
+    assert await bench.asked() == []
+    bench.now += 11
+    assert await bench.asked() == []
+    assert bench.states == []
+
+
+async def test_minutes_that_nobody_has_do_not_hold_up_the_higher_timeframes(bench):
+    minutes, hour = bench.gap(M1, 7200, 60), bench.gap(H1, 7200, 1)
+    await bench.take(hour, minutes)
+    timeframes = set()
+    for _ in range(400):
+        timeframes |= {timeframe for _, timeframe, _ in await bench.asked()}
+        bench.now += 5
+    assert H1 in timeframes
+
+
+async def test_an_incomplete_candle_is_a_gap_until_a_complete_one_is_there(bench):
+    gap = bench.gap(H1, 7200, 1, incomplete=True)
+    await bench.write(H1, gap.range, complete=False)
+    await bench.take(gap)
+    assert await bench.asked() == [("BTC/USD", H1, gap.range)]
+    bench.now += 4
+    await bench.asked()
+    assert bench.states == [(H1, GapState.ASKED, 0)]
+    await bench.write(H1, gap.range, revision=1)
+    await bench.asked()
+    assert bench.states == []
+
+
+async def test_symbols_without_a_live_feed_or_of_another_instance_are_left_alone(bench):
+    await bench.take(bench.gap(M1, 3600))
+    bench.live = {}
+    assert await bench.asked() == []
+    bench.now += 3600
+    assert bench.repairer.check(bench.now).ok
+    bench.live, bench.owned = {"BTC/USD": NOW}, False
+    assert await bench.asked() == []
+    bench.owned = True
+    assert len(await bench.asked()) == 1
+
+
+async def test_a_gap_turns_health_red_after_fifteen_minutes_with_a_live_feed(bench):
+    await bench.take(bench.gap(M1, 3600))
+    bench.now += 890
+    assert bench.repairer.check(bench.now).ok
+    bench.now += 20
+    assert "not filled for 15 minutes" in bench.repairer.check(bench.now).detail
+    bench.live["BTC/USD"] = bench.now - 60
+    assert bench.repairer.check(bench.now).ok
+
+
+async def test_a_feed_that_comes_back_gives_a_marked_gap_another_chance_at_once(bench):
+    await bench.take(bench.gap(M1, 3600))
+    while GapState.UNFILLABLE not in [state for _, state, _ in bench.states]:
+        await bench.asked()
+        bench.now += 30
+    bench.live["BTC/USD"] = bench.now
+    assert len(await bench.asked()) == 1
+    assert bench.states == [(M1, GapState.ASKED, 0)]
+
+
+async def test_a_gap_of_an_aggregator_is_left_to_it_for_a_minute(bench):
+    await bench.take(bench.gap(M1, 3600, source=GapSource.AGGREGATOR))
+    assert await bench.asked() == []
+    bench.now += 61
+    assert len(await bench.asked()) == 1
+
+
+async def test_an_audit_that_finds_more_goes_on_with_what_was_tried(bench):
+    gap = bench.gap(M1, 3600)
+    await bench.take(gap)
+    await bench.asked()
+    bench.now += 61
+    await bench.asked()
+    assert bench.states == [(M1, GapState.WAITING, 1)]
+    more = replace(gap, range=Range(gap.range.start, gap.range.end + 120))
+    await bench.take(more)
+    assert bench.states == [(M1, GapState.WAITING, 1)]
+    assert [tracked.gap.windows for tracked in bench.repairer.gaps] == [3]
+    await bench.take(gap)
+    assert [tracked.gap.windows for tracked in bench.repairer.gaps] == [3]
+
+
+async def test_what_a_later_audit_no_longer_finds_is_looked_at_or_too_old(bench):
+    filled, old = bench.gap(M1, 3600), bench.gap(M1, 3 * 86400)
+    await bench.take(filled, old)
+    await bench.write(M1, filled.range)
+    await bench.take(horizon=86400)
+    assert bench.states == []
+    assert bench.repairer.filled == 1
+
+
+async def test_a_long_gap_is_cut_into_days(bench):
+    await bench.take(bench.gap(M1, 3 * 86400, 2880))
+    assert all(tracked.gap.windows <= 1440 for tracked in bench.repairer.gaps)
+    assert sum(tracked.gap.windows for tracked in bench.repairer.gaps) == 2880
+    assert len(await bench.asked()) == 1
+
+
+async def test_while_the_store_is_away_no_attempt_fails(bench, tmp_path):
+    await bench.take(bench.gap(M1, 3600))
+    await bench.asked()
+    bench.repairer._pause()
+    bench.now += 55
+    bench.repairer._pause()
+    bench.now += 55
+    await bench.asked()
+    assert bench.states == [(M1, GapState.ASKED, 0)]
+
+
+# --- over HTTP --------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def kraken(world, timeframes=(M1,)):
+    """Answers history requests like gateway, aggregator and writer together; gives the requests."""
+    requests = []
+
+    async def answer():
+        async for event in world.client.events():
+            if isinstance(event, Message):
+                request = decode_history_request(event.payload)
+                event.ack()
+                requests.append(request)
+                if request.timeframe in timeframes:
+                    step = request.timeframe.seconds
+                    opens = range(int(request.range.start), int(request.range.end), step)
+                    await world.store(
+                        *(
+                            replace(world.example, symbol=request.symbols[0], timeframe=request.timeframe, open_time=at)
+                            for at in opens
+                        )
+                    )
+
+    await world.client.subscribe(world.topics.history_requests())
+    task = asyncio.create_task(answer())
+    try:
+        yield requests
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@pytest.fixture
+def example(world, candle):
+    world.example = candle()
+    return world.example
+
+
+async def test_a_hole_in_the_store_is_found_asked_for_and_filled(world, candle, example):
+    await world.store(candle(-20), candle(-12), candle(-2))
+    async with kraken(world) as requests, world.running() as http:
+        await world.healthy()
+
+        async def filled():
+            return (await http.get("/gaps")).json()["filled_since_start"] == 16
+
+        await world.until(filled)
+        await world.until_failing()
+        assert len((await http.get(f"/candles/BTC-USD?from={candle(-20).open_time}")).json()["candles"]) == 19
+        assert requests[0].symbols == ("BTC/USD",)
+        assert "ingress_repair_filled_total 16.0" in (await http.get("/metrics")).text
+
+
+async def test_a_range_is_asked_for_even_if_nothing_is_missing_there(world, candle, example):
+    await world.store(*(candle(n) for n in range(-30, 0)))
+    async with kraken(world) as requests, world.running() as http:
+        await world.healthy()
+        await world.until_failing()
+        wanted = {"symbol": "BTC-USD", "from": rfc3339(candle(-9).open_time), "to": candle(-4).open_time}
+        answer = await http.post("/repair", json=wanted, headers=TOKEN)
+        assert answer.status_code == 202
+        (planned,) = answer.json()["planned"]
+        assert planned == {
+            "symbol": "BTC/USD",
+            "timeframe": "1m",
+            "from": rfc3339(candle(-9).open_time),
+            "to": rfc3339(candle(-4).open_time),
+        }
+        await world.until(lambda: requests)
+        assert requests[0].range == Range(candle(-9).open_time, candle(-4).open_time)
+
+
+async def test_without_a_range_everything_is_audited_now(world, candle, example):
+    async with kraken(world) as requests, world.running() as http:
+        await world.healthy()
+        await world.until(lambda: world.service._upkeep.auditor.last_at)
+        await world.store(candle(-9), candle(-2))
+        world.now += 1
+        answer = await http.post("/repair", headers=TOKEN)
+        assert answer.status_code == 202
+        assert answer.json()["planned"] == []
+        await world.until(lambda: requests)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "named"),
+    [
+        ({"symbol": "DOGE/USD"}, 404, "unknown symbol: DOGE/USD"),
+        ({"symbol": "BTCUSD"}, 422, "symbol: expected a symbol"),
+        ({"timeframe": "2m"}, 422, "timeframe: expected a timeframe of 1m"),
+        ({"symbol": "BTC/USD", "from": "yesterday"}, 422, "from: expected an RFC 3339 time"),
+        ({"from": 1_699_990_000}, 422, "expected symbol and from"),
+        ({"symbol": "BTC/USD", "to": 1_699_990_000}, 422, "expected symbol and from"),
+        ({"symbol": "BTC/USD", "from": 1_699_990_000, "to": 1_699_980_000}, 422, "from before to"),
+        ({"symbol": "BTC/USD", "from": 1_800_000_000}, 422, "in the past"),
+        ({"symbol": "BTC/USD", "from": 1_695_000_000}, 422, "at most 31 days of 1m"),
+        ({"symbol": "BTC/USD", "from": 1_690_000_000, "to": 1_690_003_600}, 422, "90 days that 1m is kept"),
+        ({"symbol": "ETH/USD", "from": 1_699_990_000}, 503, "no live feed carries ETH/USD"),
+        ({"symbol": "BTC/USD", "until": 1}, 422, "until"),
+        ([], 422, ""),
+    ],
+)
+async def test_a_repair_that_makes_no_sense_is_answered_with_what_is_wrong(world, candle, body, status, named):
+    await world.store(candle(), candle(symbol="ETH/USD"))
+    async with world.running() as http:
+        await world.healthy()
+        await world.until_failing()
+        answer = await http.post("/repair", json=body, headers=TOKEN)
+        assert answer.status_code == status, answer.text
+        assert named in answer.json()["detail"]
+        assert (await http.post("/repair", json=body)).status_code == 401
+
+
+async def test_without_a_broker_nothing_can_be_repaired(world, candle):
+    await world.store(candle())
+    async with world.running() as http:
+        world.bus.drop(reconnect=False)
+        await world.until_failing("broker", "data", "feeds", "kraken-gateway", "aggregator", "influx-writer")
+        assert (await http.post("/repair", headers=TOKEN)).status_code == 503

@@ -1,0 +1,196 @@
+/** The HTTP API of admin-api, as far as the dashboard needs it. Addresses are relative, so that a proxy may put it anywhere. */
+
+import type { Candle } from "./candle.ts";
+import { parseExact } from "./exact.ts";
+import type { Timeframe } from "./timeframes.ts";
+
+/** An answer that is no success; the message is the detail of its problem+json. */
+export class ApiError extends Error {
+  readonly status: number;
+
+  constructor(status: number, detail: string) {
+    super(detail);
+    this.status = status;
+  }
+}
+
+export interface SymbolEntry {
+  readonly symbol: string;
+  readonly live: boolean;
+}
+
+export interface Check {
+  readonly name: string;
+  readonly ok: boolean;
+  readonly detail: string;
+}
+
+export interface Instance {
+  readonly service: string;
+  readonly instance: string;
+  readonly online: boolean;
+  readonly seen_seconds_ago: number;
+  readonly version: string;
+  readonly started_at: string;
+  readonly details: Details;
+}
+
+export interface Feed {
+  readonly feed: string;
+  readonly state: string;
+  readonly fresh: boolean;
+  readonly since: string;
+  readonly watermark_age_seconds: number | null;
+  readonly symbols: number;
+  readonly rejected: Readonly<Record<string, string>>;
+}
+
+export interface SymbolHealth {
+  readonly symbol: string;
+  readonly live: boolean;
+  readonly closed_until: string | null;
+  readonly at: string;
+  readonly age_seconds: number;
+}
+
+export interface Task {
+  readonly task: string;
+  readonly every_seconds: number;
+  readonly last_run: string | null;
+  readonly trouble: string | null;
+}
+
+export interface DeadLetters {
+  readonly service: string;
+  readonly count: number;
+  readonly topic: string;
+  readonly reason: string;
+  readonly at: string;
+}
+
+/** Which instances say that they have a symbol; one of each is right, `also` names what is too many. */
+export interface Ownership {
+  readonly symbol: string;
+  readonly gateway?: string | null;
+  readonly aggregator?: string | null;
+  readonly also: readonly string[];
+}
+
+export type Details = Readonly<Record<string, unknown>>;
+
+export interface Health {
+  readonly status: string;
+  readonly at: string;
+  readonly checks: readonly Check[];
+  readonly instances: readonly Instance[];
+  readonly feeds: readonly Feed[];
+  readonly symbols: readonly SymbolHealth[];
+  readonly tasks: readonly Task[];
+  readonly dead_letters: readonly DeadLetters[];
+  readonly ownership?: readonly Ownership[];
+  readonly audit?: Details;
+  readonly gaps?: Details;
+  readonly self_check?: Details;
+}
+
+export interface Gap {
+  readonly symbol: string;
+  readonly timeframe: Timeframe;
+  readonly from: string;
+  readonly to: string;
+  readonly windows: number;
+  readonly filled: number;
+  readonly state: string;
+  readonly attempts: number;
+  readonly asked_at: string | null;
+  readonly next_at: string | null;
+}
+
+export interface Gaps {
+  readonly gaps: readonly Gap[];
+  readonly total?: { readonly gaps: number };
+  readonly audit?: { readonly every_seconds: number; readonly last_at: string | null };
+}
+
+/** A symbol in a path: `BTC-USD` for `BTC/USD`. */
+export function inPath(symbol: string): string {
+  return encodeURIComponent(symbol.replace("/", "-"));
+}
+
+/** The address of the event stream of a symbol and timeframe. */
+export function streamUrl(symbol: string, timeframe: Timeframe): string {
+  return `stream?symbol=${inPath(symbol)}&timeframe=${timeframe}`;
+}
+
+/** Candles, oldest first, the forming one last; `before` (unix seconds): only those that open before it. */
+export async function getCandles(
+  symbol: string,
+  timeframe: Timeframe,
+  limit: number,
+  signal: AbortSignal,
+  before?: number,
+): Promise<readonly Candle[]> {
+  const query = new URLSearchParams({ timeframe, limit: String(limit) });
+  if (before !== undefined) query.set("to", String(before));
+  const answer = await get(`candles/${inPath(symbol)}?${query}`, signal);
+  return (parseExact(await answer.text()) as { candles: readonly Candle[] }).candles;
+}
+
+/** Every symbol there is. */
+export async function getSymbols(signal: AbortSignal): Promise<readonly SymbolEntry[]> {
+  return ((await (await get("symbols", signal)).json()) as { symbols: readonly SymbolEntry[] }).symbols;
+}
+
+/** The report of `GET /health`; there it is a 503 if something is not well, which a browser would note as an error. */
+export async function getHealth(signal: AbortSignal): Promise<Health> {
+  return (await (await get("dashboard/health", signal)).json()) as Health;
+}
+
+/** The gaps that are known, and how many there are: a long list is cut. */
+export async function getGaps(signal: AbortSignal): Promise<Gaps> {
+  return (await (await get("gaps", signal)).json()) as Gaps;
+}
+
+/** More windows than this are too many for one request by range. */
+const LONGEST_RANGE = 40_000;
+
+/** Ask for the candles of a gap again; ApiError 401 where the token is not the right one. */
+export async function postRepair(gap: Gap, token: string): Promise<void> {
+  const { symbol, timeframe, from, to, windows } = gap;
+  await repair(windows > LONGEST_RANGE ? { symbol, timeframe } : { symbol, timeframe, from, to }, token);
+}
+
+/** Look the store through for gaps now. */
+export async function postAudit(token: string): Promise<void> {
+  await repair({}, token);
+}
+
+async function repair(wanted: Readonly<Record<string, string>>, token: string): Promise<void> {
+  const body = JSON.stringify(wanted);
+  const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
+  await checked(await fetch("repair", { method: "POST", body, headers }));
+}
+
+async function get(address: string, signal: AbortSignal): Promise<Response> {
+  // What takes longer than this will not come: a dead server's connection may hang for minutes.
+  const patience = AbortSignal.timeout(10_000);
+  const joined = new AbortController();
+  for (const source of [signal, patience]) {
+    if (source.aborted) joined.abort(source.reason);
+    source.addEventListener("abort", () => joined.abort(source.reason), { once: true });
+  }
+  return checked(await fetch(address, { signal: joined.signal }));
+}
+
+async function checked(answer: Response): Promise<Response> {
+  if (answer.ok) return answer;
+  const json = answer.headers.get("Content-Type")?.includes("json") ?? false;
+  const detail = json ? ((await answer.json()) as { detail?: unknown }).detail : undefined;
+  throw new ApiError(answer.status, typeof detail === "string" ? detail : `the answer was ${answer.status} ${answer.statusText}`);
+}
+
+/** What to tell a reader of a failed question. */
+export function complaint(error: unknown): string {
+  if (error instanceof ApiError) return error.message;
+  return "admin-api does not answer";
+}

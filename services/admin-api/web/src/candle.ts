@@ -1,0 +1,55 @@
+/** A candle as the API writes it, numbers as their text, and what the chart makes of it. */
+
+import { seconds } from "./times.ts";
+
+export interface Candle {
+  readonly open_time: string;
+  readonly close_time: string;
+  readonly open: string;
+  readonly high: string;
+  readonly low: string;
+  readonly close: string;
+  readonly volume: string;
+  readonly vwap: string;
+  readonly trades: string;
+  readonly closed: boolean;
+  readonly infilled: boolean;
+  readonly complete: boolean;
+  readonly revision: string;
+  readonly source: string;
+  readonly at: string;
+}
+
+/** What a reader should know of a candle at a glance. */
+export type Kind = "up" | "down" | "infilled" | "incomplete";
+
+/** How a candle is drawn; an incomplete one is that first, because its numbers may be wrong. */
+export function kindOf(candle: Candle): Kind {
+  if (!candle.complete && candle.closed) return "incomplete";
+  if (candle.infilled) return "infilled";
+  return Number(candle.close) >= Number(candle.open) ? "up" : "down";
+}
+
+/** What is said of a candle beside its numbers. */
+export function remarks(candle: Candle): string[] {
+  return [
+    candle.closed ? "closed" : "forming",
+    ...(candle.infilled ? ["infilled: no trades"] : []),
+    ...(candle.closed && !candle.complete ? ["incomplete: a gap below it was given up on"] : []),
+    ...(candle.revision === "0" ? [] : [`revision ${candle.revision}`]),
+    `source ${candle.source}`,
+  ];
+}
+
+/** Whether `candidate` is newer knowledge of the same window than `known`. */
+export function replaces(candidate: Candle, known: Candle): boolean {
+  const revision = Number(candidate.revision) - Number(known.revision);
+  if (revision !== 0) return revision > 0;
+  if (candidate.closed !== known.closed) return candidate.closed;
+  return seconds(candidate.at) >= seconds(known.at);
+}
+
+/** How many decimals a number's text has. */
+export function decimals(text: string): number {
+  return text.includes(".") ? text.length - text.indexOf(".") - 1 : 0;
+}

@@ -1,0 +1,50 @@
+/** The numbers of one candle as text, exactly as the API gives them. */
+
+import { type Candle, remarks } from "../candle.ts";
+import { h, setAttribute, setText } from "../dom.ts";
+import { rfc3339, shown } from "../times.ts";
+
+const FIELDS = ["open", "high", "low", "close", "volume", "vwap", "trades"] as const;
+
+export class Readout {
+  readonly #time = h("time", { "data-field": "open_time" });
+  readonly #remarks = h("span", { class: "remarks", "data-field": "remarks" });
+  readonly #values = FIELDS.map((field) => h("dd", { "data-field": field }));
+  readonly element = h(
+    "section",
+    { class: "readout", "aria-label": "The candle under the pointer, or the newest" },
+    h("p", {}, this.#time, this.#remarks),
+    h("dl", {}, ...FIELDS.map((field, index) => h("div", {}, h("dt", {}, field), this.#values[index] ?? ""))),
+  );
+
+  show(candle: Candle): void {
+    setAttribute(this.#time, "datetime", candle.open_time);
+    setText(this.#time, shown(candle.open_time));
+    setText(this.#remarks, remarks(candle).join(" · "));
+    FIELDS.forEach((field, index) => setText(this.#values[index] as HTMLElement, candle[field]));
+  }
+
+  /** A window of which there is no candle. */
+  showGap(time: number): void {
+    setAttribute(this.#time, "datetime", rfc3339(time));
+    setText(this.#time, shown(rfc3339(time)));
+    setText(this.#remarks, "gap: no data, which is not the same as no trades");
+    this.#blank();
+  }
+
+  showNothing(): void {
+    setText(this.#time, "");
+    setText(this.#remarks, "");
+    this.#blank();
+  }
+
+  /** One sentence of what is shown, for screen readers. */
+  sentence(): string {
+    const values = FIELDS.map((field, index) => `${field} ${this.#values[index]?.textContent}`);
+    return `${this.#time.textContent}, ${this.#remarks.textContent}, ${values.join(", ")}`;
+  }
+
+  #blank(): void {
+    for (const value of this.#values) setText(value, "-");
+  }
+}

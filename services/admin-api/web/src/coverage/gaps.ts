@@ -1,0 +1,21 @@
+/** What there is to say about a gap. */
+
+import type { Gap } from "../api.ts";
+import { duration, seconds, shown } from "../times.ts";
+
+/** What tells a gap from others, also after a part of it has been filled. */
+export function keyOf(gap: Gap): string {
+  return `${gap.symbol} ${gap.timeframe} ${gap.from}`;
+}
+
+/** One line for a pointer or a screen reader. */
+export function titleOf(gap: Gap): string {
+  return `${gap.symbol} ${gap.timeframe}, ${shown(gap.from)} to ${shown(gap.to)} (${duration(seconds(gap.to) - seconds(gap.from))}), ${progressOf(gap)}`;
+}
+
+/** How far its repair is. */
+export function progressOf(gap: Gap): string {
+  const filled = `${gap.filled} of ${gap.windows} filled`;
+  const tried = gap.attempts > 0 ? `, asked ${gap.attempts === 1 ? "once" : `${gap.attempts} times`}` : "";
+  return `${gap.state}: ${filled}${tried}`;
+}

@@ -1,0 +1,48 @@
+/** The admin token: asked for once, kept until the tab is closed, forgotten when it is refused. */
+
+import { ApiError } from "../api.ts";
+import { button, h } from "../dom.ts";
+
+const KEY = "admin-token";
+
+/** Do `act` with the token, asking for it where it is not known or not right; false if the reader gave none. */
+export async function withToken(act: (token: string) => Promise<void>): Promise<boolean> {
+  let reason = "What changes something needs the ADMIN_TOKEN of admin-api. It is kept until this tab is closed.";
+  for (;;) {
+    const token = sessionStorage.getItem(KEY) ?? (await ask(reason));
+    if (token === null) return false;
+    sessionStorage.setItem(KEY, token);
+    try {
+      await act(token);
+      return true;
+    } catch (error) {
+      if (!(error instanceof ApiError && error.status === 401)) throw error;
+      sessionStorage.removeItem(KEY);
+      reason = error.message;
+    }
+  }
+}
+
+async function ask(reason: string): Promise<string | null> {
+  const input = h("input", { id: "token", type: "password", required: "", autocomplete: "off" });
+  const dialog = h("dialog", { "aria-labelledby": "token-title" });
+  const form = h(
+    "form",
+    { method: "dialog" },
+    h("h2", { id: "token-title" }, "Admin token"),
+    h("p", {}, reason),
+    h("label", { for: "token" }, "Token"),
+    input,
+    h("div", { class: "row" }, button("Cancel", () => dialog.close(""), { class: "quiet" }), h("button", { type: "submit", class: "primary" }, "Use it")),
+  );
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    dialog.close(input.value);
+  });
+  dialog.append(form);
+  document.body.append(dialog);
+  dialog.showModal();
+  await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
+  dialog.remove();
+  return dialog.returnValue === "" ? null : dialog.returnValue;
+}

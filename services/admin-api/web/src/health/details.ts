@@ -1,0 +1,50 @@
+/** What an instance's status says beside its name; each service says something else, so this reads whatever comes. */
+
+import type { Details } from "../api.ts";
+import { rfc3339, shown } from "../times.ts";
+
+
+const NAMED = 4;
+/** Said elsewhere on the page, or of use to programs only. */
+const LEFT_OUT = new Set(["symbols", "feeds", "owned_since", "run", "port"]);
+
+/** Which symbols and feeds an instance has. */
+export function ownership(details: Details): string {
+  const parts = [];
+  const { symbols, feeds } = details;
+  if (Array.isArray(symbols)) parts.push(counted("symbol", symbols.length, symbols.map(String)));
+  else if (typeof symbols === "number") parts.push(counted("symbol", symbols, []));
+  if (isRecord(feeds)) parts.push(counted("feed", Object.keys(feeds).length, Object.keys(feeds)));
+  return parts.join("; ") || "-";
+}
+
+/** The rest, as `name value` pairs: queues, budgets, problems. */
+export function describe(details: Details): string {
+  const said = Object.entries(details).filter(([name]) => !LEFT_OUT.has(name));
+  return said.map(([name, value]) => `${name.replaceAll("_", " ")} ${text(value)}`).join(", ") || "-";
+}
+
+function text(value: unknown): string {
+  if (value === null) return "none";
+  if (typeof value === "number" && isInstant(value)) return shown(rfc3339(value));
+  if (Array.isArray(value)) return value.length === 0 ? "none" : value.some(isRecord) ? String(value.length) : value.map(text).join("; ");
+  if (!isRecord(value)) return typeof value === "boolean" ? (value ? "yes" : "no") : String(value);
+  const entries = Object.entries(value);
+  if (entries.length > NAMED) return `of ${entries.length}`;
+  return entries.length === 0 ? "none" : `(${entries.map(([name, part]) => `${name} ${text(part)}`).join(", ")})`;
+}
+
+function counted(noun: string, count: number, names: readonly string[]): string {
+  const more = names.length > NAMED ? ", ..." : "";
+  const listed = names.length === 0 ? "" : `: ${names.slice(0, NAMED).join(", ")}${more}`;
+  return `${count} ${noun}${count === 1 ? "" : "s"}${listed}`;
+}
+
+/** Fractions of this size are unix seconds; counters are whole. */
+function isInstant(value: number): boolean {
+  return !Number.isInteger(value) && value > 1_000_000_000 && value < 10_000_000_000;
+}
+
+function isRecord(value: unknown): value is Details {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,183 @@
+/** Health: what is well, what is not and why. */
+
+import type { Check, DeadLetters, Details, Feed, Health, Instance, Ownership, SymbolHealth, Task } from "../api.ts";
+import { h, setAttribute, setText } from "../dom.ts";
+import type { Answer, Overall } from "../overall.ts";
+import type { Page } from "../page.ts";
+import { chartHash } from "../route.ts";
+import { Table } from "../table.ts";
+import { duration, seconds, shown, shownToSecond } from "../times.ts";
+import { describe, ownership } from "./details.ts";
+
+const SYMBOLS_SHOWN = 25;
+
+/** What admin-api says of its own work. */
+interface Upkeep {
+  readonly name: string;
+  readonly details: Details;
+}
+
+export class HealthPage implements Page {
+  readonly #closed = new AbortController();
+  readonly #verdict = h("p", { class: "verdict", id: "verdict", role: "status" });
+  readonly #asked = h("p", { class: "hint" });
+  readonly #checks = new Table<Check>(
+    "Checks",
+    [
+      { label: "Check", text: (row) => row.name },
+      { label: "State", text: (row) => (row.ok ? "ok" : "failing"), mark: (row) => (row.ok ? "good" : "bad") },
+      { label: "Reason", text: (row) => row.detail },
+    ],
+    (row) => row.name,
+    "No check is known.",
+  );
+  readonly #instances = new Table<Instance>(
+    "Services and their instances",
+    [
+      { label: "Service", text: (row) => row.service, whole: true },
+      { label: "Instance", text: (row) => row.instance },
+      { label: "State", text: (row) => (row.online ? "online" : "offline"), mark: (row) => (row.online ? "good" : "unknown") },
+      { label: "Owns", text: (row) => ownership(row.details) },
+      { label: "Last word", text: (row) => `${duration(row.seen_seconds_ago)} ago`, numeric: true },
+      { label: "Started", text: (row) => shownToSecond(row.started_at), whole: true },
+      { label: "Version", text: (row) => row.version },
+      { label: "Says of itself", text: (row) => describe(row.details) },
+    ],
+    (row) => `${row.service} ${row.instance}`,
+    "No instance has been seen.",
+  );
+  readonly #feeds = new Table<Feed>(
+    "Feeds",
+    [
+      { label: "Feed", text: (row) => row.feed },
+      {
+        label: "State",
+        text: (row) => (row.state === "live" && !row.fresh ? "live, but late" : row.state),
+        mark: (row) => (row.fresh ? "good" : "bad"),
+      },
+      { label: "Watermark age", text: (row) => (row.watermark_age_seconds === null ? "none yet" : duration(row.watermark_age_seconds)), numeric: true },
+      { label: "Symbols", text: (row) => String(row.symbols), numeric: true },
+      { label: "Since", text: (row) => shownToSecond(row.since) },
+      { label: "Rejected by Kraken", text: (row) => Object.entries(row.rejected).map(([symbol, why]) => `${symbol}: ${why}`).join("; ") || "none" },
+    ],
+    (row) => row.feed,
+    "There is no feed.",
+  );
+  readonly #symbols = new Table<SymbolHealth>(
+    "Symbols, the latest behind first",
+    [
+      { label: "Symbol", text: (row) => row.symbol, link: (row) => chartHash(row.symbol, "1m") },
+      { label: "Feed", text: (row) => (row.live ? "live" : "none"), mark: (row) => (row.live ? "good" : "bad") },
+      { label: "Newest word", text: (row) => `${duration(row.age_seconds)} ago`, numeric: true },
+      { label: "Closed until", text: (row) => (row.closed_until === null ? "not known yet" : shown(row.closed_until)) },
+      { label: "Lag", text: (row) => this.#lag(row), numeric: true },
+      { label: "Gateway", text: (row) => this.#owners.get(row.symbol)?.gateway ?? "-" },
+      { label: "Aggregator", text: (row) => this.#owners.get(row.symbol)?.aggregator ?? "-" },
+      { label: "Also", text: (row) => this.#owners.get(row.symbol)?.also.join(", ") || "-" },
+    ],
+    (row) => row.symbol,
+    "No symbol is known.",
+  );
+  readonly #moreSymbols = h("p", { class: "hint" });
+  readonly #upkeep = new Table<Upkeep>(
+    "Audit, gaps and self-check",
+    [
+      { label: "What", text: (row) => row.name },
+      { label: "How it is", text: (row) => describe(row.details) },
+    ],
+    (row) => row.name,
+    "This version has none.",
+  );
+  readonly #tasks = new Table<Task>(
+    "Tasks of the store",
+    [
+      { label: "Task", text: (row) => row.task },
+      { label: "State", text: (row) => row.trouble ?? "on time", mark: (row) => (row.trouble === null ? "good" : "bad") },
+      { label: "Every", text: (row) => duration(row.every_seconds), numeric: true },
+      { label: "Last run", text: (row) => (row.last_run === null ? "none yet" : shownToSecond(row.last_run)) },
+    ],
+    (row) => row.task,
+    "The store has no tasks; the embedded one needs none.",
+  );
+  readonly #letters = new Table<DeadLetters>(
+    "Dead letters",
+    [
+      { label: "From", text: (row) => row.service },
+      { label: "Seen", text: (row) => String(row.count), mark: () => "warn", numeric: true },
+      { label: "Last topic", text: (row) => row.topic },
+      { label: "Last reason", text: (row) => row.reason },
+      { label: "At", text: (row) => shownToSecond(row.at) },
+    ],
+    (row) => row.service,
+    "No message was rejected.",
+  );
+  readonly element = h(
+    "div",
+    { class: "page" },
+    h("h1", {}, "Health"),
+    this.#verdict,
+    this.#asked,
+    section("Checks", this.#checks.element),
+    section("Services", this.#instances.element),
+    section("Feeds", this.#feeds.element),
+    section("Symbols", this.#symbols.element, this.#moreSymbols),
+    section("Repair", this.#upkeep.element),
+    section("Tasks", this.#tasks.element),
+    section("Dead letters", this.#letters.element),
+  );
+  #now = 0;
+  #owners: ReadonlyMap<string, Ownership> = new Map();
+
+  constructor(overall: Overall) {
+    setText(this.#verdict, "Asking");
+    overall.listen(this.#closed.signal, (answer) => this.#hear(answer));
+  }
+
+  show(): void {
+    // There is only one state.
+  }
+
+  close(): void {
+    this.#closed.abort();
+  }
+
+  #hear(answer: Answer): void {
+    if ("error" in answer) {
+      setText(this.#verdict, `${answer.error}; what stands below is old`);
+      setAttribute(this.#verdict, "data-mark", "bad");
+      return;
+    }
+    const health = answer.health;
+    const failing = health.checks.filter((check) => !check.ok);
+    const well = health.status === "ok";
+    setText(this.#verdict, well ? "Everything is well" : `Failing: ${failing.map((check) => check.name).join(", ")}`);
+    setAttribute(this.#verdict, "data-mark", well ? "good" : "bad");
+    setText(this.#asked, `As of ${shownToSecond(health.at)}`);
+    this.#fill(health);
+  }
+
+  #fill(health: Health): void {
+    this.#now = seconds(health.at);
+    this.#owners = new Map((health.ownership ?? []).map((entry) => [entry.symbol, entry]));
+    this.#checks.show([...health.checks].sort((a, b) => Number(a.ok) - Number(b.ok)));
+    this.#instances.show(health.instances);
+    this.#feeds.show(health.feeds);
+    const behind = [...health.symbols].sort((a, b) => Number(a.live) - Number(b.live) || seconds(a.closed_until ?? a.at) - seconds(b.closed_until ?? b.at) || a.symbol.localeCompare(b.symbol));
+    this.#symbols.show(behind.slice(0, SYMBOLS_SHOWN));
+    const more = behind.length - SYMBOLS_SHOWN;
+    setText(this.#moreSymbols, more > 0 ? `and ${more} more that are further ahead` : "");
+    const upkeep = { audit: health.audit, gaps: health.gaps, "self-check": health.self_check };
+    this.#upkeep.show(Object.entries(upkeep).flatMap(([name, details]) => (details === undefined ? [] : [{ name, details }])));
+    this.#tasks.show(health.tasks);
+    this.#letters.show(health.dead_letters);
+  }
+
+  /** How long ago the newest closed minute ended; up to a minute is as it should be. */
+  #lag(row: SymbolHealth): string {
+    return row.closed_until === null ? "not known yet" : duration(this.#now - seconds(row.closed_until));
+  }
+}
+
+function section(title: string, ...content: readonly Node[]): HTMLElement {
+  return h("section", { class: "card", "data-section": title }, h("h2", {}, title), ...content);
+}

@@ -1,0 +1,82 @@
+/** The candles of one symbol and timeframe that are known so far, without holes: where one is missing there is an empty slot. */
+
+import { type Candle, replaces } from "./candle.ts";
+import { seconds } from "./times.ts";
+
+/** A window of the time axis, `time` in unix seconds; without a candle it is a gap. */
+export interface Slot {
+  readonly time: number;
+  readonly candle: Candle | null;
+}
+
+/** What a merge changed: nothing; the last slot or one after it; anything. */
+export type Change = "nothing" | "tail" | "all";
+
+/** A hole longer than this many windows is drawn this long: a browser's memory is finite, and the axis says how long it was. */
+const LONGEST_HOLE = 1_000;
+
+export class Series {
+  readonly #step: number;
+  readonly #candles = new Map<number, Candle>();
+  #slots: readonly Slot[] = [];
+
+  /** `step`: the timeframe's seconds. */
+  constructor(step: number) {
+    this.#step = step;
+  }
+
+  get slots(): readonly Slot[] {
+    return this.#slots;
+  }
+
+  get last(): Candle | null {
+    return this.#slots.at(-1)?.candle ?? null;
+  }
+
+  get first(): Candle | null {
+    return this.#slots[0]?.candle ?? null;
+  }
+
+  at(time: number): Candle | null {
+    return this.#candles.get(time) ?? null;
+  }
+
+  /** Take candles in, in any order and as often as they come; older knowledge of a window is left out. */
+  merge(candles: readonly Candle[]): Change {
+    const last = this.#slots.at(-1)?.time;
+    let change: Change = "nothing";
+    for (const candle of candles) {
+      const time = seconds(candle.open_time);
+      const known = this.#candles.get(time);
+      if (known !== undefined && (same(known, candle) || !replaces(candle, known))) continue;
+      this.#candles.set(time, candle);
+      const atEnd = last !== undefined && (time === last || time === last + this.#step);
+      change = change !== "all" && atEnd ? "tail" : "all";
+    }
+    if (change === "tail") this.#extend();
+    if (change === "all") this.#slots = this.#laidOut();
+    return change;
+  }
+
+  #extend(): void {
+    const kept = this.#slots.slice(0, -1);
+    const last = this.#slots.at(-1)?.time ?? 0;
+    const ends = [last, last + this.#step].map((time) => ({ time, candle: this.at(time) }));
+    this.#slots = [...kept, ...ends.filter((slot) => slot.candle !== null)];
+  }
+
+  #laidOut(): Slot[] {
+    const slots: Slot[] = [];
+    for (const time of [...this.#candles.keys()].sort((a, b) => a - b)) {
+      const before = slots.at(-1)?.time ?? time - this.#step;
+      const end = Math.min(time, before + (LONGEST_HOLE + 1) * this.#step);
+      for (let hole = before + this.#step; hole < end; hole += this.#step) slots.push({ time: hole, candle: null });
+      slots.push({ time, candle: this.at(time) });
+    }
+    return slots;
+  }
+}
+
+function same(a: Candle, b: Candle): boolean {
+  return a.revision === b.revision && a.closed === b.closed && a.at === b.at && a.trades === b.trades && a.close === b.close && a.volume === b.volume;
+}

@@ -1,0 +1,153 @@
+"""Holes made in the store of a running demo are found and filled, in all timeframes, with the market's truth."""
+
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from ingress_common.model import Range
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.times import rfc3339
+from running_demo import Demo, disagreement, running_demo
+
+SYMBOL = "XRP/GBP"
+HOUR = 3600
+TOKEN = {"Authorization": "Bearer s3cret"}
+
+pytestmark = pytest.mark.timeout(420)
+
+Delete = Callable[[Timeframe, Range], Awaitable[None]]
+
+
+@dataclass
+class World:
+    """A demo, and a way to delete closed candles from its store."""
+
+    demo: Demo
+    delete: Delete
+
+
+SETTINGS = {"ADMIN_TOKEN": "s3cret", "AUDIT_MINUTES": "0.1", "SELF_CHECK_SECONDS": "0"}
+
+
+@pytest.fixture
+async def on_sqlite(tmp_path: Path) -> AsyncIterator[World]:
+    async def delete(timeframe: Timeframe, span: Range) -> None:
+        with closing(sqlite3.connect(tmp_path / "data" / "demo.db", timeout=10)) as connection, connection:
+            connection.execute(
+                "DELETE FROM candles WHERE closed AND symbol = ? AND timeframe = ? AND open_time BETWEEN ? AND ?",
+                (SYMBOL, timeframe.value, span.start, span.end - 1),
+            )
+
+    async with running_demo(tmp_path, **SETTINGS) as demo:
+        yield World(demo, delete)
+
+
+@pytest.fixture
+async def on_influx(tmp_path: Path, influx_place) -> AsyncIterator[World]:
+    org = f"test-{uuid4().hex[:12]}"
+    url = influx_place.url.replace("influxdb", "http", 1)
+    headers = {"Authorization": f"Token {influx_place.token}"}
+    async with (
+        httpx.AsyncClient(base_url=url, headers=headers) as influx,
+        running_demo(
+            tmp_path, **SETTINGS, STORE_URL=influx_place.url, INFLUX_ORG=org, INFLUX_TOKEN=influx_place.token
+        ) as demo,
+    ):
+
+        async def delete(timeframe: Timeframe, span: Range) -> None:
+            answer = await influx.post(
+                "/api/v2/delete",
+                params={"org": org, "bucket": f"candles_{timeframe.value}"},
+                # The end is included there.
+                json={
+                    "start": rfc3339(span.start),
+                    "stop": rfc3339(span.end - 1),
+                    "predicate": f'_measurement="candle" AND symbol="{SYMBOL}"',
+                },
+            )
+            assert answer.status_code == 204, answer.text
+
+        yield World(demo, delete)
+
+
+async def test_holes_in_sqlite_are_repaired_in_all_timeframes(on_sqlite):
+    await make_holes_and_see_them_repaired(on_sqlite)
+
+
+async def test_holes_in_influxdb_are_repaired_in_all_timeframes(on_influx):
+    await make_holes_and_see_them_repaired(on_influx)
+
+
+async def make_holes_and_see_them_repaired(world: World) -> None:
+    demo = world.demo
+
+    async def all_timeframes() -> str | None:
+        without = [timeframe.value for timeframe in TIMEFRAMES if not await demo.candles(SYMBOL, timeframe)]
+        return f"no candles of {', '.join(without)}" if without else None
+
+    await demo.until(all_timeframes, 90)
+    await demo.until_health(200, 60)
+
+    # A past to make holes in: further back than one answer of REST OHLC, and than an aggregator remembers.
+    start = Timeframe.H1.floor(time.time() - 16 * HOUR)
+    answer = await demo.http.post(f"{demo.url}/repair", json={"symbol": SYMBOL, "from": rfc3339(start)}, headers=TOKEN)
+    assert answer.status_code == 202, answer.text
+
+    async def past_is_there() -> str | None:
+        waiting = await gaps(demo)
+        minutes = await demo.candles(SYMBOL, Timeframe.M1)
+        there = minutes and minutes[0]["open_time"] == rfc3339(start) and not waiting["gaps"]
+        return None if there else f"not all of the past is there: {waiting}"
+
+    await demo.until(past_is_there, 180)
+    now = time.time()
+    counts = {timeframe: len(await closed(demo, timeframe, now)) for timeframe in TIMEFRAMES}
+    filled = (await gaps(demo))["filled_since_start"]
+
+    deleted = 0
+    for timeframe in TIMEFRAMES:
+        for span in holes(timeframe, start, now):
+            await world.delete(timeframe, span)
+        left = len(await closed(demo, timeframe, now))
+        assert left < counts[timeframe], f"expected a hole in {timeframe.value}"
+        deleted += counts[timeframe] - left
+
+    async def repaired() -> str | None:
+        waiting = await gaps(demo)
+        for timeframe in TIMEFRAMES:
+            found = len(await closed(demo, timeframe, now))
+            if found != counts[timeframe]:
+                return f"expected {counts[timeframe]} candles of {timeframe.value}, got {found}; {waiting}"
+            if complaint := await disagreement(demo, SYMBOL, timeframe):
+                return complaint
+        return None if not waiting["gaps"] else f"there are gaps: {waiting}"
+
+    await demo.until(repaired, 120)
+    # InfluxDB's tasks fill some of them too.
+    assert filled < (await gaps(demo))["filled_since_start"] <= filled + deleted
+    await demo.until_health(200, 30)
+
+
+def holes(timeframe: Timeframe, start: int, now: float) -> list[Range]:
+    """An hour long ago and one of today; of the long timeframes a candle between others."""
+    if timeframe.seconds <= HOUR:
+        return [Range(start + 70 * 60, start + 140 * 60), Range(now - 3 * HOUR, now - 1.5 * HOUR)]
+    window = timeframe.floor(now) - 3 * timeframe.seconds
+    return [Range(window, window + timeframe.seconds)]
+
+
+async def closed(demo: Demo, timeframe: Timeframe, now: float) -> list[dict]:
+    """The closed candles that opened long enough ago to be settled when the test began."""
+    limit = rfc3339(timeframe.floor(now - 600))
+    return [c for c in await demo.candles(SYMBOL, timeframe) if c["closed"] and c["open_time"] < limit]
+
+
+async def gaps(demo: Demo) -> dict:
+    return (await demo.http.get(f"{demo.url}/gaps", params={"symbol": SYMBOL})).raise_for_status().json()
