@@ -1,11 +1,9 @@
 """The Grafana dashboard: what is shown, in rows, from the feeds to the browser."""
 
-from typing import Any
+from panels import Panel, Query, Row, Steps, dashboard_json
 
-from panels import Panel, Query, Row, dashboard_json
-
-_GREEN_RED = [{"color": "red", "value": None}, {"color": "green", "value": 1}]
-_CALM_ALARM = [{"color": "green", "value": None}, {"color": "red", "value": 1}]
+_GREEN_RED: Steps = [{"color": "red", "value": None}, {"color": "green", "value": 1}]
+_CALM_ALARM: Steps = [{"color": "green", "value": None}, {"color": "red", "value": 1}]
 _WELL = {"0": {"text": "failing", "color": "red"}, "1": {"text": "well", "color": "green"}}
 _LIVE_P50 = 'ingress:close_to_store_seconds:p50{way="live"}'
 _LIVE_P99 = 'ingress:close_to_store_seconds:p99{way="live"}'
@@ -14,9 +12,7 @@ _CLOSED_MINUTES = 'ingress:candles_published:rate5m{timeframe="1m",kind=~"closed
 _INFILLED_MINUTES = 'ingress:candles_published:rate5m{timeframe="1m",kind="infilled"}'
 
 
-def _number(
-    title: str, text: str, expression: str, unit: str = "short", steps: list[dict[str, Any]] | None = None
-) -> Panel:
+def _number(title: str, text: str, expression: str, unit: str = "short", steps: Steps | None = None) -> Panel:
     return Panel(title, text, (Query(expression),), unit, "stat", 4, 4, steps or [])
 
 
@@ -90,7 +86,7 @@ ROWS = (
             ),
             _panel(
                 "Ticks on their way",
-                "Published by the gateways, taken by the aggregators, stored by the writers; the lines lie on each other",
+                "Published by the gateways, taken by the aggregators, stored by the writers: one line if all is well",
                 (_rate("ingress_gateway_ticks_total"), "gateway"),
                 (_rate("ingress_aggregator_ticks_total"), "aggregator"),
                 (_rate('ingress_writer_written_total{kind="tick"}'), "writer"),

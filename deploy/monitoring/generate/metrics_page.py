@@ -4,8 +4,8 @@ from registries import SERVICES, MetricKind, metrics_of
 
 _HEAD = """# Metrics
 
-Every service serves `GET /metrics` (Prometheus): admin-api on port 8000, the others on 9000. This page is generated from
-the services' own registries: `python deploy/monitoring/generate`. Alerts, recording rules and the dashboard are in
+Every service serves `GET /metrics` (Prometheus): admin-api on port 8000, the others on 9000. This page is generated
+from the services' own registries: `python deploy/monitoring/generate`. Alerts, recording rules and the dashboard are in
 [deploy/monitoring](../deploy/monitoring/); what each alert means is in [operations.md](operations.md). On Linux each
 service also has `process_*` (CPU, memory, files).
 

@@ -9,6 +9,10 @@ _DATASOURCE = {"type": "prometheus", "uid": "prometheus"}
 _WIDTH = 24
 
 
+Steps = list[dict[str, Any]]
+"""Thresholds: from which value on which colour; the first one has no value."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """A PromQL expression and what its series are called."""
@@ -28,7 +32,7 @@ class Panel:
     kind: str = "timeseries"
     width: int = 8
     height: int = 8
-    steps: list[dict[str, Any]] = field(default_factory=list)
+    steps: Steps = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
     stacked: bool = False
 

@@ -111,7 +111,10 @@ class GatewayMetrics:
         self._known_feeds: set[str] = set()
 
     def feed(self, name: str, longest_silence: float, watermark: float | None, now: float) -> None:
-        """How a feed is at `now` (unix seconds, Kraken's time). One without a connection falls behind the last watermark it had."""
+        """How a feed is at `now` (unix seconds, Kraken's time).
+
+        One without a connection falls behind, by the last watermark it had.
+        """
         # One that was never live is down, not absent.
         self.feed_live.labels(name)
         self.quietest.labels(name).set(longest_silence)
