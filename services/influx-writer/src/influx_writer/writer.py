@@ -251,7 +251,7 @@ class Writer:
 
     async def _take(self, message: Message) -> None:
         try:
-            row = read(self._topics, message)
+            row = read(self._topics, message, self._clock())
         except UnusableError as error:
             await self._bury(message, error.reason, str(error))
             return
