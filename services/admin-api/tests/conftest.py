@@ -1,7 +1,7 @@
 """admin-api on the in-memory broker, a SQLite file and a clock that stands still."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from admin_api import AdminApi, UpkeepLimits
 from admin_api.letters import LETTERS_INBOUND_SPARE, LETTERS_SESSION_SECONDS, client_id_of_letters
+from admin_api.limits import HttpLimits
 from admin_api.service import client_id, last_will
 from example import CANDLE
 from ingress_common.bus.memory import MemoryBroker, MemoryBus
@@ -39,9 +40,16 @@ class World:
     bus: Any = None
     letters_bus: Any = None
     service: Any = None
+    task: Any = None
 
     @asynccontextmanager
-    async def running(self, admin_token: str | None = TOKEN, **limits: Any) -> AsyncIterator[httpx.AsyncClient]:
+    async def running(
+        self,
+        admin_token: str | None = TOKEN,
+        http_limits: HttpLimits | None = None,
+        trusted_proxies: Sequence[str] = (),
+        **limits: Any,
+    ) -> AsyncIterator[httpx.AsyncClient]:
         """Run the service; gives a client that calls its application directly. `limits` are those of UpkeepLimits."""
         upkeep = UpkeepLimits(**{"self_check_seconds": 0, "letters_kept": 5, **limits})
         self.letters_bus = MemoryBus(
@@ -67,10 +75,12 @@ class World:
             host="127.0.0.1",
             port=0,
             admin_token=admin_token,
+            http_limits=http_limits,
+            trusted_proxies=trusted_proxies,
             clock=lambda: self.now,
             limits=upkeep,
         )
-        task = asyncio.create_task(self.service.run())
+        task = self.task = asyncio.create_task(self.service.run())
         transport = httpx.ASGITransport(self.service.app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://admin") as self.http:
             try:

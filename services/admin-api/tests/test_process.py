@@ -18,6 +18,14 @@ def run(tmp_path, **settings):
         ({"STORE_URL": "influxdb://localhost:8086"}, "INFLUX_ORG and INFLUX_TOKEN"),
         ({"STORE_URL": "sqlite:///c.db", "HTTP_PORT": "http"}, "HTTP_PORT"),
         ({"STORE_URL": "sqlite:///c.db", "RETENTION": "soon"}, "RETENTION"),
+        ({"STORE_URL": "sqlite:///c.db", "RATE_LIMIT": "-1"}, "RATE_LIMIT"),
+        ({"STORE_URL": "sqlite:///c.db", "RATE_BURST": "0"}, "RATE_BURST"),
+        ({"STORE_URL": "sqlite:///c.db", "MAX_STREAMS": "many"}, "MAX_STREAMS"),
+        (
+            {"STORE_URL": "sqlite:///c.db", "CORS_ORIGINS": "https://a.org, example.org"},
+            "'example.org' is not an origin",
+        ),
+        ({"STORE_URL": "sqlite:///c.db", "TRUSTED_PROXIES": "proxy.local"}, "TRUSTED_PROXIES"),
         ({"STORE_URL": "sqlite:///c.db", "AUDIT_MINUTES": "0"}, "AUDIT_MINUTES: expected a number of minutes"),
         ({"STORE_URL": "sqlite:///c.db", "AUDIT_HORIZON": "7"}, "AUDIT_HORIZON: expected a time such as 12h, 7d"),
         (

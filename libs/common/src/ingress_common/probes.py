@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Self
@@ -17,10 +17,17 @@ from starlette.types import ASGIApp
 
 from ingress_common.errors import StartError
 from ingress_common.health import Health
+from ingress_common.http_protocol import GuardedProtocol
 
 __all__ = ["ProbeServer", "StartError", "serve_http"]
 
 _SHUTDOWN_SECONDS = 2
+
+_BACKLOG = 1024
+"""Connections that may wait to be accepted: as many clients as come back at once after a restart."""
+
+_SEND_BUFFER = 256 * 1024
+"""Bytes that the system keeps for a peer that does not read; by itself it would take megabytes."""
 
 
 class _Server(uvicorn.Server):
@@ -40,14 +47,25 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve_http(app: ASGIApp, host: str, port: int) -> AsyncIterator[int]:
+async def serve_http(app: ASGIApp, host: str, port: int, *, trusted_proxies: Sequence[str] = ()) -> AsyncIterator[int]:
     """Serve `app` on `host`:`port` (0: any free one) inside the running loop; gives the port.
 
-    StartError names an address that cannot be listened on. Leaving ends open requests after 2 s.
+    The client's address is taken from X-Forwarded-For where the connection comes from one of `trusted_proxies`
+    (addresses, networks, or `*`). StartError names an address that cannot be listened on. Leaving ends open requests
+    after 2 s.
     """
     with _listen(host, port) as listener:
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS, ws="none"
+            app,
+            http=GuardedProtocol,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=_BACKLOG,
+            proxy_headers=bool(trusted_proxies),
+            forwarded_allow_ips=list(trusted_proxies),
+            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         )
         server = _Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]), name="http.serve")
@@ -116,8 +134,9 @@ def _listen(host: str, port: int) -> socket.socket:
         raise StartError(f"cannot listen on {host}:{port}: {error.strerror or error} (HTTP_HOST, HTTP_PORT)") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         listener.bind(address)
-        listener.listen(128)
+        listener.listen(_BACKLOG)
         listener.setblocking(False)
     except OSError as error:
         listener.close()

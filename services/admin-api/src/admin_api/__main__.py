@@ -1,5 +1,6 @@
 """`python -m admin_api`."""
 
+import resource
 import sys
 import time
 from functools import partial
@@ -14,8 +15,11 @@ from ingress_common.metrics import BusMetrics
 from ingress_common.presence import claim_name
 from ingress_common.service import run_http_service
 
-_INBOUND = 5_000
-"""Messages: all retained candles of Kraken's pairs, which come at once, with room to spare."""
+_INBOUND = 20_000
+"""Messages: the retained candles of all of Kraken's pairs and timeframes, which come at once, with room to spare."""
+
+_FILES = 65_536
+"""Open files, where the system lets us."""
 
 
 def build(settings: AdminSettings, registry: CollectorRegistry) -> AdminApi:
@@ -49,13 +53,24 @@ def build(settings: AdminSettings, registry: CollectorRegistry) -> AdminApi:
         host=settings.http_host,
         port=settings.http_port,
         admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,
+        http_limits=settings.http_limits,
+        trusted_proxies=settings.trusted_proxies,
         limits=limits,
     )
 
 
 def main() -> int:
     """Run until SIGTERM or SIGINT; the exit code is 0, 1 (failure) or 2 (setting)."""
+    _allow_files()
     return run_http_service(NAME, AdminSettings, build, claim_name)
+
+
+def _allow_files() -> None:
+    """Let each stream be an open file: many systems begin with 1,024 where they allow more."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
+from starlette.exceptions import HTTPException
 
+from admin_api.bulk import BulkReads
 from admin_api.health import Report, assess
+from admin_api.limits import HttpLimits
+from admin_api.live import LiveCandles
 from admin_api.metrics import AdminMetrics
 from admin_api.monitor import StoreMonitor
+from admin_api.recent import RecentCandles
+from admin_api.stream import Streams
 from admin_api.upkeep import Upkeep
 from admin_api.view import BusView
 from ingress_common.health import Check, Health
@@ -30,6 +36,18 @@ class Context:
     registry: CollectorRegistry
     metrics: AdminMetrics
     admin_token: str | None
+    http_limits: HttpLimits
+    live: LiveCandles
+    recent: RecentCandles
+    streams: Streams
+    bulk: BulkReads
+
+    async def must_know(self, symbol: str) -> None:
+        """HTTPException 404 if neither the bus nor the store has heard of `symbol`; StoreUnavailableError."""
+        if symbol in self.view.symbols or self.live.knows(symbol):
+            return
+        if symbol not in await self.store.symbols():
+            raise HTTPException(404, f"unknown symbol: {symbol}; GET /symbols lists what there is")
 
     def broker(self) -> Check:
         """Whether the broker is there."""

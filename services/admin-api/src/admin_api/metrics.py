@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -23,6 +23,34 @@ class AdminMetrics:
         self.requests = Counter(
             "ingress_admin_requests", "HTTP requests, by route and status", ("route", "status"), registry=registry
         )
+        self.refused = Counter(
+            "ingress_admin_refused", "HTTP requests beyond a limit, by status", ("status",), registry=registry
+        )
+
+
+class StreamMetrics:
+    """Counters of the event streams."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.open = Gauge("ingress_admin_streams", "Event streams that are open", registry=registry)
+        self.limit = Gauge("ingress_admin_streams_limit", "Event streams that may be open", registry=registry)
+        self.events = Counter("ingress_admin_stream_events", "Events sent, over all streams", registry=registry)
+        self.coalesced = Counter(
+            "ingress_admin_stream_coalesced",
+            "Forming candles that gave way to a newer one before they were sent",
+            registry=registry,
+        )
+        self.refused = Counter(
+            "ingress_admin_streams_refused", "Event streams refused, because too many were open", registry=registry
+        )
+        self.ended = Counter(
+            "ingress_admin_streams_ended",
+            "Event streams that ended: client (gone), slow (dropped), shutdown",
+            ("reason",),
+            registry=registry,
+        )
+        for reason in ("client", "slow", "shutdown"):
+            self.ended.labels(reason)
 
 
 class SystemCollector(Collector):

@@ -1,46 +1,146 @@
 """Errors over HTTP as `application/problem+json` (RFC 9457)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Router
+from starlette.types import Scope
 
 from ingress_common.logs import get_logger
 from ingress_store import StoreUnavailableError
 
+MEDIA_TYPE = "application/problem+json"
+"""What every error answer is."""
+
 log = get_logger(__name__)
 
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
-def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+_SHOWN = 200
+"""Characters of a wrong value that are repeated in the answer."""
+
+_EXAMPLES: Mapping[int, str] = {
+    400: "There was an error parsing the body",
+    401: "expected a header Authorization: Bearer <ADMIN_TOKEN>",
+    404: "unknown symbol: ETH/EUR; GET /symbols lists what there is",
+    405: "expected GET, HEAD or OPTIONS, got DELETE",
+    409: "a repair of this range is under way",
+    413: "expected a body of at most 65536 bytes",
+    414: "expected a path and query of at most 8192 bytes, got 9000",
+    422: "limit: expected a number from 1 to 5000, got '0'",
+    429: "expected at most 100 requests a second from one address; try again in 1 s",
+    503: "the store does not answer: sqlite:///data/candles.db: disk I/O error",
+}
+
+
+class ProblemError(BaseModel):
+    """One thing that is wrong with a request."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "limit", "detail": "expected a number"}]})
+
+    name: str = Field(description="The parameter or field; empty where it is the whole body")
+    detail: str = Field(description="What was expected, and what came")
+
+
+class Problem(BaseModel):
+    """Why a request failed (RFC 9457)."""
+
+    type: str = Field(description="Always about:blank: the status says what kind it is", examples=["about:blank"])
+    title: str = Field(description="The name of the status")
+    status: int = Field(description="The HTTP status", ge=400, le=599)
+    detail: str = Field(description="What was expected, and what came; for people")
+    errors: list[ProblemError] | None = Field(
+        default=None, description="With 422: each thing that is wrong, by parameter or field"
+    )
+
+
+class InvalidError(Exception):
+    """A parameter that makes no sense; becomes 422. `name` is empty where it is more than one."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(detail)
+        self.name = name
+        self.detail = detail
+
+
+def problem(
+    status: int,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    errors: Sequence[Mapping[str, str]] | None = None,
+) -> JSONResponse:
     """An error answer: what kind, and what exactly."""
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    if errors is not None:
+        body["errors"] = list(errors)
+    return JSONResponse(body, status, headers={"Cache-Control": "no-store", **(headers or {})}, media_type=MEDIA_TYPE)
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error answers of a route, for the documentation."""
-    content = {"application/problem+json": {"schema": {"type": "object"}}}
-    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+    """The error answers of a route, for the documentation.
+
+    Those that any route may give (400, 413, 414, 429, and 422 for its parameters) are added by `describe_common`.
+    """
+    return {status: _description(status) for status in statuses}
+
+
+def describe_common(document: dict[str, Any]) -> None:
+    """Add to an OpenAPI document what any route may answer, and the schema of problems."""
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(schema.pop("$defs", {}))
+    schemas["Problem"] = schema
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    for operations in document.get("paths", {}).values():
+        for method, operation in operations.items():
+            responses = operation["responses"]
+            if "HTTPValidationError" in str(responses.get("422")):
+                responses["422"] = _description(422)
+            for status in (
+                414,
+                429,
+                *((413,) if method != "get" else ()),
+                *((400,) if "requestBody" in operation else ()),
+            ):
+                responses.setdefault(str(status), _description(status))
 
 
 def install(app: FastAPI) -> None:
     """Make every error of `app` a problem."""
 
     @app.exception_handler(HTTPException)
-    async def _http(_request: Request, error: HTTPException) -> JSONResponse:
-        return problem(error.status_code, str(error.detail), error.headers)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            allowed = allowed_methods(app.router, request.scope)
+            return problem(405, f"expected {_listed(allowed)}, got {request.method}", {"Allow": ", ".join(allowed)})
+        if error.status_code == 422:
+            return invalid([{"name": "", "detail": str(error.detail)}])
+        return problem(error.status_code, str(error.detail), headers)
 
     @app.exception_handler(RequestValidationError)
     async def _validation(_request: Request, error: RequestValidationError) -> JSONResponse:
-        return problem(422, "; ".join(_complaint(entry) for entry in error.errors()))
+        return invalid([_complaint(entry) for entry in error.errors()])
+
+    @app.exception_handler(InvalidError)
+    async def _invalid(_request: Request, error: InvalidError) -> JSONResponse:
+        return invalid([{"name": error.name, "detail": error.detail}])
 
     @app.exception_handler(StoreUnavailableError)
     async def _store(_request: Request, error: StoreUnavailableError) -> JSONResponse:
-        return problem(503, f"the store does not answer: {error}")
+        return problem(503, f"the store does not answer: {error}", {"Retry-After": "5"})
 
     @app.exception_handler(Exception)
     async def _defect(request: Request, error: Exception) -> JSONResponse:
@@ -48,7 +148,42 @@ def install(app: FastAPI) -> None:
         return problem(500, "the request failed; the service's log says why")
 
 
-def _complaint(entry: Mapping[str, Any]) -> str:
+def invalid(errors: Sequence[Mapping[str, str]]) -> JSONResponse:
+    """422, with each thing that is wrong: `name` and `detail`."""
+    lines = [f"{entry['name']}: {entry['detail']}" if entry["name"] else entry["detail"] for entry in errors]
+    return problem(422, "; ".join(lines), errors=errors)
+
+
+def allowed_methods(router: Router, scope: Scope) -> list[str]:
+    """The methods that the path of a request takes, sorted; empty where there is no such path."""
+    found = {
+        method
+        for method in _METHODS
+        for route in router.routes
+        if route.matches({**scope, "method": method})[0] is Match.FULL
+    }
+    if "GET" in found:
+        found.add("HEAD")
+    return sorted(found | {"OPTIONS"}) if found else []
+
+
+def _description(status: int) -> dict[str, Any]:
+    phrase = HTTPStatus(status).phrase
+    example: dict[str, Any] = {"type": "about:blank", "title": phrase, "status": status}
+    example["detail"] = _EXAMPLES.get(status, phrase)
+    if status == 422:
+        example["errors"] = [{"name": "limit", "detail": "expected a number from 1 to 5000, got '0'"}]
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}}
+    return {"description": phrase, "content": content}
+
+
+def _complaint(entry: Mapping[str, Any]) -> dict[str, str]:
     name = ".".join(str(part) for part in entry["loc"][1:])
     message = str(entry["msg"]).removeprefix("Value error, ")
-    return f"{name}: {message}" if "got " in message else f"{name}: {message}, got {entry['input']!r}"
+    if "got " not in message:
+        message = f"{message}, got {entry['input']!r:.{_SHOWN}}"
+    return {"name": name, "detail": message}
+
+
+def _listed(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else "".join(words)

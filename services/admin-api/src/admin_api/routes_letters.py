@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from admin_api.access import authorized_by
 from admin_api.context import Context
 from admin_api.letters import BrokerAwayError, Letter, NotResendableError
+from admin_api.models import Dropped, Letters, Resent
 from admin_api.problems import documented
 from ingress_common.times import rfc3339
 
@@ -23,7 +24,7 @@ def router(context: Context) -> APIRouter:
     authorized = authorized_by(context.admin_token)
     letters = context.upkeep.letters
 
-    @routes.get("/dead-letters", responses=documented(422))
+    @routes.get("/dead-letters", response_model=Letters, responses=documented(422))
     async def listed(
         service: Annotated[str | None, Query(description="Only those of this service", max_length=100)] = None,
         limit: Annotated[int, Query(description="The newest so many", ge=1, le=MOST_LETTERS)] = DEFAULT_LETTERS,
@@ -34,6 +35,7 @@ def router(context: Context) -> APIRouter:
 
     @routes.post(
         "/dead-letters/{letter_id}/resend",
+        response_model=Resent,
         responses=documented(401, 404, 409, 503),
         dependencies=[Depends(authorized)],
     )
@@ -48,7 +50,12 @@ def router(context: Context) -> APIRouter:
         except BrokerAwayError as error:
             raise HTTPException(503, str(error)) from None
 
-    @routes.delete("/dead-letters/{letter_id}", responses=documented(401, 404), dependencies=[Depends(authorized)])
+    @routes.delete(
+        "/dead-letters/{letter_id}",
+        response_model=Dropped,
+        responses=documented(401, 404),
+        dependencies=[Depends(authorized)],
+    )
     async def drop(letter_id: LetterId) -> dict[str, Any]:
         """Drop a letter."""
         try:

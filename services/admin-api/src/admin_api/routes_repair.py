@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 
 from admin_api.access import authorized_by
 from admin_api.context import Context
+from admin_api.models import Gaps, RepairPlan
 from admin_api.parameters import instant_of, timeframe_of
 from admin_api.planning import DAY, Ask
 from admin_api.problems import documented
@@ -69,7 +70,7 @@ def router(context: Context) -> APIRouter:
     authorized = authorized_by(context.admin_token)
     upkeep = context.upkeep
 
-    @routes.get("/gaps", responses=documented(422))
+    @routes.get("/gaps", response_model=Gaps, responses=documented(422))
     async def gaps(
         symbol: Annotated[OptionalSymbol, Query(description="Only this symbol, as BTC-USD or BTC/USD")] = None,
         timeframe: Annotated[OptionalTimeframe, Query(description="Only this timeframe")] = None,
@@ -95,7 +96,11 @@ def router(context: Context) -> APIRouter:
         }
 
     @routes.post(
-        "/repair", status_code=202, responses=documented(401, 404, 422, 503), dependencies=[Depends(authorized)]
+        "/repair",
+        status_code=202,
+        response_model=RepairPlan,
+        responses=documented(401, 404, 422, 503),
+        dependencies=[Depends(authorized)],
     )
     async def repair(wanted: RepairRequest | None = None) -> dict[str, Any]:
         """Audit now and try every gap again; with a range, ask for it even if nothing is missing there.

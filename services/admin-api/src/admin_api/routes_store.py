@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends
 
 from admin_api.access import authorized_by
 from admin_api.context import Context
+from admin_api.models import Bootstrap, Bootstrapped
 from admin_api.problems import documented
 from ingress_store import BootstrapState
 
@@ -16,12 +17,17 @@ def router(context: Context) -> APIRouter:
 
     authorized = authorized_by(context.admin_token)
 
-    @routes.get("/bootstrap", responses=documented(503))
+    @routes.get("/bootstrap", response_model=Bootstrap, responses=documented(503))
     async def inspect() -> dict[str, Any]:
         """What is in the store, what should be, and the difference."""
         return _state(await context.store.inspect())
 
-    @routes.post("/bootstrap", responses=documented(401, 503), dependencies=[Depends(authorized)])
+    @routes.post(
+        "/bootstrap",
+        response_model=Bootstrapped,
+        responses=documented(401, 503),
+        dependencies=[Depends(authorized)],
+    )
     async def bootstrap() -> dict[str, Any]:
         """Make what should be in the store; idempotent."""
         result = await context.monitor.bootstrap()

@@ -4,12 +4,53 @@ import re
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
 
 from admin_api.letters import LETTERS_KEPT
+from admin_api.limits import HttpLimits
 from admin_api.upkeep import UpkeepLimits
 from ingress_store.settings import StoreSettings
 
 _UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
+_ORIGIN = re.compile(r"\*|https?://[^\s/,*]+")
+_PROXY = re.compile(r"\*|[0-9A-Fa-f.:]+(/\d{1,3})?")
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _origins(value: object) -> object:
+    return _each(_split(value), _ORIGIN, "an origin such as https://example.org")
+
+
+def _proxies(value: object) -> object:
+    return _each(_split(value), _PROXY, "an address or network such as 10.0.0.0/8")
+
+
+def _each(values: object, pattern: re.Pattern[str], what: str) -> object:
+    if isinstance(values, tuple):
+        wrong = [value for value in values if not pattern.fullmatch(value)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is not {what}")
+    return values
+
+
+Origins = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    BeforeValidator(_origins),
+    Field(description="origins separated by commas such as https://example.org, or * for all"),
+]
+"""Pages of which other origins may read over HTTP."""
+
+Proxies = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    BeforeValidator(_proxies),
+    Field(description="addresses or networks separated by commas such as 10.0.0.0/8, or * for all"),
+]
+"""From where X-Forwarded-For is believed."""
 
 
 def _seconds(value: object) -> object:
@@ -25,7 +66,7 @@ class AdminSettings(StoreSettings):
     """The common settings, STORE_URL, RETENTION and ADMIN_TOKEN; without a token nothing can be changed over HTTP.
 
     AUDIT_MINUTES, AUDIT_HORIZON (seconds, once it is read) and SELF_CHECK_SECONDS: how often and how far back the store
-    is looked through.
+    is looked through. RATE_LIMIT, RATE_BURST, MAX_STREAMS, CORS_ORIGINS, TRUSTED_PROXIES: what a client may ask for.
     """
 
     http_port: Annotated[int, Field(ge=0, le=65535, description="a port from 1 to 65535, or 0 for any free one")] = 8000
@@ -37,6 +78,21 @@ class AdminSettings(StoreSettings):
     self_check_seconds: Annotated[
         float, Field(ge=0, le=3600, description="a number of seconds up to 3600, or 0 for no self-check")
     ] = 10.0
+
+    rate_limit: Annotated[
+        float, Field(ge=0, le=1_000_000, description="requests a second and address, or 0 for any number")
+    ] = 100
+    rate_burst: Annotated[int, Field(ge=1, le=1_000_000, description="requests at once above RATE_LIMIT")] = 500
+    max_streams: Annotated[int, Field(ge=0, le=100_000, description="event streams open at once")] = 1_000
+    cors_origins: Origins = ()
+    trusted_proxies: Proxies = ()
+
+    @property
+    def http_limits(self) -> HttpLimits:
+        """What the service takes over HTTP."""
+        return HttpLimits(
+            rate=self.rate_limit, burst=self.rate_burst, streams=self.max_streams, origins=self.cors_origins
+        )
 
     def upkeep(self, letters_kept: int = LETTERS_KEPT) -> UpkeepLimits:
         """How the store is looked after."""

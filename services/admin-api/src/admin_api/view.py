@@ -12,6 +12,7 @@ from ingress_common.payloads import (
     decode_status,
     decode_watermark,
 )
+from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
 
 MAX_ENTRIES = 10_000
@@ -88,11 +89,11 @@ class BusView:
             topics.feed("+"),
             topics.watermark("+"),
             topics.dead_letter("+"),
-            topics.candles("+", "1m"),
+            topics.candles("+", "+"),
         )
 
-    def apply(self, topic: str, payload: bytes, now: float) -> None:
-        """Take a message in that came at `now` (unix seconds).
+    def apply(self, topic: str, payload: bytes, now: float) -> Candle | None:
+        """Take a message in that came at `now` (unix seconds); gives the candle if it was one.
 
         An empty payload clears what was retained. ValueError (PayloadError, TopicError) if it makes no sense,
         ViewFullError if there is no room for it.
@@ -105,12 +106,13 @@ class BusView:
                 self._feed(feed, payload)
             case ("feed", _, feed, "watermark"):
                 self._watermark(feed, payload)
-            case ("candles", _, _, "1m"):
-                self._candle(topic, payload)
+            case ("candles", _, _, _):
+                return self._candle(topic, payload)
             case ("dead-letter", service):
                 self._dead_letter(service, payload)
             case _:
                 raise PayloadError(f"expected a topic of the contract, got {topic!r}")
+        return None
 
     def _status(self, key: tuple[str, str], payload: bytes, now: float) -> None:
         if not payload:
@@ -141,15 +143,20 @@ class BusView:
         if view is not None:
             self.feeds[feed] = replace(view, watermark=watermark)
 
-    def _candle(self, topic: str, payload: bytes) -> None:
+    def _candle(self, topic: str, payload: bytes) -> Candle | None:
         if not payload:
             gone = [symbol for symbol in self.symbols if self._topics.candles(symbol, "1m") == topic]
             for symbol in gone:
                 del self.symbols[symbol]
-            return
+            return None
         candle = decode_candle(payload)
         if self._topics.candles(candle.symbol, candle.timeframe) != topic:
             raise PayloadError(f"expected a candle of {topic}, got {candle.symbol} {candle.timeframe.value}")
+        if candle.timeframe is Timeframe.M1:
+            self._minute(candle)
+        return candle
+
+    def _minute(self, candle: Candle) -> None:
         _check_room(candle.symbol, self.symbols)
         before = self.symbols.get(candle.symbol)
         closed_until = before.closed_until if before else None

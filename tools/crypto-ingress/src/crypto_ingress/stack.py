@@ -141,6 +141,8 @@ class Parts:
             host=s.http_host,
             port=s.http_port,
             admin_token=s.admin_token.get_secret_value() if s.admin_token else None,
+            http_limits=s.http_limits,
+            trusted_proxies=s.trusted_proxies,
             limits=limits,
         )
 

@@ -1,0 +1,195 @@
+"""What a client may ask for, who may change something, and what every answer brings along."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from admin_api.limits import HttpLimits, TokenBuckets
+
+PROBLEM = "application/problem+json"
+LIMITS = HttpLimits(rate=0.001, burst=3, body=100, url=200)
+
+
+def test_a_bucket_gives_the_burst_and_then_the_rate():
+    buckets = TokenBuckets(rate=10, burst=3)
+    assert [buckets.take("a", 0) for _ in range(3)] == [0, 0, 0]
+    assert buckets.take("a", 0) == pytest.approx(0.1)
+    assert buckets.take("b", 0) == 0
+    assert buckets.take("a", 0.1) == 0
+    assert buckets.take("a", 0.1) > 0
+    assert [buckets.take("a", 1000) for _ in range(4)] == [0, 0, 0, pytest.approx(0.1)]
+
+
+def test_addresses_that_were_not_heard_of_longest_are_forgotten():
+    buckets = TokenBuckets(rate=1, burst=1)
+    for number in range(20_000):
+        buckets.take(str(number), 0)
+    assert len(buckets._buckets) == 10_000
+    assert buckets.take("19999", 0) > 0
+    assert buckets.take("0", 0) == 0
+
+
+async def test_too_many_requests_are_refused_but_those_of_probes(world):
+    async with world.running(http_limits=LIMITS) as http:
+        answers = [await http.get("/bootstrap") for _ in range(5)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+        assert answers[-1].headers["content-type"] == PROBLEM
+        assert int(answers[-1].headers["retry-after"]) >= 1
+        for path in ("/health/live", "/health/ready", "/metrics"):
+            assert (await http.get(path)).status_code == 200
+        assert 'ingress_admin_refused_total{status="429"} 2.0' in (await http.get("/metrics")).text
+
+
+async def test_each_address_has_its_own_rate_also_behind_a_proxy_that_is_trusted(world):
+    async with world.running(http_limits=LIMITS, trusted_proxies=["127.0.0.1"]):
+        await world.until(lambda: world.service.port)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{world.service.port}") as http:
+            for address in ("192.0.2.1", "192.0.2.2", "2001:db8::1"):
+                got = [
+                    (await http.get("/bootstrap", headers={"X-Forwarded-For": address})).status_code for _ in range(4)
+                ]
+                assert got == [200, 200, 200, 429]
+            # One customer has a network of 64 bits.
+            same = await http.get("/bootstrap", headers={"X-Forwarded-For": "2001:db8::ffff:2"})
+            assert same.status_code == 429
+
+
+async def test_a_forwarded_address_is_not_believed_otherwise(world):
+    async with world.running(http_limits=LIMITS):
+        await world.until(lambda: world.service.port)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{world.service.port}") as http:
+            got = [
+                (await http.get("/bootstrap", headers={"X-Forwarded-For": f"192.0.2.{n}"})).status_code
+                for n in range(4)
+            ]
+    assert got == [200, 200, 200, 429]
+
+
+async def test_a_body_that_is_too_large_is_refused_whether_its_length_is_said_or_not(world):
+    async def parts():
+        for _ in range(3):
+            yield b"x" * 50
+
+    async with world.running(http_limits=HttpLimits(body=100)) as http:
+        said = await http.post("/bootstrap", content=b"x" * 101)
+        assert said.status_code == 413
+        assert said.headers["content-type"] == PROBLEM
+        assert (await http.post("/bootstrap", content=b"x" * 100)).status_code == 401
+        assert (await http.post("/bootstrap", content=parts())).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/candles/BTC-USD?limit=" + "1" * 9000, 414),
+        ("/" + "a" * 9000, 414),
+        ("/candles/BTC-USD?limit=" + "1" * 4000, 422),
+        ("/candles/BTC-USD?limit=%D9%A3", 422),
+        ("/candles/BTC-USD?limit=1_0", 422),
+        ("/candles/BTC-USD?limit=+5", 422),
+        ("/candles/BTC-USD?limit=-0", 422),
+        ("/candles/BTC-USD?from=%00", 422),
+        ("/candles/%00-USD", 422),
+        ("/candles/BTC%2FUSD", 404),
+        ("/candles/..%2f..%2fetc", 404),
+        ("/candles/%E2%82%BF-USD", 404),
+        ("/candles/BTC-%22%0D%0AX: y", 404),
+        ("/candles/" + "A" * 65, 422),
+        ("/candles/BTC-USD?from=" + "9" * 400, 422),
+        ("/candles/BTC-USD?from=0x10", 422),
+        ("/candles/BTC-USD?from=1e400", 422),
+        ("/candles/BTC-USD?from=9999-12-31T23:59:59-14:00", 422),
+        ("/candles/BTC-USD?timeframe=" + "m" * 5000, 422),
+        ("/candles/BTC-USD?timeframe=1m&timeframe=5m", 422),
+        ("/candles/BTC-USD?format=xlsx", 422),
+        ("/candles/BTC-USD?keep=all", 422),
+        ("/candles/BTC-USD?limit=5001", 422),
+        ("/candles/BTC-USD?limit=100001&format=csv", 422),
+        ("/symbols?search=" + "b" * 41, 422),
+        ("/symbols?limit=0", 422),
+        ("/symbols?offset=-1", 422),
+        ("/symbols?offset=99999999999999999999", 422),
+        ("/candles/BTC-USD/", 404),
+        ("/candles/BTC-USD/x", 404),
+        ("//candles/BTC-USD", 404),
+        ("/metrics/", 404),
+    ],
+)
+async def test_hostile_parameters_are_answered_with_a_short_problem(world, candle, path, status):
+    await world.store(candle())
+    async with world.running() as http:
+        answer = await http.get(path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == PROBLEM
+    body = answer.json()
+    assert len(answer.content) < 1500
+    assert (status == 422) == ("errors" in body)
+    assert all(set(error) == {"name", "detail"} for error in body.get("errors", []))
+
+
+async def test_head_is_get_without_a_body_and_options_tells_what_there_is(world, candle):
+    await world.store(candle())
+    async with world.running():
+        await world.until(lambda: world.service.port)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{world.service.port}") as http:
+            got, head = await http.get("/candles/BTC-USD"), await http.head("/candles/BTC-USD")
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["content-length"] == got.headers["content-length"]
+            assert head.headers["etag"] == got.headers["etag"]
+            for path, allowed in (
+                ("/bootstrap", "GET, HEAD, OPTIONS, POST"),
+                ("/candles/BTC-USD", "GET, HEAD, OPTIONS"),
+                ("/stream", "GET, OPTIONS"),
+            ):
+                options = await http.options(path)
+                assert (options.status_code, options.headers["allow"]) == (204, allowed)
+            stream = await http.head("/stream")
+            assert (stream.status_code, stream.headers["allow"]) == (405, "GET, OPTIONS")
+            for method in ("PUT", "DELETE", "PATCH", "TRACE", "FOO"):
+                answer = await http.request(method, "/bootstrap")
+                assert answer.status_code in (400, 405), method
+                assert answer.headers["content-type"] == PROBLEM
+            assert (await http.put("/bootstrap")).headers["allow"] == "GET, HEAD, OPTIONS, POST"
+            assert (await http.options("/nowhere")).status_code == 404
+            assert (await http.head("/nowhere")).status_code == 404
+
+
+async def test_other_origins_may_read_only_where_they_are_named(world, candle):
+    await world.store(candle())
+    asked = {"Origin": "https://example.org"}
+    async with world.running() as http:
+        answer = await http.get("/candles/BTC-USD", headers=asked)
+        assert "access-control-allow-origin" not in answer.headers
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    async with world.running(http_limits=HttpLimits(origins=("https://example.org",))) as http:
+        answer = await http.get("/candles/BTC-USD", headers=asked)
+        assert answer.headers["access-control-allow-origin"] == "https://example.org"
+        other = await http.get("/candles/BTC-USD", headers={"Origin": "https://example.com"})
+        assert "access-control-allow-origin" not in other.headers
+        flight = {**asked, "Access-Control-Request-Method": "GET"}
+        assert (await http.options("/candles/BTC-USD", headers=flight)).status_code == 200
+
+
+async def test_every_answer_has_security_headers(world):
+    async with world.running() as http:
+        for path in ("/health", "/nowhere", "/symbols", "/metrics"):
+            headers = (await http.get(path)).headers
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["x-frame-options"] == "DENY"
+            assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert "content-security-policy" not in (await http.get("/docs")).headers
+
+
+async def test_the_service_ends_soon_with_a_request_under_way(world):
+    async with world.running():
+        await world.until(lambda: world.service.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.service.port)
+        # Once the first is answered the second one, which never ends, is under way.
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
+        writer.write(b"POST /bootstrap HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nx")
+        assert await reader.readuntil(b"\r\n") == b"HTTP/1.1 200 OK\r\n"
+        world.task.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.wait([world.task])
+        writer.transport.abort()
