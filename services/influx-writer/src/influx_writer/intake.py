@@ -39,15 +39,16 @@ class UnusableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A candle or tick, and the message that brought it."""
+    """A candle or tick, the message that brought it, and when that was taken (unix seconds)."""
 
     kind: Kind
     candle: Candle
     message: Message
+    taken_at: float
 
 
-def read(topics: Topics, message: Message) -> Row:
-    """The row of `message`; UnusableError if it is none, or not what its topic says."""
+def read(topics: Topics, message: Message, now: float) -> Row:
+    """The row of `message`, taken at `now`; UnusableError if it is none, or not what its topic says."""
     if len(message.payload) > PAYLOAD_LIMIT:
         raise UnusableError(
             Reason.TOO_LARGE, f"expected a candle of at most {PAYLOAD_LIMIT} bytes, got a longer message"
@@ -67,5 +68,5 @@ def read(topics: Topics, message: Message) -> Row:
         text = f"expected a candle of {' '.join(told)} on this topic, got one of {' '.join(carried)}"
         raise UnusableError(Reason.CONTRADICTION, text)
     if what == "raw":
-        return Row(Kind.TICK, candle, message)
-    return Row(Kind.CANDLE if candle.closed else Kind.FORMING, candle, message)
+        return Row(Kind.TICK, candle, message, now)
+    return Row(Kind.CANDLE if candle.closed else Kind.FORMING, candle, message, now)

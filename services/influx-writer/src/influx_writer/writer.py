@@ -252,7 +252,7 @@ class Writer:
 
     async def _take(self, message: Message) -> None:
         try:
-            row = read(self._topics, message)
+            row = read(self._topics, message, self._clock())
         except UnusableError as error:
             await self._bury(message, error.reason, str(error))
             return
@@ -312,11 +312,7 @@ class Writer:
     def _committed(self, rows: list[Row]) -> None:
         self._written += len(rows)
         self._last_commit = self._clock()
-        self._metrics.lag.set(self._last_commit - max(row.candle.at for row in rows))
-        for kind in Kind:
-            count = sum(row.kind is kind for row in rows)
-            if count:
-                self._metrics.written.labels(kind.value).inc(count)
+        self._metrics.committed(rows, self._last_commit)
 
     async def _bury_rejected(self, rows: list[Row], rejections: tuple[Rejection, ...]) -> None:
         for rejection in rejections:
