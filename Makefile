@@ -46,9 +46,10 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# What is generated from the code: the description of the bus, the payloads' schemas, the reference of the settings.
+# What is generated from the code: the description of the bus, the payloads' schemas, the settings, the metrics.
 docs: setup
 	$(BIN)/python -m crypto_ingress.reference docs
+	$(BIN)/python deploy/monitoring/generate
 
 # Needs a package index: resolves the pyproject files anew; the lock names no host.
 lock: setup

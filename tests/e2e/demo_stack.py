@@ -48,7 +48,7 @@ class Stack:
         # Port 0: any free one. A developer's .env is none of our business.
         ports = ("ADMIN_PORT", "MQTT_PORT", "INFLUX_PORT", "SIM_PORT", "SIM_CONTROL_PORT")
         kept = {key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG") if key in os.environ}
-        self._environment = {**kept, "VERSION": name, **dict.fromkeys(ports, "0")}
+        self.environment = {**kept, "VERSION": name, **dict.fromkeys(ports, "0")}
 
     def compose(self, *arguments: str, seconds: float = 240, check: bool = True) -> str:
         """Run `docker compose`; fails with what it said."""
@@ -56,7 +56,7 @@ class Stack:
         outcome = subprocess.run(
             ["docker", "compose", "--env-file", "/dev/null", "-p", self.name, *files, *arguments],
             cwd=self._root,
-            env=self._environment,
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=seconds,
