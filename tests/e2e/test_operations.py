@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+
 from demo_stack import Stack
 
 ROOT = Path(__file__).parents[2]
