@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from command import environment
@@ -132,6 +133,14 @@ def test_example_runs_and_shows_what_it_should(example, demo, programs):
             missing("mosquitto_sub", "install the package mosquitto-clients, or start Docker")
         said = printed(["bash", "-euc", code], demo, programs)
     assert example.shows in said, said
+
+
+def test_every_check_of_health_is_looked_up_in_operations(demo):
+    answer = httpx.get(f"http://127.0.0.1:{demo.http_port}/health", timeout=10)
+    checks = {check["name"] for check in answer.json()["checks"]}
+    table = (ROOT / "docs/operations.md").read_text().partition("### HealthCheckFailing")[2].partition("###")[0]
+    named = set(re.findall(r"`([\w-]+)`", table))
+    assert checks <= named, checks - named
 
 
 def test_every_example_of_reading_the_data_runs():
