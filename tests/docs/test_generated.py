@@ -7,6 +7,7 @@ import jsonschema_rs
 import pytest
 
 from crypto_ingress.reference.__main__ import pages
+from crypto_ingress.reference.configuration import SERVICES
 from schemas import load_schemas, validator
 
 ROOT = Path(__file__).parents[2]
@@ -16,6 +17,7 @@ MARKDOWN = sorted(
     for path in ROOT.rglob("*.md")
     if not {".venv", "node_modules", ".git", ".pytest_cache"} & set(path.relative_to(ROOT).parts)
 )
+_SET_BY_THE_IMAGE = {"instance_id", "http_host", "http_port"}
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
@@ -78,6 +80,13 @@ def test_pages_that_code_refers_to_are_there():
     for path in (*ROOT.glob("*/*/src/**/*.py"), *ROOT.glob("deploy/**/*.yml"), *ROOT.glob("tests/**/*.py")):
         for page in re.findall(r"docs/[\w/.-]+\.md", path.read_text()):
             assert (ROOT / page).exists(), f"{path.relative_to(ROOT)} refers to {page}"
+
+
+def test_every_setting_of_a_service_can_be_set_in_the_containers():
+    compose = (ROOT / "docker-compose.yml").read_text()
+    for service, settings in SERVICES.items():
+        for name in settings.model_fields.keys() - _SET_BY_THE_IMAGE:
+            assert re.search(rf"^ +{name.upper()}: ", compose, re.MULTILINE), f"{service}: {name.upper()}"
 
 
 def test_every_alert_has_its_section_in_operations():
