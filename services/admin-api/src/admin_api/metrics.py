@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from admin_api.health import SILENCE_SECONDS, Report, task_trouble
+from admin_api.health import SILENCE_SECONDS, WORKERS, Report, task_trouble
 from admin_api.view import BusView
 from ingress_store import TaskState
 
@@ -94,8 +94,10 @@ class SystemCollector(Collector):
             candle_age.add_metric([symbol], now - entry_of_symbol.newest.at)
         yield candle_age
         letters = CounterMetricFamily("ingress_dead_letters", "Dead letters seen, by service", labels=["service"])
-        for service, letter in self._view.dead_letters.items():
-            letters.add_metric([service], letter.count)
+        seen = {service: letter.count for service, letter in self._view.dead_letters.items()}
+        # A counter that begins with its first event has no increase there.
+        for service, count in {**dict.fromkeys((*WORKERS, "admin-api"), 0), **seen}.items():
+            letters.add_metric([service], count)
         yield letters
         well = GaugeMetricFamily("ingress_task_ok", "Whether a task of the store runs, and on time", labels=["task"])
         runs = GaugeMetricFamily(
