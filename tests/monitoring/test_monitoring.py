@@ -7,11 +7,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
+
 from dashboard import dashboard_text
 from metrics_page import metrics_page
-from prometheus_client import generate_latest
 from registries import SERVICES, metrics_of, registry_of
-
 from servers import missing
 
 ROOT = Path(__file__).parents[2]
