@@ -11,7 +11,7 @@ WEB_SOURCES := $(addprefix $(WEB)/,index.html build.mjs package.json package-loc
 NODE_FITS := node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18)' 2>/dev/null && npm --version >/dev/null 2>&1
 IN_WEB := { $(NODE_FITS) || PATH="$(CURDIR)/$(BIN):$$PATH"; } && cd $(WEB) &&
 
-.PHONY: setup web web-check run demo test check format lock clean
+.PHONY: setup web web-check run demo test chaos check format lock clean
 
 # Without the dashboard everything else works, so a registry that does not answer must not stand in the way.
 setup: $(STAMP)
@@ -34,6 +34,11 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# Faults by a script on the running stack, and every candle compared with the truth: tests/chaos/README.md.
+CHAOS ?= --symbols 60
+chaos: setup
+	PYTHONPATH=tests $(BIN)/python -m chaos $(CHAOS)
 
 check: setup
 	$(BIN)/ruff check .

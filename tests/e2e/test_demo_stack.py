@@ -8,8 +8,8 @@ import urllib.request
 from collections import Counter
 
 import pytest
-from demo_stack import SECONDS, SERVICES, TOPICS, VIEWER, Stack, await_closed_minute, differences, until
 
+from demo_stack import SECONDS, SERVICES, TOPICS, VIEWER, Stack, await_closed_minute, differences, until
 from ingress_common.bus import BusError
 from ingress_common.bus.mqtt import MqttBus
 

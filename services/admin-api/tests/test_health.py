@@ -77,7 +77,7 @@ async def test_a_symbol_that_no_live_feed_carries_is_named(world, candle):
 async def test_a_symbol_that_was_given_up_long_ago_is_no_trouble(world, candle):
     async with world.running():
         await world.healthy()
-        await world.candle(candle(symbol="ADA/USD", at=world.now - 2 * 86400))
+        await world.candle(candle(-2880, symbol="ADA/USD", at=world.now - 2 * 86400))
         await world.until(lambda: "ADA/USD" in world.service._view.symbols)
         await world.until_failing()
 

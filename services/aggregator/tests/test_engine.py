@@ -1,10 +1,12 @@
 """What the engine makes of watermarks: from when a feed speaks, what is a repeat, what is nonsense."""
 
+from dataclasses import replace
+
 import pytest
 from candle_world import START, SYMBOL, World, random_trades
 
-from aggregator.core.engine import ImplausibleError
-from ingress_common.model import History, HistoryRequest, Range, Source, Watermark
+from aggregator.core.engine import MAX_FEEDS, MAX_SYMBOLS, Engine, ImplausibleError
+from ingress_common.model import FeedCondition, FeedState, History, HistoryRequest, Range, Source, Watermark
 from ingress_common.timeframes import Timeframe
 
 
@@ -45,7 +47,8 @@ def test_watermarks_too_far_apart_mean_lost_messages_and_the_hole_is_asked_for(w
 
 def test_watermark_of_another_age_is_not_followed_and_does_not_stop_the_feed(world):
     closed = len(world.log)
-    world.take(world.engine.watermark(Watermark("feed", 9e9, 9e9)))
+    with pytest.raises(ImplausibleError, match="expected a watermark that goes on from"):
+        world.engine.watermark(Watermark("feed", 9e9, 9e9))
     assert len(world.log) == closed
     world.settle(5)
     assert max(c.open_time for c in world.log) >= START + 13 * 60
@@ -53,5 +56,61 @@ def test_watermark_of_another_age_is_not_followed_and_does_not_stop_the_feed(wor
 
 def test_history_that_claims_a_time_to_come_is_refused(world):
     history = History(SYMBOL, Timeframe.M1, Source.REST, Range(START, 9e9), ())
-    with pytest.raises(ImplausibleError, match="expected history up to about"):
+    with pytest.raises(ImplausibleError, match="expected nothing of BTC/USD after"):
         world.engine.history(history)
+
+
+@pytest.mark.parametrize("distance", [700, 86_400, 9e8, -700, -86_400])
+def test_a_single_watermark_from_another_time_neither_moves_the_candles_nor_breaks_the_coverage(world, distance):
+    with pytest.raises(ImplausibleError):
+        world.engine.watermark(Watermark("feed", world.now + distance, world.now + distance))
+    world.now += 60
+    closed = len(world.log)
+    outputs = world.engine.watermark(Watermark("feed", world.now - 1, world.now - 55))
+    world.take(outputs)
+    assert asked(outputs) == []
+    assert len(world.log) > closed
+
+
+def test_a_feed_that_goes_on_from_another_time_is_followed(world):
+    later = world.now + 7_200
+    for second in range(2):
+        with pytest.raises(ImplausibleError):
+            world.engine.watermark(Watermark("feed", later + second, later + second))
+    assert asked(world.engine.watermark(Watermark("feed", later + 2, later + 2)))
+
+
+@pytest.mark.parametrize("ahead", [1_200, 86_400, 9e8])
+def test_ticks_and_history_from_beyond_the_newest_watermark_are_refused(world, ahead):
+    [*_, tick] = world.ticks
+    open_time = Timeframe.M1.floor(world.now + ahead)
+    with pytest.raises(ImplausibleError):
+        world.engine.tick(replace(tick, open_time=open_time, at=open_time + 1.0))
+    with pytest.raises(ImplausibleError):
+        world.engine.tick(replace(tick, at=world.now + ahead))
+    for rows in ((), (replace(tick, open_time=open_time, at=world.now),), (replace(tick, at=world.now + ahead),)):
+        ends = world.now if rows else world.now + ahead
+        with pytest.raises(ImplausibleError):
+            world.engine.history(History(SYMBOL, Timeframe.M1, Source.REST, Range(START, ends), rows))
+
+
+def test_feeds_and_symbols_that_somebody_makes_up_are_bounded_and_push_no_good_one_out(world):
+    for number in range(MAX_FEEDS + 500):
+        symbols = tuple(f"X{number}Y{n}/USD" for n in range(20))
+        world.engine.feed_state(FeedState(f"x{number}", FeedCondition.LIVE, world.now, symbols), retained=False)
+    assert len(world.engine._feeds) <= MAX_FEEDS
+    assert len(world.engine.carried) == MAX_SYMBOLS
+    assert SYMBOL in world.engine.carried
+    closed = len(world.log)
+    for _ in range(7):
+        world.step(10)
+    assert len(world.log) > closed
+
+
+def test_a_feed_whose_retained_state_is_taken_away_carries_nothing():
+    engine = Engine()
+    engine.feed_state(FeedState("x", FeedCondition.LIVE, START, ("A/B",)), retained=True)
+    assert engine.carried == {"A/B"}
+    engine.forget("x")
+    assert engine.carried == frozenset()
+    assert not engine.knows("x")

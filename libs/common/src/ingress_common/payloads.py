@@ -1,16 +1,16 @@
 """The bus's payloads, in one place: JSON out of the model and back (`design.md`, section 4).
 
-Decoding checks what the rest of the code takes for granted - aligned times, sane prices, known names - and raises
-PayloadError with what was expected and what came. Unknown fields are ignored. Prices and volumes keep their exact
-decimals both ways.
+Decoding checks what the rest of the code takes for granted - aligned times, sane prices, known names, and that nothing
+is longer than it can be - and raises PayloadError with what was expected and what came, and nothing else whatever the
+bytes are. Unknown fields are ignored. Prices and volumes keep their exact decimals both ways.
 """
 
 import base64
-import json
+import codecs
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -32,9 +32,36 @@ from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import TopicError, topic_symbol
 
+LETTER_BYTES = 64 * 1024
+"""Bytes of a payload that its dead letter keeps; the letter's reason says how many there were."""
+
+EARLIEST = 0
+LATEST = 7_258_118_400
+"""The times (unix seconds) that a payload may name: 1970 up to, and without, 2200."""
+
+AHEAD = 86_400
+"""Seconds that a candle may begin after its `at`: more than any two clocks differ."""
+
+_REASON_LENGTH = 1_000
+
 
 class PayloadError(ValueError):
-    """A payload that is not what its topic promises; the message says what was expected and what came."""
+    """A payload that is not what its topic promises; the message says what was expected and what came, in brief."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(_brief(text))
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= _REASON_LENGTH else text[:_REASON_LENGTH] + " ..."
+
+
+# Lengths that nothing real comes near, so that no message can make a service hold or pass on what it cannot afford.
+_Name = Annotated[str, msgspec.Meta(max_length=200)]
+_Text = Annotated[str, msgspec.Meta(max_length=2_000)]
+_FeedSymbols = Annotated[list[str], msgspec.Meta(max_length=1_000)]
+_RequestSymbols = Annotated[list[str], msgspec.Meta(max_length=5_000)]
+_Rejected = Annotated[dict[_Name, _Text], msgspec.Meta(max_length=1_000)]
 
 
 class _Candle(msgspec.Struct, frozen=True):
@@ -68,71 +95,95 @@ class _History(msgspec.Struct, frozen=True):
     timeframe: Timeframe
     source: Source
     covers: _Range
-    candles: list[_Candle]
+    candles: Annotated[list[_Candle], msgspec.Meta(max_length=20_000)]
     exchange: Literal["kraken"] = "kraken"
 
 
 class _FeedState(msgspec.Struct, frozen=True):
-    feed: str
+    feed: _Name
     state: FeedCondition
     since: datetime
-    symbols: list[str] = []
-    rejected: dict[str, str] = {}
+    symbols: _FeedSymbols = []
+    rejected: _Rejected = {}
 
 
 class _Watermark(msgspec.Struct, frozen=True):
-    feed: str
+    feed: _Name
     watermark: datetime
     at: datetime
 
 
 class _SeedRequest(msgspec.Struct, frozen=True):
-    symbols: list[str]
+    symbols: _RequestSymbols
 
 
 class _HistoryRequest(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
-    symbols: list[str]
+    symbols: _RequestSymbols
     timeframe: Timeframe
     start: datetime
     end: datetime
 
 
 class _Status(msgspec.Struct, frozen=True):
-    service: str
-    instance: str
+    service: _Name
+    instance: _Name
     state: Presence
-    version: str
+    version: _Name
     started_at: datetime
 
 
 class _DeadLetter(msgspec.Struct, frozen=True):
-    topic: str
-    payload: str
-    reason: str
+    topic: Annotated[str, msgspec.Meta(max_length=65_535)]
+    payload: Annotated[str, msgspec.Meta(max_length=2 * LETTER_BYTES)]
+    reason: _Text
     at: datetime
 
 
-_MOST = 2**64 - 1
+_NUMBER_LENGTH = 64
+_MOST_TRADES = 2**64 - 1
+_MOST_REVISIONS = 10**9
+_KIB = 1024
 
 _T = TypeVar("_T")
 _DECODERS: Mapping[type, msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(kind)
     for kind in (_Candle, _History, _FeedState, _Watermark, _SeedRequest, _HistoryRequest, _Status, _DeadLetter)
 }
+_FIELDS: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
+_LONGEST: Mapping[type, int] = {
+    _Candle: 16 * _KIB,
+    _History: 16 * _KIB * _KIB,
+    _FeedState: 512 * _KIB,
+    _Watermark: 4 * _KIB,
+    _SeedRequest: 512 * _KIB,
+    _HistoryRequest: 512 * _KIB,
+    _Status: 256 * _KIB,
+    _DeadLetter: 1024 * _KIB,
+}
 
 
 def _decode(payload: bytes, kind: type[_T]) -> _T:
-    try:
-        decoded: _T = _DECODERS[kind].decode(payload)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
-        raise PayloadError(f"expected a {kind.__name__[1:]} as JSON: {error}") from None
+    # Before anything else, so that an oversized message costs nothing.
+    if len(payload) > _LONGEST[kind]:
+        raise PayloadError(f"expected a {kind.__name__[1:]} of at most {_LONGEST[kind]} bytes, got {len(payload)}")
+    decoded: _T = _parse(payload, _DECODERS[kind], kind.__name__[1:])
     return decoded
+
+
+def _parse(payload: bytes, decoder: msgspec.json.Decoder[Any], name: str) -> Any:
+    try:
+        return decoder.decode(payload)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
+        raise PayloadError(f"expected a {name} as JSON: {error}") from None
 
 
 def _instant(value: datetime, name: str) -> float:
     if value.tzinfo is None:
         raise PayloadError(f"expected {name} with an offset such as Z, got {value.isoformat()}")
-    return value.timestamp()
+    instant = value.timestamp()
+    if not EARLIEST <= instant < LATEST:
+        raise PayloadError(f"expected {name} from 1970 to 2199, got {value.isoformat()}")
+    return instant
 
 
 def _known_symbol(symbol: str) -> str:
@@ -185,6 +236,11 @@ def _candle(raw: _Candle) -> Candle:
     open_time = _instant(raw.open_time, "open_time")
     if open_time % raw.timeframe.seconds:
         raise PayloadError(f"expected an open_time aligned to {raw.timeframe.value}, got {raw.open_time.isoformat()}")
+    at = _instant(raw.at, "at")
+    if open_time > at + AHEAD:
+        raise PayloadError(
+            f"expected an open_time that had come by at, {raw.at.isoformat()}, got {raw.open_time.isoformat()}"
+        )
     if raw.close_time is not None and _instant(raw.close_time, "close_time") != open_time + raw.timeframe.seconds:
         raise PayloadError(
             f"expected a close_time {raw.timeframe.value} after open_time, got {raw.close_time.isoformat()}"
@@ -198,8 +254,11 @@ def _candle(raw: _Candle) -> Candle:
         )
     if not _plausible(raw.volume):
         raise PayloadError(f"expected a volume of 0 or more with at most 30 digits, got {raw.volume}")
-    if not (0 <= raw.trades <= _MOST and 0 <= raw.revision <= _MOST):
-        raise PayloadError(f"expected trades and revision from 0 to {_MOST}, got {raw.trades} and {raw.revision}")
+    if not (0 <= raw.trades <= _MOST_TRADES and 0 <= raw.revision <= _MOST_REVISIONS):
+        raise PayloadError(
+            f"expected trades from 0 to {_MOST_TRADES} and a revision from 0 to {_MOST_REVISIONS}, "
+            f"got {raw.trades} and {raw.revision}"
+        )
     return Candle(
         symbol=_known_symbol(raw.symbol),
         timeframe=raw.timeframe,
@@ -216,14 +275,17 @@ def _candle(raw: _Candle) -> Candle:
         complete=raw.complete,
         revision=raw.revision,
         source=raw.source,
-        at=_instant(raw.at, "at"),
+        at=at,
         exchange=raw.exchange,
     )
 
 
 def _plausible(number: Decimal) -> bool:
     """Whether it is a price or volume that could be, and short enough to be written out."""
-    return number.is_finite() and number >= 0 and int(number.as_tuple().exponent) >= -30 and number.adjusted() <= 30
+    # The size first: the digits of a number that is as long as a message are not for taking apart.
+    if not number.is_finite() or number < 0 or not -31 <= number.adjusted() <= 30 or len(str(number)) > _NUMBER_LENGTH:
+        return False
+    return int(number.as_tuple().exponent) >= -30
 
 
 # --- history ----------------------------------------------------------------------------------------------------------
@@ -354,7 +416,7 @@ def encode_status(status: Status) -> bytes:
 def decode_status(payload: bytes) -> Status:
     """The status of a payload; PayloadError if it is none."""
     raw = _decode(payload, _Status)
-    fields: dict[str, Any] = json.loads(payload)
+    fields: dict[str, Any] = _parse(payload, _FIELDS, "Status")
     return Status(
         service=raw.service,
         instance=raw.instance,
@@ -365,12 +427,27 @@ def decode_status(payload: bytes) -> Status:
     )
 
 
+def decode_status_on(topic: str, payload: bytes) -> Status:
+    """The status of a payload that came on `topic`; PayloadError also if it is that of another instance."""
+    status = decode_status(payload)
+    if topic.split("/")[-2:] != [status.service, status.instance]:
+        raise PayloadError(f"expected the status of {topic}, got that of {status.service} {status.instance}")
+    return status
+
+
 def dead_letter(topic: str, payload: bytes, reason: str, at: float) -> DeadLetter:
-    """A dead letter about the message `payload` that came on `topic`; `at` in unix seconds."""
+    """A dead letter about the message `payload` that came on `topic`; `at` in unix seconds.
+
+    It keeps the first LETTER_BYTES of the payload, so that it can be delivered however long the message was.
+    """
+    reason, kept = _brief(reason), payload[:LETTER_BYTES]
+    if len(kept) < len(payload):
+        reason += f" (payload of {len(payload)} bytes cut to {len(kept)})"
     try:
-        text = payload.decode()
+        # A cut may go through a character; what is left of it is not decoded.
+        text = codecs.getincrementaldecoder("utf-8")().decode(kept, final=len(kept) == len(payload))
     except UnicodeDecodeError:
-        text = "base64:" + base64.b64encode(payload).decode()
+        text = "base64:" + base64.b64encode(kept).decode()
     return DeadLetter(topic=topic, payload=text, reason=reason, at=at)
 
 

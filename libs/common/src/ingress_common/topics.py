@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from ingress_common.model import EXCHANGE
 from ingress_common.timeframes import Timeframe
 
+SYMBOL_LENGTH = 64
+"""Characters that a symbol may have; Kraken's longest have about 12."""
+
 
 class TopicError(ValueError):
     """A topic or symbol that is not of the contract's form."""
@@ -12,8 +15,13 @@ class TopicError(ValueError):
 
 def topic_symbol(symbol: str) -> str:
     """`BTC/USD` as it is written in a topic and in a URL: `BTC-USD`. TopicError if it cannot be."""
+    if len(symbol) > SYMBOL_LENGTH:
+        raise TopicError(f"expected a symbol of at most {SYMBOL_LENGTH} characters, got {len(symbol)}")
     base, slash, quote = symbol.partition("/")
-    if not (base and slash and quote) or any(c in "+#/-" or c.isspace() or not c.isprintable() for c in base + quote):
+    # Quotes and backslashes would have to be escaped wherever a symbol is written into JSON, a query or a line.
+    if not (base and slash and quote) or any(
+        c in "+#/-\"'`\\" or c.isspace() or not c.isprintable() for c in base + quote
+    ):
         raise TopicError(f"expected a symbol such as BTC/USD, got {symbol!r}")
     return f"{base}-{quote}"
 

@@ -62,7 +62,7 @@ def build(settings: AdminSettings, registry: CollectorRegistry) -> AdminApi:
 def main() -> int:
     """Run until SIGTERM or SIGINT; the exit code is 0, 1 (failure) or 2 (setting)."""
     _allow_files()
-    return run_http_service(NAME, AdminSettings, build, claim_name)
+    return run_http_service(NAME, AdminSettings, build)
 
 
 def _allow_files() -> None:

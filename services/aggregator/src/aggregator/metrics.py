@@ -54,6 +54,12 @@ class AggregatorMetrics:
         self.dead_letters = Counter(
             "ingress_aggregator_dead_letters", "Messages that could not be used", registry=registry
         )
+        self.strays = Counter(
+            "ingress_aggregator_stray_watermarks", "Watermarks of feeds that nobody has told of", registry=registry
+        )
+        self.stale = Gauge(
+            "ingress_aggregator_stale", "Rows of windows that are long forgotten, over all symbols", registry=registry
+        )
         self.refused = Counter("ingress_aggregator_refused", "Messages that the broker refused", registry=registry)
         candles = Counter(
             "ingress_aggregator_candles",

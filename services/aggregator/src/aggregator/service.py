@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ from ingress_common.payloads import (
     decode_candle,
     decode_feed_state,
     decode_history,
-    decode_status,
+    decode_status_on,
     decode_watermark,
     encode_candle,
     encode_dead_letter,
@@ -135,7 +136,8 @@ class Aggregator:
             log.debug("message.rejected", topic=event.topic, reason=str(error))
             letter = encode_dead_letter(dead_letter(event.topic, event.payload, str(error), self._clock()))
             delivery = await self._bus.publish(self._topics.dead_letter(self.name), letter)
-            await self._unconfirmed.put((event, [delivery]))
+            # Without the payload, which may be megabytes of nonsense.
+            await self._unconfirmed.put((replace(event, payload=b""), [delivery]))
             return
         deliveries = [await self._publish(output, kind_of) for output in outputs]
         await self._unconfirmed.put((event, deliveries))
@@ -143,6 +145,8 @@ class Aggregator:
     def _decide(self, message: Message) -> tuple[list[Output], _KindOf]:
         levels = self._topics.split(message.topic)
         match levels:
+            case ("raw" | "history", *_) | ("feed", _, _, "watermark") if message.retain:
+                raise PayloadError("expected a message that is not retained")
             case ("raw", _, _, "1m"):
                 self._metrics.ticks.inc()
                 tick = decode_candle(message.payload)
@@ -159,14 +163,22 @@ class Aggregator:
                 self._metrics.watermarks.inc()
                 mark = decode_watermark(message.payload)
                 self._expect(message, self._topics.watermark(mark.feed))
+                if not self._engine.knows(mark.feed):
+                    self._metrics.strays.inc()
+                elif not self._engine.speaks(mark.feed):
+                    # Its symbols now go before those of feeds that are only said to be there.
+                    self._reassign_soon()
                 return self._engine.watermark(mark), kind_of_news
-            case ("feed", _, _) if message.payload:
+            case ("feed", _, feed) if not message.payload:
+                self._engine.forget(feed)
+                self._reassign_soon()
+            case ("feed", _, _):
                 state = decode_feed_state(message.payload)
                 self._expect(message, self._topics.feed(state.feed))
                 self._engine.feed_state(state, retained=message.retain)
                 self._reassign_soon()
             case ("status", _, _) if message.payload:
-                status = decode_status(message.payload)
+                status = decode_status_on(message.topic, message.payload)
                 if not message.retain:
                     self._status.heard(status)
                 if self._members.update(status):
@@ -255,9 +267,15 @@ class Aggregator:
 
     async def _reassign(self) -> None:
         """Take the symbols that are ours now, and leave those that are not."""
-        mine = {symbol for symbol in self._engine.carried if self._members.owns(symbol)}
+        carried = self._engine.carried
+        mine = {symbol for symbol in carried if self._members.owns(symbol)}
         gained = mine - self._engine.books.keys()
-        lost = {symbol for symbol in self._engine.books if not self._members.owns(symbol)}
+        # One that was never seeded and that no feed carries any more was never there.
+        lost = {
+            symbol
+            for symbol, book in self._engine.books.items()
+            if not self._members.owns(symbol) or not (book.seeded or symbol in carried)
+        }
         # Someone who comes back after a pause may have published what he had left: ours goes on top of it.
         self._engine.renew_forming()
         if lost:
@@ -308,6 +326,7 @@ class Aggregator:
         self._missing = [_gap_details(gap) for spans in found.values() for gap in spans][:_GAPS_TOLD]
         self._metrics.gaps.set(len(gaps))
         self._metrics.gap_seconds.set(sum(gaps.values()))
+        self._metrics.stale.set(sum(book.stale for book in self._engine.books.values()))
         self._metrics.held.set(sum(book.held for book in self._engine.books.values()))
         self._metrics.symbols.set(len(self._engine.books))
 

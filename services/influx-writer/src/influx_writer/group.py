@@ -8,7 +8,7 @@ from ingress_common.bus import Bus, BusClosedError, BusError, Connected, Event, 
 from ingress_common.logs import get_logger
 from ingress_common.membership import MOST_MEMBERS, SILENT_SECONDS, owner_of
 from ingress_common.model import Presence, Status
-from ingress_common.payloads import PayloadError, decode_status
+from ingress_common.payloads import PayloadError, decode_status_on
 from ingress_common.topics import Topics
 
 OpenSession = Callable[[str, int], Bus]
@@ -30,7 +30,8 @@ class Group:
     Mosquitto goes on giving an absent member its share (measured with 2.0.11: every other message of two), so the
     session of a writer that does not come back within `grace` seconds would keep candles from the store. Another writer
     then opens that session, ends its subscriptions, hands what has waited to `deliver` and takes the status back. Where
-    the absent one returns meanwhile it has its session back, with all that is not acknowledged.
+    the absent one returns meanwhile it has its session back, with all that is not acknowledged. `on_rejected` is called
+    for a status that makes no sense.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Group:
         deliver: Callable[[Message], Awaitable[None]],
         heard: Callable[[Status], None],
         grace: float,
+        on_rejected: Callable[[], None],
         silence: float = SILENT_SECONDS,
     ) -> None:
         self._service = service
@@ -61,6 +63,7 @@ class Group:
         self._absent: dict[str, float] = {}
         self._i_leave = asyncio.Event()
         self._left_to_others = False
+        self._on_rejected = on_rejected
 
     async def run(self) -> None:
         """Follow the others and adopt what they leave, until cancelled."""
@@ -89,15 +92,12 @@ class Group:
             self._forget(instance)
             return
         try:
-            status = decode_status(message.payload)
+            status = decode_status_on(message.topic, message.payload)
+            if instance not in self._members and len(self._members) >= MOST_MEMBERS:
+                raise PayloadError(f"expected at most {MOST_MEMBERS} writers, got another one")
         except PayloadError as error:
-            log.warning("status.undecodable", topic=message.topic, reason=str(error))
-            return
-        if (status.service, status.instance) != (self._service, instance):
-            log.warning("status.contradiction", topic=message.topic, service=status.service, instance=status.instance)
-            return
-        if instance not in self._members and len(self._members) >= MOST_MEMBERS:
-            log.warning("status.too-many-members", instance=instance, members=len(self._members))
+            self._on_rejected()
+            log.debug("status.rejected", topic=message.topic, reason=str(error))
             return
         if not message.retain:
             self._heard(status)

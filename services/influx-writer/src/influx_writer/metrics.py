@@ -36,6 +36,9 @@ class WriterMetrics:
         self.dead_letter_failures = Counter(
             "ingress_writer_dead_letter_failures", "Dead letters that the broker refused", registry=registry
         )
+        self.rejected_statuses = Counter(
+            "ingress_writer_rejected_statuses", "Status messages of writers that made no sense", registry=registry
+        )
         self.retries = Counter("ingress_writer_retries", "Batches that had to be tried again", registry=registry)
         self.rewritten = Counter(
             "ingress_writer_rewritten",

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -61,6 +61,7 @@ class _Batch:
     candles: list[Row] = field(default_factory=list)
     ticks: list[Row] = field(default_factory=list)
     buried: list[tuple[Message, Awaitable[None]]] = field(default_factory=list)
+    rejected: set[int] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self.candles) + len(self.ticks) + len(self.buried)
@@ -148,6 +149,7 @@ class Writer:
             self._queue.put,
             self._status.heard,
             self._limits.adopt_seconds,
+            self._metrics.rejected_statuses.inc,
             self._limits.silent_seconds,
         )
         self._metrics.in_hand.set_function(lambda: len(self._batch) + len(self._forming))
@@ -296,8 +298,7 @@ class Writer:
             self._metrics.batch_rows.observe(len(candles) + len(batch.ticks))
             await self._bury_rejected(candles, result.rejected_candles)
             await self._bury_rejected(batch.ticks, result.rejected_ticks)
-        buried = {id(message) for message, _ in batch.buried}
-        taken = [row for row in (*candles, *batch.ticks) if id(row.message) not in buried]
+        taken = [row for row in (*candles, *batch.ticks) if id(row.message) not in batch.rejected]
         # The rows first: a dead letter that the broker does not take yet must not hold them up.
         for row in taken:
             row.message.ack()
@@ -316,15 +317,18 @@ class Writer:
     async def _bury_rejected(self, rows: list[Row], rejections: tuple[Rejection, ...]) -> None:
         for rejection in rejections:
             self._metrics.rejected.inc()
-            await self._bury(rows[rejection.index].message, Reason.REJECTED, f"the store: {rejection.reason}")
+            message = rows[rejection.index].message
+            self._batch.rejected.add(id(message))
+            await self._bury(message, Reason.REJECTED, f"the store: {rejection.reason}")
 
     async def _bury(self, message: Message, reason: Reason, text: str) -> None:
         """Send a dead letter; `message` is acknowledged with the batch, once the broker has the letter."""
         self._metrics.dead_letters.labels(reason.value).inc()
-        log.warning("message.dead", topic=message.topic, reason=text)
+        log.debug("message.dead", topic=message.topic, reason=text)
         letter = dead_letter(message.topic, message.payload, text, self._clock())
         delivery = await self._bus.publish(self._topics.dead_letter(NAME), encode_dead_letter(letter))
-        self._batch.buried.append((message, delivery))
+        # Without the payload, which may be megabytes of nonsense.
+        self._batch.buried.append((replace(message, payload=b""), delivery))
 
     async def _acknowledge_buried(self, batch: _Batch) -> None:
         for message, delivery in batch.buried:

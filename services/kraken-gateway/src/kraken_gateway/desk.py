@@ -7,7 +7,7 @@ from ingress_common.bus import Bus, Connected, Message
 from ingress_common.logs import get_logger
 from ingress_common.membership import Members
 from ingress_common.model import HistoryRequest, SeedRequest, Status
-from ingress_common.payloads import PayloadError, decode_history_request, decode_seed_request, decode_status
+from ingress_common.payloads import PayloadError, decode_history_request, decode_seed_request, decode_status_on
 from ingress_common.presence import StatusPublisher
 from ingress_common.topics import Topics
 from kraken_gateway.bounds import RequestRefusedError, check
@@ -76,7 +76,7 @@ class Desk:
             request = self._request_in(message)
             if request is None:
                 if message.payload:
-                    self._present(decode_status(message.payload), retained=message.retain)
+                    self._present(decode_status_on(message.topic, message.payload), retained=message.retain)
                 message.ack()
                 return
             check(request, self._clock())

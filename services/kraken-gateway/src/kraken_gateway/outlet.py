@@ -22,7 +22,6 @@ SERVICE = "kraken-gateway"
 """The service's name on topics."""
 
 _STALL_SECONDS = 5.0
-_LONGEST_LETTER = 256 * 1024
 
 
 class BusStalledError(Exception):
@@ -104,9 +103,14 @@ class Outlet:
         return await self._bus.publish(self._topics.feed(state.feed), encode_feed_state(state), retain=True)
 
     async def dead_letter(self, payload: bytes, reason: str, at: float, topic: str | None = None) -> None:
-        """A message (from Kraken, or from `topic`) that could not be used."""
-        letter = dead_letter(topic or self._origin, payload[:_LONGEST_LETTER], reason, at)
-        await self._publish(self._topics.dead_letter(SERVICE), encode_dead_letter(letter))
+        """A message (from Kraken, or from `topic`) that could not be used.
+
+        About one from the bus it waits for the broker as long as it takes: there is no connection to Kraken to hold up,
+        and no letter may be lost.
+        """
+        letter = dead_letter(topic or self._origin, payload, reason, at)
+        publish = self._publish if topic is None else self._bus.publish
+        await publish(self._topics.dead_letter(SERVICE), encode_dead_letter(letter))
         self._metrics.dead_letters.inc()
 
     async def _publish(self, topic: str, payload: bytes) -> Awaitable[None]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
+from math import isfinite
 
 from aggregator.core.book import ASKED_FOR, Book, Depth, final_until
 from aggregator.core.rebuild import Rebuild
@@ -17,6 +19,7 @@ from ingress_common.model import (
     Watermark,
 )
 from ingress_common.timeframes import Timeframe
+from ingress_common.times import rfc3339
 
 Output = Candle | SeedRequest | HistoryRequest
 """What the engine wants published: candles, and requests to the gateway."""
@@ -35,6 +38,19 @@ MAX_JUMP = 30 * 86400.0
 Further ahead it is nonsense, and following it would never end.
 """
 
+SUDDEN = 600.0
+"""Seconds that a message may be ahead of the newest watermark of all feeds.
+
+A watermark that is further ahead, or this far from its feed's last one, is followed once its feed goes on from there.
+"""
+
+MAX_FEEDS = 1_000
+MAX_CLAIMS = 20_000
+MAX_SYMBOLS = 2_000
+"""Feeds, the symbols that they claim together, and the symbols of live feeds that are looked at; Kraken has about
+1,450 pairs. Where there are more, those of feeds that have said nothing but that they are there go first.
+"""
+
 LATE = 300.0
 """Seconds before a gap that are asked for with it: Kraken's late word on a minute that was closed by then may have
 fallen into the gap.
@@ -51,6 +67,7 @@ MOST_WINDOWS = 50_000
 _SEED_AGAIN = 15.0
 _ASK_AGAIN = (15.0, 900.0)
 _REBUILDS = 16
+_CONFIRMATIONS = 2
 
 
 class ImplausibleError(ValueError):
@@ -79,6 +96,27 @@ class _Feed:
     watermark: float = float("-inf")
     at: float = float("-inf")
     starts: dict[str, float | None] = field(default_factory=dict)
+    doubted: Watermark | None = None
+    confirmations: int = 0
+
+    @property
+    def spoken(self) -> bool:
+        """Whether a watermark of it has been followed since it was last renewed."""
+        return self.at != float("-inf")
+
+    def goes_on(self, mark: Watermark, newest: float) -> bool:
+        """Whether `mark` may be followed: at once where it goes on from what is known, else when it is confirmed."""
+        close = mark.watermark <= newest + SUDDEN if newest != float("-inf") else True
+        if self.spoken:
+            close = close and abs(mark.at - self.at) <= SUDDEN and abs(mark.watermark - self.watermark) <= SUDDEN
+        elif close:
+            close = mark.watermark <= self.since + MAX_JUMP
+        last, self.doubted = self.doubted, None if close else mark
+        follows = last is not None and (
+            0 <= mark.at - last.at <= MESSAGES_LOST and 0 <= mark.watermark - last.watermark <= SUDDEN
+        )
+        self.confirmations = self.confirmations + 1 if follows and not close else 0
+        return close or self.confirmations >= _CONFIRMATIONS
 
 
 @dataclass(slots=True)
@@ -111,8 +149,17 @@ class Engine:
 
     @property
     def carried(self) -> frozenset[str]:
-        """The symbols that live feeds carry."""
-        return frozenset(symbol for feed in self._feeds.values() if feed.live for symbol in feed.starts)
+        """The symbols that live feeds carry, at most MAX_SYMBOLS: first those that have their seed, then those of feeds
+        that have told of the time.
+        """
+        live = [feed for feed in self._feeds.values() if feed.live]
+        symbols = dict.fromkeys(symbol for feed in live if feed.spoken for symbol in feed.starts)
+        symbols |= dict.fromkeys(symbol for feed in live if not feed.spoken for symbol in feed.starts)
+        return frozenset(islice(sorted(symbols, key=lambda symbol: not self._seeded(symbol)), MAX_SYMBOLS))
+
+    def _seeded(self, symbol: str) -> bool:
+        book = self._books.get(symbol)
+        return book is not None and book.seeded
 
     @property
     def books(self) -> dict[str, Book]:
@@ -152,6 +199,8 @@ class Engine:
         """
         for feed in self._feeds.values():
             feed.starts = dict.fromkeys(feed.starts)
+            # How far it has come meanwhile is not known either.
+            feed.watermark = feed.at = float("-inf")
         self._here_from = dict.fromkeys(self._here_from)
         self._asked.clear()
         self.renew_forming()
@@ -160,9 +209,24 @@ class Engine:
         """The closed candles that were published in the last PUBLISHED_AGAIN seconds, on each symbol's clock."""
         return [candle for book in self._books.values() for candle in book.again(book.clock - PUBLISHED_AGAIN)]
 
+    def knows(self, feed: str) -> bool:
+        """Whether `feed` has said that it is there."""
+        return feed in self._feeds
+
+    def speaks(self, feed: str) -> bool:
+        """Whether `feed` has told of the time since it began, or since the broker was away."""
+        return feed in self._feeds and self._feeds[feed].spoken
+
+    def forget(self, feed: str) -> None:
+        """The retained state of `feed` was taken away: it was never there, unless it has said something since."""
+        known = self._feeds.get(feed)
+        if known is not None and not known.spoken:
+            del self._feeds[feed]
+
     def feed_state(self, state: FeedState, *, retained: bool) -> None:
         """State of a feed. A `retained` one is old news: what its ticks were since then has passed us by."""
         feed = self._feeds.setdefault(state.feed, _Feed())
+        self._make_room(feed, len(state.symbols))
         renewed, was_live = state.since != feed.since, feed.live
         feed.live = state.state is FeedCondition.LIVE
         feed.since = state.since
@@ -191,12 +255,19 @@ class Engine:
         return since if not retained and here_from is not None and since >= here_from else None
 
     def watermark(self, mark: Watermark) -> list[Output]:
-        """Everything of a feed has been published up to the mark: close what ended before it."""
+        """Everything of a feed has been published up to the mark: close what ended before it.
+
+        ImplausibleError if it is far from all that is known, and the feed has not gone on from there.
+        """
         feed = self._feeds.get(mark.feed)
         if feed is None or not feed.live:
             return []
         if 0 < feed.at - mark.at <= REPEATED and mark.watermark <= feed.watermark:
             return []  # an older one that comes a second time: it tells nothing new, and of no loss
+        if not feed.goes_on(mark, self._newest()):
+            raise ImplausibleError(
+                f"expected a watermark that goes on from {_told(feed.watermark)}, got {_told(mark.watermark)}"
+            )
         if not 0 <= mark.at - feed.at <= MESSAGES_LOST and feed.at != float("-inf"):
             feed.starts = dict.fromkeys(feed.starts)
             feed.watermark = float("-inf")
@@ -237,6 +308,7 @@ class Engine:
         book = self._books.get(tick.symbol)
         if book is None:
             return []
+        self._check_time(book, tick.open_time, tick.at)
         self._changed[tick.symbol] = tick.at
         return list(book.tick(tick))
 
@@ -245,8 +317,8 @@ class Engine:
         book = self._books.get(history.symbol)
         if book is None:
             return []
-        if book.clock != float("-inf") and history.covers.end > book.clock + MAX_JUMP:
-            raise ImplausibleError(f"expected history up to about {book.clock}, got {history.covers.end}")
+        latest = max((candle.open_time for candle in history.candles), default=history.covers.end)
+        self._check_time(book, max(latest, history.covers.end), history.at if history.candles else None)
         windows = (history.covers.end - history.covers.start) / history.timeframe.seconds
         if history.source in ASKED_FOR and windows > MOST_WINDOWS:
             raise ImplausibleError(f"expected an answer over at most {MOST_WINDOWS} windows, got {windows:.0f}")
@@ -293,6 +365,39 @@ class Engine:
                 found[symbol] = gaps
         return found
 
+    # --- what can be ---
+
+    def _newest(self) -> float:
+        """Up to when (unix seconds) the feeds have told of the time; -inf if none has."""
+        return max(
+            (feed.watermark for feed in self._feeds.values() if feed.live and feed.spoken), default=float("-inf")
+        )
+
+    def _check_time(self, book: Book, latest: float, at: float | None) -> None:
+        """ImplausibleError for a message of a time (unix seconds) that cannot have come yet, by what the feeds tell."""
+        newest = self._newest()
+        until = max(newest + SUDDEN, book.clock) if newest != float("-inf") else book.clock + MAX_JUMP
+        if until != float("-inf") and latest > until:
+            raise ImplausibleError(f"expected nothing of {book.symbol} after {_told(until)}, got {_told(latest)}")
+        # The gateway's clock may be far from the market's time where an archive is played.
+        received = max((feed.at for feed in self._feeds.values() if feed.live and feed.spoken), default=float("inf"))
+        if at is not None and at > max(received, newest) + SUDDEN:
+            raise ImplausibleError(f"expected a receipt up to about {_told(received)}, got {_told(at)}")
+
+    def _make_room(self, feed: _Feed, claims: int) -> None:
+        """Forget feeds, those first that have said the least and longest ago, where `feed` with its claims is one too
+        many.
+        """
+        total = sum(len(other.starts) for other in self._feeds.values() if other is not feed) + claims
+        if len(self._feeds) <= MAX_FEEDS and total <= MAX_CLAIMS:
+            return
+        for name, other in sorted(self._feeds.items(), key=lambda item: (item[1].spoken, item[1].live)):
+            if len(self._feeds) <= MAX_FEEDS and total <= MAX_CLAIMS:
+                return
+            if other is not feed:
+                total -= len(other.starts)
+                del self._feeds[name]
+
     # --- asking ------------------------------------------------------------------------------------------------------
 
     def _wants_seed(self, symbol: str, book: Book, clock: float) -> bool:
@@ -331,6 +436,10 @@ class Engine:
             start = span.start - LATE if timeframe is Timeframe.M1 else span.start
             out.append(HistoryRequest((symbol,), timeframe, Range(start, span.end)))
         return out
+
+
+def _told(instant: float) -> str:
+    return rfc3339(instant) if isfinite(instant) else "the start"
 
 
 def _inside(gap: tuple[Timeframe, Range], whole: tuple[Timeframe, Range]) -> bool:

@@ -1,14 +1,15 @@
-"""What the end-to-end tests ask of a running stack: compose, the bus, InfluxDB, the simulator's truth."""
+"""The demo stack for the tests that run it, and what they ask of it: compose, bus, InfluxDB, the simulator's truth."""
 
 import asyncio
 import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,7 +21,18 @@ from ingress_common.bus.mqtt import MqttBus
 from ingress_common.model import FeedCondition, Presence
 from ingress_common.payloads import decode_feed_state, decode_status
 from ingress_common.topics import Topics
+from servers import docker_has
 
+ROOT = Path(__file__).resolve().parents[1]
+FILES = ("docker-compose.yml", "deploy/demo.yml")
+PORTS = {
+    "ADMIN_PORT": ("admin-api", 8000),
+    "MQTT_PORT": ("broker", 1883),
+    "INFLUX_PORT": ("influxdb", 8086),
+    "SIM_PORT": ("kraken-simulator", 8700),
+    "SIM_CONTROL_PORT": ("kraken-simulator", 8701),
+}
+"""The variables that choose the published ports, and what is published there."""
 SERVICES = ("kraken-simulator", "kraken-gateway", "aggregator", "influx-writer", "admin-api")
 SECONDS = {"1m": 60, "5m": 300, "15m": 900, "1h": 3_600, "4h": 14_400, "1d": 86_400, "1w": 604_800}
 TOPICS = Topics()
@@ -28,6 +40,19 @@ VIEWER = "change-me-viewer"
 INFLUX_TOKEN = "change-me-influx-admin-token"
 _ORG = "crypto-ingress"
 _QUIET_SECONDS = 0.5
+_BASE_IMAGES = ("python:3.11-slim-bookworm", "eclipse-mosquitto:2", "influxdb:2.7")
+
+
+def why_no_stack() -> str:
+    """What this machine lacks to run the stack; empty if nothing."""
+    if shutil.which("docker") is None:
+        return "there is no docker command on the PATH"
+    for command in (["docker", "info"], ["docker", "compose", "version"]):
+        outcome = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        if outcome.returncode:
+            return f"{' '.join(command)}: {outcome.stderr.strip() or outcome.stdout.strip()}"
+    lacking = [image for image in _BASE_IMAGES if not docker_has(image)]
+    return f"cannot get {', '.join(lacking)}" if lacking else ""
 
 
 @dataclass(frozen=True)
@@ -40,22 +65,20 @@ class Owners:
 
 
 class Stack:
-    """The compose files of the demo as project `name`."""
+    """The compose files of the demo, and `files` over them, as project `name`, with `settings` in the environment."""
 
-    def __init__(self, root: Path, name: str) -> None:
+    def __init__(self, name: str, files: Sequence[str] = (), settings: Mapping[str, str] | None = None) -> None:
         self.name = name
-        self._root = root
+        self._files = [argument for file in (*FILES, *files) for argument in ("-f", file)]
         # Port 0: any free one. A developer's .env is none of our business.
-        ports = ("ADMIN_PORT", "MQTT_PORT", "INFLUX_PORT", "SIM_PORT", "SIM_CONTROL_PORT")
         kept = {key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG") if key in os.environ}
-        self._environment = {**kept, "VERSION": name, **dict.fromkeys(ports, "0")}
+        self._environment = {**kept, "VERSION": name, **dict.fromkeys(PORTS, "0"), **(settings or {})}
 
     def compose(self, *arguments: str, seconds: float = 240, check: bool = True) -> str:
         """Run `docker compose`; fails with what it said."""
-        files = ["-f", "docker-compose.yml", "-f", "deploy/demo.yml"]
         outcome = subprocess.run(
-            ["docker", "compose", "--env-file", "/dev/null", "-p", self.name, *files, *arguments],
-            cwd=self._root,
+            ["docker", "compose", "--env-file", "/dev/null", "-p", self.name, *self._files, *arguments],
+            cwd=ROOT,
             env=self._environment,
             capture_output=True,
             text=True,
@@ -66,6 +89,21 @@ class Stack:
             raise AssertionError(f"docker compose {' '.join(arguments)}: {outcome.stderr[-3000:]}")
         return outcome.stdout
 
+    def build(self) -> None:
+        """Make the images."""
+        self.compose("build", "--quiet", seconds=600)
+
+    def start(self, seconds: int) -> None:
+        """Start everything and wait until it is healthy, at most so long."""
+        self.compose("up", "--detach", "--wait", "--wait-timeout", str(seconds))
+
+    def remove(self, log: Path) -> None:
+        """Remove containers, volumes and images; what they said is left in `log`."""
+        log.write_text(self.compose("logs", "--no-color", check=False))
+        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "15", check=False)
+        images = [f"crypto-ingress/{service}:{self.name}" for service in SERVICES]
+        subprocess.run(["docker", "rmi", "--force", *images], check=False, capture_output=True)
+
     def containers(self) -> list[dict[str, Any]]:
         """What `docker inspect` tells of each container, also of those that have ended."""
         ids = self.compose("ps", "--all", "--quiet").split()
@@ -74,6 +112,9 @@ class Stack:
 
     def address(self, service: str, port: int) -> str:
         """Where `port` of `service` is published: `127.0.0.1:32768`."""
+        for variable, published in PORTS.items():
+            if published == (service, port) and self._environment[variable] != "0":
+                return f"127.0.0.1:{self._environment[variable]}"
         return self.compose("port", service, str(port)).strip()
 
     def scale(self, **replicas: int) -> None:
@@ -98,11 +139,23 @@ class Stack:
 
     def stored(self, timeframe: str) -> dict[str, dict[int, dict[str, str]]]:
         """The rows of a bucket by symbol and open time."""
-        query = (
-            f'from(bucket: "candles_{timeframe}") |> range(start: 0, stop: 2100-01-01T00:00:00Z) '
-            '|> filter(fn: (r) => r._measurement == "candle") '
-            '|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
+        rows: dict[str, dict[int, dict[str, str]]] = {}
+        for row in self.stored_rows(timeframe):
+            rows.setdefault(row["symbol"], {})[_instant(row["_time"])] = row
+        return rows
+
+    def stored_rows(self, timeframe: str) -> list[dict[str, str]]:
+        """The rows of a bucket, one for each time of each series."""
+        return list(
+            self.query(
+                f'from(bucket: "candles_{timeframe}") |> range(start: 0, stop: 2100-01-01T00:00:00Z) '
+                '|> filter(fn: (r) => r._measurement == "candle") '
+                '|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
+            )
         )
+
+    def query(self, query: str, seconds: float = 30) -> Iterator[dict[str, str]]:
+        """Ask InfluxDB for rows in Flux; OSError if it does not answer."""
         request = urllib.request.Request(
             f"http://{self.address('influxdb', 8086)}/api/v2/query?org={_ORG}",
             data=query.encode(),
@@ -112,14 +165,11 @@ class Stack:
                 "Accept": "application/csv",
             },
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=seconds) as answer:
             text = answer.read().decode()
-        rows: dict[str, dict[int, dict[str, str]]] = {}
         # Each group of columns begins with a header of its own.
         for table in text.replace("\r\n", "\n").strip().split("\n\n"):
-            for row in csv.DictReader(io.StringIO(table)):
-                rows.setdefault(row["symbol"], {})[_instant(row["_time"])] = row
-        return rows
+            yield from csv.DictReader(io.StringIO(table))
 
     # The bus
 
