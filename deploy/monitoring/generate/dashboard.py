@@ -327,6 +327,12 @@ ROWS = (
                 unit="reqps",
             ),
             _panel(
+                "Answer time, p99",
+                "From the arrival of a request to the head of its answer, by route",
+                (_quantile(0.99, "ingress_admin_request_seconds", "route"), "{{route}}"),
+                unit="s",
+            ),
+            _panel(
                 "Event streams",
                 "Open, and the limit",
                 ("sum(ingress_admin_streams)", "open"),

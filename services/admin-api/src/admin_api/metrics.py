@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -10,6 +10,8 @@ from prometheus_client.registry import Collector
 from admin_api.health import SILENCE_SECONDS, WORKERS, Report, task_trouble
 from admin_api.view import BusView
 from ingress_store import TaskState
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class AdminMetrics:
@@ -22,6 +24,13 @@ class AdminMetrics:
         )
         self.requests = Counter(
             "ingress_admin_requests", "HTTP requests, by route and status", ("route", "status"), registry=registry
+        )
+        self.seconds = Histogram(
+            "ingress_admin_request_seconds",
+            "From the arrival of an HTTP request to the head of its answer, by route",
+            ("route",),
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.refused = Counter(
             "ingress_admin_refused", "HTTP requests beyond a limit, by status", ("status",), registry=registry

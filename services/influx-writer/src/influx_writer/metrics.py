@@ -11,7 +11,7 @@ _ROWS = (1, 10, 50, 100, 500, 1000, 2000, 5000, 10000)
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _WAY_SECONDS = (0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7.5, 10, 30, 60, 300)
 
-LIVE_SECONDS = 60.0
+LIVE_SECONDS = 10.0
 """A candle is live if the gateway received its closing within this time after its end, and the writer took it within
 this time after that. What comes later was seeded, repaired, waited at the broker, or is an old candle published again:
 its age tells nothing about the way.
@@ -57,14 +57,14 @@ class WriterMetrics:
         close_to_store = Histogram(
             "ingress_writer_close_to_store_seconds",
             "From the end of a closed candle's window to the commit, of first versions, by way: live (received and "
-            "taken within a minute each), late (seeded, repaired, kept by the broker, published again)",
+            "taken within 10 s each), late (seeded, repaired, kept by the broker, published again)",
             ("way",),
             buckets=_WAY_SECONDS,
             registry=registry,
         )
         receipt_to_store = Histogram(
             "ingress_writer_receipt_to_store_seconds",
-            "From the gateway's receipt of what led to a row (its `at`) to the commit, of rows taken within a minute, "
+            "From the gateway's receipt of what led to a row (its `at`) to the commit, of rows taken within 10 s, "
             "by kind",
             ("kind",),
             buckets=_WAY_SECONDS,
