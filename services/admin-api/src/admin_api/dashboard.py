@@ -84,9 +84,9 @@ def load(folder: Path) -> dict[str, StaticFile]:
         page = folder / name
         content = page.read_bytes() if page.is_file() else _NOT_BUILT.format(what=what).encode()
         files[path] = _file(content, ".html", _ASK_FIRST, headers)
-    for path in sorted((folder / "assets").glob("*")):
-        if path.suffix in _TYPES:
-            files[f"assets/{path.name}"] = _file(path.read_bytes(), path.suffix, _FOR_GOOD)
+    for asset in sorted((folder / "assets").glob("*")):
+        if asset.suffix in _TYPES:
+            files[f"assets/{asset.name}"] = _file(asset.read_bytes(), asset.suffix, _FOR_GOOD)
     return files
 
 
