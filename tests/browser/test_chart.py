@@ -112,7 +112,7 @@ def test_infilled_incomplete_and_missing_candles_are_marked(browser, demo):
     show(browser, OLD, "1m")
     assert browser.attribute("#chart", "data-gaps") == str(len(OLD_HOLE))
     legend = browser.text(".legend")
-    for word in ("infilled: no trades", "incomplete", "gap: no data", "forming"):
+    for word in ("infilled: no trades", "incomplete", "gap: missing", "forming"):
         assert word in legend
     colours = browser.colours()
     for kind in ("infilled", "incomplete"):

@@ -36,7 +36,7 @@ const LEGEND = [
   ["forming", "forming"],
   ["infilled", "infilled: no trades"],
   ["incomplete", "incomplete"],
-  ["gap", "gap: no data"],
+  ["gap", "gap: missing"],
 ] as const;
 
 /** One symbol and timeframe in sight, and what ends with it. */
