@@ -17,6 +17,13 @@ IN_WEB := { $(NODE_FITS) || PATH="$(CURDIR)/$(BIN):$$PATH"; } && cd $(WEB) &&
 setup: $(STAMP)
 	@$(MAKE) --no-print-directory --silent web || echo "The dashboard could not be built, see above. Everything else works; 'make web' tries again." >&2
 
+$(STAMP): requirements.lock pyproject.toml $(addsuffix /pyproject.toml,$(PACKAGES))
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + " (name another one with make PYTHON=...)")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-index --no-build-isolation $(addprefix -e ,$(PACKAGES))
+	touch $@
+
 web: $(PAGE)
 
 $(PAGE): $(WEB_SOURCES) requirements-node.lock | $(STAMP)
