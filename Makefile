@@ -11,7 +11,7 @@ WEB_SOURCES := $(addprefix $(WEB)/,index.html build.mjs package.json package-loc
 NODE_FITS := node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18)' 2>/dev/null && npm --version >/dev/null 2>&1
 IN_WEB := { $(NODE_FITS) || PATH="$(CURDIR)/$(BIN):$$PATH"; } && cd $(WEB) &&
 
-.PHONY: setup web web-check run demo test chaos check format lock clean
+.PHONY: setup web web-check run demo test chaos check format docs lock clean
 
 # Without the dashboard everything else works, so a registry that does not answer must not stand in the way.
 setup: $(STAMP)
@@ -57,6 +57,11 @@ check: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What is generated from the code: the description of the bus, the payloads' schemas, the settings, the metrics.
+docs: setup
+	$(BIN)/python -m crypto_ingress.reference docs
+	$(BIN)/python deploy/monitoring/generate
 
 # Needs a package index: resolves the pyproject files anew; the lock names no host.
 lock: setup

@@ -72,14 +72,14 @@ class Stack:
         self._files = [argument for file in (*FILES, *files) for argument in ("-f", file)]
         # Port 0: any free one. A developer's .env is none of our business.
         kept = {key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG") if key in os.environ}
-        self._environment = {**kept, "VERSION": name, **dict.fromkeys(PORTS, "0"), **(settings or {})}
+        self.environment = {**kept, "VERSION": name, **dict.fromkeys(PORTS, "0"), **(settings or {})}
 
     def compose(self, *arguments: str, seconds: float = 240, check: bool = True) -> str:
         """Run `docker compose`; fails with what it said."""
         outcome = subprocess.run(
             ["docker", "compose", "--env-file", "/dev/null", "-p", self.name, *self._files, *arguments],
             cwd=ROOT,
-            env=self._environment,
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=seconds,
@@ -113,8 +113,8 @@ class Stack:
     def address(self, service: str, port: int) -> str:
         """Where `port` of `service` is published: `127.0.0.1:32768`."""
         for variable, published in PORTS.items():
-            if published == (service, port) and self._environment[variable] != "0":
-                return f"127.0.0.1:{self._environment[variable]}"
+            if published == (service, port) and self.environment[variable] != "0":
+                return f"127.0.0.1:{self.environment[variable]}"
         return self.compose("port", service, str(port)).strip()
 
     def scale(self, **replicas: int) -> None:

@@ -136,7 +136,7 @@ async def test_what_changes_past_the_bus_is_seen_when_a_window_is_old(world, can
     await world.store(*[candle(n) for n in range(-10, -1)])
     async with world.running():
         clock = Clock()
-        recent = RecentCandles(world.service._store, world.service._live, clock)
+        recent = RecentCandles(world.service._store, world.service._live, clock, lambda: world.now)
 
         async def count():
             return len((await recent.newest(series, None, None, 100)).times)

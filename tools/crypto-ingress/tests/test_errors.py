@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -88,6 +89,11 @@ def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *words: s
 def test_wrong_argument_is_named(command, tmp_path, arguments, words):
     assert_one_line(command(*arguments), 2, *words)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_version_is_told(command):
+    done = command("--version")
+    assert (done.returncode, done.stdout) == (0, f"crypto-ingress {version('crypto-ingress')}\n")
 
 
 def test_help_is_no_error_and_names_the_commands(command):

@@ -466,3 +466,16 @@ def decode_dead_letter(payload: bytes) -> DeadLetter:
 
 def _encode(fields: Mapping[str, Any]) -> bytes:
     return msgspec.json.encode(fields)
+
+
+WIRE: Mapping[str, type[msgspec.Struct]] = {
+    "candle": _Candle,
+    "history": _History,
+    "feed-state": _FeedState,
+    "watermark": _Watermark,
+    "seed-request": _SeedRequest,
+    "history-request": _HistoryRequest,
+    "status": _Status,
+    "dead-letter": _DeadLetter,
+}
+"""How each payload looks on the wire, by its name; their JSON schemas are made from this (`docs/schemas/`)."""

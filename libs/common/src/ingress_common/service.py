@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -42,17 +42,8 @@ SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 
 Build = Callable[[SettingsT, CollectorRegistry], Service]
 
-Prepare = Callable[[str, SettingsT], Awaitable[None]]
-"""What must be so before a service runs, given its name and settings, such as that nobody else has its name."""
 
-
-async def _nothing(_name: str, _settings: ServiceSettings) -> None:
-    """Nothing to prepare."""
-
-
-def run_service(
-    name: str, settings_type: type[SettingsT], build: Build[SettingsT], prepare: Prepare[SettingsT] = _nothing
-) -> int:
+def run_service(name: str, settings_type: type[SettingsT], build: Build[SettingsT]) -> int:
     """Run a service, with its probes on HTTP_PORT, until SIGTERM or SIGINT.
 
     The exit code is 0 (clean), 1 (failure) or 2 (setting). A failure that the user can mend is one line on standard
@@ -63,18 +54,16 @@ def run_service(
         async with ProbeServer(settings.http_host, settings.http_port, service.health, registry):
             await _until_signal(service)
 
-    return _run(name, settings_type, build, run, prepare)
+    return _run(name, settings_type, build, run)
 
 
-def run_http_service(
-    name: str, settings_type: type[SettingsT], build: Build[SettingsT], prepare: Prepare[SettingsT] = _nothing
-) -> int:
+def run_http_service(name: str, settings_type: type[SettingsT], build: Build[SettingsT]) -> int:
     """The same for a service that serves HTTP itself, and its probes with it."""
 
     async def run(_settings: SettingsT, service: Service, _registry: CollectorRegistry) -> None:
         await _until_signal(service)
 
-    return _run(name, settings_type, build, run, prepare)
+    return _run(name, settings_type, build, run)
 
 
 def _run(
@@ -82,14 +71,11 @@ def _run(
     settings_type: type[SettingsT],
     build: Build[SettingsT],
     run: Callable[[SettingsT, Service, CollectorRegistry], Coroutine[Any, Any, None]],
-    prepare: Prepare[SettingsT],
 ) -> int:
     async def work() -> None:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        service = build(settings, registry)
-        await prepare(name, settings)
-        await run(settings, service, registry)
+        await run(settings, build(settings, registry), registry)
 
     try:
         settings = load_settings(settings_type)

@@ -162,22 +162,35 @@ class ServiceSettings(BaseSettings):
     )
 
     mqtt_url: MqttSetting = MqttUrl("localhost", 1883)
+    """The MQTT 5 broker, with user and password."""
+
     ingress_topic_prefix: Annotated[
         str, BeforeValidator(_prefix), Field(description="topic levels such as ingress or team/ingress")
     ] = "ingress"
+    """What every topic begins with."""
+
     instance_id: Annotated[
         str,
         BeforeValidator(_instance),
         Field(description="a name without blanks, /, +, # and $, of at most 100 characters"),
     ] = Field(default_factory=_host_name)
+    """Name of the process; no two of one service may have the same. It stays the same over restarts."""
+
     log_level: LogLevel = "info"
+    """The least severe level that is logged."""
+
     log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower), Field(description="console or json")] = (
         "console"
     )
+    """How a line of the log looks: for people, or for programs."""
+
     http_host: Annotated[
         str, Field(min_length=1, description="an address to listen on such as 127.0.0.1 or 0.0.0.0")
     ] = "127.0.0.1"
+    """Address on which HTTP is served: health and metrics, and the API of admin-api."""
+
     http_port: Annotated[int, Field(ge=0, le=65535, description="a port from 1 to 65535, or 0 for any free one")] = 9000
+    """Port on which HTTP is served."""
 
     @property
     def topics(self) -> Topics:

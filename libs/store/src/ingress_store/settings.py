@@ -31,12 +31,21 @@ class StoreSettings(ServiceSettings):
     """The common settings, STORE_URL, RETENTION, and for InfluxDB INFLUX_ORG, INFLUX_TOKEN and INFLUX_READ_TOKEN."""
 
     store_url: StoreUrl
+    """Where candles and ticks are stored: InfluxDB 2, with TLS (`influxdbs`), or a SQLite file."""
+
     retention: RetentionSetting = Field(default_factory=Retention)
+    """How long candles of each timeframe, and raw ticks, are kept; what is not named keeps its default."""
+
     influx_org: Annotated[str | None, Field(description="the name of InfluxDB's organisation")] = None
+    """InfluxDB's organisation; admin-api makes it."""
+
     influx_token: Annotated[SecretStr | None, Field(description="a token of InfluxDB")] = None
+    """Token for InfluxDB; admin-api needs an operator's, because it makes buckets, tasks and tokens."""
+
     influx_read_token: Annotated[
         SecretStr | None, Field(description="a token of InfluxDB that may read, where INFLUX_TOKEN may only write")
     ] = None
+    """Token that may read, for a writer whose own token may only write."""
 
     def store(self) -> CandleStore:
         """The store that STORE_URL names, to be opened; SettingsError if there is none, or what it needs is not set."""

@@ -25,12 +25,13 @@ _FILES = 65_536
 def build(settings: AdminSettings, registry: CollectorRegistry) -> AdminApi:
     """The service on a real broker; SettingsError if STORE_URL names no store of this version."""
     started_at = time.time()
+    metrics = BusMetrics(registry, NAME)
     bus = MqttBus(
         settings.mqtt_url,
         client_id=client_id(settings.instance_id),
         will=last_will(settings.topics, settings.instance_id, started_at),
         inbound_limit=_INBOUND,
-        metrics=BusMetrics(registry, NAME),
+        metrics=metrics,
         before=partial(claim_name, NAME, settings),
     )
     limits = settings.upkeep()
@@ -39,6 +40,7 @@ def build(settings: AdminSettings, registry: CollectorRegistry) -> AdminApi:
         client_id=client_id_of_letters(settings.instance_id),
         session_expiry=LETTERS_SESSION_SECONDS,
         inbound_limit=limits.letters_kept + LETTERS_INBOUND_SPARE,
+        metrics=metrics,
     )
     return AdminApi(
         bus=bus,
@@ -60,7 +62,7 @@ def build(settings: AdminSettings, registry: CollectorRegistry) -> AdminApi:
 def main() -> int:
     """Run until SIGTERM or SIGINT; the exit code is 0, 1 (failure) or 2 (setting)."""
     _allow_files()
-    return run_http_service(NAME, AdminSettings, build, claim_name)
+    return run_http_service(NAME, AdminSettings, build)
 
 
 def _allow_files() -> None:

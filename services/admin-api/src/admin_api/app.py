@@ -52,7 +52,7 @@ def _add_middleware(app: FastAPI, context: Context) -> None:
     """The last one added is the first to see a request."""
     origins = context.http_limits.origins
     app.add_middleware(Limiter, limits=context.http_limits, metrics=context.metrics, steady=time.monotonic)
-    app.add_middleware(RequestCounter, metrics=context.metrics)
+    app.add_middleware(RequestCounter, metrics=context.metrics, steady=time.monotonic)
     app.add_middleware(Methods, router=app.router)
     if origins:
         app.add_middleware(

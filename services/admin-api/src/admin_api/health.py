@@ -124,10 +124,9 @@ def _candles(view: BusView, now: float) -> Check:
     for feed in view.feeds.values():
         if feed.is_fresh(now, WATERMARK_SECONDS):
             since.update(dict.fromkeys(feed.state.symbols, feed.state.since))
+    closes = {symbol: entry.newest.close_time for symbol, entry in view.symbols.items()}
     late = sorted(
-        symbol
-        for symbol, entry in view.symbols.items()
-        if symbol in since and now - max(entry.newest.close_time, since[symbol]) > CANDLE_SECONDS
+        symbol for symbol, begin in since.items() if now - max(closes.get(symbol, begin), begin) > CANDLE_SECONDS
     )
     if late:
         return Check("candles", ok=False, detail=f"the feed is live, but there are no new candles of {_some(late)}")

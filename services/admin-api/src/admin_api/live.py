@@ -59,7 +59,7 @@ class Position:
 class Frame:
     """A candle, encoded once for all who read it: `payload` as on the bus, in one line; `event` as server-sent event.
 
-    `version` (at, revision) orders the states of one candle.
+    `version` (at, revision) orders the states of one candle; `came`: when it came (unix seconds).
     """
 
     number: int
@@ -67,6 +67,7 @@ class Frame:
     open_time: int
     closed: bool
     version: tuple[float, int]
+    came: float
     payload: bytes
     event: bytes
 
@@ -123,7 +124,7 @@ class LiveCandles:
         line = payload if b"\n" not in payload and b"\r" not in payload else encode_candle(candle)
         event = b"id: %s\nevent: candle\ndata: %s\n\n" % (str(self._position(now)).encode(), line)
         version = (candle.at, candle.revision)
-        frame = Frame(self.number, series, candle.open_time, candle.closed, version, line, event)
+        frame = Frame(self.number, series, candle.open_time, candle.closed, version, now, line, event)
         self._keep(frame)
         for key in (candle.symbol, None):
             for reader in self._readers.get(key, ()):

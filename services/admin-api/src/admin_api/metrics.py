@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from admin_api.health import SILENCE_SECONDS, Report, task_trouble
+from admin_api.health import SILENCE_SECONDS, WORKERS, Report, task_trouble
 from admin_api.view import BusView
 from ingress_store import TaskState
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class AdminMetrics:
@@ -22,6 +24,13 @@ class AdminMetrics:
         )
         self.requests = Counter(
             "ingress_admin_requests", "HTTP requests, by route and status", ("route", "status"), registry=registry
+        )
+        self.seconds = Histogram(
+            "ingress_admin_request_seconds",
+            "From the arrival of an HTTP request to the head of its answer, by route",
+            ("route",),
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.refused = Counter(
             "ingress_admin_refused", "HTTP requests beyond a limit, by status", ("status",), registry=registry
@@ -94,8 +103,10 @@ class SystemCollector(Collector):
             candle_age.add_metric([symbol], now - entry_of_symbol.newest.at)
         yield candle_age
         letters = CounterMetricFamily("ingress_dead_letters", "Dead letters seen, by service", labels=["service"])
-        for service, letter in self._view.dead_letters.items():
-            letters.add_metric([service], letter.count)
+        seen = {service: letter.count for service, letter in self._view.dead_letters.items()}
+        # A counter that begins with its first event has no increase there.
+        for service, count in {**dict.fromkeys((*WORKERS, "admin-api"), 0), **seen}.items():
+            letters.add_metric([service], count)
         yield letters
         well = GaugeMetricFamily("ingress_task_ok", "Whether a task of the store runs, and on time", labels=["task"])
         runs = GaugeMetricFamily(

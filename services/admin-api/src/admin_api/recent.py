@@ -9,7 +9,7 @@ asked for, so that nobody has to wait for that.
 import asyncio
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
@@ -27,6 +27,9 @@ LATE_SECONDS = 30.0
 
 REFRESH_SECONDS = 6.0
 """When a window that was asked for is read anew."""
+
+UNSTORED_SECONDS = 60.0
+"""For how long a closed candle of the bus is laid over what the store says: no writer may have written it yet."""
 
 _LOOK_SECONDS = 0.5
 
@@ -117,12 +120,15 @@ class _Window:
 
 
 class RecentCandles:
-    """Reads candles of `store` and `live`. `steady` gives seconds of a clock that does not jump."""
+    """Reads candles of `store` and `live`. `steady`: seconds of a clock that does not jump; `clock`: unix seconds."""
 
-    def __init__(self, store: CandleStore, live: LiveCandles, steady: Callable[[], float]) -> None:
+    def __init__(
+        self, store: CandleStore, live: LiveCandles, steady: Callable[[], float], clock: Callable[[], float]
+    ) -> None:
         self._store = store
         self._live = live
         self._steady = steady
+        self._clock = clock
         self._windows: OrderedDict[Series, _Window] = OrderedDict()
         self._rows = 0
         self._reading: WeakValueDictionary[Series, asyncio.Lock] = WeakValueDictionary()
@@ -189,6 +195,11 @@ class RecentCandles:
         """Whether the bus tells what forms."""
         return self._live.forming(series) is not None or self._live.newest(series) is not None
 
+    def _unstored(self, series: Series) -> Iterator[Frame]:
+        """The closed candles of the bus that the store may not have yet."""
+        since = self._clock() - UNSTORED_SECONDS
+        return (frame for frame in self._live.closed(series) if frame.came >= since)
+
     def _is_recent(self, series: Series, end: float | None) -> bool:
         """Whether a range ends where a window may be."""
         if end is None:
@@ -243,7 +254,7 @@ class RecentCandles:
             window.payloads.append(was[1] if was is not None and was[0] == version else encode_candle(candle))
             if place % _TURN == _TURN - 1:
                 await asyncio.sleep(0)
-        for frame in self._live.closed(series):
+        for frame in self._unstored(series):
             window.put(frame.open_time, frame.version, frame.payload)
         self._remember(series, window)
         return window
@@ -275,7 +286,7 @@ class RecentCandles:
                 await asyncio.sleep(0)
         low = float("-inf") if start is None else start
         high = float("inf") if end is None else end
-        for frame in self._live.closed(series):
+        for frame in self._unstored(series):
             if low <= frame.open_time < high:
                 window.put(frame.open_time, frame.version, frame.payload)
         return Page(window.times, window.payloads)

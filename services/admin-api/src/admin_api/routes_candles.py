@@ -85,10 +85,10 @@ def router(context: Context) -> APIRouter:
         series: dict[str, list[Freshness]] = {symbol: [] for symbol in await context.store.symbols()}
         for freshness in await context.store.latest():
             series.setdefault(freshness.symbol, []).append(freshness)
-        for symbol in context.view.symbols:
-            series.setdefault(symbol, [])
         now = context.clock()
         carried = carried_symbols(context.view, now)
+        for symbol in (*context.view.symbols, *carried):
+            series.setdefault(symbol, [])
         wanted = search.strip().upper().replace("-", "/")
         found = sorted(symbol for symbol in series if wanted in symbol.upper())
         page = found[offset : offset + limit]

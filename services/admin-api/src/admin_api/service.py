@@ -89,7 +89,7 @@ class AdminApi:
         self._metrics = AdminMetrics(registry)
         http_limits = http_limits or HttpLimits()
         self._live = LiveCandles(lambda: uuid4().hex[:8])
-        self._recent = RecentCandles(store, self._live, time.monotonic)
+        self._recent = RecentCandles(store, self._live, time.monotonic, clock)
         self._streams = Streams(self._live, http_limits.streams, StreamMetrics(registry))
         self._status = StatusPublisher(bus, topics, NAME, instance, version(NAME), started_at, self._details)
         self._upkeep = Upkeep(

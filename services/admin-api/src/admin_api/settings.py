@@ -71,21 +71,37 @@ class AdminSettings(StoreSettings):
 
     http_port: Annotated[int, Field(ge=0, le=65535, description="a port from 1 to 65535, or 0 for any free one")] = 8000
     admin_token: SecretStr | None = None
+    """Bearer token for what changes something over HTTP; without it nothing can be changed."""
+
     audit_minutes: Annotated[float, Field(ge=0.1, le=1440, description="a number of minutes from 0.1 to 1440")] = 5.0
+    """Minutes between two audits of the store."""
+
     audit_horizon: Annotated[int, BeforeValidator(_seconds), Field(description="a time such as 12h, 7d, 4w or 1y")] = (
         _UNITS["w"]
     )
+    """How far back an audit looks; never beyond the retention."""
+
     self_check_seconds: Annotated[
         float, Field(ge=0, le=3600, description="a number of seconds up to 3600, or 0 for no self-check")
     ] = 10.0
+    """Seconds between two self-checks, each of an hour of one symbol."""
 
     rate_limit: Annotated[
         float, Field(ge=0, le=1_000_000, description="requests a second and address, or 0 for any number")
     ] = 100
+    """Requests a second that one address may make; an IPv6 network of 64 bits counts as one address."""
+
     rate_burst: Annotated[int, Field(ge=1, le=1_000_000, description="requests at once above RATE_LIMIT")] = 500
+    """Requests that one address may make at once above that."""
+
     max_streams: Annotated[int, Field(ge=0, le=100_000, description="event streams open at once")] = 1_000
+    """Event streams that may be open at once on this instance."""
+
     cors_origins: Origins = ()
+    """Origins whose pages may read over HTTP in a browser."""
+
     trusted_proxies: Proxies = ()
+    """Proxies whose X-Forwarded-For tells the client's address."""
 
     @property
     def http_limits(self) -> HttpLimits:

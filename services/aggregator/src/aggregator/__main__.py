@@ -45,7 +45,7 @@ def build(settings: AggregatorSettings, registry: CollectorRegistry) -> Aggregat
 
 def main() -> int:
     """Run until a signal; the exit code is 0, 1 (failure) or 2 (setting)."""
-    return run_service(Aggregator.name, AggregatorSettings, build, claim_name)
+    return run_service(Aggregator.name, AggregatorSettings, build)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,47 @@
 """Metrics of the aggregator."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from collections.abc import Mapping
+from enum import StrEnum
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ingress_common.model import Candle
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30)
+
+
+class Kind(StrEnum):
+    """Why a candle is published."""
+
+    FORMING = "forming"
+    CLOSED = "closed"
+    INFILLED = "infilled"
+    CORRECTED = "corrected"
+    REPEATED = "repeated"
+    REBUILT = "rebuilt"
+
+
+_NEWS = (Kind.FORMING, Kind.CLOSED, Kind.INFILLED)
+
+
+def kind_of_news(candle: Candle) -> Kind:
+    """The kind of a candle that a tick or a watermark led to."""
+    if not candle.closed:
+        return Kind.FORMING
+    if candle.revision:
+        return Kind.CORRECTED
+    return Kind.INFILLED if candle.infilled else Kind.CLOSED
+
+
+def kind_in_answer(candle: Candle, at: float, looked_after_from: Mapping[Timeframe, int]) -> Kind:
+    """The kind of a candle that history received `at` (unix seconds) led to.
+
+    `looked_after_from`: the first window of each timeframe that the aggregator still had in memory.
+    """
+    if candle.open_time < looked_after_from.get(candle.timeframe, candle.open_time):
+        return Kind.REBUILT
+    return Kind.REPEATED if candle.at < at else kind_of_news(candle)
 
 
 class AggregatorMetrics:
@@ -22,12 +61,25 @@ class AggregatorMetrics:
             "ingress_aggregator_stale", "Rows of windows that are long forgotten, over all symbols", registry=registry
         )
         self.refused = Counter("ingress_aggregator_refused", "Messages that the broker refused", registry=registry)
-        self._candles = Counter(
+        candles = Counter(
             "ingress_aggregator_candles",
-            "Candles published, by kind: closed, infilled, corrected, forming",
+            "Candles published, by kind: forming, closed, infilled, corrected; repeated (as they were, as somebody may "
+            "lack them), rebuilt (from history beyond the aggregator's memory)",
             ("timeframe", "kind"),
             registry=registry,
         )
+        latency = Histogram(
+            "ingress_aggregator_publish_latency_seconds",
+            "From the gateway's receipt of the tick, watermark or history that led to a candle (its `at`) to its "
+            "publication, by kind: forming, closed, infilled",
+            ("kind",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        # A counter that begins with its first event has no increase there; and looking a label up for each candle costs
+        # more than counting it.
+        self._candles = {(tf, kind): candles.labels(tf.value, kind.value) for tf in TIMEFRAMES for kind in Kind}
+        self._latency = {kind: latency.labels(kind.value) for kind in _NEWS}
         self.symbols = Gauge("ingress_aggregator_symbols", "Symbols looked after", registry=registry)
         self.held = Gauge(
             "ingress_aggregator_held_windows", "Windows that are over but wait for data", registry=registry
@@ -37,12 +89,9 @@ class AggregatorMetrics:
             "ingress_aggregator_gap_seconds", "Market time missing, over all symbols", registry=registry
         )
 
-    def published(self, candle: Candle) -> None:
-        """Count a candle that is being published."""
-        if not candle.closed:
-            kind = "forming"
-        elif candle.revision:
-            kind = "corrected"
-        else:
-            kind = "infilled" if candle.infilled else "closed"
-        self._candles.labels(candle.timeframe.value, kind).inc()
+    def published(self, candle: Candle, kind: Kind, now: float) -> None:
+        """Count a candle that is handed to the bus at `now` (unix seconds)."""
+        self._candles[candle.timeframe, kind].inc()
+        if kind in _NEWS:
+            # Clocks of two machines differ; what seems to come before its cause took no time.
+            self._latency[kind].observe(max(0.0, now - candle.at))

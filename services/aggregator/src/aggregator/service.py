@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -11,7 +12,7 @@ from aggregator import __version__
 from aggregator.core import Engine, Output
 from aggregator.core.engine import Gap, ImplausibleError
 from aggregator.inputs import Inputs
-from aggregator.metrics import AggregatorMetrics
+from aggregator.metrics import AggregatorMetrics, Kind, kind_in_answer, kind_of_news
 from ingress_common.bus import Bus, BusError, Connected, Event, Message
 from ingress_common.health import Check, Health
 from ingress_common.logs import get_logger
@@ -44,12 +45,14 @@ _UNCONFIRMED_LIMIT = 500
 _GAPS_TOLD = 200
 _WRITERS_BACK_SECONDS = 15.0
 
+_KindOf = Callable[[Candle], Kind]
+
 
 class Aggregator:
     """One instance: looks after the symbols that are its share of those the feeds carry.
 
     A message is acknowledged once the broker has confirmed everything that it led to. `clock` (unix seconds) dates
-    status and dead letters only; candles follow the messages.
+    status and dead letters, and measures latencies; candles follow the messages.
     """
 
     name = "aggregator"
@@ -127,7 +130,7 @@ class Aggregator:
             self._recent_again_at = asyncio.get_running_loop().time() + _WRITERS_BACK_SECONDS
             return
         try:
-            outputs = self._decide(event)
+            outputs, kind_of = self._decide(event)
         except (PayloadError, TopicError, ImplausibleError) as error:
             self._metrics.dead_letters.inc()
             log.debug("message.rejected", topic=event.topic, reason=str(error))
@@ -136,10 +139,10 @@ class Aggregator:
             # Without the payload, which may be megabytes of nonsense.
             await self._unconfirmed.put((replace(event, payload=b""), [delivery]))
             return
-        deliveries = [await self._publish(output) for output in outputs]
+        deliveries = [await self._publish(output, kind_of) for output in outputs]
         await self._unconfirmed.put((event, deliveries))
 
-    def _decide(self, message: Message) -> list[Output]:
+    def _decide(self, message: Message) -> tuple[list[Output], _KindOf]:
         levels = self._topics.split(message.topic)
         match levels:
             case ("raw" | "history", *_) | ("feed", _, _, "watermark") if message.retain:
@@ -148,12 +151,14 @@ class Aggregator:
                 self._metrics.ticks.inc()
                 tick = decode_candle(message.payload)
                 self._expect(message, self._topics.raw(tick.symbol))
-                return self._engine.tick(tick)
+                return self._engine.tick(tick), kind_of_news
             case ("history", _, _, _):
                 self._metrics.batches.inc()
                 history = decode_history(message.payload)
                 self._expect(message, self._topics.history(history.symbol, history.timeframe))
-                return self._engine.history(history)
+                book = self._engine.books.get(history.symbol)
+                kind_of = partial(kind_in_answer, at=history.at, looked_after_from=book.horizons if book else {})
+                return self._engine.history(history), kind_of
             case ("feed", _, _, "watermark"):
                 self._metrics.watermarks.inc()
                 mark = decode_watermark(message.payload)
@@ -163,7 +168,7 @@ class Aggregator:
                 elif not self._engine.speaks(mark.feed):
                     # Its symbols now go before those of feeds that are only said to be there.
                     self._reassign_soon()
-                return self._engine.watermark(mark)
+                return self._engine.watermark(mark), kind_of_news
             case ("feed", _, feed) if not message.payload:
                 self._engine.forget(feed)
                 self._reassign_soon()
@@ -182,19 +187,21 @@ class Aggregator:
                 candle = decode_candle(message.payload)
                 self._expect(message, self._topics.candles(candle.symbol, candle.timeframe))
                 self._engine.resume(candle)
-        return []
+        return [], kind_of_news
 
     def _expect(self, message: Message, topic: str) -> None:
         if message.topic != topic:
             raise PayloadError(f"expected the payload of {message.topic}, got that of {topic}")
 
-    async def _publish(self, output: Output) -> Awaitable[None]:
+    async def _publish(self, output: Output, kind_of: _KindOf = kind_of_news) -> Awaitable[None]:
         match output:
             case Candle():
-                self._metrics.published(output)
                 topic = self._topics.candles(output.symbol, output.timeframe)
                 newest = self._is_newest(output)
-                return await self._bus.publish(topic, encode_candle(output), qos=int(output.closed), retain=newest)
+                qos = int(output.closed)
+                delivery = await self._bus.publish(topic, encode_candle(output), qos=qos, retain=newest)
+                self._metrics.published(output, kind_of(output), self._clock())
+                return delivery
             case SeedRequest():
                 log.info("seed.requested", symbols=len(output.symbols))
                 return await self._bus.publish(self._topics.seed_requests(), encode_seed_request(output))
@@ -207,7 +214,7 @@ class Aggregator:
         A broker that has restarted may have forgotten their shared subscriptions, as Mosquitto does, until they come.
         """
         for candle in self._engine.recent():
-            await self._publish(candle)
+            await self._publish(candle, lambda _: Kind.REPEATED)
 
     def _is_newest(self, candle: Candle) -> bool:
         """Whether none of a later window was published: what is retained must be the newest, not the last repair."""

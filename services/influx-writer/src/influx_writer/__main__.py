@@ -50,7 +50,7 @@ def build(settings: WriterSettings, registry: CollectorRegistry) -> Writer:
 
 def main() -> int:
     """Run until SIGTERM or SIGINT."""
-    return run_service(NAME, WriterSettings, build, claim_name)
+    return run_service(NAME, WriterSettings, build)
 
 
 if __name__ == "__main__":

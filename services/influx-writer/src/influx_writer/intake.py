@@ -44,16 +44,17 @@ class UnusableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A candle or tick, and the message that brought it."""
+    """A candle or tick, the message that brought it, and when that was taken (unix seconds)."""
 
     kind: Kind
     candle: Candle
     message: Message
+    taken_at: float
 
 
 def read(topics: Topics, message: Message, now: float) -> Row:
-    """The row of `message`; UnusableError if it is none, not what its topic says, or far from having come by `now`
-    (unix seconds).
+    """The row of `message`, taken at `now` (unix seconds); UnusableError if it is none, not what its topic says, or far
+    from having come by then.
     """
     if len(message.payload) > PAYLOAD_LIMIT:
         raise UnusableError(
@@ -77,5 +78,5 @@ def read(topics: Topics, message: Message, now: float) -> Row:
     if latest > now + AHEAD_SECONDS:
         raise UnusableError(Reason.IMPLAUSIBLE, f"expected nothing after {rfc3339(now)}, got {rfc3339(latest)}")
     if what == "raw":
-        return Row(Kind.TICK, candle, message)
-    return Row(Kind.CANDLE if candle.closed else Kind.FORMING, candle, message)
+        return Row(Kind.TICK, candle, message, now)
+    return Row(Kind.CANDLE if candle.closed else Kind.FORMING, candle, message, now)

@@ -1,9 +1,21 @@
 """What influx-writer counts."""
 
+from collections import Counter as CountOf
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from influx_writer.intake import Kind, Reason, Row
 
 _ROWS = (1, 10, 50, 100, 500, 1000, 2000, 5000, 10000)
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_WAY_SECONDS = (0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7.5, 10, 30, 60, 300)
+
+LIVE_SECONDS = 10.0
+"""A candle is live if the gateway received its closing within this time after its end, and the writer took it within
+this time after that. What comes later was seeded, repaired, waited at the broker, or is an old candle published again:
+its age tells nothing about the way.
+"""
 
 
 class WriterMetrics:
@@ -42,12 +54,55 @@ class WriterMetrics:
         self.batch_seconds = Histogram(
             "ingress_writer_batch_seconds", "Time of a successful write", buckets=_SECONDS, registry=registry
         )
+        close_to_store = Histogram(
+            "ingress_writer_close_to_store_seconds",
+            "From the end of a closed candle's window to the commit, of first versions, by way: live (received and "
+            "taken within 10 s each), late (seeded, repaired, kept by the broker, published again)",
+            ("way",),
+            buckets=_WAY_SECONDS,
+            registry=registry,
+        )
+        receipt_to_store = Histogram(
+            "ingress_writer_receipt_to_store_seconds",
+            "From the gateway's receipt of what led to a row (its `at`) to the commit, of rows taken within 10 s, "
+            "by kind",
+            ("kind",),
+            buckets=_WAY_SECONDS,
+            registry=registry,
+        )
         self.lag = Gauge(
             "ingress_writer_store_lag_seconds",
-            "From the gateway's receipt of the newest row of the last batch to its commit",
+            "From the gateway's receipt of the newest tick of the last batch that has ticks to its commit",
             registry=registry,
         )
         self.in_hand = Gauge("ingress_writer_in_hand", "Rows taken and not yet in the store", registry=registry)
         self.in_hand_limit = Gauge("ingress_writer_in_hand_limit", "Bound of the batch in hand", registry=registry)
         self.queued = Gauge("ingress_writer_queued", "Messages between bus and batch", registry=registry)
         self.queue_limit = Gauge("ingress_writer_queue_limit", "Bound of that queue", registry=registry)
+        # A counter that begins with its first event has no increase there; and looking a label up for each row costs
+        # more than counting it.
+        for kind in Kind:
+            self.received.labels(kind.value)
+        for reason in Reason:
+            self.dead_letters.labels(reason.value)
+        self._written = {kind: self.written.labels(kind.value) for kind in Kind}
+        self._of_kind = {kind: receipt_to_store.labels(kind.value) for kind in Kind}
+        self._live, self._late = close_to_store.labels("live"), close_to_store.labels("late")
+
+    def committed(self, rows: Sequence[Row], now: float) -> None:
+        """Count rows that are in the store since `now` (unix seconds)."""
+        for kind, count in CountOf(row.kind for row in rows).items():
+            self._written[kind].inc(count)
+        # Candles are published again with the `at` that they had; ticks never are.
+        newest = max((row.candle.at for row in rows if row.kind is Kind.TICK), default=None)
+        if newest is not None:
+            self.lag.set(now - newest)
+        for row in rows:
+            candle = row.candle
+            timely = row.taken_at - candle.at <= LIVE_SECONDS
+            # Clocks of two machines differ; what seems to come before its cause took no time.
+            if timely:
+                self._of_kind[row.kind].observe(max(0.0, now - candle.at))
+            if row.kind is Kind.CANDLE and not candle.revision:
+                live = timely and candle.at - candle.close_time <= LIVE_SECONDS
+                (self._live if live else self._late).observe(max(0.0, now - candle.close_time))

@@ -22,6 +22,7 @@ from ingress_common.logs import get_logger
 from ingress_common.membership import SILENT_SECONDS
 from ingress_common.payloads import dead_letter, encode_dead_letter
 from ingress_common.presence import StatusPublisher, will_of
+from ingress_common.times import rfc3339
 from ingress_common.topics import Topics
 from ingress_store import CandleStore, Rejection, StoreOpenError, StoreUnavailableError
 
@@ -312,11 +313,7 @@ class Writer:
     def _committed(self, rows: list[Row]) -> None:
         self._written += len(rows)
         self._last_commit = self._clock()
-        self._metrics.lag.set(self._last_commit - max(row.candle.at for row in rows))
-        for kind in Kind:
-            count = sum(row.kind is kind for row in rows)
-            if count:
-                self._metrics.written.labels(kind.value).inc(count)
+        self._metrics.committed(rows, self._last_commit)
 
     async def _bury_rejected(self, rows: list[Row], rejections: tuple[Rejection, ...]) -> None:
         for rejection in rejections:
@@ -392,6 +389,6 @@ class Writer:
             "ready": health.ready,
             "problems": [f"{check.name}: {check.detail}" for check in health.checks if not check.ok],
             "written": self._written,
-            "last_commit": self._last_commit,
+            "last_commit": None if self._last_commit is None else rfc3339(self._last_commit),
             LEAVING: self._leaving,
         }

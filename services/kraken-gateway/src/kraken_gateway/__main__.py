@@ -29,4 +29,4 @@ def build(settings: GatewaySettings, registry: CollectorRegistry) -> GatewayServ
 
 
 if __name__ == "__main__":
-    sys.exit(run_service(SERVICE, GatewaySettings, build, claim_name))
+    sys.exit(run_service(SERVICE, GatewaySettings, build))

@@ -1,5 +1,7 @@
 """The gateway's metrics; names begin with `ingress_gateway_`."""
 
+from collections.abc import Collection
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
@@ -40,7 +42,10 @@ class GatewayMetrics:
             "ingress_gateway_feed_symbols", "Symbols that a feed speaks for", ["feed"], registry=registry
         )
         self.watermark_lag = Gauge(
-            "ingress_gateway_watermark_lag_seconds", "Now less the feed's watermark", ["feed"], registry=registry
+            "ingress_gateway_watermark_lag_seconds",
+            "Now less the feed's watermark, in Kraken's time",
+            ["feed"],
+            registry=registry,
         )
         self.skew = Gauge(
             "ingress_gateway_clock_skew_seconds",
@@ -107,3 +112,27 @@ class GatewayMetrics:
             registry=registry,
         )
         self.seed_retries = Counter("ingress_gateway_seed_retries", "Snapshot rounds that failed", registry=registry)
+        self._watermarks: dict[str, float] = {}
+        self._known_feeds: set[str] = set()
+
+    def feed(self, name: str, longest_silence: float, watermark: float | None, now: float) -> None:
+        """How a feed is at `now` (unix seconds, Kraken's time).
+
+        One without a connection falls behind, by the last watermark it had.
+        """
+        # One that was never live is down, not absent.
+        self.feed_live.labels(name)
+        self.quietest.labels(name).set(longest_silence)
+        if watermark is not None:
+            self._watermarks[name] = watermark
+        if name in self._watermarks:
+            self.watermark_lag.labels(name).set(now - self._watermarks[name])
+
+    def keep_feeds(self, names: Collection[str]) -> None:
+        """Forget the feeds that are not among `names`: they are gone, not down."""
+        per_feed = (self.feed_live, self.feed_symbols, self.watermark_lag, self.skew, self.quietest)
+        for gone in self._known_feeds - set(names):
+            self._watermarks.pop(gone, None)
+            for gauge in per_feed:
+                gauge.remove(gone)
+        self._known_feeds = set(names)

@@ -318,10 +318,9 @@ class GatewayService:
             metrics.seeds_pending.set(self._seeds.pending if self._seeds else 0)
             metrics.history_pending.set(self._history.pending if self._history else 0)
             metrics.history_oldest.set(self._history.oldest if self._history else 0)
+            metrics.keep_feeds([report.name for report in reports])
             for report in reports:
-                metrics.quietest.labels(report.name).set(report.longest_silence)
-                if report.watermark is not None:
-                    metrics.watermark_lag.labels(report.name).set(self._time.now() - report.watermark)
+                metrics.feed(report.name, report.longest_silence, report.watermark, self._time.now())
             await asyncio.sleep(_GAUGES_SECONDS)
 
     def _watch_skew(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from ingress_common.bus import BusError
 from ingress_common.errors import SettingsError, StartError, first_of
 from ingress_common.logs import configure_logging
 from ingress_common.settings import load_settings
-from ingress_common.timeframes import Timeframe
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import parse_rfc3339, rfc3339
 from ingress_common.topics import TopicError, topic_symbol
 from ingress_store import StoreOpenError, StoreUnavailableError
@@ -29,7 +30,8 @@ from kraken_simulator import FaultError, SimulatorError, SourceError
 app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
-    help="Kraken's candles, complete and correct. Settings come from the environment and .env.",
+    help="Kraken's candles, complete and correct, on an MQTT bus and in a store.",
+    epilog="Settings come from the environment and .env: docs/configuration.md lists them.",
 )
 
 _FAILURES = (
@@ -84,8 +86,27 @@ def _timeframe(text: str) -> Timeframe:
         raise typer.BadParameter(str(error)) from None
 
 
+def _timeframes() -> list[str]:
+    return [timeframe.value for timeframe in TIMEFRAMES]
+
+
+def _show_version(asked: bool) -> None:  # noqa: FBT001 - the value of an option
+    if asked:
+        sys.stdout.write(f"crypto-ingress {version('crypto-ingress')}\n")
+        raise typer.Exit
+
+
 ArchiveFile = Annotated[Path, typer.Argument(metavar="FILE", help="A Kraken archive file of 1m candles (OHLCVT).")]
 Symbol = Annotated[str, typer.Option(parser=_symbol, metavar="SYMBOL", help="The pair, such as BTC/USDC.")]
+
+
+@app.callback()
+def crypto_ingress(
+    show_version: Annotated[  # noqa: FBT002 - a command line option, on which its callback acts
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What all commands have in common."""
 
 
 @app.command()
@@ -140,7 +161,13 @@ def import_(file: ArchiveFile, symbol: Symbol) -> None:
 def export(
     symbol: Symbol,
     timeframe: Annotated[
-        Any, typer.Option(parser=_timeframe, metavar="TIMEFRAME", help="1m, 5m, 15m, 1h, 4h, 1d or 1w.")
+        Any,
+        typer.Option(
+            parser=_timeframe,
+            metavar="TIMEFRAME",
+            help="1m, 5m, 15m, 1h, 4h, 1d or 1w.",
+            autocompletion=_timeframes,
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The CSV file to write.")],
     start: Annotated[

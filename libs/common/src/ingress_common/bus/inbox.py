@@ -22,13 +22,15 @@ class Inbox:
         self._arrival = asyncio.Event()
         self._closed = False
         self._failure: BaseException | None = None
-        metrics.inbound_limit.set(limit)
-        metrics.inbound.set_function(self._queue.__len__)
 
     @property
     def waiting(self) -> int:
         """How many messages have not been taken yet."""
         return self._count[0] + self._count[1]
+
+    def __len__(self) -> int:
+        """Events that have not been taken yet."""
+        return len(self._queue)
 
     def put(self, message: Message) -> None:
         """Append `message`."""

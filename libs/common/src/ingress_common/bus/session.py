@@ -13,7 +13,7 @@ from ingress_common.bus.inbox import Inbox
 from ingress_common.bus.link import Link, LinkError, LinkHandler, Opened
 from ingress_common.bus.port import BusClosedError, BusError, Event, Message
 from ingress_common.logs import get_logger
-from ingress_common.metrics import BusMetrics
+from ingress_common.metrics import BusMetrics, Connection
 
 _OPEN_SECONDS = 10.0
 _ATTEMPT_SECONDS = 5.0
@@ -203,14 +203,16 @@ class Session:
         self._up = asyncio.Event()
         self._closed = False
         self._keeper: asyncio.Task[None] | None = None
-        self._metrics.outbound_limit.set(outbound_limit)
-        self._metrics.outbound.set_function(self._outbound)
+        self._watched = Connection(
+            lambda: self.connected, self.inbox.__len__, inbound_limit, self._outbound, outbound_limit
+        )
 
     # The port
 
     async def __aenter__(self) -> Self:
         """Connect; BusError if the broker refuses or cannot be reached within about 10 s."""
         connection = await self._first_connection()
+        self._metrics.opened(self._watched)
         self._keeper = asyncio.create_task(self._keep(connection), name="bus.keep-connected")
         self._keeper.add_done_callback(self._keeper_done)
         return self
@@ -220,6 +222,7 @@ class Session:
     ) -> None:
         """Say goodbye and release everything; what is not confirmed by then fails with BusClosedError."""
         self._closed = True
+        self._metrics.closed(self._watched)
         try:
             if self._keeper is not None:
                 self._keeper.cancel()
@@ -312,7 +315,6 @@ class Session:
             return
         self._connection = None
         self._up.clear()
-        self._metrics.connected.set(0)
         self._look_for_culprit(connection, blamed=blamed)
         again = [*connection.in_flight.values(), *self._waiting]
         connection.in_flight.clear()
@@ -384,7 +386,7 @@ class Session:
         publication.finish()
         return publication.done
 
-    def _outbound(self) -> float:
+    def _outbound(self) -> int:
         return len(self._waiting) + (len(self._connection.in_flight) if self._connection else 0)
 
     def _restored(self, filters: list[str], answer: asyncio.Future[list[str | None]]) -> None:

@@ -1,0 +1,44 @@
+"""Gauges of feeds that come, fall silent and go."""
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from kraken_gateway.metrics import GatewayMetrics
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(registry) -> GatewayMetrics:
+    return GatewayMetrics(registry)
+
+
+def feeds_of(registry: CollectorRegistry) -> set[str]:
+    return {
+        sample.labels["feed"] for family in registry.collect() for sample in family.samples if "feed" in sample.labels
+    }
+
+
+def test_feed_that_was_never_live_is_down_and_has_no_lag(registry, metrics):
+    metrics.feed("g-0", longest_silence=0.0, watermark=None, now=100.0)
+    assert registry.get_sample_value("ingress_gateway_feed_live", {"feed": "g-0"}) == 0
+    assert registry.get_sample_value("ingress_gateway_watermark_lag_seconds", {"feed": "g-0"}) is None
+
+
+def test_lag_of_a_feed_without_a_connection_grows_from_its_last_watermark(registry, metrics):
+    metrics.feed("g-0", longest_silence=1.0, watermark=99.0, now=100.0)
+    metrics.feed("g-0", longest_silence=0.0, watermark=None, now=160.0)
+    assert registry.get_sample_value("ingress_gateway_watermark_lag_seconds", {"feed": "g-0"}) == 61
+
+
+def test_feed_that_is_gone_is_in_no_metric(registry, metrics):
+    for name in ("g-0", "g-1"):
+        metrics.feed(name, longest_silence=1.0, watermark=99.0, now=100.0)
+        metrics.feed_symbols.labels(name).set(3)
+        metrics.skew.labels(name).set(0.1)
+    metrics.keep_feeds(["g-0", "g-1"])
+    metrics.keep_feeds(["g-1"])
+    assert feeds_of(registry) == {"g-1"}
