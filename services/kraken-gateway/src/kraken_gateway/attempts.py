@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import json
 import math
 import os
 import tempfile
@@ -13,6 +12,7 @@ from typing import Protocol, Self
 
 from ingress_common.bus import Bus, LastWill, Message
 from ingress_common.logs import get_logger
+from ingress_common.payloads import PayloadError, decode_attempts, encode_attempts
 from ingress_common.topics import Topics
 from kraken_gateway.outlet import SERVICE
 
@@ -148,17 +148,17 @@ class FileAttempts:
 
 
 def encode(attempts: Iterable[float]) -> bytes:
-    """Attempts (unix seconds) as they are written down."""
-    return json.dumps({"attempts": [round(at, 3) for at in attempts][-MOST:]}, separators=(",", ":")).encode()
+    """The newest of `attempts` (unix seconds) as they are written down."""
+    return encode_attempts(list(attempts)[-MOST:])
 
 
 def decode(payload: bytes, origin: str) -> tuple[float, ...]:
     """The attempts (unix seconds) that `payload` from `origin` tells; none, and a warning, if it cannot be read."""
-    try:
-        found = json.loads(payload[:_LONGEST]) if payload else {"attempts": []}
-        attempts = found["attempts"]
-        numbers = [float(at) for at in attempts if isinstance(at, int | float) and not isinstance(at, bool)]
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        log.warning("attempts.unreadable", origin=origin, reason=f"{type(error).__name__}: {error}")
+    if not payload:
         return ()
-    return tuple(sorted(at for at in numbers if math.isfinite(at))[-MOST:])
+    try:
+        attempts = decode_attempts(payload)
+    except PayloadError as error:
+        log.warning("attempts.unreadable", origin=origin, reason=str(error))
+        return ()
+    return tuple(sorted(at for at in attempts if math.isfinite(at))[-MOST:])
