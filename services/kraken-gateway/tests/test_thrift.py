@@ -5,6 +5,7 @@ import time
 
 import httpx
 import pytest
+from gateway_world import fault
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -147,6 +148,19 @@ async def test_seeds_asked_for_again_and_again_are_all_answered_and_kraken_refus
     for history in ears.of("history"):
         assert history.covers.end > history.timeframe.floor(time.time()) - history.timeframe.seconds
     assert connections(service).ok
+    await stopped(task)
+
+
+async def test_seeds_come_from_rest_while_kraken_takes_no_connections(simulator, open_bus, ears, broker):
+    service = service_on(simulator, open_bus)
+    task = asyncio.create_task(service.run())
+    await ears.until(lambda: service.health().ready)
+    await fault(simulator, kind="http_429", seconds=60)
+    async with MemoryBus(broker, client_id="asker") as bus:
+        await bus.publish(TOPICS.seed_requests(), encode_seed_request(SeedRequest(("BTC/USD",))))
+        await ears.until(
+            lambda: {h.timeframe for h in ears.of("history") if h.source is Source.REST} == set(Timeframe), 40.0
+        )
     await stopped(task)
 
 

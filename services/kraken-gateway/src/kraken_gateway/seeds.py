@@ -111,6 +111,9 @@ class Seeds:
                 backoff.reset()
             else:
                 self._metrics.seed_retries.inc()
+                if self._spares_connections(len(waiting)):
+                    # The pauses are for connections.
+                    continue
                 floor = _PAUSES.get(reason or "", 0.0)
                 pause = backoff.pause(at_least=floor, cap=_LONGEST_PAUSE)
                 if floor:
