@@ -29,10 +29,10 @@ Delete = Callable[[Timeframe, Range], Awaitable[None]]
 
 @dataclass
 class World:
-    """A demo, its store, and a way to delete closed candles from it."""
+    """A demo, its store (to be opened), and a way to delete closed candles from it."""
 
     demo: Demo
-    store: CandleStore
+    store: Callable[[], CandleStore]
     delete: Delete
 
 
@@ -48,8 +48,8 @@ async def on_sqlite(tmp_path: Path) -> AsyncIterator[World]:
                 (SYMBOL, timeframe.value, span.start, span.end - 1),
             )
 
-    async with running_demo(tmp_path, **SETTINGS) as demo, SqliteStore(tmp_path / "data" / "demo.db") as store:
-        yield World(demo, store, delete)
+    async with running_demo(tmp_path, **SETTINGS) as demo:
+        yield World(demo, lambda: SqliteStore(tmp_path / "data" / "demo.db"), delete)
 
 
 @pytest.fixture
@@ -62,7 +62,6 @@ async def on_influx(tmp_path: Path, influx_place) -> AsyncIterator[World]:
         running_demo(
             tmp_path, **SETTINGS, STORE_URL=influx_place.url, INFLUX_ORG=org, INFLUX_TOKEN=influx_place.token
         ) as demo,
-        InfluxStore(influx_place.url, InfluxAccess(org, influx_place.token)) as store,
     ):
 
         async def delete(timeframe: Timeframe, span: Range) -> None:
@@ -78,7 +77,7 @@ async def on_influx(tmp_path: Path, influx_place) -> AsyncIterator[World]:
             )
             assert answer.status_code == 204, answer.text
 
-        yield World(demo, store, delete)
+        yield World(demo, lambda: InfluxStore(influx_place.url, InfluxAccess(org, influx_place.token)), delete)
 
 
 async def test_holes_in_sqlite_are_repaired_in_all_timeframes(on_sqlite):
@@ -112,22 +111,22 @@ async def make_holes_and_see_them_repaired(world: World) -> None:
 
     await demo.until(past_is_there, 180)
     now = time.time()
-    counts = {timeframe: await stored(world.store, timeframe, now) for timeframe in TIMEFRAMES}
+    counts = {timeframe: await stored(world, timeframe, now) for timeframe in TIMEFRAMES}
     filled = (await gaps(demo))["filled_since_start"]
 
     deleted = 0
     for timeframe in TIMEFRAMES:
         for span in holes(timeframe, start, now):
             await world.delete(timeframe, span)
-        # At once and past the API: the audit is at it already, and `/candles` knows better for a while.
-        left = await stored(world.store, timeframe, now)
+        # At once: the audit is at it already.
+        left = await stored(world, timeframe, now)
         assert left < counts[timeframe], f"expected a hole in {timeframe.value}"
         deleted += counts[timeframe] - left
 
     async def repaired() -> str | None:
         waiting = await gaps(demo)
         for timeframe in TIMEFRAMES:
-            found = len(await closed(demo, timeframe, now))
+            found = await stored(world, timeframe, now)
             if found != counts[timeframe]:
                 return f"expected {counts[timeframe]} candles of {timeframe.value}, got {found}; {waiting}"
             if complaint := await disagreement(demo, SYMBOL, timeframe):
@@ -148,15 +147,13 @@ def holes(timeframe: Timeframe, start: int, now: float) -> list[Range]:
     return [Range(window, window + timeframe.seconds)]
 
 
-async def stored(store: CandleStore, timeframe: Timeframe, now: float) -> int:
-    """How many of the same candles the store has."""
-    return len(await store.candles(SYMBOL, timeframe, end=timeframe.floor(now - 600), limit=100_000))
+async def stored(world: World, timeframe: Timeframe, now: float) -> int:
+    """How many closed candles the store has that opened long enough ago to be settled when the test began.
 
-
-async def closed(demo: Demo, timeframe: Timeframe, now: float) -> list[dict]:
-    """The closed candles that opened long enough ago to be settled when the test began."""
-    limit = rfc3339(timeframe.floor(now - 600))
-    return [c for c in await demo.candles(SYMBOL, timeframe) if c["closed"] and c["open_time"] < limit]
+    Past the API: `/candles` knows better for a while.
+    """
+    async with world.store() as store:
+        return len(await store.candles(SYMBOL, timeframe, end=timeframe.floor(now - 600), limit=100_000))
 
 
 async def gaps(demo: Demo) -> dict:

@@ -189,7 +189,7 @@ class Ears:
             case _:
                 item = message.payload
         message.ack()
-        self.heard.append((levels[0] if levels[-1] != "watermark" else "watermark", item))
+        self.heard.append((levels[-1] if levels[-1] in ("watermark", "attempts") else levels[0], item))
         self.changed.set()
 
     def of(self, kind: str) -> list:

@@ -14,6 +14,7 @@ from ingress_common.settings import load_settings
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import parse_rfc3339
 from ingress_common.topics import Topics
+from kraken_gateway.budget import Thrift
 from kraken_gateway.service import GatewayService
 from kraken_gateway.settings import GatewaySettings
 
@@ -46,7 +47,7 @@ async def gateway(simulator, open_bus):
             kraken_rest_url=simulator.rest_url,
             instance_id="gw",
         )
-        service = GatewayService(settings, CollectorRegistry(), open_bus, time.time)
+        service = GatewayService(settings, CollectorRegistry(), open_bus, time.time, thrift=Thrift(list_after=0.0))
         tasks.append(asyncio.create_task(service.run()))
         return service
 

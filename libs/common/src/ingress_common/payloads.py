@@ -7,7 +7,7 @@ bytes are. Unknown fields are ignored. Prices and volumes keep their exact decim
 
 import base64
 import codecs
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
@@ -117,6 +117,10 @@ class _SeedRequest(msgspec.Struct, frozen=True):
     symbols: _RequestSymbols
 
 
+class _Attempts(msgspec.Struct, frozen=True):
+    attempts: list[float]
+
+
 class _HistoryRequest(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
     symbols: _RequestSymbols
     timeframe: Timeframe
@@ -147,7 +151,17 @@ _KIB = 1024
 _T = TypeVar("_T")
 _DECODERS: Mapping[type, msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(kind)
-    for kind in (_Candle, _History, _FeedState, _Watermark, _SeedRequest, _HistoryRequest, _Status, _DeadLetter)
+    for kind in (
+        _Candle,
+        _History,
+        _FeedState,
+        _Watermark,
+        _SeedRequest,
+        _HistoryRequest,
+        _Status,
+        _Attempts,
+        _DeadLetter,
+    )
 }
 _FIELDS: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 _LONGEST: Mapping[type, int] = {
@@ -158,6 +172,7 @@ _LONGEST: Mapping[type, int] = {
     _SeedRequest: 512 * _KIB,
     _HistoryRequest: 512 * _KIB,
     _Status: 256 * _KIB,
+    _Attempts: 64 * _KIB,
     _DeadLetter: 1024 * _KIB,
 }
 
@@ -372,6 +387,16 @@ def decode_seed_request(payload: bytes) -> SeedRequest:
     return SeedRequest(symbols=tuple(_known_symbol(symbol) for symbol in _decode(payload, _SeedRequest).symbols))
 
 
+def encode_attempts(attempts: Sequence[float]) -> bytes:
+    """The payload that tells when connection attempts were made (unix seconds)."""
+    return _encode({"attempts": [round(at, 3) for at in attempts]})
+
+
+def decode_attempts(payload: bytes) -> tuple[float, ...]:
+    """The connection attempts (unix seconds) of a payload; PayloadError if it is none."""
+    return tuple(_decode(payload, _Attempts).attempts)
+
+
 def encode_history_request(request: HistoryRequest) -> bytes:
     """The payload of a history request."""
     return _encode(
@@ -476,6 +501,7 @@ WIRE: Mapping[str, type[msgspec.Struct]] = {
     "seed-request": _SeedRequest,
     "history-request": _HistoryRequest,
     "status": _Status,
+    "attempts": _Attempts,
     "dead-letter": _DeadLetter,
 }
 """How each payload looks on the wire, by its name; their JSON schemas are made from this (`docs/schemas/`)."""

@@ -74,6 +74,10 @@ class Topics:
         """Status of an instance, retained."""
         return f"{self.prefix}/status/{service}/{instance}"
 
+    def attempts(self, service: str, instance: str) -> str:
+        """The connection attempts that an instance has made lately, retained."""
+        return f"{self.status(service, instance)}/attempts"
+
     def dead_letter(self, service: str) -> str:
         """What `service` could not use."""
         return f"{self.prefix}/dead-letter/{service}"

@@ -17,6 +17,11 @@ from kraken_gateway.trades import candles_of, plain_price
 COMMITTED_ROWS = 720
 """Committed candles that OHLC gives at most."""
 
+LATEST_ROWS = 12
+"""Windows that a seed from REST tells: as many as any higher window has of the next lower ones, and more than a
+snapshot.
+"""
+
 _MARGIN_ROWS = 2
 
 
@@ -58,6 +63,28 @@ def ohlc_answer(symbol: str, timeframe: Timeframe, rows: Sequence[OhlcRow], span
         if row.trades or (row is inside[0] and row.close)
     )
     return History(symbol, timeframe, Source.REST, Range(known_from, end), candles)
+
+
+def latest_start(timeframe: Timeframe, now: float) -> int:
+    """From when on (unix seconds) OHLC is asked at `now` for the latest windows.
+
+    Minutes as far back as it reaches: a symbol that trades seldom has no price in the last few.
+    """
+    if timeframe is Timeframe.M1:
+        return reach_of(timeframe, now)
+    return timeframe.floor(now) - (LATEST_ROWS - 1) * timeframe.seconds
+
+
+def latest_answer(symbol: str, timeframe: Timeframe, rows: Sequence[OhlcRow], taken: float) -> History:
+    """The latest windows that `rows`, asked for at `taken` (unix seconds, Kraken's time), tell, up to then.
+
+    At 1m from the LATEST_ROWS-th window with trades on, as a snapshot has them. Without rows the symbol never traded,
+    and the batch covers nothing.
+    """
+    recent = timeframe.floor(taken) - (LATEST_ROWS - 1) * timeframe.seconds
+    traded = [row.open_time for row in rows if row.trades][-LATEST_ROWS:]
+    start = min(recent, *traded[:1]) if timeframe is Timeframe.M1 else recent
+    return ohlc_answer(symbol, timeframe, rows, Range(start, taken), taken)
 
 
 def trades_answer(

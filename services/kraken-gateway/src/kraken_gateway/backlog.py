@@ -3,7 +3,8 @@
 The unit of work is one call, so a request for many hours never keeps another one waiting for longer than that.
 """
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -40,6 +41,7 @@ class Waiting:
     """What is asked for of one symbol and timeframe, since when (steady seconds), and whom to tell.
 
     `begins`: OHLC is known to have nothing before this (unix seconds), even where it should reach further.
+    `latest`: done when the latest windows are told, whatever they are then; None if nobody has asked for them.
     `readings`: the ranges that are being read from Trades, by how far they have come; `in_hand`: the one of which a
     page is on its way.
     """
@@ -52,6 +54,7 @@ class Waiting:
     not_before: float = float("-inf")
     backoff: Backoff = field(default_factory=Backoff)
     begins: float = float("-inf")
+    latest: asyncio.Future[Awaitable[None] | None] | None = None
     readings: dict[float, TradeReading] = field(default_factory=dict)
     in_hand: Range | None = None
 
@@ -90,11 +93,23 @@ class Waiting:
         return far, merged((span for span in spans if span.start >= reach), self.timeframe)
 
     def waits(self, lane: Lane, reach: float) -> bool:
-        """Whether any range is to be answered in that way; `reach` is that of 1m (unix seconds)."""
+        """Whether anything is to be answered in that way; `reach` is that of 1m (unix seconds)."""
+        if lane is Lane.OHLC and self.wants_latest:
+            return True
         if self.timeframe is not Timeframe.M1:
             return lane is Lane.OHLC and bool(self.ranges)
         reach = max(self.begins, reach)
         return any((span.start < reach) is (lane is Lane.TRADES) for span in self.ranges)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is asked for."""
+        return not self.ranges and not self.wants_latest
+
+    @property
+    def wants_latest(self) -> bool:
+        """Whether somebody waits for the latest windows."""
+        return self.latest is not None and not self.latest.done()
 
     def take_near(self, now: float) -> list[Range]:
         """Take out the ranges that one OHLC answer tells, oldest first."""
@@ -152,7 +167,9 @@ class Job:
     instant: float
 
     def take(self) -> list[Range]:
-        """Take out the ranges that the call is for, oldest first: one or more for OHLC, one for Trades."""
+        """Take out the ranges that the call is for, oldest first: one for Trades; any number for OHLC, where it may be
+        for the latest windows only.
+        """
         if self.lane is Lane.OHLC:
             return self.waiting.take_near(self.instant)
         return [self.waiting.take_far(self.instant)]
@@ -182,7 +199,9 @@ class Backlog:
     @property
     def pending(self) -> int:
         """Ranges that wait, and calls that are being made."""
-        return sum(len(waiting.ranges) for waiting in self._all()) + sum(line.busy for line in self._lines.values())
+        return sum(len(waiting.ranges) + waiting.wants_latest for waiting in self._all()) + sum(
+            line.busy for line in self._lines.values()
+        )
 
     @property
     def oldest(self) -> float:
@@ -210,6 +229,20 @@ class Backlog:
         ticket = issue()
         for waiting, _ in before:
             waiting.tickets.append(ticket)
+
+    def latest(self, symbol: str, timeframe: Timeframe) -> asyncio.Future[Awaitable[None] | None]:
+        """Ask for the latest windows; done when they are told, which gives their delivery, or never will be."""
+        waiting = self._waiting(symbol, timeframe)
+        if waiting.latest is None or waiting.latest.done():
+            waiting.latest = asyncio.get_running_loop().create_future()
+        return waiting.latest
+
+    def withdraw(self, symbol: str, timeframe: Timeframe) -> None:
+        """Nobody waits for the latest windows any more."""
+        waiting = self._waiting(symbol, timeframe)
+        if waiting.latest is not None:
+            waiting.latest.cancel()
+        self._forget_if_empty(waiting)
 
     def next(self) -> Job | float:
         """The call to make now, taken as begun; else when to look again (steady seconds), infinite if nothing waits."""
@@ -257,6 +290,8 @@ class Backlog:
         """Answer nothing of the job's symbol any more; whoever asked is told when the job is `done`."""
         for waiting in self._lines[job.waiting.symbol].waiting.values():
             waiting.ranges = []
+            if waiting.latest is not None and waiting.wants_latest:
+                waiting.latest.set_result(None)
 
     def _all(self) -> Iterator[Waiting]:
         return (waiting for line in self._lines.values() for waiting in line.waiting.values())
@@ -267,7 +302,7 @@ class Backlog:
 
     def _forget_if_empty(self, waiting: Waiting) -> None:
         line = self._lines.get(waiting.symbol)
-        if waiting.ranges or line is None or line.busy:
+        if not waiting.idle or line is None or line.busy:
             return
         line.waiting.pop(waiting.timeframe, None)
         if not line.waiting:

@@ -3,7 +3,8 @@
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import Enum
 
 WINDOW = 600.0
@@ -27,6 +28,16 @@ class Urgency(Enum):
     CHECK = 0.4
 
 
+@dataclass(frozen=True, slots=True)
+class Thrift:
+    """How sparing a gateway is with connections: its `limit` in any WINDOW together with others of its address, and for
+    how long it does with REST's list of pairs before it opens a connection to follow it (seconds).
+    """
+
+    limit: int = LIMIT
+    list_after: float = 30.0
+
+
 class ConnectionBudget:
     """At most LIMIT connection attempts in any WINDOW. `steady` is a clock that never steps (seconds)."""
 
@@ -48,6 +59,29 @@ class ConnectionBudget:
         """Attempts that this process may make in a window."""
         return self._limit
 
+    def allowed(self, urgency: Urgency) -> int:
+        """Attempts that `urgency` may make in a window, with those of all others."""
+        return max(1, int(self._limit * urgency.value))
+
+    def left(self, urgency: Urgency) -> int:
+        """Attempts that `urgency` may make now."""
+        return max(0, self.allowed(urgency) - self.used)
+
+    def ages(self) -> tuple[float, ...]:
+        """How long ago (seconds) each attempt in the window was made, oldest first."""
+        now = self._steady()
+        self._forget(now)
+        return tuple(now - at for at in self._attempts)
+
+    def restore(self, ages: Iterable[float]) -> None:
+        """Count attempts of an earlier life, made so many seconds ago.
+
+        What seems to be in the future (the clock that dated it was set back) counts as made just now.
+        """
+        now = self._steady()
+        self._attempts = deque(sorted([*self._attempts, *(now - max(0.0, age) for age in ages)]))
+        self._forget(now)
+
     def share(self, members: int, feeds: int = 1) -> None:
         """Gateways behind one address share the limit: this one takes its part of `members`, for its `feeds`."""
         self._limit = max(1, self._total // max(1, members))
@@ -63,6 +97,12 @@ class ConnectionBudget:
         """Seconds between tries that this process can keep up without end if only one of its feeds tries."""
         return max(_SHORTEST_PAUSE, WINDOW / (self._limit * Urgency.SHORT.value))
 
+    def described(self, urgency: Urgency) -> str:
+        """How many attempts are used, and when the next one of `urgency` may be made if that is not now."""
+        wait = self.wait(urgency)
+        used = f"{self.used} of {self._limit} connection attempts in 10 minutes are used"
+        return f"{used}; the next one may be made in {wait:.0f} s" if wait else used
+
     def take(self, urgency: Urgency) -> float:
         """0 if an attempt may be made now, which is then counted; else the seconds to wait before asking again."""
         wait = self.wait(urgency)
@@ -74,7 +114,7 @@ class ConnectionBudget:
         """0 if an attempt may be made now; else the seconds to wait before asking again."""
         now = self._steady()
         self._forget(now)
-        allowed = max(1, int(self._limit * urgency.value))
+        allowed = self.allowed(urgency)
         if len(self._attempts) < allowed:
             return 0.0
         return self._attempts[len(self._attempts) - allowed] + WINDOW - now + 0.001

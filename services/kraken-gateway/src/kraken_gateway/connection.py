@@ -1,7 +1,7 @@
 """One WebSocket connection to Kraken: frames with the time of their receipt, requests at a pace."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -14,6 +14,9 @@ from kraken_gateway.kraken_time import KrakenClock
 
 SEND_GAP = 0.1
 """Seconds between requests on one socket (`kraken-protocol.md`, limits)."""
+
+OVER_BUDGET = "over-budget"
+"""The reason of a ConnectionLost where no attempt was made."""
 
 _OPEN_SECONDS = 10.0
 _SEND_SECONDS = 5.0
@@ -138,29 +141,43 @@ class Connection:
 class Kraken:
     """Where Kraken's WebSocket is, what time it is there, and how often it may be called."""
 
-    def __init__(self, url: str, budget: ConnectionBudget, time: KrakenClock) -> None:
+    def __init__(
+        self,
+        url: str,
+        budget: ConnectionBudget,
+        time: KrakenClock,
+        counted: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`counted` is waited for after each attempt has been counted and before it is made."""
         self.url = url
         self.time = time
-        self._budget = budget
+        self.budget = budget
+        self._counted = counted
         self._gate = Gate()
 
     @property
     def fair_pause(self) -> float:
         """Seconds between tries that a feed can keep up without end."""
-        return self._budget.fair_pause
+        return self.budget.fair_pause
+
+    @property
+    def works(self) -> bool:
+        """Whether the last attempt brought what it was for."""
+        return self._gate.is_open
 
     async def pause(self, seconds: float) -> None:
         """Wait `seconds` before a new try, or only until a Kraken that did not work does so again."""
         await self._gate.pause(seconds)
 
     @asynccontextmanager
-    async def connect(self, urgency: Urgency) -> AsyncIterator[Connection]:
-        """A connection, once it is our turn (`gate`) and the budget allows it. ConnectionLost if it cannot be made.
+    async def connect(self, urgency: Urgency, patience: float | None = None) -> AsyncIterator[Connection]:
+        """A connection, once it is our turn (`gate`) and the budget allows it. ConnectionLost if it cannot be made, or
+        if the budget does not allow it within `patience` seconds.
 
         Whoever uses it says when it has `worked`.
         """
         # Several gateways share the budget, and with it the pauses that it can bear.
-        longest = max(LONGEST_PAUSE, self._budget.lone_pause)
+        longest = max(LONGEST_PAUSE, self.budget.lone_pause)
         attempt = object()
         has_worked = False
 
@@ -170,18 +187,27 @@ class Kraken:
             self._gate.worked(attempt)
 
         # Whoever has to wait for the budget must not keep the others from trying.
-        await self._budget.until_allowed(urgency)
+        await self._within(patience, self.budget.until_allowed(urgency), urgency)
         await self._gate.enter(attempt)
         try:
-            await self._budget.acquire(urgency)
+            await self._within(patience, self.budget.acquire(urgency), urgency)
+            if self._counted is not None:
+                await self._counted()
             async with self._opened(worked) as connection:
                 yield connection
         except ConnectionLost as lost:
-            if not has_worked:
+            if not has_worked and lost.reason != OVER_BUDGET:
                 self._gate.failed(attempt, lost.reason, longest)
             raise
         finally:
             self._gate.left(attempt)
+
+    async def _within(self, patience: float | None, allowance: Awaitable[None], urgency: Urgency) -> None:
+        try:
+            async with asyncio.timeout(patience):
+                await allowance
+        except TimeoutError:
+            raise ConnectionLost(OVER_BUDGET, self.budget.described(urgency)) from None
 
     @asynccontextmanager
     async def _opened(self, worked: Callable[[], None]) -> AsyncIterator[Connection]:

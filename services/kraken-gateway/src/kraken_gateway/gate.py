@@ -25,6 +25,11 @@ class Gate:
         self._not_before = float("-inf")
         self._trying: object | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether Kraken works, as far as anyone has tried."""
+        return self._works.is_set()
+
     async def enter(self, who: object) -> None:
         """Return when `who` may try: at once while Kraken works, else when it is its turn."""
         loop = asyncio.get_running_loop()

@@ -1,12 +1,12 @@
 """History requests: candles of the past by REST, at Kraken's pace."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from ingress_common.logs import get_logger
 from ingress_common.model import History, HistoryRequest, Range
 from ingress_common.timeframes import Timeframe
-from kraken_gateway.answers import ohlc_answer, price_window, trades_answer
+from kraken_gateway.answers import latest_answer, latest_start, ohlc_answer, price_window, trades_answer
 from kraken_gateway.backlog import Backlog, Job, Lane, Waiting
 from kraken_gateway.bounds import longest
 from kraken_gateway.budget import Backoff
@@ -91,6 +91,20 @@ class HistoryRequests:
         span = aligned(request.range, request.timeframe)
         self._backlog.add(ours, request.timeframe, span, lambda: self._office.issue(len(ours), ack))
         self._wake.set()
+
+    def latest(self, symbol: str, timeframe: Timeframe) -> asyncio.Future[Awaitable[None] | None]:
+        """Publish the latest windows, up to the time of the call: a seed from REST.
+
+        Done when they are published, with an awaitable for when the broker has them; with None if Kraken does not know
+        the symbol.
+        """
+        told = self._backlog.latest(symbol, timeframe)
+        self._wake.set()
+        return told
+
+    def withdraw(self, symbol: str, timeframe: Timeframe) -> None:
+        """Do not publish the latest windows after all, if that is still to be done."""
+        self._backlog.withdraw(symbol, timeframe)
 
     async def run(self) -> None:
         """Answer until cancelled."""
@@ -181,10 +195,16 @@ class HistoryRequests:
     # --- OHLC: one answer tells all ranges within its reach ---
 
     async def _ask_ohlc(self, waiting: Waiting, pair: Pair, left: list[Range]) -> None:
-        """Publish what OHLC has of the ranges in `left`, and take out what is answered."""
+        """Publish what OHLC has of the ranges in `left`, and take out what is answered; the latest windows too, if they
+        are wanted.
+        """
         # Before the call: what trades while the answer is on its way may not be in it.
         taken = self._kraken_now()
-        rows = await self._rest.ohlc(pair, waiting.timeframe, int(left[0].start) - 1)
+        latest = waiting.latest if waiting.wants_latest else None
+        starts = [int(span.start) for span in left[:1]] + ([latest_start(waiting.timeframe, taken)] if latest else [])
+        if not starts:
+            return
+        rows = await self._rest.ohlc(pair, waiting.timeframe, min(starts) - 1)
         begins = float(rows[0].open_time) if rows else float(waiting.timeframe.ceil(taken))
         for span in tuple(left):
             if waiting.timeframe is Timeframe.M1 and begins > span.start:
@@ -192,6 +212,11 @@ class HistoryRequests:
                 continue
             await self._publish(ohlc_answer(waiting.symbol, waiting.timeframe, rows, span, taken))
             left.remove(span)
+        if latest is not None:
+            delivered = await self._outlet.history(latest_answer(waiting.symbol, waiting.timeframe, rows, taken))
+            if not latest.done():
+                latest.set_result(delivered)
+            await delivered
 
     # --- Trades: page by page, and before the first one the price then ---
 

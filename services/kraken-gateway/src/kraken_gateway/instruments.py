@@ -1,4 +1,4 @@
-"""Which pairs Kraken trades, as its `instrument` channel tells: a list at the start, and what changes from then on."""
+"""Which pairs Kraken trades: REST's list at the start, and from then on what its `instrument` channel tells."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -9,9 +9,11 @@ from kraken_gateway.budget import Backoff, Urgency
 from kraken_gateway.connection import Connection, ConnectionLost, Kraken, Received
 from kraken_gateway.kraken_time import KrakenTime
 from kraken_gateway.metrics import GatewayMetrics
+from kraken_gateway.rest import KrakenRest, RestError, UnknownPairError
 from kraken_gateway.session import SILENCE
 
 _SOURCE = "instruments"
+_REST_SECONDS = 5.0
 _LIST_SECONDS = 15.0
 _PING_SECONDS = 20.0
 _STEADY_CONNECTION = 60.0
@@ -20,12 +22,23 @@ log = get_logger(__name__)
 
 
 class Instruments:
-    """Follows the list of pairs over a connection of its own; `changed` is told the whole list, with each pair's
-    status, whenever it has changed.
+    """Follows the list of pairs; `changed` is told the whole list, with each pair's status, whenever it has changed.
+
+    The first one is REST's. The connection that follows it is opened `list_after` seconds later, so that a gateway that
+    does not live long does without; at once if REST has no list.
     """
 
-    def __init__(self, kraken: Kraken, metrics: GatewayMetrics, changed: Callable[[Mapping[str, str]], None]) -> None:
+    def __init__(
+        self,
+        kraken: Kraken,
+        rest: KrakenRest,
+        metrics: GatewayMetrics,
+        changed: Callable[[Mapping[str, str]], None],
+        list_after: float,
+    ) -> None:
         self._kraken = kraken
+        self._rest = rest
+        self._list_after = list_after
         self._metrics = metrics
         self._changed = changed
         self._pairs: Mapping[str, str] = {}
@@ -39,6 +52,8 @@ class Instruments:
 
     async def run(self) -> None:
         """Follow until cancelled."""
+        if await self._told_by_rest():
+            await asyncio.sleep(self._list_after)
         backoff = Backoff(at_once=1)
         loop = asyncio.get_running_loop()
         while True:
@@ -60,6 +75,21 @@ class Instruments:
                 backoff.reset()
             if worked:
                 await asyncio.sleep(backoff.pause(cap=self._kraken.fair_pause))
+
+    async def _told_by_rest(self) -> bool:
+        try:
+            async with asyncio.timeout(_REST_SECONDS):
+                pairs = await self._rest.pairs()
+        except (TimeoutError, RestError, UnknownPairError) as error:
+            detail = str(error) or f"no answer within {_REST_SECONDS:.0f} s"
+            log.warning("instruments.not-by-rest", detail=detail)
+            return False
+        if not pairs:
+            return False
+        self._pairs = {symbol: pair.status for symbol, pair in pairs.items()}
+        self._trouble = ""
+        self._changed(self._pairs)
+        return True
 
     async def _follow(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()

@@ -106,6 +106,11 @@ class GatewayMetrics:
             "ingress_gateway_rest_requests", "REST calls, by endpoint", ["endpoint"], registry=registry
         )
         self.rest_retries = Counter("ingress_gateway_rest_retries", "REST calls to be made again", registry=registry)
+        self.rest_seeds = Counter(
+            "ingress_gateway_rest_seeds",
+            "Snapshots answered from REST instead, to spare connections",
+            registry=registry,
+        )
         self.seed_retries = Counter("ingress_gateway_seed_retries", "Snapshot rounds that failed", registry=registry)
         self._watermarks: dict[str, float] = {}
         self._known_feeds: set[str] = set()

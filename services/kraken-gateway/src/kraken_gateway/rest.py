@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from ingress_common.timeframes import Timeframe
+from kraken_gateway.listing import ONLINE
 from kraken_gateway.metrics import GatewayMetrics
 
 CALL_GAP = 1.0
@@ -51,10 +52,11 @@ class UnknownPairError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """How REST calls a pair (`name`), and the decimals of its prices."""
+    """How REST calls a pair (`name`), the decimals of its prices, and its status as in `listing`."""
 
     name: str
     price_decimals: int
+    status: str = ONLINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,8 @@ def parse_pairs(result: Any) -> dict[str, Pair]:
             continue
         name, decimals = entry.get("wsname"), entry.get("pair_decimals")
         if isinstance(name, str) and isinstance(decimals, int) and 0 <= decimals <= 30:
-            pairs[native_name(name)] = Pair(str(entry.get("altname") or key), decimals)
+            status = str(entry.get("status") or ONLINE)
+            pairs[native_name(name)] = Pair(str(entry.get("altname") or key), decimals, status)
     return pairs
 
 

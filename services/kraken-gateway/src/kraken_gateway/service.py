@@ -14,9 +14,10 @@ from ingress_common.membership import Members
 from ingress_common.model import FeedCondition
 from ingress_common.presence import StatusPublisher, will_of
 from ingress_common.times import rfc3339
+from kraken_gateway.attempts import AttemptsMemory, BusAttempts
 from kraken_gateway.audit import Audit
 from kraken_gateway.blindness import Blindness
-from kraken_gateway.budget import ConnectionBudget
+from kraken_gateway.budget import ConnectionBudget, Thrift, Urgency
 from kraken_gateway.connection import Kraken
 from kraken_gateway.desk import Desk
 from kraken_gateway.feed import Feed, FeedReport, OpenBus, rejected_of
@@ -53,6 +54,7 @@ class GatewayService:
     """Speaks Kraken.
 
     `open_bus` makes bus connections: one for requests and status, one for each feed; `clock` is unix seconds.
+    `attempts`: where connection attempts are remembered; on the bus if not given.
     """
 
     name = SERVICE
@@ -63,8 +65,13 @@ class GatewayService:
         registry: CollectorRegistry,
         open_bus: OpenBus,
         clock: Callable[[], float],
+        attempts: AttemptsMemory | None = None,
+        thrift: Thrift | None = None,
     ) -> None:
         self._settings = settings
+        self._clock = clock
+        self._memory = attempts
+        self._thrift = thrift or Thrift()
         self._topics = settings.topics
         self._open_bus = open_bus
         self._time = KrakenClock(clock)
@@ -87,24 +94,36 @@ class GatewayService:
     async def run(self) -> None:
         """Serve until cancelled. BusError if the broker cannot be used at the start."""
         steady = asyncio.get_running_loop().time
-        budget = self._budget = ConnectionBudget(steady)
-        kraken = Kraken(self._settings.kraken_ws_url, budget, self._time)
+        budget = self._budget = ConnectionBudget(steady, self._thrift.limit)
         instance = self._settings.instance_id
         will = will_of(self._topics, SERVICE, instance, version=VERSION, started_at=self._started_at)
-        async with self._open_bus(REQUESTS, will) as bus, httpx.AsyncClient(follow_redirects=False) as client:
+        async with (
+            self._open_bus(REQUESTS, will) as bus,
+            self._memory or BusAttempts(self._open_bus, self._topics, instance) as memory,
+            httpx.AsyncClient(follow_redirects=False) as client,
+        ):
+            # Kraken has not forgotten what an earlier life of this instance has tried.
+            budget.restore(self._clock() - at for at in await memory.load())
+
+            async def remember() -> None:
+                await memory.save([self._clock() - age for age in budget.ages()])
+
+            kraken = Kraken(self._settings.kraken_ws_url, budget, self._time, remember)
             outlet = Outlet(bus, self._topics, self._metrics, kraken.url)
             rest = KrakenRest(self._settings.kraken_rest_url, client, self._metrics)
-            seeds = self._seeds = Seeds(kraken, outlet, self._metrics, self._owns)
             now = self._time.now
             history = HistoryRequests(rest, outlet, self._metrics, self._owns, now)
             self._history = history
+            seeds = self._seeds = Seeds(kraken, history, outlet, self._metrics, self._owns)
             status = StatusPublisher(bus, self._topics, SERVICE, instance, VERSION, self._started_at, self._details)
             desk = Desk(
                 self._topics, self._members, status, seeds, history, outlet, self._metrics, self._regroup.set, now
             )
             audit = Audit(kraken, self._all_feeds, outlet, self._metrics, self._blindness, now)
             verifier = Verifier(rest, self._all_feeds, outlet, self._metrics, self._blindness, now)
-            instruments = self._instruments = Instruments(kraken, self._metrics, self._take_pairs)
+            instruments = self._instruments = Instruments(
+                kraken, rest, self._metrics, self._take_pairs, self._thrift.list_after
+            )
             if self._symbols is not None:
                 self._regroup.set()
             async with asyncio.TaskGroup() as tasks:
@@ -204,7 +223,7 @@ class GatewayService:
     def health(self) -> Health:
         """Ready while at least one feed is live, or there is nothing to carry."""
         reports = self._reports()
-        checks = [self._symbols_check(), self._pairs_check(), self._clock_check()]
+        checks = [self._symbols_check(), self._pairs_check(), self._clock_check(), self._budget_check()]
         for report in reports:
             live = report.state.state is FeedCondition.LIVE
             detail = f"{len(report.state.symbols)} of {len(report.wanted)} symbols" if live else report.trouble
@@ -232,6 +251,18 @@ class GatewayService:
         trouble = self._instruments.trouble if self._instruments else "not started"
         # With a list, or without need of one, its connection may be away for a while.
         return Check("pairs", not trouble or self._symbols is not None, trouble or f"{len(self._pairs)} at Kraken")
+
+    def _budget_check(self) -> Check:
+        budget = self._budget
+        if budget is None:
+            return Check("connections", ok=True, detail="none made yet")
+        if budget.wait(Urgency.LIVE):
+            return Check("connections", ok=False, detail=budget.described(Urgency.LIVE))
+        if budget.wait(Urgency.SHORT):
+            # No failure: live connections go on, and seeds come from REST.
+            detail = budget.described(Urgency.SHORT)
+            return Check("connections", ok=True, detail=f"kept for live ones: {detail}")
+        return Check("connections", ok=True, detail=budget.described(Urgency.LIVE))
 
     def _clock_check(self) -> Check:
         skew = self._time.skew

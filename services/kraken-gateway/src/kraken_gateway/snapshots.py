@@ -53,13 +53,19 @@ Take = Callable[[Found], Awaitable[None]]
 
 
 async def fetch_snapshots(
-    kraken: Kraken, symbols: Iterable[str], timeframe: Timeframe, urgency: Urgency, take: Take
+    kraken: Kraken,
+    symbols: Iterable[str],
+    timeframe: Timeframe,
+    urgency: Urgency,
+    take: Take,
+    patience: float | None = None,
 ) -> None:
     """Give `take` the snapshot of each of `symbols`, or Kraken's refusal, as they come.
 
-    A symbol that gets no answer is left out. ConnectionLost if the connection fails before the end.
+    A symbol that gets no answer is left out. ConnectionLost if the connection fails before the end, or if the budget
+    does not allow one within `patience` seconds.
     """
-    async with kraken.connect(urgency) as connection:
+    async with kraken.connect(urgency, patience) as connection:
         fetch = _Fetch(connection, timeframe, take)
         await fetch.begin()
         for chunk in chunks(symbols):

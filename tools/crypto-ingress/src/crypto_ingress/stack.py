@@ -27,6 +27,7 @@ from ingress_common.presence import claim_name, will_of
 from ingress_common.service import Service
 from ingress_store import CandleStore
 from kraken_gateway import service as gateway
+from kraken_gateway.attempts import FileAttempts
 
 _START_SECONDS = 20.0
 _BROKER_PORT = 1883
@@ -118,6 +119,8 @@ class Parts:
             CollectorRegistry(),
             open_bus,
             time.time,
+            # The embedded broker ends with the process, and what it has retained with it.
+            FileAttempts(s.kraken_ws_url) if self.embedded else None,
         )
 
     def admin_api(self) -> Service:

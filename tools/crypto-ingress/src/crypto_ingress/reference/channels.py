@@ -62,6 +62,7 @@ def _with_parameters(topics: Topics) -> dict[str, str]:
         "seedRequest": topics.seed_requests(),
         "historyRequest": topics.history_requests(),
         "status": shown(topics.status("+", "+"), "service", "instance"),
+        "attempts": shown(topics.attempts(GATEWAY, "+"), "instance"),
         "deadLetter": shown(topics.dead_letter("+"), "service"),
     }
 
@@ -139,6 +140,13 @@ def channels(topics: Topics) -> tuple[Channel, ...]:
             ),
             SERVICES,
             last_will=True,
+        ),
+        Channel(
+            "attempts",
+            address["attempts"],
+            "When an instance has tried to connect to Kraken in the last ten minutes, for its next life.",
+            (Sending("attempts", (GATEWAY,), ("attempts",), "Before each attempt.", retain=True),),
+            (GATEWAY,),
         ),
         Channel(
             "deadLetter",

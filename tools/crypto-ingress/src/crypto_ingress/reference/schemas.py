@@ -55,11 +55,13 @@ _PURPOSE: Mapping[str, str] = {
     "seed-request": "Asks the gateway for the snapshots of all seven timeframes.",
     "history-request": "Asks the gateway for the candles of a timeframe and range.",
     "status": "State of one instance of a service; each service adds fields of its own (`status-<service>`).",
+    "attempts": "The attempts to connect to Kraken that a gateway has made in the last ten minutes.",
     "dead-letter": "A message that a service could not use.",
 }
 
 _MEANING: Mapping[str, str] = {
     "at": "When the gateway received the tick, history or watermark that led to this message, in Kraken's time.",
+    "attempts": "When each was made, in seconds since 1970 by the gateway's clock, oldest first.",
     "candles": "The rows, oldest first.",
     "close": "Price of the last trade.",
     "close_time": "End of the window, which is the open of the next one.",
@@ -130,6 +132,7 @@ _EXAMPLES: Mapping[str, bytes] = {
     "seed-request": payloads.encode_seed_request(SeedRequest(("BTC/USD",))),
     "history-request": payloads.encode_history_request(HistoryRequest(("BTC/USD",), Timeframe.M1, _SPAN)),
     "status": payloads.encode_status(Status("aggregator", "aggregator-1", Presence.OFFLINE, "0.1.0", _STARTED)),
+    "attempts": payloads.encode_attempts((1_708_827_001.25, 1_708_827_300.5)),
     "dead-letter": payloads.encode_dead_letter(
         DeadLetter("ingress/raw/kraken/BTC-USD/1m", "{", "expected a Candle as JSON", _STARTED)
     ),
