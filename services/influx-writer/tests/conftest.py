@@ -40,9 +40,17 @@ class World:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     def store(self) -> SqliteStore:
-        return SqliteStore(self.path, clock=lambda: self.now, busy_seconds=0.05)
+        return SqliteStore(self.path, clock=lambda: self.now)
 
-    def writer(self, instance: str = "w1", limits: Limits | None = None) -> tuple[Writer, MemoryBus]:
+    def impatient_writer(self, limits: Limits | None = None) -> tuple[Writer, MemoryBus]:
+        """One that soon gives up on a lock, for tests that hold it. All others wait, as in production: theirs is that
+        of a neighbour who opens or writes, which takes a while on a busy disk.
+        """
+        return self.writer(limits=limits, store=SqliteStore(self.path, clock=lambda: self.now, busy_seconds=0.05))
+
+    def writer(
+        self, instance: str = "w1", limits: Limits | None = None, store: SqliteStore | None = None
+    ) -> tuple[Writer, MemoryBus]:
         """A writer that is not running yet, and its bus."""
         limits = limits or Limits(seconds=0.05, adopt_seconds=0.2, silent_seconds=7)
         bus = MemoryBus(
@@ -56,7 +64,7 @@ class World:
         self.registry = CollectorRegistry()
         writer = Writer(
             bus=bus,
-            store=self.store(),
+            store=store or self.store(),
             topics=self.topics,
             filters=shared_filters(self.topics),
             instance=instance,

@@ -29,7 +29,7 @@ async def test_candles_of_all_timeframes_and_ticks_are_stored(world, candle):
 
 
 async def test_a_message_is_acknowledged_only_after_the_commit(world, candle):
-    writer, _ = world.writer()
+    writer, _ = world.impatient_writer()
     async with world.running(writer):
         lock = sqlite3.connect(world.path, isolation_level=None)
         lock.execute("BEGIN IMMEDIATE")
@@ -45,7 +45,7 @@ async def test_a_message_is_acknowledged_only_after_the_commit(world, candle):
 
 
 async def test_while_the_store_is_down_only_a_bounded_number_is_taken_and_all_is_written_after(world, candle):
-    writer, _ = world.writer(limits=Limits(rows=100, seconds=0.02))
+    writer, _ = world.impatient_writer(limits=Limits(rows=100, seconds=0.02))
     rows = [candle(-n) for n in range(1, 2_001)]
     async with world.running(writer):
         lock = sqlite3.connect(world.path, isolation_level=None)
@@ -61,7 +61,7 @@ async def test_while_the_store_is_down_only_a_bounded_number_is_taken_and_all_is
 
 
 async def test_what_a_killed_writer_had_not_written_comes_to_the_next_one(world, candle):
-    writer, bus = world.writer()
+    writer, bus = world.impatient_writer()
     lock = None
     async with world.running(writer) as task:
         lock = sqlite3.connect(world.path, isolation_level=None)
@@ -104,7 +104,7 @@ async def test_a_clean_stop_writes_what_is_in_hand(world, candle):
 
 
 async def test_a_clean_stop_with_the_store_down_leaves_the_batch_with_the_broker(world, candle):
-    writer, _ = world.writer(limits=Limits(seconds=0.02, drain_seconds=0.2))
+    writer, _ = world.impatient_writer(limits=Limits(seconds=0.02, drain_seconds=0.2))
     lock = None
     async with world.running(writer):
         lock = sqlite3.connect(world.path, isolation_level=None)
@@ -222,7 +222,7 @@ async def test_only_the_newest_of_many_forming_states_is_written_and_the_last_on
 
 
 async def test_a_forming_candle_that_waits_for_a_store_is_not_written_after_its_window(world, candle):
-    writer, _ = world.writer()
+    writer, _ = world.impatient_writer()
     async with world.running(writer):
         lock = sqlite3.connect(world.path, isolation_level=None)
         lock.execute("BEGIN IMMEDIATE")
