@@ -18,6 +18,7 @@ from kraken_gateway.kraken_time import KrakenClock
 from kraken_gateway.session import SILENCE
 
 LIVE, DOWN = FeedCondition.LIVE, FeedCondition.DOWN
+HEARTBEAT = '{"channel":"heartbeat"}'
 
 
 @pytest.fixture
@@ -408,6 +409,28 @@ async def test_symbol_whose_snapshot_begins_late_moves_the_claim_and_leaves_no_h
             oldest = next(h for h in ears.of("history") if h.symbol == "NEW/USD").covers.start
             assert item.since >= oldest
             assert item.since <= max(watermark, states(ears, LIVE)[0].since)
+
+
+async def test_late_heartbeat_does_not_speak_for_what_comes_behind_it(start, ears, fake_kraken, frame):
+    made: list[float] = []
+
+    async def hold_up(client) -> None:
+        client.answering["heartbeat"] = False
+        await client.send(HEARTBEAT)
+        made.append(time.time() + 1.1)
+        # The next one is due after a second and takes more than the grace.
+        await asyncio.sleep(1.0 + GRACE + 0.3)
+        await client.send(HEARTBEAT)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        row = {"symbol": "BTC/USD", "begin": made[0] // 60 * 60, "trades": 77}
+        await client.send(frame("update", [row], stamp=made[0]))
+
+    fake_kraken.scripts = [play(hold_up)]
+    start("BTC/USD")
+    await ears.until(lambda: [tick for tick in ears.of("raw") if tick.trades == 77])
+    before = ears.heard[: next(n for n, (kind, item) in enumerate(ears.heard) if kind == "raw" and item.trades == 77)]
+    assert [item for kind, item in before if kind == "watermark" and item.watermark >= made[0]] == []
 
 
 async def test_what_the_last_will_said_is_put_right_when_the_bus_is_back(start, ears, made):

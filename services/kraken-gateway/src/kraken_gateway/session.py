@@ -27,7 +27,8 @@ _PING_SECONDS = 20.0
 _IDLE_PING_SECONDS = 5.0
 _UNANSWERED_SECONDS = 30.0
 _WATERMARK_SECONDS = 0.75
-_STALL = 2.5
+_HEARTBEAT_SECONDS = 1.0
+_STALL = _HEARTBEAT_SECONDS + GRACE
 _AFTER_STALL = 0.5
 _STAMP_SLACK = 1.0
 _GROWTH_SECONDS = 0.25
@@ -236,7 +237,8 @@ class Session:
 
     async def _take(self, received: Received) -> None:
         if received.steady - self._last_arrival > _STALL:
-            # What was held up comes in a burst: wait for the rest of it before claiming to have it.
+            # A heartbeat does not say when it was made. One that took longer than the grace would speak for what is
+            # still behind it: what was held up comes in a burst, and the rest of it is waited for.
             self._hold_until = received.steady + _AFTER_STALL
         self._last_arrival = received.steady
         frame = protocol.parse_frame(received.frame)
