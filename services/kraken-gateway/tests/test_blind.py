@@ -93,7 +93,8 @@ async def test_blind_connection_is_noticed_repaired_and_its_minute_is_right(simu
 async def test_symbol_that_stays_blind_is_withheld_served_from_rest_and_comes_back(simulator, gateway, ears):
     await habits_are_known(ears)
     end = Timeframe.M1.ceil(simulator.now())
-    await fault(simulator, kind="blind", symbol=BUSY, seconds=50, new_connections=True)
+    # Beyond the minute's end, which is the next one where learning the habits took long.
+    await fault(simulator, kind="blind", symbol=BUSY, seconds=end - simulator.now() + 30, new_connections=True)
     await ears.until(lambda: [w for w in ears.of("watermark") if w.watermark >= end], 90.0)
     state = [state for state in ears.of("feed") if state.state is LIVE][-1]
     assert BUSY not in state.symbols
