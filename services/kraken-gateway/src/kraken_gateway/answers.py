@@ -87,7 +87,7 @@ def latest_answer(symbol: str, timeframe: Timeframe, rows: Sequence[OhlcRow], ta
     return ohlc_answer(symbol, timeframe, rows, Range(start, taken), taken)
 
 
-def quiet_answer(symbol: str, trades: Sequence[Trade], full: bool, decimals: int, taken: float) -> History | None:
+def quiet_answer(symbol: str, trades: Sequence[Trade], decimals: int, taken: float, *, full: bool) -> History | None:
     """The latest minutes of a symbol that has not traded within OHLC's reach, from its last trades: from the
     LATEST_ROWS-th last minute with trades on to `taken` (unix seconds, Kraken's time). None if there are none.
 

@@ -226,7 +226,7 @@ class HistoryRequests:
         """A seed wants a minute that traded, so that there is a price; it may be days ago."""
         taken = self._kraken_now()
         page = await self._rest.latest_trades(pair)
-        return quiet_answer(symbol, page.trades, len(page.trades) >= PAGE, pair.price_decimals, taken)
+        return quiet_answer(symbol, page.trades, pair.price_decimals, taken, full=len(page.trades) >= PAGE)
 
     # --- Trades: page by page, and before the first one the price then ---
 
