@@ -150,9 +150,20 @@ def judge_store(
 
 
 def judge_retained(
-    row: Row | None, truth: Truth, symbol: str, timeframe: str, *, now: float, settle: float = 15
+    row: Row | None,
+    truth: Truth,
+    symbol: str,
+    timeframe: str,
+    *,
+    now: float,
+    read_by: float | None = None,
+    settle: float = 15,
 ) -> list[Finding]:
-    """The findings of a topic's retained candle, None if nothing was retained. `now`: when it was read."""
+    """The findings of a topic's retained candle, None if nothing was retained.
+
+    `now`: when reading began, `read_by`: when it was over, if that took its time.
+    """
+    read_by = now if read_by is None else read_by
     size = SECONDS[timeframe]
     newest = int((now - settle) // size) * size
     where = "retained"
@@ -160,13 +171,13 @@ def judge_retained(
         return [Finding(Verdict.MISSING, where, symbol, timeframe, newest, "nothing is retained")]
     if (row.symbol, row.timeframe) != (symbol, timeframe):
         return [Finding(Verdict.WRONG, where, symbol, timeframe, row.open_time, f"is of {row.symbol} {row.timeframe}")]
-    if found := list(_early([row] if row.closed else [], size, now, where)):
+    if found := list(_early([row] if row.closed else [], size, read_by, where)):
         return found
     # The newest candle is the window's before while nothing has been heard of the present one.
     if row.open_time < (newest - size if row.closed else newest):
         text = f"stale, expected {moment(newest)} or the closed one before it, got {_text(row)}"
         return [_finding(Verdict.MISSING, where, row, text)]
-    fault = fault_of(row, truth) if row.closed else _forming_fault(row, truth, now)
+    fault = fault_of(row, truth) if row.closed else _forming_fault(row, truth, read_by)
     return [_finding(fault[0], where, row, fault[1])] if fault else []
 
 

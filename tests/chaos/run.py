@@ -241,6 +241,7 @@ class Run:
         candles = 0
         retained_at = time.time()
         retained = await self._retained()
+        read_by = time.time()
         for timeframe in SECONDS:
             now = time.time()
             rows: dict[str, list[Row]] = {}
@@ -255,7 +256,9 @@ class Run:
                 findings += more
                 candles += count
                 topic = TOPICS.candles(symbol, timeframe)
-                findings += judge_retained(retained.get(topic), truth, symbol, timeframe, now=retained_at)
+                findings += judge_retained(
+                    retained.get(topic), truth, symbol, timeframe, now=retained_at, read_by=read_by
+                )
             findings += (
                 Finding(Verdict.INVENTED, "store", symbol, timeframe, of[0].open_time, "there is no such market")
                 for symbol, of in rows.items()

@@ -176,3 +176,10 @@ def test_a_forming_candle_with_more_trades_than_were_made_is_invented():
     row = of(true(600, "106", trades=6), closed=False)
     assert [f.verdict for f in judge_retained(row, truth, "BTC/USD", "1m", now=NOW)] == [Verdict.INVENTED]
     assert retained(of(true(600, "106"), closed=False)) == [Verdict.INVENTED]
+
+
+def test_a_window_that_began_while_the_topics_were_being_read_is_no_invention():
+    truth = Truth((*TRUTH.candles, true(600, "106", trades=5)))
+    row = of(true(600, "106", trades=5), closed=False)
+    assert [f.verdict for f in judge_retained(row, truth, "BTC/USD", "1m", now=599.0)] == [Verdict.INVENTED]
+    assert judge_retained(row, truth, "BTC/USD", "1m", now=599.0, read_by=603.0) == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from decimal import Decimal
 
 import httpx
 import pytest
@@ -16,8 +17,10 @@ from ingress_common.payloads import encode_seed_request
 from ingress_common.settings import load_settings
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
+from kraken_gateway.answers import LATEST_ROWS, quiet_answer
 from kraken_gateway.attempts import MOST, BusAttempts, FileAttempts, decode, encode
 from kraken_gateway.budget import LIMIT, WINDOW, ConnectionBudget, Thrift, Urgency
+from kraken_gateway.rest import Trade
 from kraken_gateway.service import GatewayService
 from kraken_gateway.settings import GatewaySettings
 
@@ -187,3 +190,15 @@ async def test_life_that_is_short_takes_one_connection(simulator, open_bus, ears
     await ears.until(lambda: service.health().ready)
     await stopped(task)
     assert (await stats(simulator))["connection_attempts_in_window"] == 1
+
+
+def test_symbol_that_was_quiet_for_days_is_told_by_its_last_trades():
+    now = 1_000_000_020.5
+    trades = [Trade(n, Decimal(now - 500_000 + 70 * n), Decimal(n + 1), Decimal(1)) for n in range(20)]
+    answer = quiet_answer("THIN/USD", trades, full=True, decimals=2, taken=now)
+    assert answer is not None
+    assert len(answer.candles) == LATEST_ROWS
+    assert (answer.covers.start, answer.covers.end) == (answer.candles[0].open_time, now)
+    assert answer.candles[-1].close == 20
+    assert quiet_answer("THIN/USD", trades[:1], full=True, decimals=2, taken=now) is None
+    assert quiet_answer("THIN/USD", [], full=False, decimals=2, taken=now) is None

@@ -87,6 +87,22 @@ def latest_answer(symbol: str, timeframe: Timeframe, rows: Sequence[OhlcRow], ta
     return ohlc_answer(symbol, timeframe, rows, Range(start, taken), taken)
 
 
+def quiet_answer(symbol: str, trades: Sequence[Trade], decimals: int, taken: float, *, full: bool) -> History | None:
+    """The latest minutes of a symbol that has not traded within OHLC's reach, from its last trades: from the
+    LATEST_ROWS-th last minute with trades on to `taken` (unix seconds, Kraken's time). None if there are none.
+
+    `full`: there are earlier trades, so the first minute may lack some.
+    """
+    rows = list(candles_of(symbol, trades, decimals))[1 if full else 0 :][-LATEST_ROWS:]
+    if not rows:
+        return None
+    candles = tuple(
+        candle_of(row, Source.TRADES, closed=row.open_time + Timeframe.M1.seconds <= taken - GRACE, at=taken)
+        for row in rows
+    )
+    return History(symbol, Timeframe.M1, Source.TRADES, Range(candles[0].open_time, taken), candles)
+
+
 def trades_answer(
     symbol: str, trades: Iterable[Trade], covers: Range, price_before: Decimal | None, decimals: int, taken: float
 ) -> History:

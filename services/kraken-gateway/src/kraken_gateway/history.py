@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from ingress_common.logs import get_logger
 from ingress_common.model import History, HistoryRequest, Range
 from ingress_common.timeframes import Timeframe
-from kraken_gateway.answers import latest_answer, latest_start, ohlc_answer, price_window, trades_answer
+from kraken_gateway.answers import latest_answer, latest_start, ohlc_answer, price_window, quiet_answer, trades_answer
 from kraken_gateway.backlog import Backlog, Job, Lane, Waiting
 from kraken_gateway.bounds import longest
 from kraken_gateway.budget import Backoff
@@ -15,6 +15,7 @@ from kraken_gateway.outlet import BusStalledError, Outlet
 from kraken_gateway.ranges import aligned
 from kraken_gateway.rest import (
     CONCURRENCY,
+    PAGE,
     KrakenAilingError,
     KrakenRest,
     Pair,
@@ -213,10 +214,19 @@ class HistoryRequests:
             await self._publish(ohlc_answer(waiting.symbol, waiting.timeframe, rows, span, taken))
             left.remove(span)
         if latest is not None:
-            delivered = await self._outlet.history(latest_answer(waiting.symbol, waiting.timeframe, rows, taken))
+            answer = latest_answer(waiting.symbol, waiting.timeframe, rows, taken)
+            if waiting.timeframe is Timeframe.M1 and rows and not any(row.trades for row in rows):
+                answer = await self._quiet(waiting.symbol, pair) or answer
+            delivered = await self._outlet.history(answer)
             if not latest.done():
                 latest.set_result(delivered)
             await delivered
+
+    async def _quiet(self, symbol: str, pair: Pair) -> History | None:
+        """A seed wants a minute that traded, so that there is a price; it may be days ago."""
+        taken = self._kraken_now()
+        page = await self._rest.latest_trades(pair)
+        return quiet_answer(symbol, page.trades, pair.price_decimals, taken, full=len(page.trades) >= PAGE)
 
     # --- Trades: page by page, and before the first one the price then ---
 

@@ -121,6 +121,10 @@ class KrakenRest:
         """Trades after `since` (ns), oldest first."""
         return parse_trades(await self._call("Trades", {"pair": pair.name, "since": since, "count": PAGE}, pair.name))
 
+    async def latest_trades(self, pair: Pair) -> TradePage:
+        """The last PAGE trades, oldest first, however long ago."""
+        return parse_trades(await self._call("Trades", {"pair": pair.name, "count": PAGE}, pair.name))
+
     async def _call(self, endpoint: str, parameters: Mapping[str, str | int], key: str) -> Any:
         await self._wait_turn(key)
         async with self._slots:
