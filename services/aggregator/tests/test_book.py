@@ -272,3 +272,32 @@ def test_nothing_is_published_before_all_seven_timeframes_are_seeded(missing):
             assert book.history(History("BTC/USD", timeframe, Source.SNAPSHOT, Range(start, OPEN + 1), (row,))) == []
     assert book.cover(OPEN, OPEN + 600, OPEN + 601) == []
     assert book.forming(OPEN) == []
+
+
+def test_a_quiet_minute_after_one_that_was_given_up_on_in_part_is_not_flat_at_a_price_that_may_be_old():
+    book = seeded_book()
+    book.tick(candle(0, "101"))
+    book.cover(OPEN, OPEN + 30, OPEN + 31)
+    book.cover(OPEN + 60, OPEN + 360, OPEN + 361)
+    told = pick(book.give_up(M1, Range(OPEN, OPEN + 60), OPEN + 400), M1)
+    assert [(c.open_time, c.complete) for c in told] == [(OPEN, False)]
+
+
+def test_quiet_minutes_after_one_that_was_given_up_on_are_told_once_it_is_mended():
+    book = seeded_book()
+    book.cover(OPEN, OPEN + 60, OPEN + 61)
+    book.cover(OPEN + 120, OPEN + 360, OPEN + 361)
+    book.give_up(M1, Range(OPEN + 60, OPEN + 120), OPEN + 400)
+    row = candle(1, "105", source=Source.REST, at=OPEN + 500)
+    mended = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 60, OPEN + 120), (row,)))
+    assert [(c.open_time - OPEN, c.close) for c in pick(mended, M1)] == [(m * 60, Decimal(105)) for m in range(1, 6)]
+
+
+def test_quiet_minutes_after_one_that_was_given_up_on_are_told_once_their_price_is():
+    book = seeded_book()
+    book.cover(OPEN, OPEN + 60, OPEN + 61)
+    book.cover(OPEN + 120, OPEN + 360, OPEN + 361)
+    book.give_up(M1, Range(OPEN + 60, OPEN + 120), OPEN + 400)
+    price = candle(1, "105", trades=0, volume="0", infilled=True, source=Source.REST, at=OPEN + 500)
+    told = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 120, OPEN + 300), (price,)))
+    assert [(c.open_time - OPEN, c.close) for c in pick(told, M1)] == [(m * 60, Decimal(105)) for m in range(2, 6)]

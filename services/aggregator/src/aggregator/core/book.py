@@ -159,6 +159,8 @@ class Book:
                 touched.update(window for window in windows if window >= start)
         level.lost.remove(start, settled_to)
         touched |= self._completed(level, start, settled_to)
+        if self.initialized and any(candle.trades == 0 for candle in history.candles):
+            touched |= self._untold(level, start, settled_to)
         level.seeded = True
         if not self.initialized:
             self.clock = max(self.clock, settled_to) if level.timeframe is M1 else self.clock
@@ -182,6 +184,12 @@ class Book:
         }
         level.direct |= windows
         return windows
+
+    def _untold(self, level: _Level, start: float, end: float) -> set[int]:
+        """The windows that are over and were never told, for want of a price: the one that begins a batch may be it."""
+        first = max(level.timeframe.ceil(start), level.horizon)
+        windows = range(first, min(level.timeframe.ceil(end), level.due), level.timeframe.seconds)
+        return {window for window in windows if window not in level.published}
 
     def _asked_for(self, level: _Level, history: History, changed: list[Candle]) -> list[Candle]:
         """What was published of a REST answer's time and is as it was: somebody asked, so somewhere it is missing."""
@@ -382,7 +390,12 @@ class Book:
                 published.append(candle)
                 after = window + length
                 follower = level.published.get(after)
-                if after in level.held or (follower and follower.infilled and follower.close != candle.close):
+                if follower is None:
+                    # It was never told: it waits for data, or had no price before this one.
+                    changed = after < level.due
+                else:
+                    changed = after in level.held or (follower.infilled and follower.close != candle.close)
+                if changed:
                     heappush(windows, after)
                 if higher := level.timeframe.higher:
                     parent = higher.floor(window)
@@ -465,13 +478,15 @@ class Book:
         known.
         """
         before = level.published.get(window - level.timeframe.seconds)
-        if before:
+        if before and before.complete:
             return Bar.of(before)
+        lowers = TIMEFRAMES[: TIMEFRAMES.index(level.timeframe) + 1]
+        lost_until = max((end for lower in lowers for _, end in self._levels[lower].lost if end <= window), default=0.0)
         for told_by in (level, self._levels[M1]):
             known_from = told_by.known.start_of(window)
             if known_from is None:
                 continue
-            known_from = max([known_from, *(end for _, end in told_by.lost if end <= window)])
+            known_from = max(known_from, lost_until)
             last = max((traded for traded in told_by.bars if known_from <= traded < window), default=None)
             if last is not None:
                 return told_by.bars[last]
