@@ -140,6 +140,7 @@ class Book:
         final = final_until(history)
         settled_to = min(history.covers.end, final)
         touched = set()
+        looked_after_from = self.horizons.get(history.timeframe, 0)
         for candle in history.candles:
             if candle.trades == 0:
                 self._note_price(max(history.covers.start, candle.open_time), Bar.of(candle))
@@ -170,7 +171,7 @@ class Book:
             if level.timeframe is M1
             else self._publish({level.timeframe: touched}, at)
         )
-        return changed + self._asked_for(level, history, changed)
+        return changed + self._asked_for(level, history, looked_after_from, changed)
 
     def _completed(self, level: _Level, start: float, end: float) -> set[int]:
         """The windows above 1m that were told without all of their minutes, and that Kraken has now told itself."""
@@ -191,15 +192,18 @@ class Book:
         windows = range(first, min(level.timeframe.ceil(end), level.due), level.timeframe.seconds)
         return {window for window in windows if window not in level.published}
 
-    def _asked_for(self, level: _Level, history: History, changed: list[Candle]) -> list[Candle]:
-        """What was published of a REST answer's time and is as it was: somebody asked, so somewhere it is missing."""
+    def _asked_for(self, level: _Level, history: History, first: int, changed: list[Candle]) -> list[Candle]:
+        """What was published of a REST answer's time, from the window `first` on, and is as it was: somebody asked, so
+        somewhere it is missing. What is older is rebuilt from the answer (`rebuild`).
+        """
         if history.source not in ASKED_FOR:
             return []
+        start = max(history.covers.start, first)
         done = {candle.open_time for candle in changed if candle.timeframe is level.timeframe}
         return [
             candle
             for window, candle in level.published.items()
-            if history.covers.start <= window < history.covers.end and window not in done
+            if start <= window < history.covers.end and window not in done
         ]
 
     def give_up(self, timeframe: Timeframe, span: Range, at: float) -> list[Candle]:
@@ -308,6 +312,9 @@ class Book:
             return False
         window = candle.open_time
         known = level.bars.get(window)
+        if window < level.horizon:
+            # What an earlier run told of it (`resume`) is not corrected here, and may be wrong.
+            level.published.pop(window, None)
         if candle.trades == 0:
             return level.bars.pop(window, None) is not None
         bar = Bar.of(candle)
