@@ -301,3 +301,16 @@ def test_quiet_minutes_after_one_that_was_given_up_on_are_told_once_their_price_
     price = candle(1, "105", trades=0, volume="0", infilled=True, source=Source.REST, at=OPEN + 500)
     told = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 120, OPEN + 300), (price,)))
     assert [(c.open_time - OPEN, c.close) for c in pick(told, M1)] == [(m * 60, Decimal(105)) for m in range(2, 6)]
+
+
+def test_higher_candle_of_which_nothing_is_known_is_flat_once_kraken_tells_that_nothing_traded():
+    book = seeded_book()
+    book.cover(OPEN, OPEN + 240, OPEN + 241)
+    book.cover(OPEN + 300, OPEN + 660, OPEN + 661)
+    assert book.give_up(M1, Range(OPEN + 240, OPEN + 300), OPEN + 700) == []
+    answer = History("BTC/USD", Timeframe.M5, Source.REST, Range(OPEN, OPEN + 600), ())
+    told = pick(book.history(answer), Timeframe.M5)
+    assert [(c.open_time - OPEN, c.close, c.infilled, c.complete) for c in told] == [
+        (0, Decimal(100), True, True),
+        (300, Decimal(100), True, True),
+    ]

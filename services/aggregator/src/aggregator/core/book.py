@@ -159,9 +159,11 @@ class Book:
                 windows = range(level.timeframe.floor(first), level.timeframe.ceil(last), level.timeframe.seconds)
                 touched.update(window for window in windows if window >= start)
         level.lost.remove(start, settled_to)
-        touched |= self._completed(level, start, settled_to)
-        if self.initialized and any(candle.trades == 0 for candle in history.candles):
-            touched |= self._untold(level, start, settled_to)
+        untold = self._untold(level, start, settled_to)
+        touched |= untold
+        if level.timeframe is not M1:
+            # Kraken has told them itself now.
+            level.direct |= untold
         level.seeded = True
         if not self.initialized:
             self.clock = max(self.clock, settled_to) if level.timeframe is M1 else self.clock
@@ -173,24 +175,14 @@ class Book:
         )
         return changed + self._asked_for(level, history, looked_after_from, changed)
 
-    def _completed(self, level: _Level, start: float, end: float) -> set[int]:
-        """The windows above 1m that were told without all of their minutes, and that Kraken has now told itself."""
-        if level.timeframe is M1:
-            return set()
-        length = level.timeframe.seconds
-        windows = {
-            window
-            for window, candle in level.published.items()
-            if not candle.complete and start <= window and window + length <= end
-        }
-        level.direct |= windows
-        return windows
-
     def _untold(self, level: _Level, start: float, end: float) -> set[int]:
-        """The windows that are over and were never told, for want of a price: the one that begins a batch may be it."""
-        first = max(level.timeframe.ceil(start), level.horizon)
-        windows = range(first, min(level.timeframe.ceil(end), level.due), level.timeframe.seconds)
-        return {window for window in windows if window not in level.published}
+        """The windows inside a batch that are over and were told without all of their minutes, or not at all: for want
+        of minutes, or of the price that the batch may begin with.
+        """
+        length = level.timeframe.seconds
+        first = level.timeframe.ceil(max(start, level.horizon))
+        windows = range(first, min(level.timeframe.floor(end), level.due), length)
+        return {window for window in windows if window not in level.published or not level.published[window].complete}
 
     def _asked_for(self, level: _Level, history: History, first: int, changed: list[Candle]) -> list[Candle]:
         """What was published of a REST answer's time, from the window `first` on, and is as it was: somebody asked, so
