@@ -314,3 +314,41 @@ def test_higher_candle_of_which_nothing_is_known_is_flat_once_kraken_tells_that_
         (0, Decimal(100), True, True),
         (300, Decimal(100), True, True),
     ]
+
+
+def resumed_book(now: int) -> Book:
+    """A book that owes all that it can remember at `now`, of which its seed tells the last minute only."""
+    book = Book("BTC/USD", Depth())
+    for timeframe in TIMEFRAMES:
+        if timeframe is M1:
+            book.resume(candle(0, open_time=now - 86_400, closed=True))
+        start = timeframe.floor(now - 1)
+        row = candle(0, timeframe=timeframe, open_time=start, source=Source.SNAPSHOT, at=now + 1)
+        book.history(History("BTC/USD", timeframe, Source.SNAPSHOT, Range(start, now + 1), (row,)))
+    return book
+
+
+@pytest.mark.parametrize(
+    "rows", [[candle(-20, "95", at=OPEN + 43_300)], [candle(-60, "95", trades=0, volume="0", at=OPEN + 43_300)]]
+)
+def test_price_at_the_first_minute_that_is_remembered_is_that_of_an_answer_that_begins_earlier(rows):
+    book = resumed_book(OPEN + 43_200)
+    book.cover(OPEN + 43_200, OPEN + 43_380, OPEN + 43_381)
+    answer = History("BTC/USD", M1, Source.REST, Range(OPEN - 3_540, OPEN + 120), tuple(rows))
+    told = pick(book.history(answer), M1)
+    assert [(c.open_time - OPEN, c.close, c.infilled) for c in told] == [
+        (0, Decimal(95), True),
+        (60, Decimal(95), True),
+    ]
+
+
+def test_price_that_an_old_answer_begins_with_is_not_pushed_out_by_newer_ones():
+    book = seeded_book()
+    book.cover(OPEN + 3_600, OPEN + 36_000, OPEN + 36_001)
+    for hour in range(1, 10):
+        price = candle(hour * 60 - 1, trades=0, volume="0", source=Source.REST, at=OPEN + 36_100)
+        span = Range(OPEN + hour * 3_600, OPEN + hour * 3_600 + 3_600)
+        book.history(History("BTC/USD", M1, Source.REST, span, (price,)))
+    price = candle(29, "95", trades=0, volume="0", source=Source.REST, at=OPEN + 36_100)
+    told = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 1_800, OPEN + 1_860), (price,)))
+    assert [(c.open_time - OPEN, c.close) for c in pick(told, M1)] == [(1_800, Decimal(95))]

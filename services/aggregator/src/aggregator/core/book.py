@@ -88,7 +88,7 @@ class Book:
         self._levels = {timeframe: _Level(timeframe) for timeframe in TIMEFRAMES}
         self._resumed: dict[Timeframe, int] = {}
         self._gap_since: int | None = None  # an earlier run had a gap somewhere after this time
-        self._prices: dict[float, Bar] = {}  # bars that end with the price at a moment
+        self._prices: dict[float, Bar] = {}  # bars that end with the price at a moment, told last
 
     # --- what arrives ------------------------------------------------------------------------------------------------
 
@@ -152,6 +152,10 @@ class Book:
             elif level.timeframe is M1:
                 self._take_tick(candle)
         start = max(history.covers.start, self._remembered_from(level))
+        earlier = [candle for candle in history.candles if candle.close_time <= start]
+        if earlier and start < settled_to:
+            # All that a part of the batch from before what is remembered can still tell.
+            self._note_price(start, Bar.of(max(earlier, key=lambda candle: candle.open_time)))
         level.known.add(start, settled_to)
         touched.update(window for window in level.held if window < history.covers.end)
         for first, last in level.lost:
@@ -319,9 +323,10 @@ class Book:
 
     def _note_price(self, moment: float, bar: Bar) -> None:
         """`bar` ends with the price at `moment` (unix seconds)."""
+        self._prices.pop(moment, None)
         self._prices[moment] = bar
-        for old in sorted(self._prices)[:-_PRICES_KEPT]:
-            del self._prices[old]
+        if len(self._prices) > _PRICES_KEPT:
+            del self._prices[next(iter(self._prices))]
 
     # --- start and time ----------------------------------------------------------------------------------------------
 
