@@ -352,3 +352,19 @@ def test_price_that_an_old_answer_begins_with_is_not_pushed_out_by_newer_ones():
     price = candle(29, "95", trades=0, volume="0", source=Source.REST, at=OPEN + 36_100)
     told = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 1_800, OPEN + 1_860), (price,)))
     assert [(c.open_time - OPEN, c.close) for c in pick(told, M1)] == [(1_800, Decimal(95))]
+
+
+def test_higher_candle_stays_incomplete_when_the_minutes_that_were_given_up_on_are_forgotten():
+    book = seeded_book()
+    book.tick(candle(0, "101"))
+    book.cover(OPEN, OPEN + 600, OPEN + 601)
+    book.tick(candle(25, "102"))
+    book.cover(OPEN + 1_500, OPEN + 100_000, OPEN + 100_001)
+    (hour, *_) = pick(book.give_up(M1, Range(OPEN + 600, OPEN + 1_500), OPEN + 100_001), Timeframe.H1)
+    assert (hour.open_time, hour.complete) == (OPEN, False)
+    book.cover(OPEN + 1_500, OPEN + 101_000, OPEN + 101_001)
+    row = candle(0, "103", timeframe=Timeframe.M15, source=Source.REST, at=OPEN + 101_002)
+    told = book.history(History("BTC/USD", Timeframe.M15, Source.REST, Range(OPEN, OPEN + 900), (row,)))
+    assert book.lost
+    assert [c.complete for c in pick(told, Timeframe.M15)] == [True]
+    assert [c.complete for c in pick(told, Timeframe.H1)] == [False]

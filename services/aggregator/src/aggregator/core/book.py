@@ -581,7 +581,22 @@ class Book:
             level.direct = {window for window in level.direct if window >= bound}
             level.horizon = max(level.horizon, bound)
             level.known.remove(float("-inf"), bound)
+            if level.timeframe.higher:
+                self._pass_on_lost(level, self._levels[level.timeframe.higher], bound)
             level.lost.remove(float("-inf"), bound)
+
+    def _pass_on_lost(self, level: _Level, higher: _Level, bound: int) -> None:
+        """What was given up on before `bound` is about to be forgotten: the candles above are still without it, but for
+        those that Kraken has told itself.
+        """
+        length = higher.timeframe.seconds
+        for start, end in level.lost:
+            last = min(end, bound)
+            for window in range(
+                max(higher.timeframe.floor(start), higher.horizon), higher.timeframe.ceil(last), length
+            ):
+                if window not in higher.direct:
+                    higher.lost.add(max(start, window), min(last, window + length))
 
 
 def final_until(history: History) -> float:
