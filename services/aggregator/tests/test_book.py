@@ -272,3 +272,99 @@ def test_nothing_is_published_before_all_seven_timeframes_are_seeded(missing):
             assert book.history(History("BTC/USD", timeframe, Source.SNAPSHOT, Range(start, OPEN + 1), (row,))) == []
     assert book.cover(OPEN, OPEN + 600, OPEN + 601) == []
     assert book.forming(OPEN) == []
+
+
+def test_a_quiet_minute_after_one_that_was_given_up_on_in_part_is_not_flat_at_a_price_that_may_be_old():
+    book = seeded_book()
+    book.tick(candle(0, "101"))
+    book.cover(OPEN, OPEN + 30, OPEN + 31)
+    book.cover(OPEN + 60, OPEN + 360, OPEN + 361)
+    told = pick(book.give_up(M1, Range(OPEN, OPEN + 60), OPEN + 400), M1)
+    assert [(c.open_time, c.complete) for c in told] == [(OPEN, False)]
+
+
+def test_quiet_minutes_after_one_that_was_given_up_on_are_told_once_it_is_mended():
+    book = seeded_book()
+    book.cover(OPEN, OPEN + 60, OPEN + 61)
+    book.cover(OPEN + 120, OPEN + 360, OPEN + 361)
+    book.give_up(M1, Range(OPEN + 60, OPEN + 120), OPEN + 400)
+    row = candle(1, "105", source=Source.REST, at=OPEN + 500)
+    mended = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 60, OPEN + 120), (row,)))
+    assert [(c.open_time - OPEN, c.close) for c in pick(mended, M1)] == [(m * 60, Decimal(105)) for m in range(1, 6)]
+
+
+def test_quiet_minutes_after_one_that_was_given_up_on_are_told_once_their_price_is():
+    book = seeded_book()
+    book.cover(OPEN, OPEN + 60, OPEN + 61)
+    book.cover(OPEN + 120, OPEN + 360, OPEN + 361)
+    book.give_up(M1, Range(OPEN + 60, OPEN + 120), OPEN + 400)
+    price = candle(1, "105", trades=0, volume="0", infilled=True, source=Source.REST, at=OPEN + 500)
+    told = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 120, OPEN + 300), (price,)))
+    assert [(c.open_time - OPEN, c.close) for c in pick(told, M1)] == [(m * 60, Decimal(105)) for m in range(2, 6)]
+
+
+def test_higher_candle_of_which_nothing_is_known_is_flat_once_kraken_tells_that_nothing_traded():
+    book = seeded_book()
+    book.cover(OPEN, OPEN + 240, OPEN + 241)
+    book.cover(OPEN + 300, OPEN + 660, OPEN + 661)
+    assert book.give_up(M1, Range(OPEN + 240, OPEN + 300), OPEN + 700) == []
+    answer = History("BTC/USD", Timeframe.M5, Source.REST, Range(OPEN, OPEN + 600), ())
+    told = pick(book.history(answer), Timeframe.M5)
+    assert [(c.open_time - OPEN, c.close, c.infilled, c.complete) for c in told] == [
+        (0, Decimal(100), True, True),
+        (300, Decimal(100), True, True),
+    ]
+
+
+def resumed_book(now: int) -> Book:
+    """A book that owes all that it can remember at `now`, of which its seed tells the last minute only."""
+    book = Book("BTC/USD", Depth())
+    for timeframe in TIMEFRAMES:
+        if timeframe is M1:
+            book.resume(candle(0, open_time=now - 86_400, closed=True))
+        start = timeframe.floor(now - 1)
+        row = candle(0, timeframe=timeframe, open_time=start, source=Source.SNAPSHOT, at=now + 1)
+        book.history(History("BTC/USD", timeframe, Source.SNAPSHOT, Range(start, now + 1), (row,)))
+    return book
+
+
+@pytest.mark.parametrize(
+    "rows", [[candle(-20, "95", at=OPEN + 43_300)], [candle(-60, "95", trades=0, volume="0", at=OPEN + 43_300)]]
+)
+def test_price_at_the_first_minute_that_is_remembered_is_that_of_an_answer_that_begins_earlier(rows):
+    book = resumed_book(OPEN + 43_200)
+    book.cover(OPEN + 43_200, OPEN + 43_380, OPEN + 43_381)
+    answer = History("BTC/USD", M1, Source.REST, Range(OPEN - 3_540, OPEN + 120), tuple(rows))
+    told = pick(book.history(answer), M1)
+    assert [(c.open_time - OPEN, c.close, c.infilled) for c in told] == [
+        (0, Decimal(95), True),
+        (60, Decimal(95), True),
+    ]
+
+
+def test_price_that_an_old_answer_begins_with_is_not_pushed_out_by_newer_ones():
+    book = seeded_book()
+    book.cover(OPEN + 3_600, OPEN + 36_000, OPEN + 36_001)
+    for hour in range(1, 10):
+        price = candle(hour * 60 - 1, trades=0, volume="0", source=Source.REST, at=OPEN + 36_100)
+        span = Range(OPEN + hour * 3_600, OPEN + hour * 3_600 + 3_600)
+        book.history(History("BTC/USD", M1, Source.REST, span, (price,)))
+    price = candle(29, "95", trades=0, volume="0", source=Source.REST, at=OPEN + 36_100)
+    told = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 1_800, OPEN + 1_860), (price,)))
+    assert [(c.open_time - OPEN, c.close) for c in pick(told, M1)] == [(1_800, Decimal(95))]
+
+
+def test_higher_candle_stays_incomplete_when_the_minutes_that_were_given_up_on_are_forgotten():
+    book = seeded_book()
+    book.tick(candle(0, "101"))
+    book.cover(OPEN, OPEN + 600, OPEN + 601)
+    book.tick(candle(25, "102"))
+    book.cover(OPEN + 1_500, OPEN + 100_000, OPEN + 100_001)
+    (hour, *_) = pick(book.give_up(M1, Range(OPEN + 600, OPEN + 1_500), OPEN + 100_001), Timeframe.H1)
+    assert (hour.open_time, hour.complete) == (OPEN, False)
+    book.cover(OPEN + 1_500, OPEN + 101_000, OPEN + 101_001)
+    row = candle(0, "103", timeframe=Timeframe.M15, source=Source.REST, at=OPEN + 101_002)
+    told = book.history(History("BTC/USD", Timeframe.M15, Source.REST, Range(OPEN, OPEN + 900), (row,)))
+    assert book.lost
+    assert [c.complete for c in pick(told, Timeframe.M15)] == [True]
+    assert [c.complete for c in pick(told, Timeframe.H1)] == [False]

@@ -114,3 +114,42 @@ def test_a_feed_whose_retained_state_is_taken_away_carries_nothing():
     engine.forget("x")
     assert engine.carried == frozenset()
     assert not engine.knows("x")
+
+
+def test_a_feed_whose_claim_moves_does_not_claim_back_the_messages_that_were_lost(world):
+    world.now += 60
+    world.engine.watermark(Watermark("feed", world.now - 1, world.now))
+    state = FeedState("feed", FeedCondition.LIVE, world.now - 300, (SYMBOL,))
+    world.engine.feed_state(state, retained=False)
+    world.now += 1
+    world.take(world.engine.watermark(Watermark("feed", world.now - 1, world.now)))
+    assert [gap.range for gap in world.engine.gaps()[SYMBOL]]
+
+
+def test_a_symbol_that_comes_back_to_its_feed_does_not_claim_back_the_messages_that_were_lost(world):
+    world.disconnect()
+    world.connect()
+    world.settle(2)
+    assert world.engine.gaps() == {}
+    world.now += 60
+    world.engine.watermark(Watermark("feed", world.now - 1, world.now))
+    for symbols in ((), (SYMBOL,)):
+        world.engine.feed_state(replace(world.feed_state(), symbols=symbols), retained=False)
+    world.now += 1
+    world.take(world.engine.watermark(Watermark("feed", world.now - 1, world.now)))
+    assert [gap.range for gap in world.engine.gaps()[SYMBOL]]
+
+
+def test_a_feed_claims_nothing_of_the_time_before_it_was_believed(world):
+    later = float(Timeframe.M1.floor(world.now + 7_200)) - 0.5
+    world.engine.feed_state(FeedState("other", FeedCondition.LIVE, later, (SYMBOL,)), retained=False)
+    [*_, tick] = world.ticks
+    with pytest.raises(ImplausibleError):
+        world.engine.tick(replace(tick, open_time=Timeframe.M1.ceil(later), at=later + 1))
+    for second in (2, 3):
+        with pytest.raises(ImplausibleError):
+            world.engine.watermark(Watermark("other", later + second - 1, later + second))
+    world.engine.watermark(Watermark("other", later + 3, later + 4))
+    world.engine.watermark(Watermark("other", later + 4, later + 5))
+    [gap] = world.engine.gaps()[SYMBOL]
+    assert gap.range.end == Timeframe.M1.ceil(later + 4)

@@ -88,7 +88,7 @@ class Book:
         self._levels = {timeframe: _Level(timeframe) for timeframe in TIMEFRAMES}
         self._resumed: dict[Timeframe, int] = {}
         self._gap_since: int | None = None  # an earlier run had a gap somewhere after this time
-        self._prices: dict[float, Bar] = {}  # bars that end with the price at a moment
+        self._prices: dict[float, Bar] = {}  # bars that end with the price at a moment, told last
 
     # --- what arrives ------------------------------------------------------------------------------------------------
 
@@ -140,6 +140,7 @@ class Book:
         final = final_until(history)
         settled_to = min(history.covers.end, final)
         touched = set()
+        looked_after_from = self.horizons.get(history.timeframe, 0)
         for candle in history.candles:
             if candle.trades == 0:
                 self._note_price(max(history.covers.start, candle.open_time), Bar.of(candle))
@@ -151,6 +152,10 @@ class Book:
             elif level.timeframe is M1:
                 self._take_tick(candle)
         start = max(history.covers.start, self._remembered_from(level))
+        earlier = [candle for candle in history.candles if candle.close_time <= start]
+        if earlier and start < settled_to:
+            # All that a part of the batch from before what is remembered can still tell.
+            self._note_price(start, Bar.of(max(earlier, key=lambda candle: candle.open_time)))
         level.known.add(start, settled_to)
         touched.update(window for window in level.held if window < history.covers.end)
         for first, last in level.lost:
@@ -158,7 +163,11 @@ class Book:
                 windows = range(level.timeframe.floor(first), level.timeframe.ceil(last), level.timeframe.seconds)
                 touched.update(window for window in windows if window >= start)
         level.lost.remove(start, settled_to)
-        touched |= self._completed(level, start, settled_to)
+        untold = self._untold(level, start, settled_to)
+        touched |= untold
+        if level.timeframe is not M1:
+            # Kraken has told them itself now.
+            level.direct |= untold
         level.seeded = True
         if not self.initialized:
             self.clock = max(self.clock, settled_to) if level.timeframe is M1 else self.clock
@@ -168,30 +177,29 @@ class Book:
             if level.timeframe is M1
             else self._publish({level.timeframe: touched}, at)
         )
-        return changed + self._asked_for(level, history, changed)
+        return changed + self._asked_for(level, history, looked_after_from, changed)
 
-    def _completed(self, level: _Level, start: float, end: float) -> set[int]:
-        """The windows above 1m that were told without all of their minutes, and that Kraken has now told itself."""
-        if level.timeframe is M1:
-            return set()
+    def _untold(self, level: _Level, start: float, end: float) -> set[int]:
+        """The windows inside a batch that are over and were told without all of their minutes, or not at all: for want
+        of minutes, or of the price that the batch may begin with.
+        """
         length = level.timeframe.seconds
-        windows = {
-            window
-            for window, candle in level.published.items()
-            if not candle.complete and start <= window and window + length <= end
-        }
-        level.direct |= windows
-        return windows
+        first = level.timeframe.ceil(max(start, level.horizon))
+        windows = range(first, min(level.timeframe.floor(end), level.due), length)
+        return {window for window in windows if window not in level.published or not level.published[window].complete}
 
-    def _asked_for(self, level: _Level, history: History, changed: list[Candle]) -> list[Candle]:
-        """What was published of a REST answer's time and is as it was: somebody asked, so somewhere it is missing."""
+    def _asked_for(self, level: _Level, history: History, first: int, changed: list[Candle]) -> list[Candle]:
+        """What was published of a REST answer's time, from the window `first` on, and is as it was: somebody asked, so
+        somewhere it is missing. What is older is rebuilt from the answer (`rebuild`).
+        """
         if history.source not in ASKED_FOR:
             return []
+        start = max(history.covers.start, first)
         done = {candle.open_time for candle in changed if candle.timeframe is level.timeframe}
         return [
             candle
             for window, candle in level.published.items()
-            if history.covers.start <= window < history.covers.end and window not in done
+            if start <= window < history.covers.end and window not in done
         ]
 
     def give_up(self, timeframe: Timeframe, span: Range, at: float) -> list[Candle]:
@@ -300,6 +308,9 @@ class Book:
             return False
         window = candle.open_time
         known = level.bars.get(window)
+        if window < level.horizon:
+            # What an earlier run told of it (`resume`) is not corrected here, and may be wrong.
+            level.published.pop(window, None)
         if candle.trades == 0:
             return level.bars.pop(window, None) is not None
         bar = Bar.of(candle)
@@ -312,9 +323,10 @@ class Book:
 
     def _note_price(self, moment: float, bar: Bar) -> None:
         """`bar` ends with the price at `moment` (unix seconds)."""
+        self._prices.pop(moment, None)
         self._prices[moment] = bar
-        for old in sorted(self._prices)[:-_PRICES_KEPT]:
-            del self._prices[old]
+        if len(self._prices) > _PRICES_KEPT:
+            del self._prices[next(iter(self._prices))]
 
     # --- start and time ----------------------------------------------------------------------------------------------
 
@@ -382,7 +394,12 @@ class Book:
                 published.append(candle)
                 after = window + length
                 follower = level.published.get(after)
-                if after in level.held or (follower and follower.infilled and follower.close != candle.close):
+                if follower is None:
+                    # It was never told: it waits for data, or had no price before this one.
+                    changed = after < level.due
+                else:
+                    changed = after in level.held or (follower.infilled and follower.close != candle.close)
+                if changed:
                     heappush(windows, after)
                 if higher := level.timeframe.higher:
                     parent = higher.floor(window)
@@ -465,13 +482,15 @@ class Book:
         known.
         """
         before = level.published.get(window - level.timeframe.seconds)
-        if before:
+        if before and before.complete:
             return Bar.of(before)
+        lowers = TIMEFRAMES[: TIMEFRAMES.index(level.timeframe) + 1]
+        lost_until = max((end for lower in lowers for _, end in self._levels[lower].lost if end <= window), default=0.0)
         for told_by in (level, self._levels[M1]):
             known_from = told_by.known.start_of(window)
             if known_from is None:
                 continue
-            known_from = max([known_from, *(end for _, end in told_by.lost if end <= window)])
+            known_from = max(known_from, lost_until)
             last = max((traded for traded in told_by.bars if known_from <= traded < window), default=None)
             if last is not None:
                 return told_by.bars[last]
@@ -562,7 +581,22 @@ class Book:
             level.direct = {window for window in level.direct if window >= bound}
             level.horizon = max(level.horizon, bound)
             level.known.remove(float("-inf"), bound)
+            if level.timeframe.higher:
+                self._pass_on_lost(level, self._levels[level.timeframe.higher], bound)
             level.lost.remove(float("-inf"), bound)
+
+    def _pass_on_lost(self, level: _Level, higher: _Level, bound: int) -> None:
+        """What was given up on before `bound` is about to be forgotten: the candles above are still without it, but for
+        those that Kraken has told itself.
+        """
+        length = higher.timeframe.seconds
+        for start, end in level.lost:
+            last = min(end, bound)
+            for window in range(
+                max(higher.timeframe.floor(start), higher.horizon), higher.timeframe.ceil(last), length
+            ):
+                if window not in higher.direct:
+                    higher.lost.add(max(start, window), min(last, window + length))
 
 
 def final_until(history: History) -> float:

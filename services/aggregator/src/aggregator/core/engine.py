@@ -88,13 +88,15 @@ class Gap:
 class _Feed:
     """A feed as the engine sees it.
 
-    `starts`: from when on this engine has everything of a symbol; None until a watermark tells.
+    `starts`: from when on this engine has everything of a symbol; None until a watermark tells. `lost_until`: when (its
+    watermarks' `at`) it was last noticed that messages were lost; what it claims of the time before is not all here.
     """
 
     live: bool = False
     since: float = 0.0
     watermark: float = float("-inf")
     at: float = float("-inf")
+    lost_until: float = float("-inf")
     starts: dict[str, float | None] = field(default_factory=dict)
     doubted: Watermark | None = None
     confirmations: int = 0
@@ -237,7 +239,7 @@ class Engine:
             # What was lost of a connection that goes on is not given back by a later beginning of what it claims.
             known = {symbol: None for symbol, start in known.items() if was_live and start is None}
         feed.starts = {
-            symbol: known[symbol] if symbol in known else self._start(symbol, state.since, retained=retained)
+            symbol: known[symbol] if symbol in known else self._start(symbol, feed, retained=retained)
             for symbol in state.symbols
         }
         if renewed:
@@ -246,13 +248,15 @@ class Engine:
                 # Whoever was asked meanwhile may not have been there.
                 self._asked.pop(symbol, None)
 
-    def _start(self, symbol: str, since: float, *, retained: bool) -> float | None:
+    def _start(self, symbol: str, feed: _Feed, *, retained: bool) -> float | None:
         """From when on we have everything of a symbol that a feed lists newly; None where a watermark must tell.
 
         A feed that began after the first watermark that we heard published all that it claims when we were there.
         """
         here_from = self._here_from.get(symbol)
-        return since if not retained and here_from is not None and since >= here_from else None
+        if retained or here_from is None or feed.since < max(here_from, feed.lost_until):
+            return None
+        return feed.since
 
     def watermark(self, mark: Watermark) -> list[Output]:
         """Everything of a feed has been published up to the mark: close what ended before it.
@@ -268,9 +272,11 @@ class Engine:
             raise ImplausibleError(
                 f"expected a watermark that goes on from {_told(feed.watermark)}, got {_told(mark.watermark)}"
             )
-        if not 0 <= mark.at - feed.at <= MESSAGES_LOST and feed.at != float("-inf"):
+        # What came of a feed before it was believed may have been refused.
+        if feed.confirmations or (feed.spoken and not 0 <= mark.at - feed.at <= MESSAGES_LOST):
             feed.starts = dict.fromkeys(feed.starts)
             feed.watermark = float("-inf")
+            feed.lost_until = mark.at
         feed.at = mark.at
         for symbol in [symbol for symbol, instant in self._here_from.items() if instant is None]:
             self._here_from[symbol] = mark.at
