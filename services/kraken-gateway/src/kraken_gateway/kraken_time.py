@@ -59,7 +59,7 @@ class KrakenClock:
     """Kraken's time in this process, as its live connections have measured it.
 
     It runs with the steady clock, so that a step of the wall clock neither moves what is stamped nor lets it run
-    backwards. `wall` (unix seconds) is used only until the first measurement, and to tell the skew.
+    backwards. `wall` (unix seconds) is used only until Kraken has said anything of the time, and to tell the skew.
     """
 
     def __init__(self, wall: Callable[[], float], steady: Callable[[], float] = time.monotonic) -> None:
@@ -67,6 +67,7 @@ class KrakenClock:
         self._steady = steady
         self._offsets: dict[str, float] = {}
         self._offset: float | None = None
+        self._dated: float | None = None
 
     @property
     def offset(self) -> float | None:
@@ -90,9 +91,17 @@ class KrakenClock:
         """The connection `source` is given up for good; what all have measured so far still holds."""
         self._offsets.pop(source, None)
 
+    def date(self, stamp: float) -> None:
+        """REST has just answered with a date of `stamp` (unix seconds, whole ones).
+
+        It is at most a second late, and so claims too little; it serves until a connection measures.
+        """
+        self._dated = stamp - self._steady()
+
     def now(self) -> float:
         """Kraken's time (unix seconds)."""
-        return self._wall() if self._offset is None else self._steady() + self._offset
+        offset = self._dated if self._offset is None else self._offset
+        return self._wall() if offset is None else self._steady() + offset
 
     def wall(self) -> float:
         """Our wall clock (unix seconds)."""

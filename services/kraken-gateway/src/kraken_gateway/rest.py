@@ -5,9 +5,10 @@ Answers are checked here; rows that are not rows fail the call.
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -92,12 +93,22 @@ class TradePage:
 
 
 class KrakenRest:
-    """REST calls at Kraken's pace. RestError: try again later. UnknownPairError: do not."""
+    """REST calls at Kraken's pace. RestError: try again later. UnknownPairError: do not.
 
-    def __init__(self, url: str, client: httpx.AsyncClient, metrics: GatewayMetrics) -> None:
+    `dated` is told the date of each answer (unix seconds).
+    """
+
+    def __init__(
+        self,
+        url: str,
+        client: httpx.AsyncClient,
+        metrics: GatewayMetrics,
+        dated: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self._url = url
         self._client = client
         self._metrics = metrics
+        self._dated = dated
         self._slots = asyncio.Semaphore(CONCURRENCY)
         self._next_call: dict[str, float] = {}
         self._gaps: dict[str, float] = {}
@@ -137,6 +148,8 @@ class KrakenRest:
                 raise KrakenAilingError(
                     f"{self._url} cannot be reached: {str(error) or type(error).__name__}"
                 ) from None
+        if (date := parse_date(response.headers.get("date", ""))) is not None:
+            self._dated(date)
         try:
             result = parse_envelope(response.status_code, response.content)
         except TooManyRequestsError:
@@ -161,6 +174,14 @@ class KrakenRest:
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def parse_date(text: str) -> float | None:
+    """The date of an answer's head (unix seconds); None if it is none."""
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def parse_envelope(status: int, body: bytes) -> Any:

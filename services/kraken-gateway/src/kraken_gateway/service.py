@@ -110,7 +110,7 @@ class GatewayService:
 
             kraken = Kraken(self._settings.kraken_ws_url, budget, self._time, remember)
             outlet = Outlet(bus, self._topics, self._metrics, kraken.url)
-            rest = KrakenRest(self._settings.kraken_rest_url, client, self._metrics)
+            rest = KrakenRest(self._settings.kraken_rest_url, client, self._metrics, self._time.date)
             now = self._time.now
             history = HistoryRequests(rest, outlet, self._metrics, self._owns, now)
             self._history = history
