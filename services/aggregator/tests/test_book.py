@@ -368,3 +368,15 @@ def test_higher_candle_stays_incomplete_when_the_minutes_that_were_given_up_on_a
     assert book.lost
     assert [c.complete for c in pick(told, Timeframe.M15)] == [True]
     assert [c.complete for c in pick(told, Timeframe.H1)] == [False]
+
+
+def test_price_told_within_a_higher_window_is_not_taken_for_its_last_one():
+    book = seeded_book()
+    book.cover(OPEN, OPEN + 240, OPEN + 241)
+    book.tick(candle(6, "92"))
+    book.cover(OPEN + 300, OPEN + 1_260, OPEN + 1_261)
+    book.give_up(M1, Range(OPEN + 240, OPEN + 300), OPEN + 1_300)
+    price = candle(4, "98", trades=0, volume="0", source=Source.REST, at=OPEN + 1_300)
+    told = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 300, OPEN + 360), (price,)))
+    assert [(c.open_time - OPEN, c.close) for c in pick(told, M1)] == [(300, Decimal(98))]
+    assert {c.close for c in book.again(0) if c.open_time > OPEN + 360} == {Decimal(92)}

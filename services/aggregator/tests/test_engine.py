@@ -153,3 +153,14 @@ def test_a_feed_claims_nothing_of_the_time_before_it_was_believed(world):
     world.engine.watermark(Watermark("other", later + 4, later + 5))
     [gap] = world.engine.gaps()[SYMBOL]
     assert gap.range.end == Timeframe.M1.ceil(later + 4)
+
+
+def test_a_feed_whose_first_watermarks_were_lost_claims_nothing_of_that_time(world):
+    world.disconnect()
+    world.connect()
+    world.now += 120
+    world.engine.watermark(Watermark("feed", world.now - 1, world.now))
+    world.now += 1
+    world.engine.watermark(Watermark("feed", world.now - 1, world.now))
+    [gap] = world.engine.gaps()[SYMBOL]
+    assert gap.range.end >= world.now - 1

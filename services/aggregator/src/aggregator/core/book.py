@@ -491,9 +491,12 @@ class Book:
             if known_from is None:
                 continue
             known_from = max(known_from, lost_until)
-            last = max((traded for traded in told_by.bars if known_from <= traded < window), default=None)
-            if last is not None:
+            last = max((traded for traded in told_by.bars if traded < window), default=None)
+            if last is not None and last >= known_from:
                 return told_by.bars[last]
+            if last is not None:
+                # Only a part of that window is known for certain; a price told within it may not be its last one.
+                known_from = max(known_from, last + told_by.timeframe.seconds)
             told = max((moment for moment in self._prices if known_from <= moment <= window), default=None)
             if told is not None:
                 return self._prices[told]

@@ -110,7 +110,8 @@ class _Feed:
         """Whether `mark` may be followed: at once where it goes on from what is known, else when it is confirmed."""
         close = mark.watermark <= newest + SUDDEN if newest != float("-inf") else True
         if self.spoken:
-            close = close and abs(mark.at - self.at) <= SUDDEN and abs(mark.watermark - self.watermark) <= SUDDEN
+            moved = mark.watermark - self.watermark if isfinite(self.watermark) else 0.0
+            close = close and abs(mark.at - self.at) <= SUDDEN and abs(moved) <= SUDDEN
         elif close:
             close = mark.watermark <= self.since + MAX_JUMP
         last, self.doubted = self.doubted, None if close else mark
@@ -243,7 +244,9 @@ class Engine:
             for symbol in state.symbols
         }
         if renewed:
-            feed.watermark = feed.at = float("-inf")
+            feed.watermark = float("-inf")
+            if not was_live:
+                feed.at = float("-inf")
             for symbol in state.symbols:
                 # Whoever was asked meanwhile may not have been there.
                 self._asked.pop(symbol, None)
@@ -272,8 +275,9 @@ class Engine:
             raise ImplausibleError(
                 f"expected a watermark that goes on from {_told(feed.watermark)}, got {_told(mark.watermark)}"
             )
+        silent = mark.at - (feed.at if feed.spoken else feed.since)
         # What came of a feed before it was believed may have been refused.
-        if feed.confirmations or (feed.spoken and not 0 <= mark.at - feed.at <= MESSAGES_LOST):
+        if feed.confirmations or silent > MESSAGES_LOST or (feed.spoken and silent < 0):
             feed.starts = dict.fromkeys(feed.starts)
             feed.watermark = float("-inf")
             feed.lost_until = mark.at
