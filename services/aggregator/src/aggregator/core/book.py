@@ -492,14 +492,13 @@ class Book:
                 continue
             known_from = max(known_from, lost_until)
             last = max((traded for traded in told_by.bars if traded < window), default=None)
-            if last is not None and last >= known_from:
-                return told_by.bars[last]
-            if last is not None:
-                # Only a part of that window is known for certain; a price told within it may not be its last one.
-                known_from = max(known_from, last + told_by.timeframe.seconds)
-            told = max((moment for moment in self._prices if known_from <= moment <= window), default=None)
+            # A price that was told within a window that traded may not be its last one; one told later is the newer.
+            told_from = known_from if last is None else max(known_from, last + told_by.timeframe.seconds)
+            told = max((moment for moment in self._prices if told_from <= moment <= window), default=None)
             if told is not None:
                 return self._prices[told]
+            if last is not None and last >= known_from:
+                return told_by.bars[last]
         return None
 
     def _priceless(self, window: int) -> bool:
