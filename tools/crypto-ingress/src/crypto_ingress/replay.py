@@ -77,7 +77,8 @@ class Replay:
         self._feed = "replay-" + topics.raw(symbol).split("/")[-2]
         self._first = candles[0].open_time
         self._end = candles[-1].close_time
-        self._now = float(Timeframe.W1.floor(self._first)) + GRACE  # what Kraken's clock would show
+        # What Kraken's clock would show. It begins with the first row: a feed that leaps days ahead is not believed.
+        self._now = float(self._first) + GRACE
         self._closed = self._first - _MINUTE  # newest closed minute that came back over the bus
         self._moved = asyncio.Event()
         self._seeded = asyncio.Event()
