@@ -120,7 +120,13 @@ def poison(listener: Listener) -> None:
 
 
 def services_heard(messages: list[Published], state: str) -> set[str]:
-    statuses = [json.loads(m.payload) for m in list(messages) if m.topic.startswith("ingress/status/") and m.payload]
+    # A level below them are the gateways' connection attempts.
+    topics = [f"ingress/status/{service}/" for service in SERVICES]
+    statuses = [
+        json.loads(m.payload)
+        for m in list(messages)
+        if m.payload and m.topic.count("/") == 3 and m.topic.startswith(tuple(topics))
+    ]
     return {status["service"] for status in statuses if status["state"] == state}
 
 
