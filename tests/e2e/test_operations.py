@@ -58,6 +58,8 @@ def run_as_documented(stack: Stack, folder: Path, code: str) -> None:
 
 
 def test_scaling_backup_and_restore_work_as_documented(stack, tmp_path):
+    # Another test may have stopped everything.
+    stack.compose("up", "--detach", "--wait")
     address = stack.address("admin-api", 8000)
     until_healthy(address)
     scale, backup, restore = commands()
