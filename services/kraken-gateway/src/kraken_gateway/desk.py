@@ -13,7 +13,7 @@ from ingress_common.topics import Topics
 from kraken_gateway.bounds import RequestRefusedError, check
 from kraken_gateway.history import HistoryRequests
 from kraken_gateway.metrics import GatewayMetrics
-from kraken_gateway.outlet import BusStalledError, Outlet
+from kraken_gateway.outlet import Outlet
 from kraken_gateway.seeds import Seeds
 
 _EARLY_LIMIT = 200
@@ -117,7 +117,4 @@ class Desk:
         if isinstance(error, RequestRefusedError):
             self._metrics.refused.inc()
         log.warning("message.rejected", topic=message.topic, reason=reason)
-        try:
-            await self._outlet.dead_letter(message.payload, reason, self._clock(), topic=message.topic)
-        except BusStalledError as error:
-            log.warning("message.rejection-unheard", topic=message.topic, detail=str(error))
+        await self._outlet.dead_letter(message.payload, reason, self._clock(), topic=message.topic)
