@@ -28,7 +28,7 @@ BROKER = "allow_anonymous true\nautosave_on_changes false\n"
 SYMBOLS = tuple(f"S{n}/USD" for n in range(20))
 
 
-async def until(condition: Callable[[], Any], seconds: float = 60, what: Callable[[], str] = str) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 60, what: Callable[[], Any] = str) -> None:
     try:
         async with asyncio.timeout(seconds):
             while True:
@@ -39,7 +39,10 @@ async def until(condition: Callable[[], Any], seconds: float = 60, what: Callabl
                     return
                 await asyncio.sleep(0.05)
     except TimeoutError:
-        raise AssertionError(f"expected it within {seconds} s: {what()}") from None
+        told = what()
+        if asyncio.iscoroutine(told):
+            told = await told
+        raise AssertionError(f"expected it within {seconds} s: {told}") from None
 
 
 @dataclass
@@ -281,7 +284,7 @@ async def test_corrections_of_two_writers_on_influxdb_end_as_published_whoever_w
                 # Half of it goes to the other one and is written; then the frozen one goes on with what it had read.
                 await sending
                 frozen.thaw()
-            await until(lambda: world.all_there(store), 120)
+            await until(lambda: world.all_there(store), 120, lambda: world.wrong(store))
             # What is stored in the wrong order only later must be put right too.
             await until(lambda: world.all_there(store), 60)
         assert not await world.wrong(store)

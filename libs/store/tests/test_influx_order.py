@@ -9,6 +9,7 @@ import pytest
 
 from ingress_common.timeframes import Timeframe
 from ingress_store import InfluxAccess, InfluxStore, Retention, Settlement, StoreUnavailableError
+from ingress_store.influx.server import Server
 from ingress_store.influx.versions import Unsettled
 from proxy import HoldingProxy
 
@@ -17,9 +18,13 @@ AT_ONCE = (0.0, 0.0)
 
 
 @pytest.fixture
-async def writers(influx_place):
+def access(influx_place):
+    return InfluxAccess(f"test-{uuid4().hex[:12]}", influx_place.token)
+
+
+@pytest.fixture
+async def writers(influx_place, access):
     """A writer whose requests can be held back on their way, the proxy that does it, and another writer."""
-    access = InfluxAccess(f"test-{uuid4().hex[:12]}", influx_place.token)
     host, port = influx_place.url.removeprefix("influxdb://").split(":")
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(HoldingProxy(host, int(port), b"/api/v2/write"))
@@ -98,6 +103,43 @@ async def test_many_that_were_replaced_are_all_written_again_and_the_others_left
     await writing
     assert (await free.settle()).rewritten == 300
     assert await free.candles("BTC/USD", Timeframe.M1, limit=1000) == corrections
+
+
+async def test_two_writes_of_one_moment_never_make_a_candle_that_nobody_wrote(writers, candle):
+    one, _, other = writers
+    for turn in range(10):
+        rows = [candle(400 * turn + n) for n in range(400)]
+        corrections = [replace(row, revision=1, trades=99, volume=row.volume + 1, at=row.at + 3) for row in rows]
+        await asyncio.gather(one.write(rows, []), other.write(corrections, []))
+        both = {row.open_time: (row, correction) for row, correction in zip(rows, corrections, strict=True)}
+        got = await one.candles("BTC/USD", Timeframe.M1, start=rows[0].open_time, limit=1000)
+        assert [row for row in got if row not in both[row.open_time]] == []
+        await other.settle()
+        assert await one.candles("BTC/USD", Timeframe.M1, start=rows[0].open_time, limit=1000) == corrections
+
+
+async def test_a_row_that_two_writes_have_made_is_no_version_of_a_candle(writers, candle, influx_place, access):
+    _, _, free = writers
+    first = candle()
+    await free.write([first], [])
+    # All that is left of another write, in a field that makes it look newer.
+    later = f"candle,exchange=kraken,symbol=BTC/USD at={round((first.at + 60) * 1e6)}i {first.open_time}"
+    async with Server.for_writing(influx_place.url.replace("influxdb", "http"), access, "here") as server:
+        await server.write("candles_1m", "s", [later])
+    assert await stored(free) != [first]
+    assert await free.settle() == Settlement(rewritten=1)
+    assert await stored(free) == [first]
+
+
+async def test_an_old_message_does_not_take_the_place_of_what_was_written_and_then_replaced(writers, candle):
+    _, _, free = writers
+    first, second, third = (replace(candle(), revision=n, trades=10 + n, at=candle().at + n) for n in range(3))
+    await overtaken(writers, late=first, early=third)
+    assert await stored(free) == [first]
+    # It comes again, as a message may.
+    await free.write([second], [])
+    assert (await free.settle()).rewritten == 1
+    assert await stored(free) == [third]
 
 
 async def test_a_store_that_was_away_is_settled_when_it_is_back(writers, candle):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store.influx import flux
+from ingress_store.influx.lines import NO_CHECK
 from ingress_store.influx.names import CANDLE, candles, task
 
 # Windows that a run looks back: late repairs flow up, and what it costs stays bounded (some 6,000 children a second).
@@ -67,6 +68,7 @@ def _names(timeframe: Timeframe, prefix: str) -> dict[str, str | int]:
         "source_seconds": lower.seconds,
         "seconds": timeframe.seconds,
         "children": timeframe.children,
+        "no_check": NO_CHECK,
     }
 
 
@@ -161,6 +163,7 @@ union(tables: [
     fieldFn: (r) => ({{
       open: r.open, high: r.high, low: r.low, close: r.close, volume: r.volume, vwap: r.vwap, trades: r.trades,
       closed: true, infilled: r.infilled, revision: r.revision, complete: true, source: "rollup", at: r.at,
+      check: {no_check},
     }}),
   )
 """

@@ -23,14 +23,14 @@ def time(instant: float) -> str:
     return datetime.fromtimestamp(min(max(instant, FIRST), LAST), UTC).isoformat().removesuffix("+00:00") + "Z"
 
 
-def rows(bucket: str, symbol: str, start: float, stop: float) -> str:
-    """All candles of a symbol, a row each, oldest first."""
+def rows(bucket: str, symbols: Sequence[str] | None, start: float, stop: float, fields: Sequence[str] = ()) -> str:
+    """The candles of `symbols` (None: all), a row each, in no order. `fields`: only those."""
+    wanted = "".join(_one_of(column, names) for column, names in (("symbol", symbols), ("_field", fields)) if names)
     return (
         f"{_from(bucket, start, stop)}\n"
-        f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)} and r.symbol == {quoted(symbol)})\n"
+        f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)}{wanted})\n"
         f"  |> {_PIVOT}\n"
-        '  |> drop(columns: ["_start", "_stop", "_measurement"])\n'
-        '  |> sort(columns: ["_time"])'
+        '  |> drop(columns: ["_start", "_stop", "_measurement"])'
     )
 
 
@@ -54,18 +54,6 @@ def edge(bucket: str, symbol: str, start: float, stop: float, which: str) -> str
         ' and r._field == "closed")\n'
         f"  |> {which}()\n"
         '  |> keep(columns: ["_time", "_value"])'
-    )
-
-
-def versions(bucket: str, symbols: Sequence[str] | None, start: float, stop: float) -> str:
-    """What orders the candles that are stored: closed, at, revision. `symbols`: None for all."""
-    which = "" if symbols is None else f" and ({' or '.join(f'r.symbol == {quoted(symbol)}' for symbol in symbols)})"
-    return (
-        f"{_from(bucket, start, stop)}\n"
-        f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)}{which}"
-        ' and (r._field == "closed" or r._field == "at" or r._field == "revision"))\n'
-        f"  |> {_PIVOT}\n"
-        '  |> drop(columns: ["_start", "_stop", "_measurement"])'
     )
 
 
@@ -123,6 +111,10 @@ def symbols(buckets: Iterable[str]) -> str:
         for bucket in buckets
     )
     return f'import "influxdata/influxdb/schema"\n\n{values}'
+
+
+def _one_of(column: str, values: Sequence[str]) -> str:
+    return f" and ({' or '.join(f'r.{column} == {quoted(value)}' for value in values)})"
 
 
 _PIVOT = 'pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'

@@ -20,6 +20,7 @@ SETTLE_AGES = (15.0, 90.0)
 _FRESH_SECONDS = 10.0
 _STALE_SECONDS = 2.0
 _UNSETTLED = 20_000
+_TRIES = 3
 
 Indexed = tuple[int, Candle]
 """A candle or tick, and its place in the batch."""
@@ -30,10 +31,11 @@ log = get_logger(__name__)
 class OrderedWriter:
     """Writes candles with one connection and compares them over another; one batch at a time.
 
-    InfluxDB keeps what was written last and knows no condition on a write. So a closed candle is compared with what is
-    stored right before it is written. That leaves a moment in which another writer's newer version may be replaced;
-    so the store remembers what it wrote, and `settle` looks whether it is still there. A forming candle, which the next
-    one replaces in a second, is compared only if it was received longer than 10 s ago by `clock` (unix seconds).
+    InfluxDB keeps what was written last, knows no condition on a write, and merges two writes of one moment field by
+    field. So a closed candle is compared with what is stored right before it is written, and looked for right after.
+    What another writer had under way for longer may still replace it; so the store remembers what it wrote, and
+    `settle` looks whether it is still there. A forming candle, which the next one replaces in a second, is compared
+    only if it was received longer than 10 s ago by `clock` (unix seconds).
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class OrderedWriter:
 
     async def _settle(self, unsettled: Unsettled) -> int:
         due = unsettled.due(asyncio.get_running_loop().time(), BATCH_LINES)
-        stored = await self._stored(due) if due else {}
+        stored = await self._stored(due)
         replaced: dict[Timeframe, list[Indexed]] = {}
         for index, candle in enumerate(due):
             known = None if stored is None else stored.get(identity(candle))
@@ -97,6 +99,22 @@ class OrderedWriter:
         return count
 
     async def _write_some(self, timeframe: Timeframe, rows: Sequence[Indexed]) -> list[Rejection]:
+        rejected: list[Rejection] = []
+        for _ in range(_TRIES):
+            written, refused = await self._write_once(timeframe, rows)
+            rejected += refused
+            closed = [row for row in written if row[1].closed]
+            stored = await self._stored([candle for _, candle in closed])
+            if stored is None:
+                break
+            rows = [(index, candle) for index, candle in closed if not _is_there(candle, stored)]
+            if not rows:
+                break
+        return rejected
+
+    async def _write_once(
+        self, timeframe: Timeframe, rows: Sequence[Indexed]
+    ) -> tuple[Sequence[Indexed], list[Rejection]]:
         loop = asyncio.get_running_loop()
         compared = loop.time()
         newer = await self._newer(rows)
@@ -106,10 +124,10 @@ class OrderedWriter:
         lines = [Line(index, candle_line(candle)) for (index, candle), _ in newer]
         refused = await write_lines(self._writing, names.candles(timeframe), "s", lines)
         out = {entry.index for entry in refused}
-        for (index, candle), known in newer:
-            if index not in out:
-                self._note(candle, known)
-        return refused
+        written = [(row, known) for row, known in newer if row[0] not in out]
+        for (_, candle), known in written:
+            self._note(candle, known)
+        return [row for row, _ in written], refused
 
     def _note(self, candle: Candle, known: Version | None) -> None:
         self._remembered.put(candle)
@@ -125,18 +143,24 @@ class OrderedWriter:
         """Those of `rows` that take the place of what is stored, and its version."""
         now = self._clock()
         asked = [candle for _, candle in rows if candle.closed or abs(now - candle.at) > _FRESH_SECONDS]
-        stored = await self._stored(asked) if asked else {}
+        stored = await self._stored(asked)
         looked_up = set() if stored is None else {identity(candle) for candle in asked}
         newer = []
         for index, candle in rows:
             key = identity(candle)
             known = stored.get(key) if stored is not None and key in looked_up else self._remembered.get(key)
-            if known is None or Version.of(candle) >= known:
+            # What is to be there counts like what is there: an older version may have replaced it a moment ago.
+            latest = max(
+                filter(None, (known, self._corrections.watched(key), self._originals.watched(key))), default=None
+            )
+            if latest is None or Version.of(candle) >= latest:
                 newer.append(((index, candle), known))
         return newer
 
     async def _stored(self, candles: list[Candle]) -> dict[Identity, Version] | None:
         """What is stored of `candles`; None where the token may only write, and only our own memory can tell."""
+        if not candles:
+            return {}
         try:
             return await stored_versions(self._reading, candles)
         except (TokenError, NotThereError) as error:
@@ -149,3 +173,9 @@ class OrderedWriter:
         except RefusedError as error:
             # Our own Flux that the server does not take is a defect; it must show and not end a service.
             raise StoreUnavailableError(f"the server refuses a query: {error}") from error
+
+
+def _is_there(candle: Candle, stored: dict[Identity, Version]) -> bool:
+    """Whether `candle`, or a newer version of it, is stored."""
+    known = stored.get(identity(candle))
+    return known is not None and known >= Version.of(candle)

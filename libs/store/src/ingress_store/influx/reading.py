@@ -123,7 +123,7 @@ class Reader:
 
     async def _closed_before(self, timeframe: Timeframe, open_time: int, symbols: set[str]) -> AsyncIterator[Freshness]:
         start = open_time - _RECENT_WINDOWS * timeframe.seconds
-        text = flux.versions(names.candles(timeframe), None, start, open_time)
+        text = flux.rows(names.candles(timeframe), None, start, open_time, ("closed", "at"))
         recent: dict[str, Freshness] = {}
         for row in rows_of(await self._query(text)):
             if row.get("closed") == "true" and row["symbol"] in symbols:
@@ -141,9 +141,9 @@ class Reader:
         return [candle for candle in await self._rows(symbol, timeframe, start, stop) if candle.closed]
 
     async def _rows(self, symbol: str, timeframe: Timeframe, start: float, stop: float) -> list[Candle]:
-        text = await self._query(flux.rows(names.candles(timeframe), symbol, start, stop))
+        text = await self._query(flux.rows(names.candles(timeframe), (symbol,), start, stop))
         candles = (candle_of(row, timeframe) for row in rows_of(text))
-        return [candle for candle in candles if candle is not None]
+        return sorted((candle for candle in candles if candle is not None), key=lambda candle: candle.open_time)
 
     async def _edge(
         self, symbol: str, timeframe: Timeframe, start: float, stop: float, which: str
