@@ -1,3 +1,4 @@
+import asyncio
 import socket
 
 import pytest
@@ -23,3 +24,19 @@ async def test_port_in_use_is_named():
         with pytest.raises(StartError, match=rf"127\.0\.0\.1:{port}"):
             async with EmbeddedBroker(port):
                 pass
+
+
+async def test_of_two_that_start_at_the_same_moment_on_one_port_one_is_told_so():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    brokers = [EmbeddedBroker(port), EmbeddedBroker(port)]
+    outcomes = await asyncio.gather(*(broker.__aenter__() for broker in brokers), return_exceptions=True)
+    try:
+        assert [type(outcome) for outcome in outcomes].count(StartError) == 1
+    finally:
+        for broker in brokers:
+            await broker.__aexit__(None, None, None)
+    # Given back at the end.
+    async with EmbeddedBroker(port):
+        pass

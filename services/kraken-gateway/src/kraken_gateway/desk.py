@@ -1,9 +1,9 @@
 """The desk where messages for the gateway arrive: requests, and the presence of other gateways."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-from ingress_common.bus import Bus, Connected, Message
+from ingress_common.bus import Bus, BusError, Connected, Message
 from ingress_common.logs import get_logger
 from ingress_common.membership import Members
 from ingress_common.model import HistoryRequest, SeedRequest, Status
@@ -47,6 +47,8 @@ class Desk:
         self._clock = clock
         self._opened = asyncio.Event()
         self._early: list[tuple[Message, SeedRequest | HistoryRequest]] = []
+        # Bounded by what the bus lets in unacknowledged.
+        self._refused: asyncio.Queue[tuple[Callable[[], None], Awaitable[None]]] = asyncio.Queue()
 
     def open(self) -> None:
         """Whose symbols are whose is known: act on what has waited, and on requests at once from now on."""
@@ -58,6 +60,7 @@ class Desk:
         await bus.subscribe(self._members.filter, topics.seed_requests(), topics.history_requests())
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._catch_up(), name="desk.early")
+            tasks.create_task(self._acknowledge_refused(), name="desk.refused")
             async for event in bus.events():
                 if isinstance(event, Connected):
                     self._members.reconnected()
@@ -112,9 +115,20 @@ class Desk:
 
     async def _refuse(self, message: Message, error: Exception) -> None:
         """A dead letter in place of an answer."""
-        message.ack()
         reason = str(error)
         if isinstance(error, RequestRefusedError):
             self._metrics.refused.inc()
         log.warning("message.rejected", topic=message.topic, reason=reason)
-        await self._outlet.dead_letter(message.payload, reason, self._clock(), topic=message.topic)
+        delivery = await self._outlet.dead_letter(message.payload, reason, self._clock(), topic=message.topic)
+        self._refused.put_nowait((message.ack, delivery))
+
+    async def _acknowledge_refused(self) -> None:
+        """Acknowledge what was refused once its dead letter is with the broker."""
+        while True:
+            acknowledge, delivery = await self._refused.get()
+            try:
+                await delivery
+            except BusError as error:
+                # The broker will never take this letter: the log has to do, or the message would come for ever.
+                log.error("dead-letter.refused", reason=str(error))
+            acknowledge()

@@ -102,16 +102,17 @@ class Outlet:
         """
         return await self._bus.publish(self._topics.feed(state.feed), encode_feed_state(state), retain=True)
 
-    async def dead_letter(self, payload: bytes, reason: str, at: float, topic: str | None = None) -> None:
-        """A message (from Kraken, or from `topic`) that could not be used.
+    async def dead_letter(self, payload: bytes, reason: str, at: float, topic: str | None = None) -> Awaitable[None]:
+        """A message (from Kraken, or from `topic`) that could not be used; awaitable until the broker has it.
 
         About one from the bus it waits for the broker as long as it takes: there is no connection to Kraken to hold up,
         and no letter may be lost.
         """
         letter = dead_letter(topic or self._origin, payload, reason, at)
         publish = self._publish if topic is None else self._bus.publish
-        await publish(self._topics.dead_letter(SERVICE), encode_dead_letter(letter))
+        delivery = await publish(self._topics.dead_letter(SERVICE), encode_dead_letter(letter))
         self._metrics.dead_letters.inc()
+        return delivery
 
     async def _publish(self, topic: str, payload: bytes) -> Awaitable[None]:
         try:

@@ -40,6 +40,8 @@ max_inflight_count = 1000
 dynamic_filters = true
 """
 
+_FREE_PORT_TRIES = 20
+
 
 class EmbeddedBroker:
     """An MQTT 5 broker on `host`:`port` (0: any free port) while it is entered, without login.
@@ -51,6 +53,7 @@ class EmbeddedBroker:
         self._host = host
         self._port = port
         self._broker: Broker | None = None
+        self._claim: socket.socket | None = None
 
     @property
     def url(self) -> str:
@@ -64,8 +67,12 @@ class EmbeddedBroker:
 
     async def __aenter__(self) -> Self:
         """Start it and wait until it listens."""
-        self._port = _usable_port(self._host, self._port)
-        await asyncio.to_thread(self._start)
+        self._claim, self._port = _claimed_port(self._host, self._port)
+        try:
+            await asyncio.to_thread(self._start)
+        except BaseException:
+            self._claim.close()
+            raise
         return self
 
     async def __aexit__(
@@ -74,6 +81,8 @@ class EmbeddedBroker:
         """End it."""
         if self._broker is not None:
             await asyncio.to_thread(self._broker.stop)
+        if self._claim is not None:
+            self._claim.close()
 
     def _start(self) -> None:
         # A Ctrl-C in the terminal reaches the whole process group. The services need the broker to say goodbye, so it
@@ -93,12 +102,24 @@ class EmbeddedBroker:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _usable_port(host: str, port: int) -> int:
-    """`port` if it can be listened on, any free one for 0; StartError otherwise. rumqttd itself would only log it."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _claimed_port(host: str, port: int) -> tuple[socket.socket, int]:
+    """`port` if it can be listened on, any free one for 0, and what claims it until it is closed; StartError otherwise.
+
+    rumqttd would only log that it cannot listen, and opens its socket a moment after we have looked. So that two of us
+    who look at the same moment do not end up on one broker, the UDP port of the same number, which nobody uses, is
+    taken first: only one can have it.
+    """
+    for _ in range(1 if port else _FREE_PORT_TRIES):
+        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
-            probe.bind((host, port))
+            claim.bind((host, port))
+            number = int(claim.getsockname()[1])
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, number))
         except OSError as error:
-            raise StartError(f"cannot listen on {host}:{port} for MQTT: {error.strerror or error}") from None
-        return int(probe.getsockname()[1])
+            claim.close()
+            reason = error.strerror or str(error)
+        else:
+            return claim, number
+    raise StartError(f"cannot listen on {host}:{port} for MQTT: {reason}")
