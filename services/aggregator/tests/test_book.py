@@ -380,3 +380,17 @@ def test_price_told_within_a_higher_window_is_not_taken_for_its_last_one():
     told = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 300, OPEN + 360), (price,)))
     assert [(c.open_time - OPEN, c.close) for c in pick(told, M1)] == [(300, Decimal(98))]
     assert {c.close for c in book.again(0) if c.open_time > OPEN + 360} == {Decimal(92)}
+
+
+def test_no_price_comes_across_a_gap_that_was_given_up_on_and_reaches_into_a_window_that_kraken_told_itself():
+    book = seeded_book()
+    book.tick(candle(0, "101"))
+    book.cover(OPEN, OPEN + 180, OPEN + 181)
+    book.cover(OPEN + 480, OPEN + 660, OPEN + 661)
+    book.give_up(M1, Range(OPEN + 180, OPEN + 480), OPEN + 700)
+    # Nothing traded in the second five minutes; whether anything did in the minutes 3 and 4 nobody has told.
+    assert book.history(History("BTC/USD", Timeframe.M5, Source.REST, Range(OPEN + 300, OPEN + 600), ())) == []
+    row = candle(4, "107", source=Source.REST, at=OPEN + 800)
+    mended = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 180, OPEN + 300), (row,)))
+    five = [(c.open_time - OPEN, c.close, c.complete) for c in pick(mended, Timeframe.M5)]
+    assert five == [(0, Decimal(107), True), (300, Decimal(107), True)]

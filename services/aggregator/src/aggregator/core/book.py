@@ -485,7 +485,8 @@ class Book:
         if before and before.complete:
             return Bar.of(before)
         lowers = TIMEFRAMES[: TIMEFRAMES.index(level.timeframe) + 1]
-        lost_until = max((end for lower in lowers for _, end in self._levels[lower].lost if end <= window), default=0.0)
+        lost = [span for lower in lowers for span in self._levels[lower].lost]
+        lost_until = max((min(end, window) for start, end in lost if start < window), default=0.0)
         for told_by in (level, self._levels[M1]):
             known_from = told_by.known.start_of(window)
             if known_from is None:
