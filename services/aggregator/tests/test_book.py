@@ -394,3 +394,24 @@ def test_no_price_comes_across_a_gap_that_was_given_up_on_and_reaches_into_a_win
     mended = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 180, OPEN + 300), (row,)))
     five = [(c.open_time - OPEN, c.close, c.complete) for c in pick(mended, Timeframe.M5)]
     assert five == [(0, Decimal(107), True), (300, Decimal(107), True)]
+
+
+def test_candle_that_kraken_told_whole_is_not_undone_by_parts_of_which_something_was_given_up_on():
+    book = seeded_book()
+    book.tick(candle(0, "101"))
+    book.cover(OPEN, OPEN + 180, OPEN + 181)
+    book.tick(candle(6, "103"))
+    book.cover(OPEN + 240, OPEN + 960, OPEN + 961)
+    book.give_up(M1, Range(OPEN + 180, OPEN + 240), OPEN + 1_000)
+    row = candle(0, "103", timeframe=Timeframe.M15, trades=3, source=Source.REST, at=OPEN + 1_100)
+    (whole,) = book.history(History("BTC/USD", Timeframe.M15, Source.REST, Range(OPEN, OPEN + 900), (row,)))
+    assert (whole.trades, whole.complete) == (3, True)
+    late = book.tick(candle(6, "104", trades=2, at=OPEN + 1_200))
+    assert pick(late, Timeframe.M5)
+    assert pick(late, Timeframe.M15) == []
+    # Once all parts are known they tell of the late trade as well.
+    row = candle(3, "107", source=Source.REST, at=OPEN + 1_300)
+    mended = book.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 180, OPEN + 240), (row,)))
+    assert [(c.trades, c.high, c.close, c.complete) for c in pick(mended, Timeframe.M15)] == [
+        (4, Decimal(107), Decimal(104), True)
+    ]

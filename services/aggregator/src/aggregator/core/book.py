@@ -51,8 +51,8 @@ class _Level:
 
     `bars`: what traded, for windows that are known (at 1m also for the current one). `known`: the time that is settled,
     once it is over. `lost`: the part of it that was given up on. `direct`: windows whose bar is Kraken's own and not
-    rolled up. `held`: windows that are over but wait for data. `horizon`: the first window that is to be published;
-    `due`: the next window to end.
+    rolled up; `overtaken`: those of them of which a part was corrected later. `held`: windows that are over but wait
+    for data. `horizon`: the first window that is to be published; `due`: the next window to end.
     """
 
     timeframe: Timeframe
@@ -60,6 +60,7 @@ class _Level:
     known: Intervals = field(default_factory=Intervals)
     lost: Intervals = field(default_factory=Intervals)
     direct: set[int] = field(default_factory=set)
+    overtaken: set[int] = field(default_factory=set)
     published: dict[int, Candle] = field(default_factory=dict)
     held: set[int] = field(default_factory=set)
     forming: Candle | None = None
@@ -168,6 +169,7 @@ class Book:
         if level.timeframe is not M1:
             # Kraken has told them itself now.
             level.direct |= untold
+            level.overtaken -= untold
         level.seeded = True
         if not self.initialized:
             self.clock = max(self.clock, settled_to) if level.timeframe is M1 else self.clock
@@ -319,6 +321,7 @@ class Book:
         level.bars[window] = bar
         if level.timeframe is not M1:
             level.direct.add(window)
+            level.overtaken.discard(window)
         return True
 
     def _note_price(self, moment: float, bar: Bar) -> None:
@@ -404,8 +407,8 @@ class Book:
                 if higher := level.timeframe.higher:
                     parent = higher.floor(window)
                     rising.add(parent)
-                    if before:
-                        self._levels[higher].direct.discard(parent)
+                    if before and parent in self._levels[higher].direct:
+                        self._levels[higher].overtaken.add(parent)
             if higher := level.timeframe.higher:
                 # Any held parent may have been waiting for what has just become known of this level.
                 rising |= self._levels[higher].held
@@ -437,7 +440,10 @@ class Book:
 
     def _resolve(self, level: _Level, window: int) -> bool:
         """Whether a window that is over is settled; rolls its bar up where all its children are."""
-        if level.timeframe is M1 or window in level.direct:
+        if level.timeframe is M1:
+            return level.settled(window)
+        if window in level.direct and not (window in level.overtaken and self._whole_below(level, window)):
+            # Kraken's own word stays until all of the parts tell more.
             return level.settled(window)
         lower = self._lower(level.timeframe)
         children = range(window, window + level.timeframe.seconds, lower.timeframe.seconds)
@@ -476,6 +482,15 @@ class Book:
         lower = self._lower(level.timeframe)
         length = lower.timeframe.seconds
         return all(self._complete(lower, child, child + length) for child in range(start, M1.ceil(end), length))
+
+    def _whole_below(self, level: _Level, window: int) -> bool:
+        """Whether all children of a window above 1m are settled, and nothing of them was given up on."""
+        lower = self._lower(level.timeframe)
+        length = lower.timeframe.seconds
+        return all(
+            self._settled(lower, child) and self._complete(lower, child, child + length)
+            for child in range(window, window + level.timeframe.seconds, length)
+        )
 
     def _price_before(self, level: _Level, window: int) -> Bar | None:
         """A bar that ends with the last price before `window`, if all the time between that trade and `window` is
@@ -582,6 +597,7 @@ class Book:
                 for window in [window for window in windows if window < bound]:
                     del windows[window]
             level.direct = {window for window in level.direct if window >= bound}
+            level.overtaken = {window for window in level.overtaken if window >= bound}
             level.horizon = max(level.horizon, bound)
             level.known.remove(float("-inf"), bound)
             if level.timeframe.higher:
