@@ -164,3 +164,21 @@ def test_a_feed_whose_first_watermarks_were_lost_claims_nothing_of_that_time(wor
     world.engine.watermark(Watermark("feed", world.now - 1, world.now))
     [gap] = world.engine.gaps()[SYMBOL]
     assert gap.range.end >= world.now - 1
+
+
+def test_nothing_is_given_up_on_before_it_was_asked_for_in_vain(world):
+    world.disconnect()
+    world.flush_forming()
+    world.now += 3_000
+    world.engine = Engine(world.depth, give_up_after=900.0)
+    world.engine.gain([SYMBOL])
+    for candle in world.retained.values():
+        world.engine.resume(candle)
+    world.connect()
+    while not any(history.source is Source.REST for _, history in world.answers):
+        world.step(10)
+    assert not any(gap.lost for gap in world.engine.gaps()[SYMBOL])
+    for _ in range(12):
+        world.answers.clear()
+        world.step(10)
+    assert any(gap.lost for gap in world.engine.gaps()[SYMBOL])

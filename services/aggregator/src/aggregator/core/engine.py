@@ -422,7 +422,7 @@ class Engine:
     def _ask(self, symbol: str, book: Book, at: float) -> list[Output]:
         """Ask for what is missing: at once when something new is, else again and again with growing pauses.
 
-        Give up on what is too old.
+        Give up on what is too old, and was asked for in vain.
         """
         missing = book.missing()
         if not missing:
@@ -430,11 +430,12 @@ class Engine:
                 self._asked.pop(symbol, None)
             return []
         out: list[Output] = []
-        if self._give_up_after is not None:
-            for timeframe, span in missing:
-                if span.end < book.clock - self._give_up_after and symbol in self._asked:
-                    out += book.give_up(timeframe, span, at)
         asked = self._asked.setdefault(symbol, _Asked())
+        if self._give_up_after is not None and book.clock >= asked.again:
+            for timeframe, span in missing:
+                was_asked_for = any(_inside((timeframe, span), whole) for whole in asked.spans)
+                if was_asked_for and span.end < book.clock - self._give_up_after:
+                    out += book.give_up(timeframe, span, at)
         if not all(any(_inside(gap, whole) for whole in asked.spans) for gap in missing):
             asked.wait = _ASK_AGAIN[0]
         elif book.clock < asked.again:
