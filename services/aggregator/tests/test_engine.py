@@ -166,6 +166,17 @@ def test_a_feed_whose_first_watermarks_were_lost_claims_nothing_of_that_time(wor
     assert gap.range.end >= world.now - 1
 
 
+def test_a_gap_is_told_before_what_closes_beyond_it_so_that_a_kill_right_then_loses_nothing(world):
+    world.disconnect()
+    world.now += 3_000
+    world.connect()
+    assert SYMBOL in world.engine.gaps()
+    world.restart()
+    world.settle()
+    minutes = sorted(open_time for timeframe, open_time in world.closed if timeframe is Timeframe.M1)
+    assert minutes == list(range(minutes[0], Timeframe.M1.floor(world.now - 1), 60))
+
+
 def test_nothing_is_given_up_on_before_it_was_asked_for_in_vain(world):
     world.disconnect()
     world.flush_forming()

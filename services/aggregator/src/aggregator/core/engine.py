@@ -300,11 +300,11 @@ class Engine:
                 start = feed.starts[symbol] = max(feed.since, mark.watermark + GRACE)
             elif not passed and book.initialized:
                 continue
-            out += book.cover(start, mark.watermark, mark.at)
+            closed = book.cover(start, mark.watermark, mark.at)
             self._changed[symbol] = mark.at
             if self._wants_seed(symbol, book, mark.watermark):
                 seeds.append(symbol)
-            out += self._ask(symbol, book, mark.at)
+            out += self._with_requests(symbol, book, closed, mark.at)
         if seeds:
             out.append(SeedRequest(tuple(seeds)))
         return out
@@ -333,11 +333,8 @@ class Engine:
         if history.source in ASKED_FOR and windows > MOST_WINDOWS:
             raise ImplausibleError(f"expected an answer over at most {MOST_WINDOWS} windows, got {windows:.0f}")
         self._changed[history.symbol] = history.at
-        return [
-            *self._rebuild(history, book),
-            *book.history(history),
-            *self._ask(history.symbol, book, history.at),
-        ]
+        closed = [*self._rebuild(history, book), *book.history(history)]
+        return self._with_requests(history.symbol, book, closed, history.at)
 
     def _rebuild(self, history: History, book: Book) -> list[Candle]:
         """The candles of an answer that lie before what the book looks after."""
@@ -418,6 +415,15 @@ class Engine:
             return False
         asked.again = clock + _SEED_AGAIN
         return True
+
+    def _with_requests(self, symbol: str, book: Book, closed: list[Candle], at: float) -> list[Output]:
+        """`closed`, and what to ask for because something is missing.
+
+        Then the forming candles go first, which tell that something is: were we killed right after the closed ones,
+        nobody would know from those that anything before them is owed.
+        """
+        requests = self._ask(symbol, book, at)
+        return [*(book.forming(at) if requests else ()), *closed, *requests]
 
     def _ask(self, symbol: str, book: Book, at: float) -> list[Output]:
         """Ask for what is missing: at once when something new is, else again and again with growing pauses.
