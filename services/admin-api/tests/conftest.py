@@ -12,8 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from admin_api import AdminApi, UpkeepLimits
+from admin_api.http.limits import HttpLimits
 from admin_api.letters import LETTERS_INBOUND_SPARE, LETTERS_SESSION_SECONDS, client_id_of_letters
-from admin_api.limits import HttpLimits
 from admin_api.service import client_id, last_will
 from example import CANDLE
 from ingress_common.bus.memory import MemoryBroker, MemoryBus
