@@ -1,7 +1,24 @@
 /** What there is to say about a gap. */
 
-import type { Gap } from "../api.ts";
-import { duration, seconds, shown } from "../times.ts";
+import type { Timeframe } from "./timeframes.ts";
+import { duration, seconds, shown } from "./times.ts";
+
+/** Candles that follow each other and are missing in the store, or `incomplete` there. */
+export interface Gap {
+  readonly symbol: string;
+  readonly timeframe: Timeframe;
+  readonly from: string;
+  readonly to: string;
+  readonly windows: number;
+  readonly filled: number;
+  readonly state: string;
+  readonly incomplete: boolean;
+  readonly source: string;
+  readonly found_at: string;
+  readonly attempts: number;
+  readonly asked_at: string | null;
+  readonly next_at: string | null;
+}
 
 /** What tells a gap from others, also after a part of it has been filled. */
 export function keyOf(gap: Gap): string {
