@@ -21,6 +21,7 @@ from kraken_gateway.kraken.attempts import AttemptsMemory, BusAttempts
 from kraken_gateway.kraken.budget import ConnectionBudget, Thrift, Urgency
 from kraken_gateway.kraken.connection import Kraken
 from kraken_gateway.kraken.kraken_time import KrakenClock
+from kraken_gateway.kraken.protocol import ONLINE
 from kraken_gateway.kraken.rest import KrakenRest
 from kraken_gateway.live.audit import Audit
 from kraken_gateway.live.blindness import Blindness
@@ -30,7 +31,7 @@ from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.outlet import SERVICE, Outlet
 from kraken_gateway.pairs.groups import has_wildcards, regroup
 from kraken_gateway.pairs.instruments import Instruments
-from kraken_gateway.pairs.listing import ONLINE, listing
+from kraken_gateway.pairs.listing import listing
 from kraken_gateway.settings import GatewaySettings
 
 VERSION = "0.1.0"

@@ -13,7 +13,6 @@ from starlette.exceptions import HTTPException
 from admin_api.http import models
 from admin_api.http.answers import keepable
 from admin_api.http.context import Context
-from admin_api.http.formats import Arrow, Csv, Format
 from admin_api.http.parameters import (
     DEFAULT_LIMIT,
     MAX_LIMIT,
@@ -31,6 +30,7 @@ from admin_api.http.parameters import (
 )
 from admin_api.http.problems import InvalidError, documented
 from admin_api.reading import bulk
+from admin_api.reading.formats import Arrow, Csv, Format
 from admin_api.reading.live import Frame, Series
 from admin_api.reading.recent import Page
 from admin_api.system.health import carried_symbols

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 
-from admin_api.http.formats import Format
+from admin_api.reading.formats import Format
 from admin_api.reading.live import Series
 from ingress_store import CandleStore
 

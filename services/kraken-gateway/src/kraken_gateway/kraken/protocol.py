@@ -18,6 +18,12 @@ from ingress_common.topics import TopicError, topic_symbol
 INTERVALS: Mapping[int, Timeframe] = {timeframe.minutes: timeframe for timeframe in Timeframe}
 """Kraken's interval (minutes) of each timeframe."""
 
+ONLINE = "online"
+"""The status of a pair that is traded."""
+
+GONE = frozenset({"delisted", "work_in_progress"})
+"""The statuses of pairs that are not traded, and may never be."""
+
 _LIMIT = Decimal("1e20")
 _SMALLEST_EXPONENT = -40
 _MAX_AHEAD = 60.0

@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 
 from ingress_common.timeframes import Timeframe
+from kraken_gateway.kraken.protocol import ONLINE
 from kraken_gateway.metrics import GatewayMetrics
-from kraken_gateway.pairs.listing import ONLINE
 
 CALL_GAP = 1.0
 """Seconds between calls for one pair."""
@@ -53,7 +53,7 @@ class UnknownPairError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """How REST calls a pair (`name`), the decimals of its prices, and its status as in `listing`."""
+    """How REST calls a pair (`name`), the decimals of its prices, and its status as in `protocol`."""
 
     name: str
     price_decimals: int

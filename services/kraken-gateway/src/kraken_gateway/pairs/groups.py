@@ -2,11 +2,10 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
+from kraken_gateway.kraken.protocol import GONE, ONLINE
+
 FEED_SIZE = 200
 """Symbols on one live connection; clients report 300 as fine (`kraken-protocol.md`, limits)."""
-
-GONE = frozenset({"delisted", "work_in_progress"})
-"""The statuses of pairs that are not traded, and may never be."""
 
 
 def has_wildcards(patterns: Iterable[str]) -> bool:
@@ -29,7 +28,7 @@ def matching(patterns: Iterable[str], pairs: Mapping[str, str], known: Collectio
         base, _, quote = ("*/*" if pattern == "*" else pattern).partition("/")
         for symbol, status in pairs.items():
             its_base, _, its_quote = symbol.partition("/")
-            usable = status == "online" or (symbol in known and status not in GONE)
+            usable = status == ONLINE or (symbol in known and status not in GONE)
             if usable and base in ("*", its_base) and quote in ("*", its_quote):
                 wanted.add(symbol)
     return frozenset(wanted)

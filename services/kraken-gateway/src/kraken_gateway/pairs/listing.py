@@ -3,10 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from kraken_gateway.pairs.groups import GONE, matching
-
-ONLINE = "online"
-"""The status of a pair that is traded."""
+from kraken_gateway.kraken.protocol import GONE, ONLINE
+from kraken_gateway.pairs.groups import matching
 
 
 @dataclass(frozen=True, slots=True)
