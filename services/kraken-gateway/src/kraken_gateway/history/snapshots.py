@@ -10,7 +10,6 @@ from kraken_gateway.kraken.budget import Urgency
 from kraken_gateway.kraken.connection import Connection, ConnectionLost, Kraken, Received
 from kraken_gateway.kraken.kraken_time import KrakenTime
 from kraken_gateway.kraken.protocol import Row
-from kraken_gateway.live.subscriptions import chunks
 
 ANSWER_SECONDS = 5.0
 """Seconds without progress after which the rest of a request counts as unanswered."""
@@ -68,7 +67,7 @@ async def fetch_snapshots(
     async with kraken.connect(urgency, patience) as connection:
         fetch = _Fetch(connection, timeframe, take)
         await fetch.begin()
-        for chunk in chunks(symbols):
+        for chunk in protocol.chunks(symbols):
             await fetch.run(chunk)
 
 

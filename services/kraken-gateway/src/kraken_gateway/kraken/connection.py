@@ -15,6 +15,9 @@ from kraken_gateway.kraken.kraken_time import KrakenClock
 SEND_GAP = 0.1
 """Seconds between requests on one socket (`kraken-protocol.md`, limits)."""
 
+SILENCE = 10.0
+"""Seconds without any frame after which a connection counts as dead (fact 9)."""
+
 OVER_BUDGET = "over-budget"
 """The reason of a ConnectionLost where no attempt was made."""
 

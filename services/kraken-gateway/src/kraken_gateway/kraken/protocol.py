@@ -18,6 +18,9 @@ from ingress_common.topics import TopicError, topic_symbol
 INTERVALS: Mapping[int, Timeframe] = {timeframe.minutes: timeframe for timeframe in Timeframe}
 """Kraken's interval (minutes) of each timeframe."""
 
+CHUNK = 100
+"""Symbols in one subscribe message (`kraken-protocol.md`, limits)."""
+
 ONLINE = "online"
 """The status of a pair that is traded."""
 
@@ -322,6 +325,12 @@ def _time(value: Any) -> float | None:
 
 
 # --- out --------------------------------------------------------------------------------------------------------------
+
+
+def chunks(symbols: Iterable[str], size: int = CHUNK) -> list[tuple[str, ...]]:
+    """`symbols` in tuples of up to `size`."""
+    items = tuple(symbols)
+    return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 def subscribe_candles(symbols: Iterable[str], timeframe: Timeframe, req_id: int) -> str:

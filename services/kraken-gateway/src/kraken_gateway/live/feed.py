@@ -10,9 +10,9 @@ from ingress_common.model import FeedCondition, FeedState
 from ingress_common.payloads import encode_feed_state
 from ingress_common.topics import Topics
 from kraken_gateway.kraken.budget import Backoff, Urgency
-from kraken_gateway.kraken.connection import Connection, ConnectionLost, Kraken
+from kraken_gateway.kraken.connection import SILENCE, Connection, ConnectionLost, Kraken
 from kraken_gateway.live.quiet import Doubt, Quiet
-from kraken_gateway.live.session import SILENCE, Claim, Session
+from kraken_gateway.live.session import Claim, Session
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.outlet import BusStalledError, Outlet
 

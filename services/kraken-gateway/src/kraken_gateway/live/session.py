@@ -11,16 +11,13 @@ from ingress_common.logs import get_logger
 from ingress_common.model import GRACE, Watermark
 from ingress_common.timeframes import Timeframe
 from kraken_gateway.kraken import protocol
-from kraken_gateway.kraken.connection import Connection, ConnectionLost, Received
+from kraken_gateway.kraken.connection import SILENCE, Connection, ConnectionLost, Received
 from kraken_gateway.kraken.kraken_time import KrakenTime
 from kraken_gateway.kraken.protocol import Row
 from kraken_gateway.live.quiet import Doubt, Quiet
 from kraken_gateway.live.subscriptions import Subscribe, Subscriptions
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.outlet import Outlet, snapshot_history
-
-SILENCE = 10.0
-"""Seconds without any frame after which a connection counts as dead (fact 9)."""
 
 _STATUS_SECONDS = 2.0
 _PING_SECONDS = 20.0

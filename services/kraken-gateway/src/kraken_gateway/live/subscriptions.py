@@ -3,12 +3,11 @@
 Pure; times are steady seconds unless said otherwise.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-CHUNK = 100
-"""Symbols in one subscribe message (`kraken-protocol.md`, limits)."""
+from kraken_gateway.kraken.protocol import CHUNK
 
 ANSWER_SECONDS = 5.0
 """After this time without ack or snapshot a symbol is asked for again."""
@@ -270,9 +269,3 @@ class Subscriptions:
         pause = min(max(at_least, 1.0) * 2.0 ** min(entry.tries, 10), _MAX_PAUSE)
         entry.tries += 1
         return max(pause, at_least)
-
-
-def chunks(symbols: Iterable[str], size: int = CHUNK) -> list[tuple[str, ...]]:
-    """`symbols` in tuples of up to `size`."""
-    items = tuple(symbols)
-    return [items[i : i + size] for i in range(0, len(items), size)]

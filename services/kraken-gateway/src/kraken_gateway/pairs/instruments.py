@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from ingress_common.logs import get_logger
 from kraken_gateway.kraken import protocol
 from kraken_gateway.kraken.budget import Backoff, Urgency
-from kraken_gateway.kraken.connection import Connection, ConnectionLost, Kraken, Received
+from kraken_gateway.kraken.connection import SILENCE, Connection, ConnectionLost, Kraken, Received
 from kraken_gateway.kraken.kraken_time import KrakenTime
 from kraken_gateway.kraken.rest import KrakenRest, RestError, UnknownPairError
-from kraken_gateway.live.session import SILENCE
 from kraken_gateway.metrics import GatewayMetrics
 
 _SOURCE = "instruments"
