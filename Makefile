@@ -39,8 +39,10 @@ run: setup
 demo: setup
 	$(BIN)/crypto-ingress demo
 
+# Most tests wait more than they compute, so three at a time fit on two cores.
+JOBS ?= 3
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 # Faults by a script on the running stack, and every candle compared with the truth: tests/chaos/README.md.
 CHAOS ?= --symbols 60

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from admin_api.dashboard import STATIC
+from admin_api.http.dashboard import STATIC
 from admin_client import Api, until
 from chromium import Browser, browser_on
 from command import Running

@@ -56,6 +56,10 @@ class Listener:
     def _keep(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         self.messages.append(Published(message.topic, message.payload, message.qos, message.retain))
 
+    def published(self) -> list[Published]:
+        """What the services have published, without what we have poisoned them with."""
+        return [message for message in list(self.messages) if message.payload != _POISON]
+
 
 class Description:
     """The description's channels and what it lets be sent on them."""
@@ -131,7 +135,7 @@ def services_heard(messages: list[Published], state: str) -> set[str]:
 
 
 def closed_and_qos(messages: list[Published]) -> set[tuple[bool, int]]:
-    candles = [m for m in list(messages) if m.topic.startswith("ingress/candles/") and m.payload != _POISON]
+    candles = [m for m in messages if m.topic.startswith("ingress/candles/")]
     return {(json.loads(candle.payload)["closed"], candle.qos) for candle in candles}
 
 
@@ -151,11 +155,11 @@ def test_everything_that_is_published_is_as_described(tmp_path, mosquitto_of):
         while (
             heard != wanted
             or services_heard(listener.messages, "online") != set(SERVICES)
-            or closed_and_qos(listener.messages) != both
+            or closed_and_qos(listener.published()) != both
         ):
             assert time.monotonic() < deadline, f"heard only {heard}; the demo said: {demo.said()}"
             time.sleep(0.5)
-            heard = {description.channel_of(message.topic) for message in list(listener.messages)}
+            heard = {description.channel_of(message.topic) for message in listener.published()}
     finally:
         code = demo.stop()
     assert code == 0, demo.said()
@@ -165,7 +169,6 @@ def test_everything_that_is_published_is_as_described(tmp_path, mosquitto_of):
         time.sleep(0.1)
     listener.client.loop_stop()
 
-    published = [message for message in listener.messages if message.payload != _POISON]
-    assert {description.check(message) for message in published} == wanted
+    assert {description.check(message) for message in listener.published()} == wanted
     # A forming candle is QoS 0, a closed one QoS 1.
-    assert closed_and_qos(published) == both
+    assert closed_and_qos(listener.published()) == both

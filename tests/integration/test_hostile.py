@@ -28,6 +28,7 @@ from ingress_common.times import parse_rfc3339
 from ingress_common.topics import Topics
 from ingress_store.sqlite import SqliteStore
 from servers import free_port
+from waiting import until
 
 pytestmark = pytest.mark.timeout(1_800)
 
@@ -44,23 +45,6 @@ MODULES = {AGGREGATOR: "aggregator", WRITER: "influx_writer", ADMIN: "admin_api"
 FEED = "gat-0"
 TOPICS = Topics()
 BROKER = "allow_anonymous true\nautosave_on_changes false\nmessage_size_limit 4194304\nmax_inflight_bytes 16777216\n"
-
-
-async def until(condition: Callable[[], Any], seconds: float, what: Callable[[], Any]) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                outcome = condition()
-                if asyncio.iscoroutine(outcome):
-                    outcome = await outcome
-                if outcome:
-                    return
-                await asyncio.sleep(0.2)
-    except TimeoutError:
-        found = what()
-        raise AssertionError(
-            f"waited {seconds:.0f} s in vain: {await found if asyncio.iscoroutine(found) else found}"
-        ) from None
 
 
 class Letters:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
@@ -27,6 +27,7 @@ from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import Topics
 from ingress_store import InfluxAccess, InfluxStore, Retention, backfill_flux
+from waiting import until
 
 FOREVER = Retention.parse("1m=forever,5m=forever,15m=forever,1h=forever,ticks=forever")
 START = 1_708_819_200  # 2024-02-25T00:00:00Z
@@ -41,17 +42,6 @@ def minute(number: int, price: str = "100", **changes: Any) -> Candle:
         SYMBOL, Timeframe.M1, open_time, p, p, p, p, Decimal(2), p, 3, True, False, True, 0, Source.WS, open_time + 61.0
     )
     return replace(plain, **changes)
-
-
-async def until(condition: Callable[[], Any], seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
-        while True:
-            outcome = condition()
-            if asyncio.iscoroutine(outcome):
-                outcome = await outcome
-            if outcome:
-                return
-            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager

@@ -5,32 +5,30 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from admin_api.service import AdminApi
-from aggregator.inputs import SymbolInputs
 from aggregator.service import Aggregator
-from influx_writer.writer import SESSION_SECONDS, Limits, Writer, own_filters
+from influx_writer.writer import SESSION_SECONDS, Writer
 from ingress_common.bus import LastWill, Message
 from ingress_common.bus.memory import MemoryBroker, MemoryBus
 from ingress_common.metrics import BusMetrics
 from ingress_common.model import Candle
 from ingress_common.payloads import decode_candle
-from ingress_common.settings import load_settings
-from ingress_common.topics import Topics
 from ingress_store import CandleStore, open_store
 from kraken_gateway.service import GatewayService
-from kraken_gateway.settings import GatewaySettings
 from kraken_simulator import Simulator, SimulatorConfig
+from pipeline import TOPICS, aggregator_on, gateway_of, writer_on
+from waiting import until
 
 SYMBOLS = ("BTC/USD", "NANO/EUR")
 """One that trades all the time, and one that hardly ever does."""
 
 MINUTE_ENDS = 1_709_164_860  # 2024-02-29T00:01:00Z
-TOPICS = Topics()
 SERVICES = ("kraken-gateway", "aggregator", "influx-writer", "admin-api")
 
 pytestmark = pytest.mark.timeout(120)
@@ -75,37 +73,16 @@ class Pipeline:
         return open_store(self._store_url, clock=self.clock)
 
     def gateway(self, simulator: Simulator) -> GatewayService:
-        settings = load_settings(
-            GatewaySettings,
-            _env_file=None,
-            symbols=",".join(SYMBOLS),
-            kraken_ws_url=simulator.ws_url,
-            kraken_rest_url=simulator.rest_url,
-            instance_id="g",
-        )
-        return GatewayService(
-            settings,
-            self.registries["kraken-gateway"],
-            lambda suffix, will: self.bus("kraken-gateway", f"gateway-{suffix}", will),
-            self.clock,
-        )
+        registry = self.registries["kraken-gateway"]
+        return gateway_of(simulator, SYMBOLS, registry, partial(self.bus, "kraken-gateway"), self.clock)
 
     def aggregator(self) -> Aggregator:
         bus = self.bus("aggregator", "aggregator", session_expiry=60, inbound_limit=1000)
-        return Aggregator(bus, TOPICS, SymbolInputs(TOPICS), "a", self.registries["aggregator"], self.clock)
+        return aggregator_on(bus, self.registries["aggregator"], self.clock)
 
     def writer(self) -> Writer:
-        return Writer(
-            bus=self.bus("influx-writer", "writer", session_expiry=SESSION_SECONDS, inbound_limit=5000),
-            store=self.store(),
-            topics=TOPICS,
-            filters=own_filters(TOPICS),
-            instance="w",
-            registry=self.registries["influx-writer"],
-            started_at=self.clock(),
-            clock=self.clock,
-            limits=Limits(seconds=0.1),
-        )
+        bus = self.bus("influx-writer", "writer", session_expiry=SESSION_SECONDS, inbound_limit=5000)
+        return writer_on(bus, self.store(), self.registries["influx-writer"], self.clock)
 
     def admin_api(self) -> AdminApi:
         return AdminApi(
@@ -132,11 +109,6 @@ class Pipeline:
                 else:
                     self.ticks += 1
                 event.ack()
-
-    async def until(self, condition: Callable[[], object], seconds: float = 30) -> None:
-        async with asyncio.timeout(seconds):
-            while not condition():
-                await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
@@ -171,8 +143,8 @@ async def test_every_stage_counts_what_goes_over_the_bus_and_into_the_store(tmp_
                 c.symbol for c in p.candles if c.closed and c.timeframe.value == "1m" and c.close_time >= MINUTE_ENDS
             }
 
-        await p.until(lambda: minutes_closed_live() == set(SYMBOLS))
-        await p.until(lambda: p.value("admin-api", "ingress_health_check") > 0)
+        await until(lambda: minutes_closed_live() == set(SYMBOLS))
+        await until(lambda: p.value("admin-api", "ingress_health_check") > 0)
 
         # Received, published, stored: the same ticks everywhere, once nothing is under way. The aggregator takes them
         # from the moment on at which it has been given the symbols.
@@ -185,9 +157,9 @@ async def test_every_stage_counts_what_goes_over_the_bus_and_into_the_store(tmp_
             }
             return p.ticks - p.value("aggregator", "ingress_aggregator_ticks_total") if len(others) == 1 else None
 
-        await p.until(lambda: before_the_aggregator() is not None)
+        await until(lambda: before_the_aggregator() is not None)
         first, ticks = before_the_aggregator(), p.ticks
-        await p.until(lambda: p.ticks >= ticks + 5 and before_the_aggregator() == first)
+        await until(lambda: p.ticks >= ticks + 5 and before_the_aggregator() == first)
 
         def by_timeframe(kinds: tuple[str, ...]) -> dict[str, float]:
             name = "ingress_aggregator_candles_total"
@@ -205,8 +177,8 @@ async def test_every_stage_counts_what_goes_over_the_bus_and_into_the_store(tmp_
 
         # Every publication is counted once: a candle that comes again, or from an answer, under a kind of its own.
         kinds = ("closed", "infilled", "corrected", "repeated", "rebuilt")
-        await p.until(lambda: by_timeframe(("forming",)) == heard(lambda candle: not candle.closed))
-        await p.until(lambda: by_timeframe(kinds) == heard(lambda candle: candle.closed))
+        await until(lambda: by_timeframe(("forming",)) == heard(lambda candle: not candle.closed))
+        await until(lambda: by_timeframe(kinds) == heard(lambda candle: candle.closed))
         distinct = {(c.symbol, c.timeframe, c.open_time, c.infilled) for c in p.candles if is_first_version(c)}
         for kind, infilled in (("infilled", True), ("closed", False)):
             told = sum(window[3] is infilled for window in distinct)
@@ -215,7 +187,7 @@ async def test_every_stage_counts_what_goes_over_the_bus_and_into_the_store(tmp_
 
         # Latencies: one for each candle that is news, and each tick.
         latency = "ingress_aggregator_publish_latency_seconds"
-        await p.until(
+        await until(
             lambda: (
                 p.value("aggregator", f"{latency}_count")
                 == sum(by_timeframe(("forming", "closed", "infilled")).values())
@@ -224,9 +196,9 @@ async def test_every_stage_counts_what_goes_over_the_bus_and_into_the_store(tmp_
         assert p.value("aggregator", f"{latency}_sum", kind="closed") > 0
         live = [candle for candle in p.candles if is_first_version(candle) and candle.close_time >= MINUTE_ENDS]
         close_to_store = "ingress_writer_close_to_store_seconds"
-        await p.until(lambda: p.value("influx-writer", f"{close_to_store}_count", way="live") >= len(live))
+        await until(lambda: p.value("influx-writer", f"{close_to_store}_count", way="live") >= len(live))
         assert p.value("influx-writer", f"{close_to_store}_sum", way="live") > 0
-        await p.until(
+        await until(
             lambda: p.value("influx-writer", f"{close_to_store}_count") == sum(map(is_first_version, p.candles))
         )
         for kind in ("forming", "tick"):
@@ -240,7 +212,7 @@ async def test_every_stage_counts_what_goes_over_the_bus_and_into_the_store(tmp_
         assert p.value("admin-api", "ingress_watermark_age_seconds") > 0
         # The gauges of the gateway are set once a second.
         attempts, connects = "ingress_gateway_connection_attempts", "ingress_gateway_connects_total"
-        await p.until(lambda: p.value("kraken-gateway", attempts) == p.value("kraken-gateway", connects) > 0)
+        await until(lambda: p.value("kraken-gateway", attempts) == p.value("kraken-gateway", connects) > 0)
         assert p.value("kraken-gateway", attempts) < p.value("kraken-gateway", f"{attempts}_limit")
         assert p.value("aggregator", "ingress_aggregator_symbols") == len(SYMBOLS)
         assert len(p.values("admin-api", "ingress_symbol_age_seconds")) == len(SYMBOLS)
@@ -255,13 +227,13 @@ async def test_every_stage_counts_what_goes_over_the_bus_and_into_the_store(tmp_
         before = p.value("admin-api", "ingress_dead_letters_total")
         async with MemoryBus(p.broker, client_id="stranger") as stranger:
             await stranger.publish(TOPICS.raw("BTC/USD"), b"no candle")
-        await p.until(lambda: p.value("aggregator", "ingress_aggregator_dead_letters_total") == 1)
-        await p.until(lambda: p.value("influx-writer", "ingress_writer_dead_letters_total") == 1)
-        await p.until(lambda: p.value("admin-api", "ingress_dead_letters_total") == before + 2)
+        await until(lambda: p.value("aggregator", "ingress_aggregator_dead_letters_total") == 1)
+        await until(lambda: p.value("influx-writer", "ingress_writer_dead_letters_total") == 1)
+        await until(lambda: p.value("admin-api", "ingress_dead_letters_total") == before + 2)
 
         # One of the gateway's connections is away: it is not connected, whatever the others are.
         feed = next(bus for name, bus in p.buses.items() if name.startswith("gateway-g-"))
         feed.drop(reconnect=False)
-        await p.until(lambda: p.value("kraken-gateway", "ingress_bus_connected") == 0)
+        await until(lambda: p.value("kraken-gateway", "ingress_bus_connected") == 0)
         feed.resume()
-        await p.until(lambda: p.value("kraken-gateway", "ingress_bus_connected") == 1)
+        await until(lambda: p.value("kraken-gateway", "ingress_bus_connected") == 1)

@@ -17,22 +17,19 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from aggregator.inputs import SymbolInputs
 from aggregator.service import Aggregator
-from influx_writer.writer import SESSION_SECONDS, Limits, Writer, own_filters
+from influx_writer.writer import SESSION_SECONDS, Writer
 from ingress_common.bus import LastWill, Message
 from ingress_common.bus.memory import MemoryBroker, MemoryBus
 from ingress_common.model import Candle, FeedCondition, HistoryRequest, Range
 from ingress_common.payloads import decode_candle, decode_feed_state, encode_history_request
-from ingress_common.settings import load_settings
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import parse_rfc3339
-from ingress_common.topics import Topics
 from ingress_store import CandleStore, open_store
 from kraken_gateway.service import GatewayService
-from kraken_gateway.settings import GatewaySettings
 from kraken_simulator import Simulator, SimulatorConfig
 from kraken_simulator.faults import FaultRequest
+from pipeline import TOPICS, aggregator_on, gateway_of, writer_on
 
 SYMBOLS = ("BTC/USD", "SOL/USD", "XRP/GBP", "NANO/EUR")
 ACTIVITY = 0.03
@@ -40,7 +37,6 @@ ACTIVITY = 0.03
 
 WEEK_ENDS = 1_709_164_800  # Thursday 2024-02-29T00:00:00Z
 HOUR = 3600
-TOPICS = Topics()
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -76,35 +72,16 @@ class World:
         return open_store(self._store_url, clock=self.clock)
 
     def gateway(self, simulator: Simulator) -> GatewayService:
-        settings = load_settings(
-            GatewaySettings,
-            _env_file=None,
-            symbols=",".join(SYMBOLS),
-            kraken_ws_url=simulator.ws_url,
-            kraken_rest_url=simulator.rest_url,
-            instance_id="g",
-        )
-        return GatewayService(
-            settings, CollectorRegistry(), lambda suffix, will: self.bus(f"gateway-{suffix}", will), self.clock
-        )
+        return gateway_of(simulator, SYMBOLS, CollectorRegistry(), self.bus, self.clock)
 
     def aggregator(self) -> Aggregator:
         self.aggregators += 1
         bus = self.bus(f"aggregator-{self.aggregators}", session_expiry=60, inbound_limit=1000)
-        return Aggregator(bus, TOPICS, SymbolInputs(TOPICS), "a", CollectorRegistry(), self.clock)
+        return aggregator_on(bus, CollectorRegistry(), self.clock)
 
     def writer(self) -> Writer:
-        return Writer(
-            bus=self.bus("writer", session_expiry=SESSION_SECONDS, inbound_limit=5000),
-            store=self.store(),
-            topics=TOPICS,
-            filters=own_filters(TOPICS),
-            instance="w",
-            registry=CollectorRegistry(),
-            started_at=self.clock(),
-            clock=self.clock,
-            limits=Limits(seconds=0.1),
-        )
+        bus = self.bus("writer", session_expiry=SESSION_SECONDS, inbound_limit=5000)
+        return writer_on(bus, self.store(), CollectorRegistry(), self.clock)
 
     # --- what they say ---
 

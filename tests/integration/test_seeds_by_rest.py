@@ -15,10 +15,10 @@ from ingress_common.payloads import decode_history
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import parse_rfc3339
 from ingress_common.topics import Topics
-from kraken_gateway.history import HistoryRequests
+from kraken_gateway.history.requests import HistoryRequests
+from kraken_gateway.kraken.rest import KrakenRest
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.outlet import Outlet
-from kraken_gateway.rest import KrakenRest
 from kraken_simulator import Simulator, SimulatorConfig
 
 TOPICS = Topics()

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,28 +21,12 @@ from ingress_common.payloads import PayloadError, decode_status, encode_candle
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
 from ingress_store import CandleStore, InfluxAccess, InfluxStore, Retention, SqliteStore
+from waiting import until
 
 TOPICS = Topics()
 FOREVER = Retention.parse("1m=forever,5m=forever,15m=forever,1h=forever,ticks=forever")
 BROKER = "allow_anonymous true\nautosave_on_changes false\n"
 SYMBOLS = tuple(f"S{n}/USD" for n in range(20))
-
-
-async def until(condition: Callable[[], Any], seconds: float = 60, what: Callable[[], Any] = str) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                outcome = condition()
-                if asyncio.iscoroutine(outcome):
-                    outcome = await outcome
-                if outcome:
-                    return
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        told = what()
-        if asyncio.iscoroutine(told):
-            told = await told
-        raise AssertionError(f"expected it within {seconds} s: {told}") from None
 
 
 @dataclass

@@ -12,8 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from admin_api import AdminApi, UpkeepLimits
+from admin_api.http.limits import HttpLimits
 from admin_api.letters import LETTERS_INBOUND_SPARE, LETTERS_SESSION_SECONDS, client_id_of_letters
-from admin_api.limits import HttpLimits
 from admin_api.service import client_id, last_will
 from example import CANDLE
 from ingress_common.bus.memory import MemoryBroker, MemoryBus
@@ -22,6 +22,7 @@ from ingress_common.payloads import encode_candle, encode_feed_state, encode_sta
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
 from ingress_store import SqliteStore
+from waiting import until
 
 NOW = 1_700_000_030.0
 TOKEN = "s3cret-token"
@@ -94,14 +95,7 @@ class World:
 
     async def until(self, condition: Callable[[], Any], seconds: float = 20) -> None:
         """Wait for `condition`, which may be a coroutine function."""
-        async with asyncio.timeout(seconds):
-            while True:
-                outcome = condition()
-                if asyncio.iscoroutine(outcome):
-                    outcome = await outcome
-                if outcome:
-                    return
-                await asyncio.sleep(0.005)
+        await until(condition, seconds, every=0.005)
 
     async def send(self, topic: str, payload: bytes, retain: bool = True) -> None:
         await (await self.client.publish(topic, payload, qos=1, retain=retain))

@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing
 
 from admin_api import BusView
-from admin_api.audit import audited_range, gaps_of_aggregators, late_series, missing_windows
+from admin_api.maintenance.audit import audited_range, gaps_of_aggregators, late_series, missing_windows
 from ingress_common.model import FeedCondition, FeedState, Presence, Range, Status
 from ingress_common.payloads import encode_feed_state, encode_status
 from ingress_common.timeframes import Timeframe

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from admin_api.dashboard import load, router
+from admin_api.http.dashboard import load, router
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from admin_api.health import task_trouble
+from admin_api.system.health import task_trouble
 from ingress_common.model import FeedCondition, Presence
 from ingress_common.payloads import dead_letter, decode_dead_letter, encode_dead_letter
 from ingress_store import TaskState

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from admin_api.limits import HttpLimits, TokenBuckets
+from admin_api.http.limits import HttpLimits, TokenBuckets
 
 PROBLEM = "application/problem+json"
 LIMITS = HttpLimits(rate=0.001, burst=3, body=100, url=200)

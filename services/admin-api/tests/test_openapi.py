@@ -5,7 +5,7 @@ import os
 import re
 import sys
 
-from admin_api.limits import HttpLimits
+from admin_api.http.limits import HttpLimits
 from ingress_common.timeframes import Timeframe
 
 CALLS = int(os.environ.get("API_CALLS", "250"))

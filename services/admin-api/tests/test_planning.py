@@ -5,8 +5,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin_api.audit import Gap, GapSource
-from admin_api.planning import DAY, MINUTES_OF_A_ROLL_UP, OHLC_ROWS, asks_for, piece_seconds, pieces
+from admin_api.maintenance.audit import Gap, GapSource
+from admin_api.maintenance.planning import DAY, MINUTES_OF_A_ROLL_UP, OHLC_ROWS, asks_for, piece_seconds, pieces
 from ingress_common.model import Range
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 import nanoarrow
 import pytest
 
-from admin_api.recent import LATE_SECONDS, REFRESH_SECONDS, WINDOW_SECONDS, RecentCandles
+from admin_api.reading.recent import LATE_SECONDS, REFRESH_SECONDS, WINDOW_SECONDS, RecentCandles
 from ingress_common.payloads import encode_candle
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
@@ -156,7 +156,7 @@ async def test_what_changes_past_the_bus_is_seen_when_a_window_is_old(world, can
 
 
 async def test_windows_are_bounded_together(world, candle, monkeypatch):
-    monkeypatch.setattr("admin_api.recent.MAX_ROWS", 25)
+    monkeypatch.setattr("admin_api.reading.recent.MAX_ROWS", 25)
     names = [f"A{n}/USD" for n in range(6)]
     await world.store(*[candle(n, symbol=name) for name in names for n in range(-10, 0)])
     async with world.running() as http:

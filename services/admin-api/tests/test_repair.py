@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from prometheus_client import CollectorRegistry
 
-from admin_api.audit import Gap, GapSource, audited_range
-from admin_api.repair import GapState, Repairer, RepairMetrics
+from admin_api.maintenance.audit import Gap, GapSource, audited_range
+from admin_api.maintenance.repair import GapState, Repairer, RepairMetrics
 from ingress_common.bus import Message
 from ingress_common.bus.memory import MemoryBroker, MemoryBus
 from ingress_common.model import Range

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from prometheus_client import CollectorRegistry
 
-from admin_api.selfcheck import HOURS, SelfCheck, SelfCheckMetrics, differences
+from admin_api.maintenance.selfcheck import HOURS, SelfCheck, SelfCheckMetrics, differences
 from ingress_common.bus import Message
 from ingress_common.bus.memory import MemoryBroker, MemoryBus
 from ingress_common.model import History, Range, Source
@@ -193,7 +193,7 @@ async def test_symbols_take_turns_and_then_the_hours(bench, hour, candle):
 
 
 async def test_no_answer_is_no_difference(bench, hour, monkeypatch):
-    monkeypatch.setattr("admin_api.selfcheck.ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr("admin_api.maintenance.selfcheck.ANSWER_SECONDS", 0.05)
     await bench.store.write(hour, [])
     bench.gateway.drop(reconnect=False)
     await bench.look()

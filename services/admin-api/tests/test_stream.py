@@ -9,8 +9,8 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from admin_api import stream as stream_module
-from admin_api.limits import HttpLimits
+from admin_api.http.limits import HttpLimits
+from admin_api.reading import stream as stream_module
 from ingress_common.payloads import encode_candle
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339

@@ -2,7 +2,7 @@
 
 import pytest
 
-from admin_api.view import AHEAD_SECONDS, MAX_BYTES, MAX_ENTRIES, SILENT_SECONDS, BusView, ViewFullError
+from admin_api.system.view import AHEAD_SECONDS, MAX_BYTES, MAX_ENTRIES, SILENT_SECONDS, BusView, ViewFullError
 from ingress_common.model import FeedCondition, FeedState, Presence, Status, Watermark
 from ingress_common.payloads import PayloadError, encode_feed_state, encode_status, encode_watermark
 from ingress_common.topics import Topics

@@ -39,6 +39,19 @@ TOPICS = Topics()
 SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD", "ADA/EUR", "XRP/GBP", "DOGE/USD")
 
 
+class Recording(MemoryBus):
+    """Notes the candles that are published, and whether they are retained."""
+
+    def __init__(self, *args, **named) -> None:
+        super().__init__(*args, **named)
+        self.candles: list[tuple[Candle, bool]] = []
+
+    async def publish(self, topic, payload, qos=1, retain=False):
+        if "/candles/" in topic:
+            self.candles.append((decode_candle(payload), retain))
+        return await super().publish(topic, payload, qos=qos, retain=retain)
+
+
 class Outside:
     """The gateway and everyone else, on a bus of their own."""
 
@@ -66,11 +79,12 @@ class Outside:
         self.at += 1.0
         await self.say(TOPICS.watermark("f"), encode_watermark(Watermark("f", instant, self.at)))
 
-    async def seed(self, symbol: str, taken: float) -> None:
+    async def seed(self, symbol: str, taken: float, windows: int = 1) -> None:
         for timeframe in TIMEFRAMES:
-            start = timeframe.floor(taken) - timeframe.seconds
-            row = candle(symbol, start, timeframe, at=taken)
-            history = History(symbol, timeframe, Source.SNAPSHOT, Range(start, taken), (row,))
+            now = timeframe.floor(taken)
+            start = now - windows * timeframe.seconds
+            rows = tuple(candle(symbol, window, timeframe, at=taken) for window in range(start, now, timeframe.seconds))
+            history = History(symbol, timeframe, Source.SNAPSHOT, Range(start, taken), rows)
             await self.say(TOPICS.history(symbol, timeframe), encode_history(history))
 
     def topics(self, part: str) -> list[str]:
@@ -124,13 +138,13 @@ async def outside(broker: MemoryBroker):
             listening.cancel()
 
 
-async def start_symbol(out: Outside, service: Aggregator, symbols=("BTC/USD",)) -> None:
+async def start_symbol(out: Outside, service: Aggregator, symbols=("BTC/USD",), windows: int = 1) -> None:
     await out.feed(symbols)
     await out.until(lambda: set(service._engine.books) == set(symbols))
     await out.watermark(OPEN + 10)
     await out.until(lambda: any(topic.endswith("/seed") for topic in out.topics("request")))
     for symbol in symbols:
-        await out.seed(symbol, OPEN + 12.0)
+        await out.seed(symbol, OPEN + 12.0, windows)
 
 
 @pytest.mark.parametrize("inputs", [SymbolInputs, OneFilterInputs])
@@ -147,6 +161,19 @@ async def test_seed_is_requested_after_the_first_watermark_and_candles_follow(in
         [closed] = [c for c in out.candles() if c.closed and c.open_time == OPEN]
         assert (closed.trades, closed.timeframe) == (3, Timeframe.M1)
         await out.until(lambda: {c.timeframe for c in out.candles() if not c.closed} == set(TIMEFRAMES))
+
+
+async def test_what_is_retained_does_not_step_through_the_past_at_a_start():
+    broker = MemoryBroker()
+    bus = Recording(broker, client_id="a", session_expiry=60)
+    service = Aggregator(bus, TOPICS, SymbolInputs(TOPICS), "a", CollectorRegistry(), lambda: float(OPEN))
+    async with outside(broker) as out, running(service):
+        await start_symbol(out, service, windows=10)
+        await out.watermark(OPEN + 61)
+        await out.until(lambda: any(c.closed and c.open_time == OPEN for c in out.candles()))
+    closed = [(c.open_time, retained) for c, retained in bus.candles if c.closed and c.timeframe is Timeframe.M1]
+    assert len(closed) > 2
+    assert [open_time for open_time, retained in closed if retained] == [OPEN - 60, OPEN]
 
 
 async def test_message_that_is_no_payload_goes_to_the_dead_letter_and_the_rest_goes_on():

@@ -22,6 +22,7 @@ from ingress_common.payloads import decode_dead_letter, encode_candle
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
 from ingress_store import SqliteStore
+from waiting import until
 
 NOW = 1_700_000_030.0
 TOPICS = Topics("ingress")
@@ -110,14 +111,7 @@ class World:
 
     async def until(self, condition: Callable[[], Any], seconds: float = 20) -> None:
         """Wait for `condition`, which may be a coroutine function."""
-        async with asyncio.timeout(seconds):
-            while True:
-                outcome = condition()
-                if asyncio.iscoroutine(outcome):
-                    outcome = await outcome
-                if outcome:
-                    return
-                await asyncio.sleep(0.005)
+        await until(condition, seconds, every=0.005)
 
     async def stored(self, timeframe: Timeframe = Timeframe.M1, symbol: str = "BTC/USD") -> list[Candle]:
         async with self.store() as store:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from ingress_common.model import Range, Source
 from ingress_common.timeframes import Timeframe
-from kraken_gateway.answers import COMMITTED_ROWS, ohlc_answer, price_window, reach_of, trades_answer
-from kraken_gateway.rest import PAGE, Trade, TradePage, parse_envelope, parse_ohlc, parse_trades
-from kraken_gateway.trades import TradeReading
+from kraken_gateway.history.answers import COMMITTED_ROWS, ohlc_answer, price_window, reach_of, trades_answer
+from kraken_gateway.history.trades import TradeReading
+from kraken_gateway.kraken.rest import PAGE, Trade, TradePage, parse_envelope, parse_ohlc, parse_trades
 
 M1 = Timeframe.M1
 

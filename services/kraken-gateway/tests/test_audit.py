@@ -7,12 +7,12 @@ import pytest
 
 from ingress_common.model import FeedCondition
 from ingress_common.topics import Topics
-from kraken_gateway.audit import Audit
-from kraken_gateway.blindness import Blindness
-from kraken_gateway.budget import ConnectionBudget
-from kraken_gateway.connection import Kraken
-from kraken_gateway.feed import Feed
-from kraken_gateway.kraken_time import KrakenClock
+from kraken_gateway.kraken.budget import ConnectionBudget
+from kraken_gateway.kraken.connection import Kraken
+from kraken_gateway.kraken.kraken_time import KrakenClock
+from kraken_gateway.live.audit import Audit
+from kraken_gateway.live.blindness import Blindness
+from kraken_gateway.live.feed import Feed
 from kraken_gateway.outlet import Outlet
 
 LIVE = FeedCondition.LIVE

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from ingress_common.model import HistoryRequest, Range, SeedRequest
 from ingress_common.timeframes import Timeframe
-from kraken_gateway.backlog import TRADES_AT_ONCE, Backlog, Job, Lane
-from kraken_gateway.bounds import MOST_SYMBOLS, RequestRefusedError, check, longest
-from kraken_gateway.ranges import LIMIT, merged
-from kraken_gateway.trades import TradeReading
+from kraken_gateway.history.backlog import TRADES_AT_ONCE, Backlog, Job, Lane
+from kraken_gateway.history.bounds import MOST_SYMBOLS, RequestRefusedError, check, longest
+from kraken_gateway.history.ranges import LIMIT, merged
+from kraken_gateway.history.trades import TradeReading
 
 NOW = 1_700_000_040.0
 DAY = 86400

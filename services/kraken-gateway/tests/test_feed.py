@@ -11,11 +11,11 @@ import pytest
 
 from ingress_common.model import GRACE, FeedCondition
 from ingress_common.topics import Topics
-from kraken_gateway.budget import ConnectionBudget, Urgency
-from kraken_gateway.connection import ConnectionLost, Kraken
-from kraken_gateway.feed import Feed
-from kraken_gateway.kraken_time import KrakenClock
-from kraken_gateway.session import SILENCE
+from kraken_gateway.kraken.budget import ConnectionBudget, Urgency
+from kraken_gateway.kraken.connection import ConnectionLost, Kraken
+from kraken_gateway.kraken.kraken_time import KrakenClock
+from kraken_gateway.live.feed import Feed
+from kraken_gateway.live.session import SILENCE
 
 LIVE, DOWN = FeedCondition.LIVE, FeedCondition.DOWN
 HEARTBEAT = '{"channel":"heartbeat"}'

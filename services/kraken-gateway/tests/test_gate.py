@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from kraken_gateway.budget import LIMIT, WINDOW
-from kraken_gateway.gate import Gate
+from kraken_gateway.kraken.budget import LIMIT, WINDOW
+from kraken_gateway.kraken.gate import Gate
 
 
 class SkippingLoop(asyncio.SelectorEventLoop):

@@ -15,10 +15,10 @@ from ingress_common.model import History, HistoryRequest, Range, Source
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import parse_rfc3339
 from ingress_common.topics import Topics
-from kraken_gateway.history import HistoryRequests
+from kraken_gateway.history.requests import HistoryRequests
+from kraken_gateway.kraken.rest import KrakenRest
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.outlet import Outlet
-from kraken_gateway.rest import KrakenRest
 
 pytest.importorskip("kraken_simulator", reason="the simulator is not installed")
 from kraken_simulator import Simulator, SimulatorConfig

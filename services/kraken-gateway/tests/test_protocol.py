@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingress_common.timeframes import Timeframe
-from kraken_gateway import protocol
-from kraken_gateway.protocol import (
+from kraken_gateway.kraken import protocol
+from kraken_gateway.kraken.protocol import (
     Ack,
     Candles,
     Heartbeat,

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from ingress_common.model import Range
 from ingress_common.timeframes import Timeframe
-from kraken_gateway.budget import LIMIT, WINDOW, Backoff, ConnectionBudget, Urgency
-from kraken_gateway.groups import FEED_SIZE, matching, regroup
-from kraken_gateway.judging import has_missed, is_behind
-from kraken_gateway.kraken_time import KrakenClock, KrakenTime
-from kraken_gateway.listing import listing
-from kraken_gateway.ranges import aligned, merged
-from kraken_gateway.rest import (
+from kraken_gateway.history.ranges import aligned, merged
+from kraken_gateway.history.tickets import LIMIT as TICKETS
+from kraken_gateway.history.tickets import TicketOffice
+from kraken_gateway.history.trades import candles_of
+from kraken_gateway.kraken.budget import LIMIT, WINDOW, Backoff, ConnectionBudget, Urgency
+from kraken_gateway.kraken.kraken_time import KrakenClock, KrakenTime
+from kraken_gateway.kraken.rest import (
     KrakenAilingError,
     RestError,
     TooManyRequestsError,
@@ -27,9 +27,9 @@ from kraken_gateway.rest import (
     parse_pairs,
     parse_trades,
 )
-from kraken_gateway.tickets import LIMIT as TICKETS
-from kraken_gateway.tickets import TicketOffice
-from kraken_gateway.trades import candles_of
+from kraken_gateway.live.judging import has_missed, is_behind
+from kraken_gateway.pairs.groups import FEED_SIZE, matching, regroup
+from kraken_gateway.pairs.listing import listing
 
 # --- Kraken's time ---
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_gateway.quiet import SHORTEST, Quiet
+from kraken_gateway.live.quiet import SHORTEST, Quiet
 
 SYMBOL = "BTC/USD"
 gaps = st.lists(st.floats(0.01, 300.0), min_size=1, max_size=200)

@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from ingress_common.timeframes import Timeframe
-from kraken_gateway import rest
-from kraken_gateway.kraken_time import KrakenClock
-from kraken_gateway.rest import KrakenRest, Pair, TooManyRequestsError
+from kraken_gateway.kraken import rest
+from kraken_gateway.kraken.kraken_time import KrakenClock
+from kraken_gateway.kraken.rest import KrakenRest, Pair, TooManyRequestsError
 
 PAIR = Pair("XBTUSD", 1)
 TOO_MANY = b'{"error":["EGeneral:Too many requests"]}'

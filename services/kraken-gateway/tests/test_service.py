@@ -14,7 +14,7 @@ from ingress_common.settings import load_settings
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import parse_rfc3339
 from ingress_common.topics import Topics
-from kraken_gateway.budget import Thrift
+from kraken_gateway.kraken.budget import Thrift
 from kraken_gateway.service import GatewayService
 from kraken_gateway.settings import GatewaySettings
 

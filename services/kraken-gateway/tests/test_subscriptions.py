@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_gateway.subscriptions import CHUNK, RETRY_REJECTED_SECONDS, Subscribe, Subscriptions, Unsubscribe
+from kraken_gateway.kraken.protocol import CHUNK
+from kraken_gateway.live.subscriptions import RETRY_REJECTED_SECONDS, Subscribe, Subscriptions, Unsubscribe
 
 
 def asked(*symbols: str) -> Subscriptions:

@@ -17,10 +17,10 @@ from ingress_common.payloads import encode_seed_request
 from ingress_common.settings import load_settings
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
-from kraken_gateway.answers import LATEST_ROWS, quiet_answer
-from kraken_gateway.attempts import MOST, BusAttempts, FileAttempts, decode, encode
-from kraken_gateway.budget import LIMIT, WINDOW, ConnectionBudget, Thrift, Urgency
-from kraken_gateway.rest import Trade
+from kraken_gateway.history.answers import LATEST_ROWS, quiet_answer
+from kraken_gateway.kraken.attempts import MOST, BusAttempts, FileAttempts, decode, encode
+from kraken_gateway.kraken.budget import LIMIT, WINDOW, ConnectionBudget, Thrift, Urgency
+from kraken_gateway.kraken.rest import Trade
 from kraken_gateway.service import GatewayService
 from kraken_gateway.settings import GatewaySettings
 

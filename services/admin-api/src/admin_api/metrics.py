@@ -7,8 +7,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from admin_api.health import SILENCE_SECONDS, WORKERS, Report, task_trouble
-from admin_api.view import BusView
+from admin_api.system.health import SILENCE_SECONDS, WORKERS, Report, task_trouble
+from admin_api.system.view import BusView
 from ingress_store import TaskState
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)

@@ -10,17 +10,17 @@ from uuid import uuid4
 
 from prometheus_client import CollectorRegistry
 
-from admin_api.app import create_app
-from admin_api.bulk import BulkReads
-from admin_api.context import Context
-from admin_api.limits import HttpLimits
-from admin_api.live import LiveCandles, LiveFullError
+from admin_api.http.app import create_app
+from admin_api.http.context import Context
+from admin_api.http.limits import HttpLimits
+from admin_api.maintenance.upkeep import Upkeep, UpkeepLimits
 from admin_api.metrics import AdminMetrics, StreamMetrics
-from admin_api.monitor import StoreMonitor
-from admin_api.recent import RecentCandles
-from admin_api.stream import Streams
-from admin_api.upkeep import Upkeep, UpkeepLimits
-from admin_api.view import BusView, ViewFullError
+from admin_api.reading.bulk import BulkReads
+from admin_api.reading.live import LiveCandles, LiveFullError
+from admin_api.reading.recent import RecentCandles
+from admin_api.reading.stream import Streams
+from admin_api.system.monitor import StoreMonitor
+from admin_api.system.view import BusView, ViewFullError
 from ingress_common.bus import Bus, Connected, LastWill, Message
 from ingress_common.errors import StartError
 from ingress_common.health import Health

@@ -6,9 +6,9 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
+from admin_api.http.limits import HttpLimits
 from admin_api.letters import LETTERS_KEPT
-from admin_api.limits import HttpLimits
-from admin_api.upkeep import UpkeepLimits
+from admin_api.maintenance.upkeep import UpkeepLimits
 from ingress_store.settings import StoreSettings
 
 _UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}

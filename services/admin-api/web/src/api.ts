@@ -2,6 +2,7 @@
 
 import type { Candle } from "./candle.ts";
 import { parseExact } from "./exact.ts";
+import type { Gap } from "./gap.ts";
 import type { Timeframe } from "./timeframes.ts";
 
 /** An answer that is no success; the message is the detail of its problem+json. */
@@ -139,23 +140,6 @@ export interface Letter {
   readonly reason: string;
   readonly at: string;
   readonly truncated: boolean;
-}
-
-/** Candles that follow each other and are missing in the store, or `incomplete` there. */
-export interface Gap {
-  readonly symbol: string;
-  readonly timeframe: Timeframe;
-  readonly from: string;
-  readonly to: string;
-  readonly windows: number;
-  readonly filled: number;
-  readonly state: string;
-  readonly incomplete: boolean;
-  readonly source: string;
-  readonly found_at: string;
-  readonly attempts: number;
-  readonly asked_at: string | null;
-  readonly next_at: string | null;
 }
 
 export interface Gaps {

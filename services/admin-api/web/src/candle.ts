@@ -1,7 +1,6 @@
 /** A candle as the API writes it, numbers as their text, and what the chart makes of it. */
 
-import type { Gap } from "./api.ts";
-import { progressOf } from "./coverage/gaps.ts";
+import { type Gap, progressOf } from "./gap.ts";
 import { seconds } from "./times.ts";
 
 export interface Candle {

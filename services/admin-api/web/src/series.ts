@@ -1,7 +1,7 @@
 /** The candles of one symbol and timeframe that are known so far, without holes: where one is missing there is an empty slot. */
 
-import type { Gap } from "./api.ts";
 import { type Candle, replaces } from "./candle.ts";
+import type { Gap } from "./gap.ts";
 import { seconds } from "./times.ts";
 
 /** A window of the time axis, `time` in unix seconds; without a candle it is a gap. `gap`: the one of `GET /gaps` that it is in. */

@@ -139,8 +139,7 @@ class Aggregator:
             # Without the payload, which may be megabytes of nonsense.
             await self._unconfirmed.put((replace(event, payload=b""), [delivery]))
             return
-        deliveries = [await self._publish(output, kind_of) for output in outputs]
-        await self._unconfirmed.put((event, deliveries))
+        await self._unconfirmed.put((event, await self._publish_all(outputs, kind_of)))
 
     def _decide(self, message: Message) -> tuple[list[Output], _KindOf]:
         levels = self._topics.split(message.topic)
@@ -193,11 +192,19 @@ class Aggregator:
         if message.topic != topic:
             raise PayloadError(f"expected the payload of {message.topic}, got that of {topic}")
 
-    async def _publish(self, output: Output, kind_of: _KindOf = kind_of_news) -> Awaitable[None]:
+    async def _publish_all(self, outputs: Collection[Output], kind_of: _KindOf = kind_of_news) -> list[Awaitable[None]]:
+        # First which is the newest of all: what is retained must not step through hours at a start.
+        for output in outputs:
+            if isinstance(output, Candle):
+                self._note_newest(output)
+        return [await self._publish(output, kind_of) for output in outputs]
+
+    async def _publish(self, output: Output, kind_of: _KindOf) -> Awaitable[None]:
         match output:
             case Candle():
                 topic = self._topics.candles(output.symbol, output.timeframe)
-                newest = self._is_newest(output)
+                # What is retained must be the newest, not the last repair.
+                newest = output.open_time == self._newest[output.symbol, output.timeframe]
                 qos = int(output.closed)
                 delivery = await self._bus.publish(topic, encode_candle(output), qos=qos, retain=newest)
                 self._metrics.published(output, kind_of(output), self._clock())
@@ -213,16 +220,11 @@ class Aggregator:
 
         A broker that has restarted may have forgotten their shared subscriptions, as Mosquitto does, until they come.
         """
-        for candle in self._engine.recent():
-            await self._publish(candle, lambda _: Kind.REPEATED)
+        await self._publish_all(self._engine.recent(), lambda _: Kind.REPEATED)
 
-    def _is_newest(self, candle: Candle) -> bool:
-        """Whether none of a later window was published: what is retained must be the newest, not the last repair."""
+    def _note_newest(self, candle: Candle) -> None:
         series = candle.symbol, candle.timeframe
-        newest = candle.open_time >= self._newest.get(series, candle.open_time)
-        if newest:
-            self._newest[series] = candle.open_time
-        return newest
+        self._newest[series] = max(candle.open_time, self._newest.get(series, candle.open_time))
 
     async def _confirm(self) -> None:
         """Acknowledge each message, in order, once the broker has what it led to."""
@@ -258,8 +260,7 @@ class Aggregator:
                 if self._reassign_at is not None and loop.time() >= self._reassign_at:
                     self._reassign_at = None
                     await self._reassign()
-                for candle in self._engine.forming():
-                    await self._publish(candle)
+                await self._publish_all(self._engine.forming())
                 await self._end_resuming()
             if loop.time() >= looked_at + _LOOK_SECONDS:
                 looked_at = loop.time()

@@ -10,11 +10,11 @@ from ingress_common.model import HistoryRequest, SeedRequest, Status
 from ingress_common.payloads import PayloadError, decode_history_request, decode_seed_request, decode_status_on
 from ingress_common.presence import StatusPublisher
 from ingress_common.topics import Topics
-from kraken_gateway.bounds import RequestRefusedError, check
-from kraken_gateway.history import HistoryRequests
+from kraken_gateway.history.bounds import RequestRefusedError, check
+from kraken_gateway.history.requests import HistoryRequests
+from kraken_gateway.history.seeds import Seeds
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.outlet import Outlet
-from kraken_gateway.seeds import Seeds
 
 _EARLY_LIMIT = 200
 

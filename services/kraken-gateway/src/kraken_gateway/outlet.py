@@ -15,8 +15,8 @@ from ingress_common.payloads import (
 )
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
+from kraken_gateway.kraken.protocol import Row
 from kraken_gateway.metrics import GatewayMetrics
-from kraken_gateway.protocol import Row
 
 SERVICE = "kraken-gateway"
 """The service's name on topics."""

@@ -14,24 +14,25 @@ from ingress_common.membership import Members
 from ingress_common.model import FeedCondition
 from ingress_common.presence import StatusPublisher, will_of
 from ingress_common.times import rfc3339
-from kraken_gateway.attempts import AttemptsMemory, BusAttempts
-from kraken_gateway.audit import Audit
-from kraken_gateway.blindness import Blindness
-from kraken_gateway.budget import ConnectionBudget, Thrift, Urgency
-from kraken_gateway.connection import Kraken
 from kraken_gateway.desk import Desk
-from kraken_gateway.feed import Feed, FeedReport, OpenBus, rejected_of
-from kraken_gateway.groups import has_wildcards, regroup
-from kraken_gateway.history import HistoryRequests
-from kraken_gateway.instruments import Instruments
-from kraken_gateway.kraken_time import KrakenClock
-from kraken_gateway.listing import ONLINE, listing
+from kraken_gateway.history.requests import HistoryRequests
+from kraken_gateway.history.seeds import Seeds
+from kraken_gateway.kraken.attempts import AttemptsMemory, BusAttempts
+from kraken_gateway.kraken.budget import ConnectionBudget, Thrift, Urgency
+from kraken_gateway.kraken.connection import Kraken
+from kraken_gateway.kraken.kraken_time import KrakenClock
+from kraken_gateway.kraken.protocol import ONLINE
+from kraken_gateway.kraken.rest import KrakenRest
+from kraken_gateway.live.audit import Audit
+from kraken_gateway.live.blindness import Blindness
+from kraken_gateway.live.feed import Feed, FeedReport, OpenBus, rejected_of
+from kraken_gateway.live.verifier import Verifier
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.outlet import SERVICE, Outlet
-from kraken_gateway.rest import KrakenRest
-from kraken_gateway.seeds import Seeds
+from kraken_gateway.pairs.groups import has_wildcards, regroup
+from kraken_gateway.pairs.instruments import Instruments
+from kraken_gateway.pairs.listing import listing
 from kraken_gateway.settings import GatewaySettings
-from kraken_gateway.verifier import Verifier
 
 VERSION = "0.1.0"
 """Version of the gateway, as in its package."""

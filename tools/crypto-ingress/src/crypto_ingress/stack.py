@@ -27,7 +27,7 @@ from ingress_common.presence import claim_name, will_of
 from ingress_common.service import Service
 from ingress_store import CandleStore
 from kraken_gateway import service as gateway
-from kraken_gateway.attempts import FileAttempts
+from kraken_gateway.kraken.attempts import FileAttempts
 
 _START_SECONDS = 20.0
 _BROKER_PORT = 1883

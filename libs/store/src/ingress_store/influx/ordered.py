@@ -14,7 +14,7 @@ from ingress_store.influx.versions import Identity, Remembered, Unsettled, Versi
 from ingress_store.influx.writing import BATCH_LINES, Line, write_lines
 from ingress_store.port import Rejection, Settlement
 
-SETTLE_AGES = (15.0, 90.0)
+SETTLE_AGES = (2.0, 15.0, 90.0)
 """Seconds after a write at which it is looked at again."""
 
 _FRESH_SECONDS = 10.0
@@ -65,7 +65,7 @@ class OrderedWriter:
         return rejected
 
     async def settle(self) -> Settlement:
-        """Compare what was written 15 s and 90 s ago with what is stored, and write again what was replaced by an
+        """Compare what was written 2 s, 15 s and 90 s ago with what is stored, and write again what was replaced by an
         older version, or is gone.
         """
         rewritten = 0

@@ -1,8 +1,7 @@
 /** The numbers of one candle as text, exactly as the API gives them. */
 
-import type { Gap } from "../api.ts";
 import { type Candle, remarks } from "../candle.ts";
-import { progressOf } from "../coverage/gaps.ts";
+import { type Gap, progressOf } from "../gap.ts";
 import { h, setAttribute, setText } from "../dom.ts";
 import { rfc3339, shown } from "../times.ts";
 

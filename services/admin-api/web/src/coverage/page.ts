@@ -1,7 +1,8 @@
 /** Coverage: where data is missing, and its repair. */
 
-import { complaint, type Gap, type Gaps, getGaps, getSymbols, postAudit, postRepair } from "../api.ts";
+import { complaint, type Gaps, getGaps, getSymbols, postAudit, postRepair } from "../api.ts";
 import { button, h, setAttribute, setText } from "../dom.ts";
+import { type Gap, keyOf, progressOf, titleOf } from "../gap.ts";
 import { Notice } from "../notice.ts";
 import type { Page } from "../page.ts";
 import { poll } from "../polling.ts";
@@ -9,7 +10,6 @@ import { chartHash } from "../route.ts";
 import { Table } from "../table.ts";
 import { duration, seconds, shown, shownToSecond } from "../times.ts";
 import { type Timeframe, TIMEFRAMES } from "../timeframes.ts";
-import { keyOf, progressOf, titleOf } from "./gaps.ts";
 import { Strips } from "./strips.ts";
 
 const EVERY_MILLISECONDS = 2_000;

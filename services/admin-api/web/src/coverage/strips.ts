@@ -1,11 +1,10 @@
 /** Gaps over time: a row for each symbol, in it a strip for each timeframe, all on one time axis. */
 
-import type { Gap } from "../api.ts";
 import { button, h, setAttribute } from "../dom.ts";
+import { type Gap, keyOf, titleOf } from "../gap.ts";
 import { chartHash } from "../route.ts";
 import { seconds, shown, ticks } from "../times.ts";
 import type { Timeframe } from "../timeframes.ts";
-import { keyOf, titleOf } from "./gaps.ts";
 
 /** The time that is shown, unix seconds. */
 export interface Span {

@@ -1,0 +1,1 @@
+"""What is served over HTTP: routes, their models, and what every answer has."""

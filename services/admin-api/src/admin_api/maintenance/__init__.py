@@ -1,0 +1,1 @@
+"""What keeps the store complete and true: audit, repair, self-check."""

@@ -1,0 +1,38 @@
+/** What there is to say about a gap. */
+
+import type { Timeframe } from "./timeframes.ts";
+import { duration, seconds, shown } from "./times.ts";
+
+/** Candles that follow each other and are missing in the store, or `incomplete` there. */
+export interface Gap {
+  readonly symbol: string;
+  readonly timeframe: Timeframe;
+  readonly from: string;
+  readonly to: string;
+  readonly windows: number;
+  readonly filled: number;
+  readonly state: string;
+  readonly incomplete: boolean;
+  readonly source: string;
+  readonly found_at: string;
+  readonly attempts: number;
+  readonly asked_at: string | null;
+  readonly next_at: string | null;
+}
+
+/** What tells a gap from others, also after a part of it has been filled. */
+export function keyOf(gap: Gap): string {
+  return `${gap.symbol} ${gap.timeframe} ${gap.from}`;
+}
+
+/** One line for a pointer or a screen reader. */
+export function titleOf(gap: Gap): string {
+  return `${gap.symbol} ${gap.timeframe}, ${shown(gap.from)} to ${shown(gap.to)} (${duration(seconds(gap.to) - seconds(gap.from))}), ${gap.incomplete ? "incomplete" : "missing"}, ${progressOf(gap)}`;
+}
+
+/** How far its repair is. */
+export function progressOf(gap: Gap): string {
+  const filled = `${gap.filled} of ${gap.windows} filled`;
+  const tried = gap.attempts > 0 ? `, asked ${gap.attempts === 1 ? "once" : `${gap.attempts} times`}` : "";
+  return `${gap.state}: ${filled}${tried}`;
+}

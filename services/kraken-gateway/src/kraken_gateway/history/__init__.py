@@ -1,0 +1,1 @@
+"""What is asked for: the past by REST, and the seeds."""

@@ -1,0 +1,1 @@
+"""Live feeds, and the doubts about them."""
