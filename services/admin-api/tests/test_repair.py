@@ -11,7 +11,7 @@ from admin_api.maintenance.audit import Gap, GapSource, audited_range
 from admin_api.maintenance.repair import GapState, Repairer, RepairMetrics
 from ingress_common.bus import Message
 from ingress_common.bus.memory import MemoryBroker, MemoryBus
-from ingress_common.model import Range
+from ingress_common.model import FeedCondition, Range
 from ingress_common.payloads import decode_history_request
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
@@ -412,6 +412,17 @@ async def test_a_repair_that_makes_no_sense_is_answered_with_what_is_wrong(world
         assert answer.status_code == status, answer.text
         assert named in answer.json()["detail"]
         assert (await http.post("/repair", json=body)).status_code == 401
+
+
+async def test_without_a_live_feed_nothing_can_be_repaired(world, candle):
+    await world.store(candle())
+    async with world.running() as http:
+        await world.services()
+        await world.feed(state=FeedCondition.DOWN)
+        await world.until_failing("feeds")
+        answer = await http.post("/repair", headers=TOKEN)
+        assert answer.status_code == 503
+        assert "no feed is live" in answer.json()["detail"]
 
 
 async def test_without_a_broker_nothing_can_be_repaired(world, candle):

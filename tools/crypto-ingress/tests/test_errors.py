@@ -1,5 +1,6 @@
 """Whatever the user gets wrong ends in one clear line on standard error that names it, and exit code 1 or 2."""
 
+import fcntl
 import logging
 import os
 import socket
@@ -145,6 +146,7 @@ def test_place_that_cannot_be_written_is_named(command, minutes):
         ("SYMBOLS", "BTCUSD", ("BTC/USD,ETH/USD", "'BTCUSD'")),
         ("SYMBOLS", ",", ("BTC/USD,ETH/USD",)),
         ("LOG_LEVEL", "loud", ("debug, info, warning", "'loud'")),
+        ("GAP_GIVE_UP_HOURS", "0", ("more than 0", "'0'")),
         ("LOG_FORMAT", "xml", ("console or json", "'xml'")),
         ("HTTP_PORT", "http", ("65535", "'http'")),
         ("KRAKEN_WS_URL", "https://x", ("wss://host", "'https'")),
@@ -263,6 +265,18 @@ def test_simulator_port_in_use_is_named_and_the_running_demos_store_stays(tmp_pa
         if taken:
             taken.close()
     assert_one_line(done, 1, "8700")
+    assert store.exists()
+
+
+def test_second_demo_in_a_folder_is_told_so_and_the_running_demos_store_stays(tmp_path):
+    store = tmp_path / "data" / "demo.db"
+    store.parent.mkdir()
+    store.write_text("of the demo that runs")
+    with (tmp_path / "data" / "demo.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ports = {"SIM_PORT": "0", "SIM_CONTROL_PORT": "0", "HTTP_PORT": "0"}
+        done = crypto_ingress("demo", folder=tmp_path, **ports)
+    assert_one_line(done, 1, "another demo")
     assert store.exists()
 
 

@@ -1,10 +1,11 @@
 """What the commands do."""
 
 import asyncio
+import fcntl
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -38,7 +39,7 @@ class CommandError(Exception):
 
 async def run(settings: RunSettings, console: Console) -> None:
     """Live Kraken through all services, until a signal."""
-    await _run(settings, console, ())
+    await _run(settings, console, kraken=settings.kraken_ws_url)
 
 
 async def demo(settings: RunSettings, console: Console) -> None:
@@ -47,16 +48,18 @@ async def demo(settings: RunSettings, console: Console) -> None:
     A store that was not asked for by name starts empty, because each simulation has a past of its own.
     """
     async with Simulator(read_config()) as simulator:
-        # Only now: a second demo, which ends here at the simulator's ports, must not take the first one's store away.
-        if "store_url" not in settings.model_fields_set:
-            _remove_demo_store()
-        simulated = settings.model_copy(
-            update={"kraken_ws_url": simulator.ws_url, "kraken_rest_url": simulator.rest_url}
-        )
-        await _run(simulated, console, (f"simulated Kraken, its faults and truth: {simulator.control_url}",))
+        with ExitStack() as stack:
+            # Only now: a second demo ends at the simulator's ports.
+            if "store_url" not in settings.model_fields_set:
+                stack.enter_context(_empty_demo_store())
+            simulated = settings.model_copy(
+                update={"kraken_ws_url": simulator.ws_url, "kraken_rest_url": simulator.rest_url}
+            )
+            note = f"simulated Kraken, its faults and truth: {simulator.control_url}"
+            await _run(simulated, console, note, kraken=None)
 
 
-async def _run(settings: RunSettings, console: Console, notes: tuple[str, ...]) -> None:
+async def _run(settings: RunSettings, console: Console, *notes: str, kraken: str | None) -> None:
     stop = _stop_signals()
     async with broker_for(settings) as parts:
         where = (
@@ -66,7 +69,7 @@ async def _run(settings: RunSettings, console: Console, notes: tuple[str, ...]) 
         )
         for line in where:
             console.print(line, highlight=False, soft_wrap=True)
-        view = LiveView(parts.bus(f"live-{settings.instance_id}"), settings.topics, settings.kraken_ws_url, (), console)
+        view = LiveView(parts.bus(f"live-{settings.instance_id}"), settings.topics, kraken, console)
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(
                 serve((parts.writer, parts.admin_api, parts.aggregator, parts.gateway), stop), name="services"
@@ -205,9 +208,22 @@ async def _write(store: CandleStore, candles: list[Candle]) -> None:
         raise CommandError(f"the store refuses {len(result.rejected_candles)} candles: {first.reason}")
 
 
-def _remove_demo_store() -> None:
-    for file in Path("data").glob("demo.db*"):
-        file.unlink()
+@contextmanager
+def _empty_demo_store() -> Iterator[None]:
+    """The demo's own store, empty, and nobody else's until this ends; CommandError if another demo has it."""
+    folder = Path("data")
+    folder.mkdir(exist_ok=True)
+    with (folder / "demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CommandError(
+                "another demo runs in this folder and has its store, data/demo.db; "
+                "give this one another, such as STORE_URL=sqlite:///data/demo-2.db"
+            ) from None
+        for file in folder.glob("demo.db*"):
+            file.unlink()
+        yield
 
 
 def _stop_signals() -> asyncio.Event:

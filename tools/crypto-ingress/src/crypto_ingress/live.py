@@ -27,13 +27,12 @@ _HINT_SECONDS = 8.0
 class LiveView:
     """Follows candles and feeds on the bus and shows them.
 
-    `kraken`: the address, for the hint when it cannot be reached; `notes`: lines to show.
+    `kraken`: the address, for the hint when it cannot be reached; None where that is the simulator.
     """
 
     bus: Bus
     topics: Topics
-    kraken: str
-    notes: tuple[str, ...]
+    kraken: str | None
     console: Console
     _candles: dict[tuple[str, Timeframe], Candle] = field(default_factory=dict)
     _closed: Counter[Timeframe] = field(default_factory=Counter)
@@ -111,7 +110,7 @@ class LiveView:
             text.append(f"live: {sum(len(feed.symbols) for feed in live)} symbols on {len(live)} feeds", style="green")
         else:
             text.append("no feed is live", style="yellow")
-            if seconds > _HINT_SECONDS:
+            if seconds > _HINT_SECONDS and self.kraken is not None and not rejected:
                 text.append(f" - Kraken cannot be reached at {self.kraken}: is there a way out to the internet?")
                 text.append(" (crypto-ingress demo needs none)")
         closed = ", ".join(f"{count} of {tf.value}" for tf in TIMEFRAMES if (count := self._closed[tf]))
@@ -120,8 +119,6 @@ class LiveView:
             text.append(f"; minute {rfc3339(newest)}")
         for symbol, why in sorted(rejected.items()):
             text.append(f"\nKraken refuses {symbol}: {why}", style="yellow")
-        for note in self.notes if self.console.is_terminal else ():
-            text.append(f"\n{note}", style="dim")
         return text
 
 

@@ -1,11 +1,12 @@
 """Settings of the command line: those of all services, with defaults that need nothing installed."""
 
 from admin_api.settings import AdminSettings
+from aggregator.settings import AggregatorSettings
 from ingress_common.settings import LogLevel, StoreUrl, SymbolPatterns
 from kraken_gateway.settings import GatewaySettings
 
 
-class RunSettings(AdminSettings, GatewaySettings):
+class RunSettings(AdminSettings, GatewaySettings, AggregatorSettings):
     """Everything in one process. Where MQTT_URL is not set, a broker is embedded."""
 
     symbols: SymbolPatterns = ("BTC/USD", "ETH/USD", "SOL/USD", "BTC/USDC")

@@ -102,6 +102,7 @@ class Parts:
             s.instance_id,
             CollectorRegistry(),
             time.time,
+            give_up_after=s.gap_give_up_hours * 3600,
         )
 
     def gateway(self) -> Service:

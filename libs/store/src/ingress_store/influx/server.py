@@ -125,6 +125,9 @@ class Server:
                 _preload_content=False,
             )
             answer: bytes = await response.read()
+        except aiohttp.ClientConnectorError as error:
+            reason = error.os_error.strerror or str(error.os_error)
+            raise StoreUnavailableError(f"{self._location}: expected a server, got: {reason}") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             text = str(error) or f"no answer within {_TOTAL_SECONDS:.0f} s"
             raise StoreUnavailableError(f"{self._location}: {text}") from error

@@ -110,6 +110,8 @@ def router(context: Context) -> APIRouter:
         wanted = wanted or RepairRequest()
         if not context.broker_connected():
             raise HTTPException(503, "the broker is not connected, so nothing can be asked for")
+        if not upkeep.live():
+            raise HTTPException(503, "no feed is live, so nobody would ask Kraken for what is missing")
         await context.store.ping()
         if wanted.symbol is not None:
             await _known(context, wanted.symbol)

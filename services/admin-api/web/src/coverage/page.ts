@@ -92,7 +92,8 @@ export class CoveragePage implements Page {
   #timeframe: Timeframe | "all" = "1m";
   #length: number = 21_600;
   #symbols: readonly string[] = [];
-  #found: Pick<Gaps, "gaps" | "total"> = { gaps: [], total: { gaps: 0, windows: 0, filled: 0 } };
+  #found: Pick<Gaps, "gaps" | "total" | "filled_since_start"> = { gaps: [], total: { gaps: 0, windows: 0, filled: 0 }, filled_since_start: 0 };
+  #before: number | null = null;
 
   constructor() {
     this.#draw();
@@ -137,10 +138,15 @@ export class CoveragePage implements Page {
         : `${counted(open.length, "gap")} in ${symbols} of ${counted(this.#symbols.length, "symbol")}${unfillable}`,
     );
     setAttribute(this.#summary, "data-mark", total.gaps === 0 ? "good" : "warn");
+    // A gap that is filled leaves the list, and what was filled of it with it: so count from when there was none.
+    const filled = this.#found.filled_since_start;
+    if (total.windows === 0 || this.#before === null || this.#before > filled) this.#before = filled - total.filled;
+    const done = filled - this.#before;
+    const all = done + total.windows - total.filled;
     this.#progress.hidden = total.windows === 0;
-    this.#bar.max = Math.max(total.windows, 1);
-    this.#bar.value = total.filled;
-    setText(this.#filled, `${total.filled} of ${counted(total.windows, "candle")} filled`);
+    this.#bar.max = Math.max(all, 1);
+    this.#bar.value = done;
+    setText(this.#filled, `${done} of ${counted(all, "candle")} filled`);
   }
 
   #tellAudit({ audit, filled_since_start: filled, requests_waiting: waiting }: Gaps): void {
