@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import os
 import re
 from collections.abc import Mapping
 from types import TracebackType
@@ -126,7 +127,8 @@ class Server:
             )
             answer: bytes = await response.read()
         except aiohttp.ClientConnectorError as error:
-            reason = error.os_error.strerror or str(error.os_error)
+            number = error.os_error.errno or 0
+            reason = os.strerror(number) if number > 0 else error.os_error.strerror or str(error.os_error)
             raise StoreUnavailableError(f"{self._location}: expected a server, got: {reason}") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             text = str(error) or f"no answer within {_TOTAL_SECONDS:.0f} s"
