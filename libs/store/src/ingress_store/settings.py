@@ -31,7 +31,9 @@ class StoreSettings(ServiceSettings):
     """The common settings, STORE_URL, RETENTION, and for InfluxDB INFLUX_ORG, INFLUX_TOKEN and INFLUX_READ_TOKEN."""
 
     store_url: StoreUrl
-    """Where candles and ticks are stored: InfluxDB 2, with TLS (`influxdbs`), or a SQLite file."""
+    """Where candles and ticks are stored: InfluxDB 2, with TLS (`influxdbs`), or a SQLite file. Its path is from the
+    working directory; an absolute one takes four slashes, such as `sqlite:////var/lib/candles.db`.
+    """
 
     retention: RetentionSetting = Field(default_factory=Retention)
     """How long candles of each timeframe, and raw ticks, are kept; what is not named keeps its default."""

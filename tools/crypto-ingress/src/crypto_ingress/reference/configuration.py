@@ -63,7 +63,8 @@ The command line takes the settings of all services. What is not set has a defau
 _SIMULATOR = """\
 ## kraken-simulator
 
-For `kraken-simulator` and `crypto-ingress demo`. Each is also an option of `python -m kraken_simulator`.
+For `kraken-simulator` and `crypto-ingress demo`, from the environment alone: only Compose takes them from `.env`. Each
+is also an option of `python -m kraken_simulator`.
 
 | variable | meaning | default |
 |---|---|---|
