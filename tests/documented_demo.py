@@ -27,7 +27,10 @@ class DocumentedDemo:
         self.http_port = free_port()
         self.control_port = free_port()
         self.influx = influx
-        store = {"STORE_URL": influx.url, "INFLUX_TOKEN": influx.token, "INFLUX_ORG": "documented"} if influx else {}
+        if influx:
+            store = {"STORE_URL": influx.url, "INFLUX_TOKEN": influx.token, "INFLUX_ORG": "documented"}
+        else:
+            store = {"STORE_URL": f"sqlite:///{folder / 'demo.db'}"}
         self.settings: Mapping[str, str] = {
             "MQTT_URL": mqtt_url,
             "HTTP_PORT": str(self.http_port),
