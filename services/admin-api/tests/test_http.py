@@ -184,6 +184,8 @@ async def test_a_store_that_is_away_is_answered_with_503(world, candle):
 async def test_every_documented_endpoint_answers(world, candle):
     await world.store(candle())
     async with world.running() as http:
+        await world.healthy()
+        await world.until_failing()
         paths = (await http.get("/openapi.json")).json()["paths"]
         assert set(paths) == {
             "/health",
