@@ -51,7 +51,7 @@ class Bench:
                 request = decode_history_request(event.payload)
                 (symbol,), span = request.symbols, request.range
                 self.asked.append((symbol, span))
-                middle = span.start + 1800
+                middle = M1.ceil((span.start + span.end) / 2)
                 for part in (Range(span.start, middle), Range(middle, span.end)):
                     rows = [c for at, c in sorted(self.kraken.items()) if part.start <= at < part.end]
                     batch = History(symbol, M1, Source.REST, part, tuple(replace(c, symbol=symbol) for c in rows))
@@ -97,6 +97,15 @@ async def bench(tmp_path):
 def hour(candle):
     """The stored candles of the last hour that is looked at."""
     return [candle(n) for n in range(-62, -2)]
+
+
+async def test_nothing_is_asked_for_before_the_first_stored_candle(bench, hour):
+    # What is answered is stored: it would grow the past by an hour here and a window there.
+    await bench.store.write(hour[50:], [])
+    bench.kraken = {c.open_time: c for c in hour}
+    await bench.look()
+    assert bench.asked == [("BTC/USD", Range(hour[50].open_time, hour[-1].close_time))]
+    assert bench.shown == []
 
 
 async def test_equal_minutes_are_counted_and_nothing_is_shown(bench, hour, candle):
