@@ -3,9 +3,16 @@
 import sys
 from pathlib import Path
 
-# Tests of every package use these helpers, and pytest's importlib mode puts no folder on the path.
+from hypothesis import settings
+
+# Tests of every package use these helpers, and pytest's importlib mode adds no folder to the path.
 sys.path.insert(0, str(Path(__file__).parent / "tests"))
 
-from servers import influx_of, influx_place, mosquitto_of, mosquitto_url
+from servers import certificates, influx_of, influx_place, mosquitto_of, mosquitto_url
 
-__all__ = ["influx_of", "influx_place", "mosquitto_of", "mosquitto_url"]
+__all__ = ["certificates", "influx_of", "influx_place", "mosquitto_of", "mosquitto_url"]
+
+# How long an example takes depends on the machine.
+settings.register_profile("full", deadline=None)
+settings.register_profile("fast", max_examples=10, deadline=None)
+settings.load_profile("full")

@@ -1,4 +1,4 @@
-"""The command line and the services as processes of their own, in a folder and an environment of their own."""
+"""Runs the command line and the services as processes, each in its own folder and environment."""
 
 import asyncio
 import os
@@ -44,7 +44,7 @@ def program(
 
 
 class Running:
-    """A Python program that runs while this is entered; what it says goes to `<name>.log` in `folder`."""
+    """A Python program that runs inside the context; its output goes to `<name>.log` in `folder`."""
 
     def __init__(self, name: str, *arguments: str | Path, folder: Path, **settings: str) -> None:
         self.log = folder / f"{name}.log"
@@ -80,28 +80,28 @@ class Running:
                 await self.process.wait()
 
     def freeze(self) -> None:
-        """Stop it where it is; it notices nothing."""
+        """Suspend it (SIGSTOP)."""
         self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on; one that has ended stays so."""
+        """Resume it (SIGCONT), if it has not ended."""
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGCONT)
 
     async def kill(self) -> None:
-        """End it the hard way."""
+        """Kill it (SIGKILL)."""
         self.process.kill()
         await self.process.wait()
 
     async def ended(self, seconds: float) -> int:
-        """Wait for its end and give the exit code; what it said is in the error if it does not end."""
+        """Wait for its end and return the exit code; AssertionError with its output if it does not end."""
         try:
             return await asyncio.wait_for(self.process.wait(), seconds)
         except TimeoutError:
             raise AssertionError(
-                f"expected the end within {seconds} s, it still runs and said: {self.said()}"
+                f"expected the end within {seconds} s, it still runs and printed: {self.output()}"
             ) from None
 
-    def said(self) -> str:
-        """The end of what it has said."""
+    def output(self) -> str:
+        """The end of its output."""
         return self.log.read_text(errors="replace")[-3000:]

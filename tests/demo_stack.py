@@ -1,8 +1,6 @@
-"""The demo stack for the tests that run it, and what they ask of it: compose, bus, InfluxDB, the simulator's truth."""
+"""The demo stack for tests: Compose, bus, InfluxDB, and the simulator's truth."""
 
 import asyncio
-import csv
-import io
 import json
 import os
 import shutil
@@ -16,12 +14,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import influx_rows
 from ingress_common.bus import Message
 from ingress_common.bus.mqtt import MqttBus
-from ingress_common.model import FeedCondition, Presence
+from ingress_common.model import FeedCondition, InstanceState
 from ingress_common.payloads import decode_feed_state, decode_status
 from ingress_common.topics import Topics
-from servers import docker_has
+from servers import InfluxPlace, docker_has
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("docker-compose.yml", "deploy/demo.yml")
@@ -32,19 +31,19 @@ PORTS = {
     "SIM_PORT": ("kraken-simulator", 8700),
     "SIM_CONTROL_PORT": ("kraken-simulator", 8701),
 }
-"""The variables that choose the published ports, and what is published there."""
+"""The variables of the published ports, and the ports of the containers."""
 SERVICES = ("kraken-simulator", "kraken-gateway", "aggregator", "influx-writer", "admin-api")
 SECONDS = {"1m": 60, "5m": 300, "15m": 900, "1h": 3_600, "4h": 14_400, "1d": 86_400, "1w": 604_800}
 TOPICS = Topics()
 VIEWER = "change-me-viewer"
 INFLUX_TOKEN = "change-me-influx-admin-token"
 _ORG = "crypto-ingress"
-_QUIET_SECONDS = 0.5
+_INACTIVITY_SECONDS = 0.5
 _BASE_IMAGES = ("python:3.11-slim-bookworm", "eclipse-mosquitto:2", "influxdb:2.7")
 
 
 def why_no_stack() -> str:
-    """What this machine lacks to run the stack; empty if nothing."""
+    """Why this machine cannot run the stack; empty if it can."""
     if shutil.which("docker") is None:
         return "there is no docker command on the PATH"
     for command in (["docker", "info"], ["docker", "compose", "version"]):
@@ -57,7 +56,7 @@ def why_no_stack() -> str:
 
 @dataclass(frozen=True)
 class Owners:
-    """Who says that he has which symbols."""
+    """The symbols that each instance reports to own."""
 
     aggregators: Mapping[str, tuple[str, ...]]
     feeds: Mapping[str, tuple[str, ...]]
@@ -70,12 +69,12 @@ class Stack:
     def __init__(self, name: str, files: Sequence[str] = (), settings: Mapping[str, str] | None = None) -> None:
         self.name = name
         self._files = [argument for file in (*FILES, *files) for argument in ("-f", file)]
-        # Port 0: any free one. A developer's .env is none of our business.
+        # Port 0: any free one. A developer's .env is ignored.
         kept = {key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG") if key in os.environ}
         self.environment = {**kept, "VERSION": name, **dict.fromkeys(PORTS, "0"), **(settings or {})}
 
     def compose(self, *arguments: str, seconds: float = 240, check: bool = True) -> str:
-        """Run `docker compose`; fails with what it said."""
+        """Run `docker compose`; fails with its output."""
         outcome = subprocess.run(
             ["docker", "compose", "--env-file", "/dev/null", "-p", self.name, *self._files, *arguments],
             cwd=ROOT,
@@ -90,28 +89,28 @@ class Stack:
         return outcome.stdout
 
     def build(self) -> None:
-        """Make the images."""
+        """Build the images."""
         self.compose("build", "--quiet", seconds=600)
 
     def start(self, seconds: int) -> None:
-        """Start everything and wait until it is healthy, at most so long."""
+        """Start everything and wait until it is healthy, at most `seconds`."""
         self.compose("up", "--detach", "--wait", "--wait-timeout", str(seconds))
 
     def remove(self, log: Path) -> None:
-        """Remove containers, volumes and images; what they said is left in `log`."""
+        """Remove containers, volumes and images; their output goes to `log`."""
         log.write_text(self.compose("logs", "--no-color", check=False))
         self.compose("down", "--volumes", "--remove-orphans", "--timeout", "15", check=False)
         images = [f"crypto-ingress/{service}:{self.name}" for service in SERVICES]
         subprocess.run(["docker", "rmi", "--force", *images], check=False, capture_output=True)
 
     def containers(self) -> list[dict[str, Any]]:
-        """What `docker inspect` tells of each container, also of those that have ended."""
+        """The output of `docker inspect` for each container, including ended ones."""
         ids = self.compose("ps", "--all", "--quiet").split()
-        told = subprocess.run(["docker", "inspect", *ids], capture_output=True, text=True, check=True)
-        return json.loads(told.stdout)
+        inspected = subprocess.run(["docker", "inspect", *ids], capture_output=True, text=True, check=True)
+        return json.loads(inspected.stdout)
 
     def address(self, service: str, port: int) -> str:
-        """Where `port` of `service` is published: `127.0.0.1:32768`."""
+        """The published address of `port` of `service`: `127.0.0.1:32768`."""
         for variable, published in PORTS.items():
             if published == (service, port) and self.environment[variable] != "0":
                 return f"127.0.0.1:{self.environment[variable]}"
@@ -130,7 +129,7 @@ class Stack:
         return _json(f"http://{self.address('kraken-simulator', 8701)}/health")["symbols"]
 
     def truth(self, symbol: str, timeframe: str, start: float) -> dict[int, dict[str, Any]]:
-        """The candles that traded since `start`, by open time."""
+        """The candles with trades since `start`, by open time."""
         address = self.address("kraken-simulator", 8701)
         url = f"http://{address}/truth/{symbol.replace('/', '-')}?timeframe={timeframe}&from={start:.0f}"
         return {_instant(candle["open_time"]): candle for candle in _json(url)["candles"]}
@@ -146,30 +145,15 @@ class Stack:
 
     def stored_rows(self, timeframe: str) -> list[dict[str, str]]:
         """The rows of a bucket, one for each time of each series."""
-        return list(
-            self.query(
-                f'from(bucket: "candles_{timeframe}") |> range(start: 0, stop: 2100-01-01T00:00:00Z) '
-                '|> filter(fn: (r) => r._measurement == "candle") '
-                '|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
-            )
-        )
+        return list(influx_rows.stored_rows(self._influx, _ORG, timeframe))
 
-    def query(self, query: str, seconds: float = 30) -> Iterator[dict[str, str]]:
-        """Ask InfluxDB for rows in Flux; OSError if it does not answer."""
-        request = urllib.request.Request(
-            f"http://{self.address('influxdb', 8086)}/api/v2/query?org={_ORG}",
-            data=query.encode(),
-            headers={
-                "Authorization": f"Token {INFLUX_TOKEN}",
-                "Content-Type": "application/vnd.flux",
-                "Accept": "application/csv",
-            },
-        )
-        with urllib.request.urlopen(request, timeout=seconds) as answer:
-            text = answer.read().decode()
-        # Each group of columns begins with a header of its own.
-        for table in text.replace("\r\n", "\n").strip().split("\n\n"):
-            yield from csv.DictReader(io.StringIO(table))
+    def query(self, flux: str, seconds: float = 30) -> Iterator[dict[str, str]]:
+        """Query InfluxDB in Flux; OSError if it does not respond."""
+        return influx_rows.query(self._influx, _ORG, flux, seconds)
+
+    @property
+    def _influx(self) -> InfluxPlace:
+        return InfluxPlace(f"influxdb://{self.address('influxdb', 8086)}", INFLUX_TOKEN)
 
     # The bus
 
@@ -179,7 +163,7 @@ class Stack:
         return self.address("broker", 1883)
 
     def owners(self) -> Owners:
-        """What the retained messages say now."""
+        """The current retained messages."""
         return asyncio.run(_owners(f"mqtt://viewer:{VIEWER}@{self.mqtt_address}"))
 
 
@@ -190,7 +174,7 @@ async def _owners(url: str) -> Owners:
         events = bus.events()
         while True:
             try:
-                async with asyncio.timeout(_QUIET_SECONDS):
+                async with asyncio.timeout(_INACTIVITY_SECONDS):
                     event = await anext(events)
             except TimeoutError:
                 break
@@ -198,7 +182,7 @@ async def _owners(url: str) -> Owners:
                 retained[event.topic] = event.payload
                 event.ack()
     statuses = [decode_status(text) for topic, text in retained.items() if "/status/" in topic and text]
-    online = [status for status in statuses if status.state is Presence.ONLINE]
+    online = [status for status in statuses if status.state is InstanceState.ONLINE]
     feeds = [decode_feed_state(text) for topic, text in retained.items() if "/feed/" in topic and text]
     return Owners(
         {s.instance: tuple(s.details["symbols"]) for s in online if s.service == "aggregator"},
@@ -208,7 +192,7 @@ async def _owners(url: str) -> Owners:
 
 
 def differences(stack: Stack) -> list[str]:
-    """How the closed candles in InfluxDB differ from the truth: holes, wrong numbers, trades that nobody made."""
+    """The differences of InfluxDB's closed candles from the truth: gaps, wrong numbers, invented trades."""
     found = []
     for timeframe, seconds in SECONDS.items():
         for symbol, rows in stack.stored(timeframe).items():
@@ -237,7 +221,7 @@ def _wrong_fields(row: Mapping[str, str], true: Mapping[str, Any]) -> str:
 
 
 def until(condition: Callable[[], Any], seconds: float, what: str) -> None:
-    """Wait for `condition`; fails with `what`, and what it gave last."""
+    """Wait for `condition`; fails with `what` and the last result."""
     deadline = time.monotonic() + seconds
     while not (outcome := condition()):
         if time.monotonic() > deadline:

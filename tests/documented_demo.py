@@ -1,4 +1,4 @@
-"""A running demo for the tests of the documentation: on Mosquitto, maybe on InfluxDB, with ports of its own."""
+"""A running demo for the tests of the documentation: on Mosquitto, optionally on InfluxDB, on its own ports."""
 
 import json
 import signal
@@ -55,14 +55,14 @@ class DocumentedDemo:
             )
 
     def until_it_serves_candles(self) -> None:
-        """Wait until the whole is healthy, and there are candles of every timeframe."""
+        """Wait until everything is healthy and every timeframe has candles."""
         paths = ["/health", *(f"/candles/BTC-USD?timeframe={t}&limit=2" for t in ("1m", "5m", "1h", "1d"))]
         deadline = time.monotonic() + _START_SECONDS
         waiting = list(paths)
         while waiting:
-            assert time.monotonic() < deadline, f"expected an answer of {waiting[0]}; the demo said: {self.said()}"
+            assert time.monotonic() < deadline, f"expected an answer of {waiting[0]}; the demo printed: {self.output()}"
             assert self._process is not None
-            assert self._process.poll() is None, self.said()
+            assert self._process.poll() is None, self.output()
             if self._has(waiting[0]):
                 waiting.pop(0)
             else:
@@ -76,7 +76,7 @@ class DocumentedDemo:
             return False
 
     def stop(self) -> int:
-        """End it as Ctrl-C does and give the exit code."""
+        """End it as Ctrl-C does; returns the exit code."""
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
@@ -86,5 +86,5 @@ class DocumentedDemo:
             self._process.kill()
             return self._process.wait(_END_SECONDS)
 
-    def said(self) -> str:
+    def output(self) -> str:
         return self._log.read_text(errors="replace")[-2000:]

@@ -1,4 +1,4 @@
-"""A candle to start from."""
+"""An example candle."""
 
 from decimal import Decimal
 

@@ -1,7 +1,7 @@
-"""Messages that nobody should send: seeded, of every kind that the services read, each with who must refuse it.
+"""Hostile messages: seeded, of every kind that the services read, each with the services that must refuse it.
 
-A perfectly plausible forgery - a newer tick of a known symbol, a feed's state in its own name - is not among them: no
-reader can tell it from the real thing. The broker's access control is there for that (`deploy/mosquitto/acl`).
+They exclude perfectly plausible forgeries (a newer tick of a known symbol, a feed's state in its own name), which no
+reader can recognise. The broker's access control prevents those (`deploy/mosquitto/acl`).
 """
 
 import json
@@ -42,7 +42,7 @@ _DETAILS = ("1" * 5_000, "[" * 10_000 + "]" * 10_000, '"\\ud800"', "NaN", '"' + 
 
 @dataclass(frozen=True, slots=True)
 class Hostile:
-    """A message, and the services that must answer it with a dead letter; others that read it only count it."""
+    """A message, and the services that must dead-letter it; other readers only count it."""
 
     topic: str
     payload: bytes
@@ -51,7 +51,7 @@ class Hostile:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What a well-informed enemy knows: the symbols that are followed, a feed of theirs, instances, the time."""
+    """What a well-informed attacker knows: the symbols, one of their feeds, instances, the time."""
 
     symbols: Sequence[str]
     feed: str
@@ -69,14 +69,14 @@ def _level(symbol: str) -> str:
 
 
 class Enemy:
-    """Makes hostile messages, the same ones for the same seed and world."""
+    """Creates hostile messages, determined by seed and world."""
 
     def __init__(self, seed: int, world: World) -> None:
         self._random = Random(seed)
         self._world = world
 
     def kinds(self) -> Mapping[str, Callable[[], Hostile]]:
-        """What makes one message of each kind."""
+        """The maker of one message of each kind."""
         return {
             "raw": self._raw,
             "history": self._history,
@@ -98,7 +98,7 @@ class Enemy:
     # --- how any payload goes wrong -----------------------------------------------------------------------------------
 
     def _broken(self, fields: Fields, bad: Mapping[str, Sequence[str]], optional: Sequence[str] = ()) -> bytes:
-        """A payload that no reader of its kind can take: `bad` are values that each field cannot have."""
+        """A malformed payload: `bad` lists invalid values of each field."""
         random = self._random
         good = _render(fields)
         field = random.choice(sorted(bad))
@@ -121,7 +121,7 @@ class Enemy:
         if random.random() < 0.01:
             size = random.choice([_MIB, _MIB, 39 * _MIB // 10])
             return random.choice([b" " * size, b"[" * size, b"\xff" * size, b"7" * size, b'{"x":"' + b"x" * size])
-        # A wrong field is what a reader is most likely to get wrong itself.
+        # Readers are most likely to mishandle a single wrong field.
         return wrong if random.random() < 0.6 else random.choice(ways)()
 
     # --- candles, ticks, history --------------------------------------------------------------------------------------
@@ -167,16 +167,18 @@ class Enemy:
     def _raw(self) -> Hostile:
         symbol = self._symbol()
         topic = f"ingress/raw/kraken/{_level(symbol)}/1m"
-        readers = {WRITER, AGGREGATOR} if symbol in self._world.symbols else {WRITER}
+        # Of a symbol that no feed lists, nobody is subscribed to the ticks.
+        readers = {WRITER, AGGREGATOR} if symbol in self._world.symbols else set()
         kind = self._random.random()
         if kind < 0.1:
             return _hostile(topic, _render(self._candle(symbol, "1m", 60, self._ahead())), readers)
         if kind < 0.2:
-            # So long ago that nobody remembers; ticks of that time may be stored.
+            # Older than every memory; such ticks may be stored.
             past = self._candle(symbol, "1m", 60, self._random.uniform(1e8, 1e9))
             return _hostile(topic, _render(past), ())
         if kind < 0.25:
-            return _hostile(topic, b"", readers)
+            # To the writer an empty payload is a clearing.
+            return _hostile(topic, b"", readers - {WRITER})
         now = self._world.now // 60 * 60
         return _hostile(topic, self._broken(self._candle(symbol, "1m", 60, now), self._wrong_in_a_candle(now)), readers)
 
@@ -184,17 +186,19 @@ class Enemy:
         timeframe, seconds = self._random.choice([("1m", 60), ("5m", 300), ("1h", 3_600), ("1w", 604_800)])
         symbol = self._symbol()
         topic = f"ingress/candles/kraken/{_level(symbol)}/{timeframe}"
-        readers = {WRITER, ADMIN} if timeframe == "1m" else {WRITER}
+        writer = {WRITER} if symbol in self._world.symbols else set()
+        admin = {ADMIN} if timeframe == "1m" else set()
+        readers = writer | admin
         kind = self._random.random()
         if kind < 0.1:
-            return _hostile(topic, _render(self._candle(symbol, timeframe, seconds, self._ahead())), readers)
+            return _hostile(topic, _render(self._candle(symbol, timeframe, seconds, self._ahead())), writer)
         if kind < 0.15:
-            return _hostile(topic, b"", {WRITER})
+            return _hostile(topic, b"", ())
         now = self._world.now // seconds * seconds
         fields = self._candle(symbol, timeframe, seconds, now)
         if kind < 0.2:
             strange = self._random.choice(['B"TC-USD', "BTC'-USD", "BTC USD", "\u20bfTC-USD", "x" * 500, "$SYS", "BTC"])
-            return _hostile(f"ingress/candles/kraken/{strange}/{timeframe}", _render(fields), readers)
+            return _hostile(f"ingress/candles/kraken/{strange}/{timeframe}", _render(fields), admin)
         if kind < 0.22:
             # Nobody reads these.
             return _hostile(topic + "/extra/levels", _render(fields), ())
@@ -282,9 +286,9 @@ class Enemy:
         kind = self._random.random()
         if kind < 0.2:
             moment = self._ahead()
-            return _hostile(topic, _mark(feed, moment, moment), {AGGREGATOR, ADMIN})
+            return _hostile(topic, _mark(feed, moment, moment), {AGGREGATOR})
         if kind < 0.3:
-            # To the view it is an old watermark, to the engine one from another time.
+            # For admin-api it is an old watermark, for the engine one from another time.
             moment = self._world.now - self._random.uniform(7_200, 1e9)
             return _hostile(topic, _mark(feed, moment, moment), {AGGREGATOR})
         if kind < 0.4:
@@ -367,7 +371,7 @@ class Enemy:
             "at": _TIMES,
         }
         payload = _render(fields) if service.startswith("ghost") else self._broken(fields, bad)
-        # Nothing may be said about a dead letter in a dead letter; they are counted.
+        # A malformed dead letter causes no dead letter; it is counted.
         return _hostile(f"ingress/dead-letter/{service}", payload, ())
 
 

@@ -1,12 +1,12 @@
-"""The services as a test runs them in its own process: on the in-memory bus, on one clock, with a simulated Kraken."""
+"""The services in the test's process: on the in-memory bus, on one clock, with a simulated Kraken."""
 
 from collections.abc import Callable, Collection
 
 from prometheus_client import CollectorRegistry
 
-from aggregator.inputs import SymbolInputs
 from aggregator.service import Aggregator
-from influx_writer.writer import Limits, Writer, own_filters
+from aggregator.subscriptions import SymbolSubscriptions
+from influx_writer.writer import Limits, Writer
 from ingress_common.bus import Bus, LastWill
 from ingress_common.settings import load_settings
 from ingress_common.topics import Topics
@@ -26,7 +26,7 @@ def gateway_of(
     open_bus: Callable[[str, LastWill | None], Bus],
     clock: Clock,
 ) -> GatewayService:
-    """A gateway that takes `simulator` for Kraken; `open_bus` makes a bus of a client id and a last will."""
+    """A gateway on `simulator`; `open_bus` creates a bus from a client id and a last will."""
     settings = load_settings(
         GatewaySettings,
         _env_file=None,
@@ -39,17 +39,17 @@ def gateway_of(
 
 
 def aggregator_on(bus: Bus, registry: CollectorRegistry, clock: Clock) -> Aggregator:
-    """An aggregator; `bus` needs a session and takes 1,000 messages."""
-    return Aggregator(bus, TOPICS, SymbolInputs(TOPICS), "a", registry, clock)
+    """An aggregator; `bus` needs a session and an inbound limit of 1,000."""
+    return Aggregator(bus, TOPICS, SymbolSubscriptions(TOPICS), "a", registry, clock)
 
 
-def writer_on(bus: Bus, store: CandleStore, registry: CollectorRegistry, clock: Clock) -> Writer:
-    """A writer that writes ten times a second; `bus` needs a session and takes 5,000 messages."""
+def writer_on(bus: Bus, control: Bus, store: CandleStore, registry: CollectorRegistry, clock: Clock) -> Writer:
+    """A writer that writes ten times a second; `bus` needs a session and an inbound limit of 8,000."""
     return Writer(
         bus=bus,
+        control=control,
         store=store,
         topics=TOPICS,
-        filters=own_filters(TOPICS),
         instance="w",
         registry=registry,
         started_at=clock(),

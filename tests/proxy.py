@@ -1,15 +1,17 @@
-"""A TCP proxy whose connections can be cut at will."""
+"""A TCP proxy that can cut its connections."""
 
 import asyncio
+import ssl
 from contextlib import suppress
 from typing import Self
 
 
 class CuttableProxy:
-    """Passes bytes between clients and `host`:`port` until told otherwise."""
+    """Forwards bytes between clients and `host`:`port` until it is cut or stopped. With `tls` clients speak TLS."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target = (host, port)
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._pipes: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -17,7 +19,7 @@ class CuttableProxy:
         self.port = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -29,7 +31,7 @@ class CuttableProxy:
         await asyncio.gather(*self._pipes, return_exceptions=True)
 
     def cut(self) -> None:
-        """End every connection now, with what is under way lost."""
+        """End every connection now; bytes in flight are lost."""
         for writer in self._writers:
             writer.transport.abort()
         self._writers.clear()
@@ -59,11 +61,11 @@ class CuttableProxy:
         self._writers.discard(sink)
 
     async def _before(self, data: bytes) -> None:
-        """Called with what is about to be passed on."""
+        """Called with the bytes to forward."""
 
 
 class HoldingProxy(CuttableProxy):
-    """Keeps back what has `marker` in it, while told to."""
+    """Delays bytes that contain `marker` while delaying is on."""
 
     def __init__(self, host: str, port: int, marker: bytes) -> None:
         super().__init__(host, port)
@@ -73,12 +75,12 @@ class HoldingProxy(CuttableProxy):
         self.holds = asyncio.Event()
 
     def hold(self) -> None:
-        """From now on; `holds` is set when the first has come."""
+        """Start delaying; `holds` is set when the first bytes have arrived."""
         self.holds.clear()
         self._passing.clear()
 
     def release(self) -> None:
-        """Pass it on."""
+        """Forward the delayed bytes."""
         self._passing.set()
 
     async def _before(self, data: bytes) -> None:

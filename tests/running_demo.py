@@ -1,4 +1,4 @@
-"""A running `crypto-ingress demo`, questions to it, and whether it serves the truth."""
+"""A running `crypto-ingress demo`, requests to it, and comparison of its candles with the truth."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ _NUMBERS = ("open", "high", "low", "close", "volume")
 
 
 class Demo:
-    """A running demo and questions to it."""
+    """A running demo and requests to it."""
 
     def __init__(self, running: Running, port: int, control: int, http: httpx.AsyncClient) -> None:
         self.running = running
@@ -39,7 +39,7 @@ class Demo:
         return [entry["symbol"] for entry in answer.raise_for_status().json()["symbols"]]
 
     async def candles(self, symbol: str, timeframe: Timeframe) -> list[dict]:
-        """As served, oldest first; empty while there is nothing yet. Numbers as they are written."""
+        """The served candles, oldest first; empty if there are none. Numbers keep their text."""
         path = f"{self.url}/candles/{symbol.replace('/', '-')}?timeframe={timeframe.value}&limit=5000"
         try:
             answer = await self.http.get(path)
@@ -48,7 +48,7 @@ class Demo:
         return json.loads(answer.text, parse_float=Decimal)["candles"] if answer.status_code == 200 else []
 
     async def truth(self, symbol: str, timeframe: Timeframe, start: str) -> dict[str, dict]:
-        """What traded from `start` on, by open time."""
+        """The candles with trades from `start` on, by open time."""
         parameters = {"timeframe": timeframe.value, "from": start}
         answer = await self.http.get(f"{self._control}/truth/{symbol.replace('/', '-')}", params=parameters)
         candles = json.loads(answer.raise_for_status().text, parse_float=Decimal)["candles"]
@@ -59,11 +59,11 @@ class Demo:
         assert answer.status_code == 201, answer.text
 
     async def until(self, condition: Callable[[], Awaitable[str | None]], seconds: float) -> None:
-        """Wait until `condition` complains no more."""
+        """Wait until `condition` returns no complaint."""
         deadline = time.monotonic() + seconds
         while (complaint := await condition()) is not None:
-            assert self.running.process.returncode is None, self.running.said()
-            assert time.monotonic() < deadline, f"{complaint}; it said: {self.running.said()}"
+            assert self.running.process.returncode is None, self.running.output()
+            assert time.monotonic() < deadline, f"{complaint}; it printed: {self.running.output()}"
             await asyncio.sleep(0.2)
 
     async def until_health(self, status: int, seconds: float) -> None:
@@ -76,7 +76,7 @@ class Demo:
 
 @asynccontextmanager
 async def running_demo(folder: Path, **settings: str) -> AsyncIterator[Demo]:
-    """Run a demo in `folder`, on ports of its own."""
+    """Run a demo in `folder`, on its own ports."""
     port, control = free_port(), free_port()
     own = {"HTTP_PORT": str(port), "SIM_PORT": "0", "SIM_CONTROL_PORT": str(control), **settings}
     async with (
@@ -87,7 +87,7 @@ async def running_demo(folder: Path, **settings: str) -> AsyncIterator[Demo]:
 
 
 async def disagreement(demo: Demo, symbol: str, timeframe: Timeframe) -> str | None:
-    """Where the closed candles that are served differ from the trades that were made; None if nowhere."""
+    """The first difference of the served closed candles from the simulator's trades; None if there is none."""
     served = [candle for candle in await demo.candles(symbol, timeframe) if candle["closed"]]
     if not served:
         return None
@@ -97,7 +97,7 @@ async def disagreement(demo: Demo, symbol: str, timeframe: Timeframe) -> str | N
         what = f"{symbol} {timeframe.value} {candle['open_time']}"
         expected_time = parse_rfc3339(served[0]["open_time"]) + i * timeframe.seconds
         if parse_rfc3339(candle["open_time"]) != expected_time:
-            return f"{what}: expected the candle of {expected_time}, there is a hole"
+            return f"{what}: expected the candle of {expected_time}, there is a gap"
         true = truth.get(candle["open_time"])
         if not candle["complete"]:
             return f"{what} is not complete"

@@ -1,6 +1,6 @@
-"""Real servers for tests: where to find one, and how to get it where there is none.
+"""Real servers for tests: finds or starts them.
 
-An MQTT broker comes from the first of: the URL in TEST_MQTT_URL, a container of eclipse-mosquitto:2 if Docker answers,
+An MQTT broker comes from the first of: the URL in TEST_MQTT_URL, a container of eclipse-mosquitto:2 if Docker responds,
 `mosquitto` on the PATH. An InfluxDB comes from the first of: the URL in TEST_INFLUX_URL (with an operator's token in
 TEST_INFLUX_TOKEN), a container of influxdb:2.7, `influxd` on the PATH. Without any the test is skipped, or fails where
 REQUIRE_SERVERS=1.
@@ -10,12 +10,14 @@ import functools
 import json
 import os
 import shutil
+import signal
 import socket
+import ssl
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -37,8 +39,30 @@ max_inflight_messages 1000
 """
 
 
+@dataclass(frozen=True)
+class Certificates:
+    """The certificates of `make certs`, and an authority that signed none of them."""
+
+    folder: Path
+    stranger: Path
+
+    @property
+    def ca(self) -> Path:
+        return self.folder / "ca.pem"
+
+    def cert(self, name: str) -> Path:
+        return self.folder / f"{name}.pem"
+
+    def key(self, name: str) -> Path:
+        return self.folder / f"{name}-key.pem"
+
+    @property
+    def of_broker(self) -> tuple[Path, ...]:
+        return self.ca, self.cert("broker"), self.key("broker")
+
+
 class MqttServer(Protocol):
-    """A broker of our own, that may be stopped, killed and started at will; its data stays."""
+    """A broker of our own to stop, kill and start; its data stays."""
 
     @property
     def url(self) -> str: ...
@@ -52,6 +76,10 @@ class MqttServer(Protocol):
 
     def kill(self) -> None: ...
 
+    def freeze(self) -> None: ...
+
+    def thaw(self) -> None: ...
+
 
 class MosquittoProcess:
     """`mosquitto` from the PATH in a process of its own."""
@@ -61,15 +89,20 @@ class MosquittoProcess:
         self._binary = binary
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        configuration = _CONFIGURATION.format(port=self.port, address="127.0.0.1", data=folder) + extra
+        configuration = _CONFIGURATION.format(port=self.port, address="127.0.0.1", data=folder)
+        configuration += extra.replace(FOLDER, str(folder))
         if os.getuid() == 0:
-            # Otherwise it changes to a user who may not write here.
+            # Otherwise it changes to a user without write access here.
             configuration += "\nuser root\n"
         (folder / "mosquitto.conf").write_text(configuration)
 
     @property
     def url(self) -> str:
         return f"mqtt://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process is not None else 0
 
     def start(self) -> None:
         with (self._folder / "mosquitto.log").open("ab") as log:
@@ -84,6 +117,12 @@ class MosquittoProcess:
     def kill(self) -> None:
         self._end(subprocess.Popen.kill)
 
+    def freeze(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
     def _end(self, how: Callable[[Any], None]) -> None:
         if self._process is not None:
             how(self._process)
@@ -96,16 +135,17 @@ class MosquittoProcess:
 
 
 class MosquittoContainer:
-    """Mosquitto in a container, on a port that stays the same when it is started again."""
+    """Mosquitto in a container, on a port that stays the same after a restart."""
 
     def __init__(self, folder: Path, extra: str) -> None:
         from testcontainers.core.config import testcontainers_config
         from testcontainers.core.container import DockerContainer
 
-        # The fixtures remove their containers themselves; the reaper would be one more image to have.
+        # The fixtures remove their containers themselves; the reaper would need one more image.
         testcontainers_config.ryuk_disabled = True
         self.port = free_port()
-        configuration = _CONFIGURATION.format(port=1883, address="0.0.0.0", data="/mosquitto/data") + extra
+        configuration = _CONFIGURATION.format(port=1883, address="0.0.0.0", data="/mosquitto/data")
+        configuration += extra.replace(FOLDER, "/mosquitto/config")
         (folder / "mosquitto.conf").write_text(configuration)
         self._container: Any = DockerContainer(_IMAGE).with_volume_mapping(str(folder), "/mosquitto/config", "rw")
         # Loopback only; `with_bind_ports` would listen on every address.
@@ -130,13 +170,19 @@ class MosquittoContainer:
     def kill(self) -> None:
         self._container.get_wrapped_container().kill()
 
+    def freeze(self) -> None:
+        self._container.get_wrapped_container().pause()
+
+    def thaw(self) -> None:
+        self._container.get_wrapped_container().unpause()
+
     def remove(self) -> None:
         if self._made:
             self._container.stop()
 
 
 def missing(what: str, how: str) -> NoReturn:
-    """Skip the test, or fail it where servers are required."""
+    """Skip the test, or fail it if REQUIRE_SERVERS=1."""
     text = f"no {what}: {how}"
     if os.environ.get("REQUIRE_SERVERS") == "1":
         pytest.fail(text, pytrace=False)
@@ -149,9 +195,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def await_port(port: int, alive: Callable[[], bool], log: Path | None) -> None:
+def await_port(port: int, alive: Callable[[], bool], log: Path | None, seconds: float = _READY_SECONDS) -> None:
     """Wait until something listens on `port`."""
-    deadline = time.monotonic() + _READY_SECONDS
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and alive():
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=1):
@@ -159,12 +205,12 @@ def await_port(port: int, alive: Callable[[], bool], log: Path | None) -> None:
         except OSError:
             time.sleep(0.02)
     tail = log.read_text(errors="replace")[-500:] if log else ""
-    pytest.fail(f"expected a server on port {port} within {_READY_SECONDS:.0f} s, got none. {tail}")
+    pytest.fail(f"expected a server on port {port} within {seconds:.0f} s, got none. {tail}")
 
 
 @functools.cache
 def docker_has(image: str) -> bool:
-    """Whether Docker answers, and has or gets `image`."""
+    """Whether Docker responds and has or gets `image`."""
     if shutil.which("docker") is None and "DOCKER_HOST" not in os.environ:
         return False
     import docker
@@ -180,25 +226,53 @@ def docker_has(image: str) -> bool:
     return True
 
 
+FOLDER = "{folder}"
+"""Placeholder for the broker's folder in lines of its configuration."""
+
+
 def own_mosquitto(folder: Path, extra: str = "allow_anonymous true\n") -> MqttServer:
-    """A Mosquitto of our own with `extra` lines of configuration, not yet started; skips where there is none."""
+    """A Mosquitto of our own with `extra` lines of configuration, not yet started; skips if there is none.
+
+    `folder` has the files that `extra` refers to with FOLDER.
+    """
     if docker_has(_IMAGE):
         return MosquittoContainer(folder, extra)
-    # Packages put it where administrators' programs are, which is not on everyone's path.
+    # Packages install it in sbin, which is not on every user's path.
     binary = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
     if binary is None:
         missing("Mosquitto", "set TEST_MQTT_URL, start Docker, or install the package mosquitto")
     return MosquittoProcess(binary, folder, extra)
 
 
+TLS_LISTENER = f"cafile {FOLDER}/ca.pem\ncertfile {FOLDER}/broker.pem\nkeyfile {FOLDER}/broker-key.pem\n"
+"""Lines for a TLS listener with the files of `Certificates.of_broker`."""
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates of broker, influxdb, admin-api and client, from the script of `make certs`."""
+    if shutil.which("openssl") is None:
+        missing("openssl", "install the package openssl")
+    script = Path(__file__).resolve().parents[1] / "deploy" / "make-certs.sh"
+    folders = [tmp_path_factory.mktemp("certs"), tmp_path_factory.mktemp("stranger")]
+    for folder in folders:
+        subprocess.run(["sh", str(script), str(folder)], check=True, timeout=60)
+    return Certificates(folders[0], folders[1] / "ca.pem")
+
+
 @pytest.fixture
 def mosquitto_of(tmp_path: Path) -> Any:
-    """Makes Mosquittos of our own, started, with lines of configuration: `mosquitto_of("allow_anonymous true")`."""
+    """Starts a Mosquitto of our own with lines of configuration: `mosquitto_of("allow_anonymous true")`.
+
+    `files` are copied to FOLDER.
+    """
     made: list[Any] = []
 
-    def make(extra: str = "allow_anonymous true\n") -> MqttServer:
+    def make(extra: str = "allow_anonymous true\n", files: Iterable[Path] = ()) -> MqttServer:
         folder = tmp_path / f"mosquitto-{len(made)}"
         folder.mkdir()
+        for file in files:
+            shutil.copy(file, folder)
         server = own_mosquitto(folder, extra)
         made.append(server)
         server.start()
@@ -213,7 +287,7 @@ def mosquitto_of(tmp_path: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def mosquitto_url(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The URL of a broker that tests share; each keeps to topics and client names of its own."""
+    """The URL of a shared broker; each test uses its own topics and client names."""
     if url := os.environ.get("TEST_MQTT_URL"):
         yield url
         return
@@ -227,14 +301,14 @@ def mosquitto_url(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @dataclass(frozen=True)
 class InfluxPlace:
-    """A server and an operator's token for it; each test makes an organisation of its own."""
+    """A server and its operator's token; each test creates its own organisation."""
 
     url: str
     token: str
 
 
 class InfluxServer(Protocol):
-    """An InfluxDB of our own, that may be stopped, killed and started at will; its data stays."""
+    """An InfluxDB of our own to stop, kill and start; its data stays."""
 
     @property
     def place(self) -> InfluxPlace: ...
@@ -242,19 +316,27 @@ class InfluxServer(Protocol):
     @property
     def port(self) -> int: ...
 
+    @property
+    def pid(self) -> int: ...
+
     def start(self) -> None: ...
 
     def stop(self) -> None: ...
 
     def kill(self) -> None: ...
 
+    def freeze(self) -> None: ...
+
+    def thaw(self) -> None: ...
+
 
 class InfluxProcess:
     """`influxd` from the PATH in a process of its own."""
 
-    def __init__(self, binary: str, folder: Path) -> None:
+    def __init__(self, binary: str, folder: Path, certificates: Certificates | None) -> None:
         self.port = free_port()
         self._folder = folder
+        self._tls = certificates is not None
         self._process: subprocess.Popen[bytes] | None = None
         self._command = [
             binary,
@@ -265,21 +347,36 @@ class InfluxProcess:
             "--reporting-disabled",
             "--log-level=error",
         ]
+        if certificates is not None:
+            self._command += [
+                f"--tls-cert={certificates.cert('influxdb')}",
+                f"--tls-key={certificates.key('influxdb')}",
+            ]
 
     @property
     def place(self) -> InfluxPlace:
-        return InfluxPlace(f"influxdb://127.0.0.1:{self.port}", _INFLUX_TOKEN)
+        return InfluxPlace(f"influxdb{'s' if self._tls else ''}://127.0.0.1:{self.port}", _INFLUX_TOKEN)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process is not None else 0
 
     def start(self) -> None:
         with (self._folder / "influxd.log").open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        await_influx(self.port, lambda: self._process.poll() is None)
+        await_influx(self.port, lambda: self._process.poll() is None, tls=self._tls)
 
     def stop(self) -> None:
         self._end(subprocess.Popen.terminate)
 
     def kill(self) -> None:
         self._end(subprocess.Popen.kill)
+
+    def freeze(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
 
     def _end(self, how: Callable[[Any], None]) -> None:
         if self._process is not None:
@@ -293,21 +390,33 @@ class InfluxProcess:
 
 
 class InfluxContainer:
-    """InfluxDB in a container, on a port that stays the same when it is started again."""
+    """InfluxDB in a container, on a port that stays the same after a restart."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificates: Certificates | None) -> None:
         from testcontainers.core.config import testcontainers_config
         from testcontainers.core.container import DockerContainer
 
         testcontainers_config.ryuk_disabled = True
         self.port = free_port()
+        self._tls = certificates is not None
         self._container: Any = DockerContainer(_INFLUX_IMAGE)
+        if certificates is not None:
+            self._container.with_volume_mapping(str(certificates.folder), "/certs", "ro")
+            self._container.with_env("INFLUXD_TLS_CERT", "/certs/influxdb.pem")
+            self._container.with_env("INFLUXD_TLS_KEY", "/certs/influxdb-key.pem")
         self._container.ports[8086] = ("127.0.0.1", self.port)
         self._made = False
 
     @property
     def place(self) -> InfluxPlace:
-        return InfluxPlace(f"influxdb://127.0.0.1:{self.port}", _INFLUX_TOKEN)
+        return InfluxPlace(f"influxdb{'s' if self._tls else ''}://127.0.0.1:{self.port}", _INFLUX_TOKEN)
+
+    @property
+    def pid(self) -> int:
+        """The process id; InfluxDB must be started."""
+        container = self._container.get_wrapped_container()
+        container.reload()
+        return container.attrs["State"]["Pid"]
 
     def start(self) -> None:
         if self._made:
@@ -315,7 +424,7 @@ class InfluxContainer:
         else:
             self._container.start()
             self._made = True
-        await_influx(self.port, lambda: True)
+        await_influx(self.port, lambda: True, tls=self._tls)
 
     def stop(self) -> None:
         self._container.get_wrapped_container().stop(timeout=15)
@@ -323,17 +432,25 @@ class InfluxContainer:
     def kill(self) -> None:
         self._container.get_wrapped_container().kill()
 
+    def freeze(self) -> None:
+        self._container.get_wrapped_container().pause()
+
+    def thaw(self) -> None:
+        self._container.get_wrapped_container().unpause()
+
     def remove(self) -> None:
         if self._made:
             self._container.stop()
 
 
-def await_influx(port: int, alive: Callable[[], bool]) -> None:
-    """Wait until the server answers, and set it up where that has not been done."""
+def await_influx(port: int, alive: Callable[[], bool], *, tls: bool = False) -> None:
+    """Wait until the server responds, and set it up if needed."""
+    url = f"http{'s' if tls else ''}://127.0.0.1:{port}/api/v2/setup"
+    context = ssl._create_unverified_context() if tls else None
     deadline = time.monotonic() + 3 * _READY_SECONDS
     while time.monotonic() < deadline and alive():
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v2/setup", timeout=2) as answer:
+            with urllib.request.urlopen(url, timeout=2, context=context) as answer:
                 if not json.load(answer)["allowed"]:
                     return
             body = {
@@ -343,10 +460,8 @@ def await_influx(port: int, alive: Callable[[], bool]) -> None:
                 "bucket": "tests",
                 "token": _INFLUX_TOKEN,
             }
-            request = urllib.request.Request(
-                f"http://127.0.0.1:{port}/api/v2/setup", json.dumps(body).encode(), method="POST"
-            )
-            urllib.request.urlopen(request, timeout=10).close()
+            request = urllib.request.Request(url, json.dumps(body).encode(), method="POST")
+            urllib.request.urlopen(request, timeout=10, context=context).close()
         except (urllib.error.URLError, OSError, ValueError):
             time.sleep(0.05)
         else:
@@ -354,14 +469,14 @@ def await_influx(port: int, alive: Callable[[], bool]) -> None:
     pytest.fail(f"expected InfluxDB on port {port} within {3 * _READY_SECONDS:.0f} s, got none")
 
 
-def own_influx(folder: Path) -> InfluxServer:
-    """An InfluxDB of our own, not yet started; skips where there is none."""
+def own_influx(folder: Path, certificates: Certificates | None = None) -> InfluxServer:
+    """An InfluxDB of our own, over TLS with `certificates`, not yet started; skips if there is none."""
     if docker_has(_INFLUX_IMAGE):
-        return InfluxContainer()
+        return InfluxContainer(certificates)
     binary = shutil.which("influxd")
     if binary is None:
         missing("InfluxDB", "set TEST_INFLUX_URL and TEST_INFLUX_TOKEN, start Docker, or put influxd 2.7 on the PATH")
-    return InfluxProcess(binary, folder)
+    return InfluxProcess(binary, folder, certificates)
 
 
 def _end_influx(server: InfluxServer) -> None:
@@ -373,13 +488,13 @@ def _end_influx(server: InfluxServer) -> None:
 
 @pytest.fixture
 def influx_of(tmp_path: Path) -> Any:
-    """Makes an InfluxDB of our own, started and set up: `influx_of()`."""
+    """Starts and sets up an InfluxDB of our own: `influx_of()`; over TLS with `influx_of(certificates)`."""
     made: list[InfluxServer] = []
 
-    def make() -> InfluxServer:
+    def make(certificates: Certificates | None = None) -> InfluxServer:
         folder = tmp_path / f"influx-{len(made)}"
         folder.mkdir()
-        server = own_influx(folder)
+        server = own_influx(folder, certificates)
         made.append(server)
         server.start()
         return server
@@ -391,7 +506,7 @@ def influx_of(tmp_path: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def influx_place(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """An InfluxDB that tests share; each makes an organisation of its own."""
+    """A shared InfluxDB; each test creates its own organisation."""
     if url := os.environ.get("TEST_INFLUX_URL"):
         url = url.replace("http://", "influxdb://").replace("https://", "influxdbs://")
         yield InfluxPlace(url, os.environ.get("TEST_INFLUX_TOKEN", ""))

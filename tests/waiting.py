@@ -1,4 +1,4 @@
-"""Waiting for what is to come, with a deadline."""
+"""Waiting for a condition, with a deadline."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,8 @@ from typing import Any
 async def until(
     condition: Callable[[], Any], seconds: float = 60.0, what: Callable[[], Any] = str, every: float = 0.05
 ) -> None:
-    """Wait until `condition` holds, looking `every` few seconds; AssertionError with what `what` tells after `seconds`.
+    """Wait until `condition` holds, polling `every` few seconds; AssertionError with the result of `what` after
+    `seconds`.
 
     Both may be coroutine functions.
     """

@@ -1,4 +1,4 @@
-"""Starts the service of this container under a name that outlives the container.
+"""Starts the service of this container under an instance name that outlives the container.
 
 Docker names a container's host at random, so every recreated one would be a new instance, and leave the retained status
 of the old one on the bus. Compose numbers its containers, and Docker's DNS knows them: INSTANCE_ID becomes what
@@ -16,17 +16,17 @@ _PTR = 12
 
 
 def container_name() -> str | None:
-    """The name of this container, or None where nobody knows."""
+    """The name of this container; None if Docker's DNS does not know it."""
     try:
         name = _reverse_lookup(socket.gethostbyname(socket.gethostname()))
     except (OSError, struct.error, IndexError, UnicodeDecodeError, RecursionError):
         return None
-    # After the name comes the network's.
+    # The network's name follows the container's.
     return name.partition(".")[0] or None
 
 
 def _reverse_lookup(address: str) -> str:
-    # The libc would answer from /etc/hosts, which has the random name only.
+    # The libc would use /etc/hosts, which has only the random name.
     question = [*reversed(address.split(".")), "in-addr", "arpa"]
     number = secrets.randbelow(65536)
     packet = struct.pack(">6H", number, 0x0100, 1, 0, 0, 0)
@@ -45,7 +45,7 @@ def _reverse_lookup(address: str) -> str:
 
 
 def _name(answer: bytes, at: int) -> tuple[str, int]:
-    """The domain name at `at`, and where it ends; the rest of a name may stand elsewhere."""
+    """The domain name at `at`, and its end; a pointer may lead to the rest of the name."""
     labels = []
     while size := answer[at]:
         if size >= 0xC0:
@@ -57,7 +57,7 @@ def _name(answer: bytes, at: int) -> tuple[str, int]:
 
 
 def main() -> None:
-    """Become the service, in this process, so that signals reach it."""
+    """Execute the service in this process, so that signals reach it."""
     service = os.environ["SERVICE"]
     if not os.environ.get("INSTANCE_ID") and (name := container_name()):
         os.environ["INSTANCE_ID"] = name

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from admin_api.http.dashboard import STATIC
+from admin_api.admin.dashboard import STATIC
 from admin_client import Api, until
 from chromium import Browser, browser_on
 from command import Running
@@ -41,12 +41,14 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
     }
     async with Running("demo", "crypto_ingress", "demo", folder=folder, **settings) as running:
         base = f"http://127.0.0.1:{port}"
-        until(lambda: BROKER.search(running.said()), 90, lambda: f"the broker's address; {running.said()}")
-        broker = BROKER.findall(running.said())[0]
+        until(lambda: BROKER.search(running.output()), 90, lambda: f"the broker's address; {running.output()}")
+        broker = BROKER.findall(running.output())[0]
         api = Api(base, TOKEN, store, f"http://127.0.0.1:{control}", broker)
-        api.until_health(200, 90, running.said)
+        api.until_health(200, 90, running.output)
         series = [(symbol, timeframe) for symbol in SYMBOLS for timeframe in TIMEFRAMES]
-        until(lambda: all(len(api.closed(s, t.value)) > 1 for s, t in series), 90, lambda: f"candles; {running.said()}")
+        until(
+            lambda: all(len(api.closed(s, t.value)) > 1 for s, t in series), 90, lambda: f"candles; {running.output()}"
+        )
         yield api
 
 

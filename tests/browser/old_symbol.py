@@ -1,8 +1,9 @@
 """A symbol whose past is known: what a live market does only now and then is all in it."""
 
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from example import CANDLE
 from ingress_common.model import Source

@@ -47,8 +47,8 @@ class Processes:
         running = Running(service, service, folder=self._folder, **settings, **more)
         self.running[service] = await self._stack.enter_async_context(running)
 
-    def said(self) -> str:
-        return "\n".join(f"{name}: {running.said()[-600:]}" for name, running in self.running.items())
+    def output(self) -> str:
+        return "\n".join(f"{name}: {running.output()[-600:]}" for name, running in self.running.items())
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -56,7 +56,7 @@ async def test_health_turns_red_soon_after_a_service_is_killed_and_green_again(t
     async with AsyncExitStack() as stack:
         processes = Processes(tmp_path, mosquitto_of().url, stack)
         api = await processes.start_all()
-        api.until_health(200, 90, processes.said)
+        api.until_health(200, 90, processes.output)
         browser = stack.enter_context(browser_on(api.base, tmp_path / "profile"))
         browser.open("#/health")
         name = service.replace("_", "-")

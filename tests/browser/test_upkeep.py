@@ -33,7 +33,7 @@ def test_what_keeps_the_store_true_is_told_and_so_is_kraken(browser, demo):
     gateway = browser.attribute('[data-section="Kraken"] tbody tr', "data-key")
     assert re.match(r"[1-9]\d* of [1-9]\d* in 10 min", cell(browser, "Kraken", gateway, "Connection attempts"))
     assert cell(browser, "Kraken", gateway, "Clock")
-    assert cell(browser, "Kraken", gateway, "Blind for") == "none"
+    assert cell(browser, "Kraken", gateway, "Stale subscriptions") == "none"
     browser.until(lambda: " for " in cell(browser, "Symbols", "BTC/USD", "Aggregator"), 20, "since when it is owned")
 
 

@@ -1,1 +1,1 @@
-"""Chaos: faults by a seeded script while it runs, and then every candle compared with the trades that were made."""
+"""Chaos: faults by a seeded script on the running stack, then a comparison of every candle with the true trades."""

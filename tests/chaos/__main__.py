@@ -56,32 +56,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _run(options: argparse.Namespace, name: FormName, script: Sequence[Fault], folder: Path) -> int:
-    # Being told to stop ends the run as Ctrl-C does: everything is removed.
+    # SIGTERM ends the run like Ctrl-C: everything is removed.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _interrupt, asyncio.current_task())
     limits = Limits(
         settle=options.settle, recovery=options.recovery, faults=options.minutes * 60 if options.minutes else None
     )
     with (folder / "run.log").open("w") as log:
 
-        def say(line: str) -> None:
+        def write_line(line: str) -> None:
             print(line, flush=True)
             print(f"{time.strftime('%H:%M:%S', time.gmtime())} {line}", file=log, flush=True)
 
         async with form_of(options, name, script, folder) as form:
-            run = Run(form, script, limits, say)
+            run = Run(form, script, limits, write_line)
             outcome = await run.run()
             for line in as_lines(outcome, limits):
-                say(line)
+                write_line(line)
             report = Path(options.report) if options.report else folder / "report.json"
             report.write_text(json.dumps(as_json(outcome, limits), indent=1))
             if not outcome.ok(limits):
                 await form.save_logs(folder)
-                say(f"logs are in {folder}")
+                write_line(f"logs are in {folder}")
             return 0 if outcome.ok(limits) else 1
 
 
 def form_of(options: argparse.Namespace, name: FormName, script: Sequence[Fault], folder: Path) -> Form:
-    """The form that the options ask for, not yet started."""
+    """The form that the options select, not yet started."""
     shape = {
         "symbols": options.symbols,
         "seed": options.seed,
@@ -137,6 +137,6 @@ def _range(text: str) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    # What the watcher's connection goes through is what the run is about.
+    # The watcher's broken connections are expected.
     configure_logging("critical", "console")
     sys.exit(main())

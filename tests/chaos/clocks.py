@@ -1,7 +1,7 @@
 """Clocks that jump while a service runs.
 
-libfaketime would reach further than Python's `time.time`, but where it leaves monotonic clocks alone, as it must here,
-its 0.9.10 makes every `time.sleep` fail (EINVAL). The services have the time from `time.time` alone.
+libfaketime affects more than Python's `time.time`. But if it leaves monotonic clocks unchanged, as needed here, its
+0.9.10 makes every `time.sleep` fail (EINVAL). The services read the time only from `time.time`.
 """
 
 import os
@@ -12,7 +12,7 @@ _MODULE = Path(__file__).parent / "clock" / "sitecustomize.py"
 
 
 class Clocks:
-    """A folder with the module that Python loads first, and a file for each service: how far its clock is off."""
+    """A folder with a module that Python loads first, and a file per service with its clock's offset."""
 
     def __init__(self, folder: Path, services: tuple[str, ...]) -> None:
         self.folder = folder
@@ -22,8 +22,8 @@ class Clocks:
             self.set(service, 0)
 
     def set(self, service: str, seconds: int) -> None:
-        """Let the clock of a service be off by `seconds`; it notices within a second."""
-        # In one step, so that nobody reads half of it.
+        """Set the clock offset of a service in `seconds`, effective within a second."""
+        # Atomically, so that nobody reads a partial file.
         new = self.folder / f"{service}.new"
         new.write_text(f"{seconds}\n")
         # Containers read it as users of their own.
@@ -31,6 +31,6 @@ class Clocks:
         new.replace(self.folder / service)
 
     def environment(self, service: str) -> dict[str, str]:
-        """What a process on this machine needs to follow its file."""
+        """The environment with which a process follows its file."""
         path = os.pathsep.join(filter(None, (str(self.folder), os.environ.get("PYTHONPATH"))))
         return {"PYTHONPATH": path, "CHAOS_CLOCK": str(self.folder / service)}

@@ -1,4 +1,4 @@
-"""The demo's containers under torment."""
+"""The demo's containers under faults."""
 
 import asyncio
 import json
@@ -29,14 +29,14 @@ _FOLDER = "tests/chaos"
 
 
 class ComposeForm:
-    """The compose files of the demo as project `name`, with `symbols` markets; files of its own go into `folder`."""
+    """The Compose files of the demo as project `name`, with `symbols` markets; its own files go into `folder`."""
 
     def __init__(
         self, name: str, folder: Path, *, symbols: int, seed: int, activity: float, connection_budget: int, clocks: bool
     ) -> None:
         self.name = name
         self._folder = folder
-        # Ports that stay when a container is started again.
+        # Fixed ports, so that they stay after a restart.
         self._ports = {port: free_port() for port in PORTS}
         settings = {port: str(number) for port, number in self._ports.items()}
         settings |= {
@@ -77,12 +77,12 @@ class ComposeForm:
         for container in self._all("chaos.double=1"):
             self._docker("rm", "--force", "--volumes", container)
         for container in self._containers(None):
-            # A frozen one would not hear that it is to stop.
+            # A frozen container would not receive the signal to stop.
             self._signal(container, signal.SIGCONT)
         await asyncio.to_thread(self._stack.remove, self._folder / "containers.log")
 
     def broker_url(self) -> str | None:
-        """The published port, which stays."""
+        """The broker's URL on its fixed published port."""
         return f"mqtt://viewer:{VIEWER}@127.0.0.1:{self._ports['MQTT_PORT']}"
 
     # --- faults
@@ -137,7 +137,7 @@ class ComposeForm:
             _rule(process, "-I", rule)
 
         def mend() -> None:
-            # The rules of a container that has ended have gone with it.
+            # The rules of an ended container are gone with it.
             if self._process(near) == process:
                 for rule in rules:
                     _rule(process, "-D", rule)
@@ -153,26 +153,26 @@ class ComposeForm:
 
     def _double(self, fault: Fault) -> End:
         container = self._one_of(fault.target, fault.replica)
-        told = self._inspect(container)
-        if told is None:
+        inspected = self._inspect(container)
+        if inspected is None:
             raise SkippedError(f"{container} is not there")
         self._doubles += 1
         name = f"{self.name}-double-{self._doubles}"
         environment = [
-            f"--env={setting}" for setting in told["Config"]["Env"] if not setting.startswith("INSTANCE_ID=")
+            f"--env={setting}" for setting in inspected["Config"]["Env"] if not setting.startswith("INSTANCE_ID=")
         ]
-        volumes = [f"--volume={mount['Source']}:{mount['Destination']}:ro" for mount in told["Mounts"]]
-        network = next(iter(told["NetworkSettings"]["Networks"]))
+        volumes = [f"--volume={mount['Source']}:{mount['Destination']}:ro" for mount in inspected["Mounts"]]
+        network = next(iter(inspected["NetworkSettings"]["Networks"]))
         self._docker(
             *("run", "--detach", "--init", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--memory=512m"),
             *(f"--name={name}", f"--network={network}", "--label=chaos.double=1", f"--label=chaos.project={self.name}"),
-            *(*environment, f"--env=INSTANCE_ID={container}", *volumes, told["Config"]["Image"]),
+            *(*environment, f"--env=INSTANCE_ID={container}", *volumes, inspected["Config"]["Image"]),
         )
 
         def remove() -> None:
-            said = self._docker("logs", name, both=True)
+            logs = self._docker("logs", name, both=True)
             with (self._folder / "doubles.log").open("a") as log:
-                log.write(f"--- {name}, a second {container}\n{said}")
+                log.write(f"--- {name}, a second {container}\n{logs}")
             self._docker("rm", "--force", "--volumes", name)
 
         return _in_thread(remove)
@@ -187,7 +187,7 @@ class ComposeForm:
     # --- docker
 
     def _containers(self, service: str | None) -> list[str]:
-        """The names of the project's containers, also of those that do not run."""
+        """The names of the project's containers, including stopped ones."""
         labels = [f"com.docker.compose.project={self.name}"]
         if service is not None:
             labels.append(f"com.docker.compose.service={service}")
@@ -206,16 +206,16 @@ class ComposeForm:
         return names[replica % len(names)]
 
     def _inspect(self, container: str) -> dict[str, Any] | None:
-        told = json.loads(self._docker("inspect", container) or "[]")
-        return told[0] if told else None
+        inspected = json.loads(self._docker("inspect", container) or "[]")
+        return inspected[0] if inspected else None
 
     def _process(self, container: str) -> int:
-        told = self._inspect(container)
-        return int(told["State"]["Pid"]) if told else 0
+        inspected = self._inspect(container)
+        return int(inspected["State"]["Pid"]) if inspected else 0
 
     def _address(self, container: str) -> str:
-        told = self._inspect(container)
-        networks = told["NetworkSettings"]["Networks"].values() if told else ()
+        inspected = self._inspect(container)
+        networks = inspected["NetworkSettings"]["Networks"].values() if inspected else ()
         return next((network["IPAddress"] for network in networks), "")
 
     def _signal(self, container: str, number: signal.Signals) -> list[int]:
@@ -225,7 +225,7 @@ class ComposeForm:
         return processes
 
     def _docker(self, *arguments: str, both: bool = False) -> str:
-        """Run docker. Another fault may have been there before, so a refusal is no error: the candles tell."""
+        """Run docker. A refusal is no error, because another fault may interfere; the candles decide."""
         outcome = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=120, check=False)
         if outcome.returncode:
             with (self._folder / "docker.log").open("a") as log:
@@ -235,7 +235,7 @@ class ComposeForm:
     # --- what is there
 
     async def newest_closed(self) -> dict[str, int]:
-        """From the last 15 minutes of InfluxDB."""
+        """The open time of each symbol's newest closed 1m candle, from the last 15 minutes of InfluxDB."""
         query = (
             'from(bucket: "candles_1m") |> range(start: -15m) '
             '|> filter(fn: (r) => r._measurement == "candle" and r._field == "closed" and r._value == true) '
@@ -249,23 +249,24 @@ class ComposeForm:
 
     async def rows(self, timeframe: str) -> list[Row]:
         """Every row of the timeframe's bucket."""
-        return [_row(row, timeframe) for row in await asyncio.to_thread(self._stack.stored_rows, timeframe)]
+        return [row_of_columns(row, timeframe) for row in await asyncio.to_thread(self._stack.stored_rows, timeframe)]
 
     async def deaths(self) -> int:
-        """How often Docker has started a container again because it had ended by itself."""
-        told = [self._inspect(container) for container in self._containers(None)]
-        return sum(container["RestartCount"] for container in told if container)
+        """How often Docker has restarted a container that ended by itself."""
+        inspected = [self._inspect(container) for container in self._containers(None)]
+        return sum(container["RestartCount"] for container in inspected if container)
 
     async def save_logs(self, folder: Path) -> None:
-        """What each service has said."""
+        """Write the log of each service into `folder`."""
         for service in (*SERVICES, "broker", "influxdb", "kraken-simulator"):
-            said = await asyncio.to_thread(
+            logs = await asyncio.to_thread(
                 self._stack.compose, "logs", "--no-color", "--timestamps", service, check=False
             )
-            (folder / f"{service}.log").write_text(said)
+            (folder / f"{service}.log").write_text(logs)
 
 
-def _row(row: dict[str, str], timeframe: str) -> Row:
+def row_of_columns(row: dict[str, str], timeframe: str) -> Row:
+    """A row of InfluxDB, pivoted: its columns by name."""
     tags = sorted(f"{name}={value}" for name, value in row.items() if name and name not in _NO_TAGS)
     numbers = {name: Decimal(row[name] or 0) for name in ("open", "high", "low", "close", "volume", "vwap")}
     return Row(
@@ -315,7 +316,7 @@ def _expect_root(what: str) -> None:
 
 def _signal_all(processes: list[int], number: signal.Signals) -> None:
     for process in processes:
-        # One that has ended needs it no more.
+        # An ended process does not need it.
         with suppress(ProcessLookupError):
             os.kill(process, number)
 

@@ -1,4 +1,4 @@
-"""What the runner asks of that which it torments, in whatever form it runs."""
+"""The interface between the runner and a form of the system under test."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,20 +10,20 @@ from chaos.kraken import Kraken
 from chaos.script import Fault
 
 End = Callable[[], Awaitable[None]]
-"""Ends a fault; what it cannot undo any more is gone already."""
+"""Ends a fault."""
 
 
 class SkippedError(Exception):
-    """A fault that this machine cannot make; the text says what is lacking."""
+    """This machine cannot make a fault; the text states why."""
 
 
 class Form(Protocol):
-    """The system under torment while it is entered; everything that belongs to it is removed at the end."""
+    """The system under test, as an async context manager that removes everything at the end."""
 
     kraken: Kraken
 
     async def __aenter__(self) -> Self:
-        """Start it, healthy."""
+        """Start it and wait until it is healthy."""
         ...
 
     async def __aexit__(
@@ -33,15 +33,15 @@ class Form(Protocol):
         ...
 
     def broker_url(self) -> str | None:
-        """Where its broker is now; None if nobody knows."""
+        """The current URL of its broker; None if unknown."""
         ...
 
     async def begin(self, fault: Fault) -> End:
-        """Make a fault; what comes back ends it. SkippedError if this machine cannot."""
+        """Make a fault; returns the function that ends it. SkippedError if this machine cannot make it."""
         ...
 
     async def newest_closed(self) -> dict[str, int]:
-        """The open time of each symbol's newest closed 1m candle in the store; OSError if it does not answer."""
+        """The open time of each symbol's newest closed 1m candle in the store; OSError if it does not respond."""
         ...
 
     async def rows(self, timeframe: str) -> list[Row]:
@@ -49,9 +49,9 @@ class Form(Protocol):
         ...
 
     async def deaths(self) -> int:
-        """How often something ended that nobody had killed."""
+        """How often a process ended by itself."""
         ...
 
     async def save_logs(self, folder: Path) -> None:
-        """Leave what it said in `folder`."""
+        """Write its logs into `folder`."""
         ...

@@ -1,7 +1,7 @@
-"""The judge: what is in the store and on the bus, against the trades that were made. Pure, and by none of our code.
+"""The judge: compares store and bus with the true trades. Pure, and without any of our code.
 
-Every window from the first one that must be there to the last that has ended must hold one closed candle. It has the
-numbers of its trades, or, where there were none, no trades and the price of the last true trade before it.
+Every window from the first expected one to the last ended one must have one closed candle. It has the numbers of its
+trades; without trades it is flat at the price of the last true trade before it.
 """
 
 from bisect import bisect_left
@@ -17,7 +17,7 @@ _VOLUME_ERROR = 1e-9
 
 
 class Verdict(StrEnum):
-    """What can be wrong with a candle."""
+    """The kinds of wrong candles."""
 
     MISSING = "missing"
     WRONG = "wrong"
@@ -27,9 +27,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A candle as found: in the store, or retained on the bus. Numbers are exact in Decimal; open_time unix seconds.
+    """A candle in the store or retained on the bus. Numbers are exact `Decimal`; open_time in unix seconds.
 
-    `series` tells rows of one identity apart. `complete` None: nothing is said of it.
+    `series` distinguishes rows of one identity. `complete` None: unknown.
     """
 
     symbol: str
@@ -53,7 +53,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class TrueCandle:
-    """What the trades of a window make; of windows without any there is none."""
+    """The true candle of a window with trades."""
 
     open_time: int
     open: Decimal
@@ -66,7 +66,7 @@ class TrueCandle:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The windows of a symbol and timeframe that traded, oldest first, all from `begins` (unix seconds) on."""
+    """The true candles of a symbol and timeframe, oldest first, all from `begins` (unix seconds) on."""
 
     candles: tuple[TrueCandle, ...]
     begins: int = 0
@@ -74,12 +74,12 @@ class Truth:
     _closes: set[Decimal] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        """Make what is looked up."""
+        """Build the indexes."""
         self._opens.extend(candle.open_time for candle in self.candles)
         self._closes.update(candle.close for candle in self.candles)
 
     def at(self, open_time: int) -> TrueCandle | None:
-        """The window that opens then, if it traded."""
+        """The true candle that opens then; None without trades."""
         place = bisect_left(self._opens, open_time)
         found = place < len(self._opens) and self._opens[place] == open_time
         return self.candles[place] if found else None
@@ -96,7 +96,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One bad candle: where it was found, what is wrong, and the candles around it."""
+    """One bad candle: its place, the fault, and the candles around it."""
 
     verdict: Verdict
     where: str
@@ -115,10 +115,10 @@ class Finding:
 def judge_store(
     rows: Iterable[Row], truth: Truth, symbol: str, timeframe: str, *, since: float, now: float, settle: float = 15
 ) -> tuple[list[Finding], int]:
-    """The findings of a symbol and timeframe in the store, and how many windows were compared.
+    """The findings of a symbol and timeframe in the store, and the number of compared windows.
 
-    `since` (unix seconds): windows that opened after it must be there even if none before is; `now`: when the rows were
-    read; a window must be there `settle` seconds after its end.
+    `since` (unix seconds): windows that opened after it must exist even if no earlier one does. `now`: when the rows
+    were read. A window must exist `settle` seconds after its end.
     """
     by_time: dict[int, list[Row]] = {}
     for row in rows:
@@ -159,9 +159,9 @@ def judge_retained(
     read_by: float | None = None,
     settle: float = 15,
 ) -> list[Finding]:
-    """The findings of a topic's retained candle, None if nothing was retained.
+    """The findings of a topic's retained candle; None if it is right.
 
-    `now`: when reading began, `read_by`: when it was over, if that took its time.
+    `now`: start of reading; `read_by`: its end, if that took some time.
     """
     read_by = now if read_by is None else read_by
     size = SECONDS[timeframe]
@@ -173,7 +173,7 @@ def judge_retained(
         return [Finding(Verdict.WRONG, where, symbol, timeframe, row.open_time, f"is of {row.symbol} {row.timeframe}")]
     if found := list(_early([row] if row.closed else [], size, read_by, where)):
         return found
-    # The newest candle is the window's before while nothing has been heard of the present one.
+    # The newest candle may still be the previous window's.
     if row.open_time < (newest - size if row.closed else newest):
         text = f"stale, expected {moment(newest)} or the closed one before it, got {_text(row)}"
         return [_finding(Verdict.MISSING, where, row, text)]
@@ -203,7 +203,7 @@ def fault_of(row: Row, truth: Truth) -> tuple[Verdict, str] | None:
     if not wrong and not row.low <= row.vwap <= row.high:
         wrong.append(f"vwap: expected {row.low} to {row.high}, got {row.vwap}")
     if row.infilled:
-        wrong.append("infilled, though it traded")
+        wrong.append("infilled despite trades")
     if row.complete is False:
         wrong.append("not complete")
     return (Verdict.WRONG, f"{'; '.join(wrong)}; {_provenance(row)}") if wrong else None
@@ -223,7 +223,7 @@ def _flat_fault(row: Row, truth: Truth) -> tuple[Verdict, str] | None:
 
 
 def _forming_fault(row: Row, truth: Truth, now: float) -> tuple[Verdict, str] | None:
-    """What is wrong with a forming candle: it may lack the newest trades, and have nothing that is not there."""
+    """What is wrong with a forming candle: it may lack the newest trades but have no invented ones."""
     true = truth.at(row.open_time)
     if row.open_time > now:
         return Verdict.INVENTED, f"has not begun: {_text(row)}"
@@ -273,5 +273,5 @@ def _true_text(true: TrueCandle) -> str:
 
 
 def moment(open_time: float) -> str:
-    """A time as it is read."""
+    """A time as text."""
     return f"{datetime.fromtimestamp(open_time, UTC):%F %T}"

@@ -1,4 +1,4 @@
-"""The simulator as the runner sees it: the markets, the truth, the faults it makes itself."""
+"""A client of the simulator's control port: markets, truth, faults."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from chaos.judge import SECONDS, TrueCandle, Truth
-from kraken_simulator.pairs import default_profiles
+from kraken_simulator.profiles import default_profiles
 
 _ALL_PROFILES = 368
 _FULL_SET = 8
@@ -19,7 +19,7 @@ _BEFORE = 200
 
 
 def markets(count: int) -> str:
-    """What SIM_SYMBOLS is for `count` markets: half of them the busiest there are, half of them the thinnest."""
+    """The value of SIM_SYMBOLS for `count` markets: half of them the busiest, half the thinnest."""
     if count <= _FULL_SET:
         return str(count)
     names = [profile.pair.symbol for profile in default_profiles(_ALL_PROFILES)]
@@ -42,7 +42,7 @@ class Kraken:
         return (await self._get("/health"))["symbols"]
 
     async def truth(self, symbol: str, timeframe: str, first: int) -> Truth:
-        """What traded from `first` (unix seconds) on, and so far before it that there is a price."""
+        """The true candles from `first` (unix seconds) on, and enough earlier ones for a price."""
         truth = await self._truth(symbol, timeframe, max(0, first - _BEFORE * SECONDS[timeframe]))
         return truth if truth.price_before(first) is not None else await self._truth(symbol, timeframe, 0)
 
@@ -51,10 +51,14 @@ class Kraken:
         return Truth(tuple(_true_candle(candle) for candle in (await self._get(path))["candles"]), begins)
 
     async def start_fault(self, kind: str, seconds: float, symbol: str | None) -> float:
-        """Start a fault; how many seconds it will last."""
+        """Start a fault; returns its duration in seconds."""
         body = {"kind": kind, "seconds": seconds, "symbol": symbol}
         answer = (await self._http.post("/faults", json=body)).raise_for_status().json()
         return max(0.0, datetime.fromisoformat(answer["until"]).timestamp() - time.time())
+
+    async def set_rate(self, ticks: float, seconds: float) -> None:
+        """Let all markets together trade `ticks` times a second for a while."""
+        (await self._http.post("/rate", json={"ticks": ticks, "seconds": seconds})).raise_for_status()
 
     async def end_faults(self) -> None:
         """End all that still run."""

@@ -1,4 +1,4 @@
-"""`crypto-ingress run` under torment: everything in one process, on its embedded broker and a SQLite file."""
+"""`crypto-ingress run` under faults: everything in one process, on its embedded broker and a SQLite file."""
 
 import asyncio
 import os
@@ -100,7 +100,7 @@ class OneProcessForm:
         self._process = _child([*COMMAND, "run"], self._log, settings)
 
     async def _keep_running(self) -> None:
-        """What a service manager does: start it again when it has ended by itself."""
+        """Restart it when it has ended by itself, as a service manager does."""
         while True:
             await asyncio.sleep(1)
             if self._wanted and self._process is not None and self._process.poll() is not None:
@@ -114,7 +114,7 @@ class OneProcessForm:
                 _end(process)
 
     def broker_url(self) -> str | None:
-        """As the command has said it; None before that."""
+        """The broker's URL that the command has printed; None before that."""
         if self._process is None or self._process.poll() is not None:
             return None
         with self._log.open("rb") as log:
@@ -163,7 +163,7 @@ class OneProcessForm:
         return go_on
 
     async def _lock(self) -> End:
-        """As another program does that writes to the file for a while."""
+        """Lock the SQLite file, as another writing program does."""
         connection = sqlite3.connect(self._store, timeout=10, isolation_level=None, check_same_thread=False)
         try:
             await asyncio.to_thread(connection.execute, "BEGIN IMMEDIATE")
@@ -205,14 +205,14 @@ class OneProcessForm:
             with closing(sqlite3.connect(f"file:{self._store}?mode=ro", uri=True, timeout=5)) as connection:
                 return connection.execute(query, parameters).fetchall()
         except sqlite3.Error as error:
-            raise OSError(f"the store does not answer: {error}") from error
+            raise OSError(f"the store does not respond: {error}") from error
 
     async def deaths(self) -> int:
         """How often the process has ended by itself."""
         return self._deaths
 
     async def save_logs(self, folder: Path) -> None:
-        """They are files already."""
+        """Do nothing: the logs are files in the folder already."""
 
 
 _COLUMNS = (
@@ -233,14 +233,14 @@ def _row(row: tuple, timeframe: str) -> Row:
 
 
 def _child(command: Sequence[str], log: Path, settings: dict[str, str]) -> subprocess.Popen[bytes]:
-    with log.open("ab") as said:
+    with log.open("ab") as output:
         return subprocess.Popen(
             command,
             cwd=log.parent,
             env=environment(**settings),
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         )
 

@@ -1,16 +1,16 @@
-"""How long recovery took, from what was seen while the script ran. Pure."""
+"""Recovery times, from samples during the script. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 SHOWS_WITHIN = 75.0
-"""Seconds after its end in which a fault's harm shows: a minute may have to end first, and be late."""
+"""Seconds after its end in which a fault's effect may appear: a minute may have to end first, and be late."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """How it was at a time (seconds of any steady clock): what was wrong, empty if nothing."""
+    """The state at a time (seconds of a monotonic clock): what was wrong, empty if nothing."""
 
     at: float
     trouble: str
@@ -18,7 +18,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """When a fault lasted."""
+    """The start and end of a fault."""
 
     number: int
     start: float
@@ -27,10 +27,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """When all was well after a fault.
+    """The recovery from a fault.
 
-    `seconds` since the last fault that had ended by then, its own end or that of another one that came into it; None if
-    it never was. `trouble` is what was wrong last.
+    `seconds`: from the end of the last fault before recovery, its own or an overlapping one; None if it never
+    recovered. `trouble`: the last thing that was wrong.
     """
 
     number: int

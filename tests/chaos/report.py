@@ -1,4 +1,4 @@
-"""What a run has found out, as text and as JSON."""
+"""The report of a run, as text and as JSON."""
 
 import statistics
 from collections import Counter
@@ -13,7 +13,7 @@ _SHOWN = 40
 
 
 def as_lines(outcome: Outcome, limits: Limits) -> Iterator[str]:
-    """The report to read."""
+    """The report as text."""
     made = [done for done in outcome.done if done.span is not None]
     skipped = Counter((done.fault.kind, done.skipped) for done in outcome.done if done.span is None)
     yield f"faults      {len(made)} on {outcome.symbols} symbols in {outcome.seconds / 60:.1f} minutes"
@@ -22,7 +22,7 @@ def as_lines(outcome: Outcome, limits: Limits) -> Iterator[str]:
     for (kind, why), count in skipped.items():
         yield f"skipped     {count:4d} {kind}: {why}"
     yield from _recovery_lines(outcome, limits)
-    yield f"corrected   {len(outcome.corrected)} candles were said to be closed and turned out otherwise"
+    yield f"corrected   {len(outcome.corrected)} candles were corrected after they had closed"
     yield from (f"            {line}" for line in outcome.corrected[:_SHOWN])
     yield f"dead letters {sum(outcome.dead_letters.values())}"
     yield from (f"            {count:4d} {why[:300]}" for why, count in list(outcome.dead_letters.items())[:_SHOWN])
@@ -60,7 +60,7 @@ def _recovery_lines(outcome: Outcome, limits: Limits) -> Iterator[str]:
 
 
 def as_json(outcome: Outcome, limits: Limits) -> dict[str, Any]:
-    """The report for a program."""
+    """The report as JSON values."""
     recovery = {entry.number: entry for entry in outcome.recoveries}
     comparison = outcome.comparison
     return {

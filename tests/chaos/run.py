@@ -1,4 +1,4 @@
-"""A chaos run: the script's faults one after the other and over each other, then the comparison with the truth."""
+"""A chaos run: the script's faults, consecutive and overlapping, then the comparison with the truth."""
 
 import asyncio
 import time
@@ -15,23 +15,23 @@ from chaos.watch import TOPICS, Watch, retained_candles
 from ingress_common.bus import BusError
 
 FRESH_SECONDS = 10.0
-"""A minute must be closed in the store so many seconds after its end."""
+"""Seconds after its end by which a minute must be closed in the store."""
 
 _LOOK_SECONDS = 1.5
 _CALM_SECONDS = 10.0
 _COMPARE_AGAIN_SECONDS = 20.0
 
-Say = Callable[[str], None]
-"""Where lines about the run go."""
+WriteLine = Callable[[str], None]
+"""Takes lines about the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long things may take, in seconds.
+    """Limits in seconds.
 
-    `start`: until all is well for the first time; `calm`: until the next fault begins although all is not well yet;
-    `settle`: after the last fault, until all is well and every candle right; `recovery`: the bound of a recovery;
-    `faults`: no further fault begins after it, None for all of the script.
+    `start`: until everything is well for the first time. `calm`: maximum wait for recovery before the next fault.
+    `settle`: after the last fault, until everything is well and every candle right. `recovery`: maximum recovery time.
+    `faults`: no fault begins after it; None for the whole script.
     """
 
     start: float = 180
@@ -43,7 +43,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A fault that was made: when it began and ended on the run's clock, or why it was not."""
+    """A fault with its start and end on the run's clock, or the reason why it was skipped."""
 
     fault: Fault
     span: Span | None
@@ -52,20 +52,20 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a comparison with the truth found."""
+    """The result of a comparison with the truth."""
 
     findings: tuple[Finding, ...]
     candles: int
     retained: int
 
     def count(self, verdict: Verdict) -> int:
-        """How many findings of a kind."""
+        """The number of findings of a kind."""
         return sum(finding.verdict is verdict for finding in self.findings)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """Everything a run has found out."""
+    """All results of a run."""
 
     done: list[Done] = field(default_factory=list)
     recoveries: list[Recovery] = field(default_factory=list)
@@ -81,23 +81,23 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
 
     def late(self, limits: Limits) -> list[Recovery]:
-        """The recoveries that took longer than they may."""
+        """The recoveries beyond the limit."""
         return [r for r in self.recoveries if r.seconds is None or r.seconds > limits.recovery]
 
     def ok(self, limits: Limits) -> bool:
-        """Whether nothing is missing, wrong, duplicate or invented, and every recovery came in time."""
+        """Whether no candle is missing, wrong, duplicate or invented, and every recovery was in time."""
         compared = self.comparison is not None and not self.comparison.findings
         return compared and not self.late(limits) and not self.problems
 
 
 class Run:
-    """One run of a script against a form that has been started."""
+    """One run of a script against a started form."""
 
-    def __init__(self, form: Form, script: Sequence[Fault], limits: Limits, say: Say) -> None:
+    def __init__(self, form: Form, script: Sequence[Fault], limits: Limits, write_line: WriteLine) -> None:
         self._form = form
         self._script = script
         self._limits = limits
-        self._say = say
+        self._write_line = write_line
         self._watch = Watch(form.broker_url)
         self._samples: list[Sample] = []
         self._symbols: list[str] = []
@@ -123,7 +123,7 @@ class Run:
             return
         self.outcome.started_in = self._now()
         since = time.time()
-        self._say(f"all is well after {self._now():.0f} s; {len(self._symbols)} symbols")
+        self._write_line(f"all is well after {self._now():.0f} s; {len(self._symbols)} symbols")
         await self._play()
         await self._form.kraken.end_faults()
         over = self._now()
@@ -140,22 +140,22 @@ class Run:
         async with asyncio.TaskGroup() as tasks:
             for fault in self._script:
                 if self._limits.faults is not None and self._now() > self._limits.faults:
-                    self._say(f"time is up: fault {fault.number} and what follows are left out")
+                    self._write_line(f"time is up: fault {fault.number} and what follows are left out")
                     break
                 playing = tasks.create_task(self._one(fault), name=f"chaos.fault-{fault.number}")
                 if fault.then is not Then.OVERLAP:
                     await playing
                 if fault.then is Then.CALM and not await self._until_calm(self._limits.calm):
-                    self._say(f"      still not well: {self._trouble()}")
+                    self._write_line(f"      still not well: {self._trouble()}")
                 await asyncio.sleep(fault.pause)
 
     async def _one(self, fault: Fault) -> None:
         started = self._now()
-        self._say(f"{started:7.1f} {fault}")
+        self._write_line(f"{started:7.1f} {fault}")
         try:
             lasts, end = await self._begin(fault)
         except SkippedError as skipped:
-            self._say(f"{self._now():7.1f} {fault.number:4d}  skipped: {skipped}")
+            self._write_line(f"{self._now():7.1f} {fault.number:4d}  skipped: {skipped}")
             self.outcome.done.append(Done(fault, None, str(skipped)))
             return
         try:
@@ -183,14 +183,14 @@ class Run:
         return self._samples[-1].trouble if self._samples else "nothing was seen yet"
 
     async def _look(self) -> None:
-        """Note again and again what is wrong."""
+        """Record once a second what is wrong."""
         while True:
-            # What is asked for takes a while, so what is due is what was due before.
+            # Compute what is due before the slow requests.
             due = int((time.time() - FRESH_SECONDS) // 60) * 60 - 60
             trouble = self._watch.trouble(self._symbols) or await self._staleness(due)
             now = self._now()
             if not self._samples or bool(trouble) != bool(self._samples[-1].trouble):
-                self._say(f"{now:7.1f}       {trouble or 'well'}")
+                self._write_line(f"{now:7.1f}       {trouble or 'well'}")
             self._samples.append(Sample(now, trouble))
             await asyncio.sleep(_LOOK_SECONDS)
 
@@ -198,14 +198,14 @@ class Run:
         try:
             newest = await self._form.newest_closed()
         except OSError as error:
-            return f"the store does not answer: {error}"
+            return f"the store does not respond: {error}"
         behind = [symbol for symbol in self._symbols if newest.get(symbol, 0) < due]
         if not behind:
             return ""
         return f"{len(behind)} symbols have not closed the minute {_clock(due)} in the store, such as {behind[0]}"
 
     async def _until_calm(self, seconds: float) -> bool:
-        """Wait until all has been well for a while; whether it is so within `seconds`."""
+        """Wait until everything has been well for a while; returns whether that happened within `seconds`."""
         begun = self._now()
         while self._now() < begun + seconds:
             bad = [sample.at for sample in self._samples if sample.trouble]
@@ -218,7 +218,7 @@ class Run:
     # --- the comparison
 
     async def _settle(self, since: float, over: float) -> None:
-        """Wait until all is well and every candle is right, as long as the limit says."""
+        """Wait until everything is well and every candle is right, up to the limit."""
         deadline = over + self._limits.settle
         if not await self._until_calm(self._limits.settle):
             self.outcome.problems.append(f"not well {self._limits.settle:.0f} s after the end: {self._trouble()}")
@@ -227,7 +227,7 @@ class Run:
             comparison, truths = await self._compare(since)
             self.outcome.comparison = comparison
             counts = ", ".join(f"{comparison.count(verdict)} {verdict}" for verdict in Verdict)
-            self._say(f"{self._now():7.1f}       compared {comparison.candles} candles: {counts}")
+            self._write_line(f"{self._now():7.1f}       compared {comparison.candles} candles: {counts}")
             if not comparison.findings:
                 self.outcome.settled_in = self._now() - over
             if not comparison.findings or self._now() + _COMPARE_AGAIN_SECONDS > deadline:
@@ -248,8 +248,8 @@ class Run:
             for row in await self._rows(timeframe):
                 rows.setdefault(row.symbol, []).append(row)
             firsts = [min([int(since), *(row.open_time for row in rows.get(s, ()))]) for s in self._symbols]
-            asked = zip(self._symbols, firsts, strict=True)
-            found = await asyncio.gather(*(self._form.kraken.truth(s, timeframe, first) for s, first in asked))
+            requests = zip(self._symbols, firsts, strict=True)
+            found = await asyncio.gather(*(self._form.kraken.truth(s, timeframe, first) for s, first in requests))
             for symbol, truth in zip(self._symbols, found, strict=True):
                 truths[symbol, timeframe] = truth
                 more, count = judge_store(rows.pop(symbol, []), truth, symbol, timeframe, since=since, now=now)
@@ -288,11 +288,11 @@ async def _nothing() -> None:
 def _corrected(
     closed: dict[tuple[str, str, int], list[Row]], truths: dict[tuple[str, str], Truth], known_until: float
 ) -> list[str]:
-    """Candles said to be closed on the bus that turned out otherwise; the truth is whole until `known_until`."""
+    """Candles that closed on the bus with other numbers than the truth, which is complete until `known_until`."""
     return [
         f"{symbol} {timeframe} {_clock(row.open_time)}: {fault[0]}: {fault[1]}"
-        for (symbol, timeframe, open_time), said in sorted(closed.items())
-        for row in said
+        for (symbol, timeframe, open_time), versions in sorted(closed.items())
+        for row in versions
         if open_time + SECONDS[timeframe] <= known_until
         and (truth := truths.get((symbol, timeframe))) is not None
         and open_time > truth.begins
@@ -301,7 +301,7 @@ def _corrected(
 
 
 def _changes(samples: Sequence[Sample]) -> list[tuple[float, str]]:
-    """When it became well or otherwise."""
+    """The changes between well and not well, as text."""
     changes: list[tuple[float, str]] = []
     for sample in samples:
         if not changes or bool(changes[-1][1]) != bool(sample.trouble):

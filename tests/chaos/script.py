@@ -1,4 +1,4 @@
-"""The script of a chaos run: which faults, on what, how long, and what follows them. A pure function of the seed."""
+"""The script of a chaos run: faults, targets, durations and pauses. A pure function of the seed."""
 
 import random
 from collections.abc import Callable, Collection, Sequence
@@ -16,7 +16,7 @@ LINKS = (
     ("admin-api", "broker"),
     ("admin-api", "influxdb"),
 )
-"""Every two containers that speak to each other."""
+"""All pairs of containers that communicate."""
 
 ONE_PROCESS = "crypto-ingress"
 KRAKEN = "kraken-simulator"
@@ -44,21 +44,32 @@ KRAKEN_KINDS = (
     "unknown_message",
     "unlisted",
 )
-"""Kinds of the simulator's control port. `rest_revision` is left out: only a self-check finds what it changes."""
+"""Kinds of the simulator's control port, except changes of a pair, which need more than a symbol and seconds."""
 
-ON_ASKING = ("rest_revision",)
-"""Kinds that come only where they are named."""
+ON_ASKING = (
+    "rest_revision",
+    "close_1008",
+    "throttled",
+    "status_frames",
+    "string_numbers",
+    "float_interval",
+    "empty_last",
+    "asked_key",
+    "no_status",
+)
+"""Kinds that occur only if selected: only a self-check finds the changes of `rest_revision`, and the others are rare
+responses of Kraken."""
 
 
 class Form(StrEnum):
-    """What is tormented: the demo's containers, or everything in one process."""
+    """The system under test: the demo's containers, or everything in one process."""
 
     COMPOSE = "compose"
     ONE_PROCESS = "one-process"
 
 
 class Then(StrEnum):
-    """What the fault after this one waits for: nothing (it begins while this one lasts), its end, or recovery."""
+    """What the next fault waits for: nothing (it overlaps), this one's end, or recovery."""
 
     OVERLAP = "overlap"
     NEXT = "next"
@@ -66,16 +77,16 @@ class Then(StrEnum):
 
 
 class ScriptError(ValueError):
-    """A script that cannot be made; the message says what was expected."""
+    """A script cannot be built; the message states what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault. `seconds` it lasts; `pause` seconds pass before the next one, counted as `then` says.
+    """One fault. `seconds`: its duration; `pause`: seconds before the next one, counted from the point in `then`.
 
-    `replica` chooses among the instances of a target that is scaled; `direction` of a cut: `both`, or `in` or `out`
-    as the first of the two sees it; `offset`: seconds that the clock jumps; `symbol`: the only one meant, `#3` the
-    third, None all of them; `replicas`: how many there are to be.
+    `replica` selects an instance of a scaled target. `direction` of a cut: `both`, or `in` or `out` from the first of
+    the two. `offset`: seconds that the clock jumps. `symbol`: the only affected one, `#3` the third, None all.
+    `replicas`: the number of instances to scale to.
     """
 
     number: int
@@ -117,12 +128,12 @@ class _Entry:
 
 
 def catalogue(form: Form) -> tuple[tuple[str, str], ...]:
-    """Every kind with its target that a script of this form may hold."""
+    """All kinds with their targets that a script of this form may contain."""
     return tuple((entry.kind, entry.target) for entry in _entries(form))
 
 
 def kinds(form: Form) -> tuple[str, ...]:
-    """Every kind that may be asked for."""
+    """All kinds that can be selected."""
     return tuple(dict.fromkeys([*(kind for kind, _ in catalogue(form)), *ON_ASKING]))
 
 
@@ -151,11 +162,11 @@ def make_script(
     every: tuple[float, float] | None = None,
     without: Collection[str] = (),
 ) -> tuple[Fault, ...]:
-    """`faults` faults, the same for the same arguments.
+    """`faults` faults, determined by the arguments.
 
-    Each kind with its target comes once before any comes twice. `only` these kinds, `target` only this one (a link is
-    named by its two ends, or by one of them), `without` these kinds. `every`: seconds from one fault's beginning to the
-    next one's, in place of what the script would choose. ScriptError for kinds or targets that there are not.
+    Each kind and target occurs once before any repeats. `only`: include only these kinds. `target`: only this one (a
+    link by its two ends, or by one of them). `without`: exclude these kinds. `every`: seconds between the starts of two
+    faults, instead of the script's own choice. ScriptError for unknown kinds or targets.
     """
     chosen = _chosen(form, only, target, without)
     draw = Draw(f"{form}:{seed}")
@@ -194,7 +205,7 @@ def _fault(draw: Draw, number: int, entry: _Entry, every: tuple[float, float] | 
     pause = {
         Then.OVERLAP: lambda: draw.uniform(0.1, 0.9) * seconds,
         Then.NEXT: lambda: draw.uniform(0.5, 10),
-        # Up to a minute, so that a fault may come at any second of one.
+        # Up to a minute, so that a fault may start at any second of a minute.
         Then.CALM: lambda: draw.uniform(0, 30),
     }[then]()
     if every is not None:
@@ -225,6 +236,7 @@ _LASTS: dict[str, Callable[[Draw], float]] = {
     "lock": lambda draw: draw.uniform(2, 30),
     "eof": lambda _: 0.0,
     "close_1001": lambda _: 0.0,
+    "close_1008": lambda _: 0.0,
     "rst": lambda _: 0.0,
 }
 _DETAILS: dict[str, Callable[[Draw], dict]] = {

@@ -1,4 +1,4 @@
-"""The judge on examples made by hand: it must find each kind of mistake, and find none where there is none."""
+"""The judge on hand-made examples: it must find each kind of error, and nothing in right data."""
 
 from dataclasses import replace
 from decimal import Decimal

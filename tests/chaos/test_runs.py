@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 def chaos(folder: Path, *arguments: str) -> dict:
-    """A run with its report; what it said is shown where the test fails."""
+    """A run with its report; a failing test shows its output."""
     code = main([*arguments, "--folder", str(folder), "--settle", "120"])
     report = json.loads((folder / "report.json").read_text())
     assert (code == 0) == report["ok"]

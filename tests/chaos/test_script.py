@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.script import KRAKEN_KINDS, Form, ScriptError, Then, catalogue, make_script
+from chaos.script import KRAKEN_KINDS, ON_ASKING, Form, ScriptError, Then, catalogue, make_script
 from kraken_simulator.faults import KINDS, ONE_SHOT
 
 forms = st.sampled_from(list(Form))
@@ -49,7 +49,7 @@ def test_other_seeds_give_other_scripts():
 
 
 def test_the_simulator_knows_every_kind_and_no_kind_of_it_is_forgotten():
-    assert {*KRAKEN_KINDS, "rest_revision"} == set(KINDS)
+    assert {*KRAKEN_KINDS, *ON_ASKING} == set(KINDS)
     for fault in make_script(Form.COMPOSE, 1, 200, only=ONE_SHOT):
         assert fault.seconds == 0, fault
 

@@ -1,4 +1,4 @@
-"""Listens to the bus while it is tormented: who has which symbol, what was said of closed candles, dead letters."""
+"""Watches the bus during faults: owners of symbols, closed candles, dead letters."""
 
 import asyncio
 import time
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from chaos.judge import Row
 from ingress_common.bus import BusError, Connected, Message
 from ingress_common.bus.mqtt import MqttBus
-from ingress_common.model import Candle, FeedCondition, FeedState, Presence, Status
+from ingress_common.model import Candle, FeedCondition, FeedState, InstanceState, Status
 from ingress_common.payloads import PayloadError, decode_candle, decode_dead_letter, decode_feed_state, decode_status
 from ingress_common.times import rfc3339
 from ingress_common.topics import Topics
 
 TOPICS = Topics()
 _COUNTED_OUT = 35.0
-_QUIET_SECONDS = 2.0
+_INACTIVITY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Reason:
 
 
 class Watch:
-    """A listener that outlives the broker. `url` tells where the broker is now; None while nobody knows."""
+    """A listener that outlives the broker. `url` returns the broker's current URL, or None while unknown."""
 
     def __init__(self, url: Callable[[], str | None]) -> None:
         self._url = url
@@ -68,13 +68,13 @@ class Watch:
                     consuming.cancel()
                     await asyncio.wait([consuming])
         except BusError:
-            # It is being tormented; the next round tries again.
+            # A fault is running; the next round retries.
             return
 
     async def _consume(self, bus: MqttBus) -> None:
         async for event in bus.events():
             if isinstance(event, Connected):
-                # What is still true is retained, and comes again.
+                # Retained messages arrive after the reconnect.
                 self._statuses.clear()
                 self._feeds.clear()
             elif isinstance(event, Message):
@@ -103,40 +103,40 @@ class Watch:
 
     def _take_candle(self, candle: Candle) -> None:
         if candle.closed:
-            said = self.closed.setdefault((candle.symbol, candle.timeframe.value, candle.open_time), [])
+            versions = self.closed.setdefault((candle.symbol, candle.timeframe.value, candle.open_time), [])
             row = row_of(candle)
-            if not any(_numbers(row) == _numbers(other) for other in said):
-                said.append(row)
+            if not any(_numbers(row) == _numbers(other) for other in versions):
+                versions.append(row)
 
     # --- who has what
 
     def trouble(self, symbols: Collection[str]) -> str:
-        """Why not every symbol has exactly one aggregator and one live feed; empty if it has."""
+        """The first symbols without exactly one aggregator and one live feed; empty if there are none."""
         bus = self._bus
         if bus is None or not bus.connected:
-            return "the broker is not there"
+            return "the broker is down"
         feeds = {feed.feed: feed.symbols for feed in self._feeds.values() if feed.state is FeedCondition.LIVE}
         return _unshared("aggregator", self._aggregators(), symbols) or _unshared("live feed", feeds, symbols)
 
     def _aggregators(self) -> dict[str, tuple[str, ...]]:
-        heard_after = time.monotonic() - _COUNTED_OUT
+        received_after = time.monotonic() - _COUNTED_OUT
         return {
             status.instance: tuple(status.details.get("symbols", ()))
-            for status, heard in self._statuses.values()
-            if status.service == "aggregator" and status.state is Presence.ONLINE and heard >= heard_after
+            for status, received_at in self._statuses.values()
+            if status.service == "aggregator" and status.state is InstanceState.ONLINE and received_at >= received_after
         }
 
     def online(self) -> dict[str, list[str]]:
-        """The instances that say they are there, by service."""
+        """The online instances, by service."""
         found: dict[str, list[str]] = {}
         for status, _ in self._statuses.values():
-            if status.state is Presence.ONLINE:
+            if status.state is InstanceState.ONLINE:
                 found.setdefault(status.service, []).append(status.instance)
         return found
 
 
 def _unshared(what: str, holders: Mapping[str, Collection[str]], symbols: Collection[str]) -> str:
-    counts = Counter(symbol for held in holders.values() for symbol in held)
+    counts = Counter(symbol for owned in holders.values() for symbol in owned)
     wrong = {symbol: counts[symbol] for symbol in symbols if counts[symbol] != 1}
     if not wrong:
         return ""
@@ -145,30 +145,30 @@ def _unshared(what: str, holders: Mapping[str, Collection[str]], symbols: Collec
 
 
 async def retained_candles(url: str, symbols: Collection[str]) -> dict[str, Row]:
-    """What is retained on the candle topics of `symbols` now, by topic."""
+    """The retained candles of `symbols`, by topic."""
     found: dict[str, Row] = {}
     async with MqttBus(url, client_id="", inbound_limit=5000) as bus:
         # One by one: the embedded broker gives 100 retained messages for a subscription and leaves out the others.
         for symbol in symbols:
             await bus.subscribe(TOPICS.candles(symbol, "+"))
         events = bus.events()
-        heard = time.monotonic()
-        while time.monotonic() < heard + _QUIET_SECONDS:
+        received_at = time.monotonic()
+        while time.monotonic() < received_at + _INACTIVITY_SECONDS:
             try:
-                async with asyncio.timeout(_QUIET_SECONDS):
+                async with asyncio.timeout(_INACTIVITY_SECONDS):
                     event = await anext(events)
             except TimeoutError:
                 break
             if isinstance(event, Message):
                 if event.retain and event.topic not in found and event.payload:
                     found[event.topic] = row_of(decode_candle(event.payload))
-                    heard = time.monotonic()
+                    received_at = time.monotonic()
                 event.ack()
     return found
 
 
 def row_of(candle: Candle) -> Row:
-    """A candle of the bus as the judge takes it."""
+    """A candle of the bus as a row for the judge."""
     return Row(
         symbol=candle.symbol,
         timeframe=candle.timeframe.value,

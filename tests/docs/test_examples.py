@@ -105,7 +105,7 @@ def printed(command: list[str], demo: DocumentedDemo, programs: Path) -> str:
     outcome = subprocess.run(
         command, cwd=demo.folder, env=settings, capture_output=True, text=True, timeout=90, check=False
     )
-    assert outcome.returncode == 0, f"{outcome.stdout}\n{outcome.stderr}\nthe demo said: {demo.said()}"
+    assert outcome.returncode == 0, f"{outcome.stdout}\n{outcome.stderr}\nthe demo printed: {demo.output()}"
     return outcome.stdout
 
 

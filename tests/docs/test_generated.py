@@ -15,7 +15,8 @@ DOCS = ROOT / "docs"
 MARKDOWN = sorted(
     path
     for path in ROOT.rglob("*.md")
-    if not {".venv", "node_modules", ".git", ".pytest_cache"} & set(path.relative_to(ROOT).parts)
+    if not {".venv", ".venv-bench", ".venv-peers", "node_modules", ".git", ".pytest_cache"}
+    & set(path.relative_to(ROOT).parts)
 )
 _SET_BY_THE_IMAGE = {"instance_id", "http_host", "http_port"}
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -83,7 +84,7 @@ def test_pages_that_code_refers_to_are_there():
 
 
 def test_every_setting_of_a_service_can_be_set_in_the_containers():
-    compose = (ROOT / "docker-compose.yml").read_text()
+    compose = "".join((ROOT / name).read_text() for name in ("docker-compose.yml", "deploy/tls.yml"))
     for service, settings in SERVICES.items():
         for name in settings.model_fields.keys() - _SET_BY_THE_IMAGE:
             assert re.search(rf"^ +{name.upper()}: ", compose, re.MULTILINE), f"{service}: {name.upper()}"

@@ -51,7 +51,7 @@ async def test_demo_serves_the_truth_in_all_timeframes_through_an_outage_and_sto
     await demo.until(minute_after_the_outage_is_there_and_all_is_true, 180)
 
     demo.running.process.send_signal(signal.SIGINT)
-    assert await demo.running.ended(30) == 0, demo.running.said()
-    said = demo.running.said()
+    assert await demo.running.ended(30) == 0, demo.running.output()
+    said = demo.running.output()
     assert "stopped" in said
     assert "Traceback" not in said

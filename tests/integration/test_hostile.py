@@ -90,7 +90,7 @@ class System:
             folder=self._folder,
         )
         await self._stack.enter_async_context(simulator)
-        await until(self._simulating, 60, simulator.said)
+        await until(self._simulating, 60, simulator.output)
         # As in the images: what a message of megabytes has taken goes back to the system.
         common = {"MALLOC_MMAP_THRESHOLD_": "131072", "MQTT_URL": self.url, "STORE_URL": f"sqlite:///{self.store}"}
         kraken = {
@@ -264,7 +264,7 @@ async def test_hostile_messages_are_put_aside_or_counted_and_the_market_goes_on(
         follower = tasks.create_task(letters.follow(mosquitto.url))
         await system.start()
         for service in (WRITER, ADMIN, GATEWAY):
-            await until(lambda s=service: system.ready(s), 90, system.running[service].said)  # type: ignore[misc]
+            await until(lambda s=service: system.ready(s), 90, system.running[service].output)  # type: ignore[misc]
         for topic in GARBAGE:
             await (await bus.publish(topic, b"", retain=True))
         await until(system.followed, 90, lambda: _text_of(system.get(AGGREGATOR, "/health/ready")))
@@ -279,10 +279,10 @@ async def test_hostile_messages_are_put_aside_or_counted_and_the_market_goes_on(
 
         # The same processes, alive.
         for service, running in system.running.items():
-            assert running.process.returncode is None, running.said()
+            assert running.process.returncode is None, running.output()
             answer = await system.get(service, "/health/live")
             assert answer is not None
-            assert answer.status_code == 200, running.said()
+            assert answer.status_code == 200, running.output()
             status = decode_status(
                 (await retained(mosquitto.url, TOPICS.status(service, INSTANCES[service]))).popitem()[1]
             )

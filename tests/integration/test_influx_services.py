@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,14 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from memory_broker import MemoryBroker, MemoryBus
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from admin_api import AdminApi
-from ingress_common.bus.memory import MemoryBroker, MemoryBus
+from admin_api import AdminApi, AdminSettings
 from ingress_common.bus.mqtt import MqttBus
-from ingress_common.model import Candle, Source
-from ingress_common.payloads import encode_candle
+from ingress_common.model import Candle, FeedCondition, FeedState, Source
+from ingress_common.payloads import encode_candle, encode_feed_state
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import Topics
@@ -49,16 +49,12 @@ async def admin(store: InfluxStore) -> AsyncIterator[httpx.AsyncClient]:
     """The service, and a client of it."""
     broker = MemoryBroker()
     service = AdminApi(
+        AdminSettings(_env_file=None, store_url="sqlite:///unused", instance_id="a1", http_port=0, admin_token=TOKEN),
         bus=MemoryBus(broker, client_id="admin"),
         letters_bus=MemoryBus(broker, client_id="admin-letters"),
         store=store,
-        topics=Topics(),
-        instance="a1",
         registry=CollectorRegistry(),
         started_at=time.time(),
-        host="127.0.0.1",
-        port=0,
-        admin_token=TOKEN,
     )
     task = asyncio.create_task(service.run())
     try:
@@ -194,6 +190,8 @@ async def test_a_writer_loses_nothing_when_influxdb_is_killed_and_stopped_under_
     try:
         async with MqttBus(mosquitto.url, client_id="load", outbound_limit=5000) as bus:
             topics = Topics()
+            feed = FeedState("f", FeedCondition.LIVE, time.time(), tuple(symbols))
+            await bus.publish(topics.feed("f"), encode_feed_state(feed), retain=True)
 
             async def send(minutes: int) -> None:
                 nonlocal sent

@@ -3,7 +3,6 @@
 import csv
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from core_rollup import roll_up_archive
 from influxdb_client.client.influxdb_client_async import InfluxDBClientAsync
+from msgspec.structs import replace
 
 from crypto_ingress.archive import read_archive
-from crypto_ingress.rollup import roll_up_archive
 from ingress_common.model import Candle, Source
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store import InfluxAccess, InfluxStore, Retention, backfill_flux, task_flux
@@ -42,9 +42,11 @@ async def store(influx_place: Any) -> AsyncIterator[InfluxStore]:
 
 
 async def run_tasks(store: InfluxStore, start: int, stop: int) -> None:
-    """All tasks once, lowest first, as they follow on each other."""
+    """All tasks, lowest first, as they follow on each other: day by day, so that no query takes long."""
     for timeframe in TIMEFRAMES[1:]:
-        await store.query(backfill_flux(timeframe, start, stop))
+        unit = max(timeframe, Timeframe.D1, key=lambda t: t.seconds)
+        for begin in range(unit.floor(start), stop, unit.seconds):
+            await store.query(backfill_flux(timeframe, max(begin, start), min(begin + unit.seconds, stop)))
 
 
 async def write(store: InfluxStore, candles: Iterable[Candle]) -> None:
@@ -207,6 +209,25 @@ async def test_a_late_repair_flows_up_as_a_correction_with_a_higher_revision(sto
     (quarter,) = await all_of(store, Timeframe.M15)
     assert (quarter.trades, quarter.volume, quarter.revision) == (51, 33, 1)
     assert quarter.at == repaired.at
+
+
+async def test_a_correction_of_a_price_alone_flows_up_too(store):
+    rows = [minute(n) for n in range(10)]
+    await write(store, rows)
+    await run_tasks(store, START, START + 3600)
+    await write(store, [replace(rows[7], high=Decimal(103), revision=1, at=rows[7].at + 600)])
+    await run_tasks(store, START, START + 3600)
+    assert [(c.high, c.revision) for c in await all_of(store, Timeframe.M5)] == [(100, 0), (103, 1)]
+
+
+async def test_series_that_lack_numbers_stop_no_task(store, influx_place):
+    await write(store, [minute(n) for n in range(5)])
+    lines = [f"candle,exchange=x,symbol=X/Y closed=true,complete=true {START + 60 * n}" for n in range(5)]
+    lines += [f"candle,exchange=x closed=true,trades=1i {START + 60 * n}" for n in range(5)]
+    async with client(influx_place, store) as influx:
+        await influx.write_api().write("candles_1m", record="\n".join(lines), write_precision="s")
+    await run_tasks(store, START, START + 3600)
+    assert [c.trades for c in await all_of(store, Timeframe.M5)] == [15]
 
 
 async def test_a_forming_candle_whose_window_is_over_is_closed_by_the_task(store):

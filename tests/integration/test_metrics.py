@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from memory_broker import MemoryBroker, MemoryBus
 from prometheus_client import CollectorRegistry
 
-from admin_api.service import AdminApi
+from admin_api import AdminApi, AdminSettings
 from aggregator.service import Aggregator
 from influx_writer.writer import SESSION_SECONDS, Writer
 from ingress_common.bus import LastWill, Message
-from ingress_common.bus.memory import MemoryBroker, MemoryBus
 from ingress_common.metrics import BusMetrics
 from ingress_common.model import Candle
 from ingress_common.payloads import decode_candle
@@ -81,21 +81,19 @@ class Pipeline:
         return aggregator_on(bus, self.registries["aggregator"], self.clock)
 
     def writer(self) -> Writer:
-        bus = self.bus("influx-writer", "writer", session_expiry=SESSION_SECONDS, inbound_limit=5000)
-        return writer_on(bus, self.store(), self.registries["influx-writer"], self.clock)
+        bus = self.bus("influx-writer", "writer", session_expiry=SESSION_SECONDS, inbound_limit=8_000)
+        return writer_on(
+            bus, self.bus("influx-writer", "writer-control"), self.store(), self.registries["influx-writer"], self.clock
+        )
 
     def admin_api(self) -> AdminApi:
         return AdminApi(
+            AdminSettings(_env_file=None, store_url=self._store_url, instance_id="m", http_port=0),
             bus=self.bus("admin-api", "admin", inbound_limit=5000),
             letters_bus=self.bus("admin-api", "admin-letters", session_expiry=SESSION_SECONDS),
             store=self.store(),
-            topics=TOPICS,
-            instance="m",
             registry=self.registries["admin-api"],
             started_at=self.clock(),
-            host="127.0.0.1",
-            port=0,
-            admin_token=None,
             clock=self.clock,
         )
 
@@ -146,20 +144,21 @@ async def test_every_stage_counts_what_goes_over_the_bus_and_into_the_store(tmp_
         await until(lambda: minutes_closed_live() == set(SYMBOLS))
         await until(lambda: p.value("admin-api", "ingress_health_check") > 0)
 
-        # Received, published, stored: the same ticks everywhere, once nothing is under way. The aggregator takes them
-        # from the moment on at which it has been given the symbols.
-        def before_the_aggregator() -> float | None:
-            """How many ticks it has not counted; None while the others are not at one."""
-            others = {
-                float(p.ticks),
-                p.value("kraken-gateway", "ingress_gateway_ticks_total"),
-                p.value("influx-writer", "ingress_writer_written_total", kind="tick"),
-            }
-            return p.ticks - p.value("aggregator", "ingress_aggregator_ticks_total") if len(others) == 1 else None
+        # Received, published, stored: the same ticks everywhere, once nothing is under way. Aggregator and writer take
+        # them from the moment on at which they have the symbols.
+        def before_them() -> tuple[float, float] | None:
+            """How many ticks each of them has not counted; None while the gateway's are not all here."""
+            if p.ticks != p.value("kraken-gateway", "ingress_gateway_ticks_total"):
+                return None
+            written = p.value("influx-writer", "ingress_writer_written_total", kind="tick")
+            return p.ticks - p.value("aggregator", "ingress_aggregator_ticks_total"), p.ticks - written
 
-        await until(lambda: before_the_aggregator() is not None)
-        first, ticks = before_the_aggregator(), p.ticks
-        await until(lambda: p.ticks >= ticks + 5 and before_the_aggregator() == first)
+        def is_stored() -> bool:
+            return p.value("influx-writer", "ingress_writer_in_hand") == 0 and before_them() is not None
+
+        await until(is_stored)
+        first, ticks = before_them(), p.ticks
+        await until(lambda: p.ticks >= ticks + 5 and before_them() == first)
 
         def by_timeframe(kinds: tuple[str, ...]) -> dict[str, float]:
             name = "ingress_aggregator_candles_total"

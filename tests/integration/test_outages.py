@@ -15,12 +15,12 @@ from typing import Any
 
 import httpx
 import pytest
+from memory_broker import MemoryBroker, MemoryBus
 from prometheus_client import CollectorRegistry
 
 from aggregator.service import Aggregator
 from influx_writer.writer import SESSION_SECONDS, Writer
 from ingress_common.bus import LastWill, Message
-from ingress_common.bus.memory import MemoryBroker, MemoryBus
 from ingress_common.model import Candle, FeedCondition, HistoryRequest, Range
 from ingress_common.payloads import decode_candle, decode_feed_state, encode_history_request
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
@@ -80,8 +80,8 @@ class World:
         return aggregator_on(bus, CollectorRegistry(), self.clock)
 
     def writer(self) -> Writer:
-        bus = self.bus("writer", session_expiry=SESSION_SECONDS, inbound_limit=5000)
-        return writer_on(bus, self.store(), CollectorRegistry(), self.clock)
+        bus = self.bus("writer", session_expiry=SESSION_SECONDS, inbound_limit=8_000)
+        return writer_on(bus, self.bus("writer-control"), self.store(), CollectorRegistry(), self.clock)
 
     # --- what they say ---
 
@@ -317,7 +317,7 @@ async def test_aggregator_that_starts_anew_during_twenty_hours_without_kraken_fi
             span = Range(Timeframe.H1.floor(began), Timeframe.H1.ceil(outage.world.clock() - 12 * HOUR))
             async with outage.world.bus("repair") as bus:
                 while await outage.store_is_true():
-                    request = HistoryRequest(SYMBOLS, Timeframe.M1, span)
+                    request = HistoryRequest(SYMBOLS, Timeframe.M1, span.start, span.end)
                     await bus.publish(TOPICS.history_requests(), encode_history_request(request))
                     await asyncio.sleep(20)
 

@@ -2,12 +2,11 @@
 
     python tests/load/admin_load.py [--store sqlite|influx] [--streams 500] [--rate 50] [--seconds 60] [--gzip]
 
-It starts admin-api as a process of its own on Mosquitto, with 20 symbols of 2,000 candles each in the store (SQLite,
-or an InfluxDB as `tests/servers.py` finds it), publishes 5 forming candles a second and symbol, opens the streams, asks
-for 1,000 candles at the given rate whatever the answers take (each request at its time, so that a slow server is not
-spared), and says how long the answers took, what the streams got, and what memory the service needs. Exit code 1 if a
-promise is not kept: p99 under 250 ms, every answer 200 with 1,000 candles, no stream of a good reader dropped and no
-closed candle missed, every reader that does not read dropped and counted.
+It starts admin-api as a process on Mosquitto, with 20 symbols of 2,000 candles each in the store (SQLite, or an
+InfluxDB from `tests/servers.py`). It publishes 5 forming candles per second and symbol, opens the streams, and requests
+1,000 candles at a fixed rate, however slow the responses are. It prints response times, events per stream and the
+service's memory. Exit code 1 if a promise is broken: p99 below 250 ms, every response 200 with 1,000 candles, no good
+reader's stream dropped, no closed candle missed, every reader that does not read dropped and counted.
 """
 
 import argparse
@@ -23,9 +22,11 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -51,7 +52,7 @@ TOPICS = Topics()
 
 @dataclass
 class Seen:
-    """What the clients saw."""
+    """The clients' results."""
 
     milliseconds: list[float] = field(default_factory=list)
     wrong: Counter[str] = field(default_factory=Counter)
@@ -77,7 +78,7 @@ def candle_of(symbol: str, open_time: int, now: float, *, closed: bool) -> Candl
 
 
 async def fill(store: CandleStore, now: float) -> None:
-    """The store as it would be: closed minutes up to the current one."""
+    """Fill the store with closed minutes up to the current one."""
     current = Timeframe.M1.floor(now)
     async with store:
         await store.bootstrap()
@@ -91,7 +92,7 @@ async def fill(store: CandleStore, now: float) -> None:
 
 
 async def publish(bus: MqttBus, seen: Seen, stop: asyncio.Event) -> None:
-    """5 forming candles a second and symbol; when a minute ends, its closed one."""
+    """Publish 5 forming candles per second and symbol, and the closed one at each minute's end."""
     minute = Timeframe.M1.floor(time.time())
     due = time.monotonic()
     while not stop.is_set():
@@ -144,21 +145,21 @@ class Reader(asyncio.Protocol):
 
 
 def is_wide(number: int, options: argparse.Namespace) -> bool:
-    """Whether a stream takes everything instead of one symbol."""
+    """Whether a stream requests everything instead of one symbol."""
     return number % options.wide == options.wide - 1
 
 
-def open_deaf(port: int) -> socket.socket:
-    """A reader that asks for everything and reads nothing."""
-    deaf = socket.socket()
-    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    deaf.connect(("127.0.0.1", port))
-    deaf.sendall(b"GET /stream HTTP/1.1\r\nHost: load\r\n\r\n")
-    return deaf
+def open_stalled(port: int) -> socket.socket:
+    """A reader that requests everything and reads nothing."""
+    stalled = socket.socket()
+    stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    stalled.connect(("127.0.0.1", port))
+    stalled.sendall(b"GET /stream HTTP/1.1\r\nHost: load\r\n\r\n")
+    return stalled
 
 
 async def watch_ourselves(seen: Seen, stop: asyncio.Event) -> None:
-    """How late this program is itself, at worst: what it measures cannot be better than that."""
+    """The worst scheduling delay of this program, a lower bound of its measurements."""
     loop = asyncio.get_running_loop()
     while not stop.is_set():
         before = loop.time()
@@ -190,8 +191,8 @@ class Client:
             self._writer.transport.abort()
 
 
-async def ask(port: int, rate: float, seconds: float, seen: Seen, *, gzip: bool) -> None:
-    """Requests at fixed times, however long the answers take."""
+async def send_requests(port: int, rate: float, seconds: float, seen: Seen, *, gzip: bool) -> None:
+    """Send requests at fixed times, however long the responses take."""
     idle: list[Client] = []
     loop = asyncio.get_running_loop()
     begin = loop.time()
@@ -222,7 +223,7 @@ async def ask(port: int, rate: float, seconds: float, seen: Seen, *, gzip: bool)
 
 
 def memory(pid: int) -> int:
-    """MiB that a process has resident."""
+    """Resident memory of a process in MiB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) // 1024
@@ -230,7 +231,7 @@ def memory(pid: int) -> int:
 
 
 def processor(pid: int) -> float:
-    """Seconds of processor time that a process has had."""
+    """CPU seconds of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -250,7 +251,12 @@ async def admin(options: argparse.Namespace, folder: Path) -> AsyncIterator[tupl
         broker = own_mosquitto(folder)
         broker.start()
         stack.callback(broker.remove if isinstance(broker, MosquittoContainer) else broker.stop)
-        settings = {"MQTT_URL": broker.url, "RATE_LIMIT": "0", "LOG_LEVEL": "warning"}
+        settings = {
+            "MQTT_URL": broker.url,
+            "RATE_LIMIT": "0",
+            "MAX_STREAMS_PER_ADDRESS": "1000",
+            "LOG_LEVEL": "warning",
+        }
         if options.store == "influx":
             influx = own_influx(folder)
             influx.start()
@@ -273,7 +279,7 @@ async def admin(options: argparse.Namespace, folder: Path) -> AsyncIterator[tupl
                 break
             await asyncio.sleep(0.05)
         else:
-            raise SystemExit(f"admin-api did not become ready: {running.said()}")
+            raise SystemExit(f"admin-api did not become ready: {running.output()}")
         yield running, port, broker.url
 
 
@@ -292,28 +298,28 @@ async def run(options: argparse.Namespace, folder: Path) -> int:
                 reader = Reader("" if is_wide(number, options) else query, seen, started)
                 await asyncio.get_running_loop().create_connection(lambda reader=reader: reader, "127.0.0.1", port)
                 readers.append(reader)
-            deaf = [open_deaf(port) for _ in range(options.deaf)]
+            stalled = [open_stalled(port) for _ in range(options.stalled)]
             while seen.streams.total() < options.streams:
                 await asyncio.sleep(0.1)
             await asyncio.sleep(2)
             started.set()
             seen.published.clear()
             before = processor(pid), time.monotonic()
-            await ask(port, options.rate, options.seconds, seen, gzip=options.gzip)
+            await send_requests(port, options.rate, options.seconds, seen, gzip=options.gzip)
             used = (processor(pid) - before[0]) / (time.monotonic() - before[1])
-            # What was published last has to arrive.
+            # Wait for the last published candles.
             await asyncio.sleep(2)
             counted = await metrics(port)
             full_memory = memory(pid)
             stop.set()
-        for one in (*deaf, *(reader.transport for reader in readers)):
+        for one in (*stalled, *(reader.transport for reader in readers)):
             one.close()
         began = time.monotonic()
         running.process.terminate()
         await running.ended(15)
         ended = time.monotonic() - began
-        said = running.said()
-    return report(options, seen, counted, (idle_memory, full_memory), used, ended, said)
+        printed = running.output()
+    return report(options, seen, counted, (idle_memory, full_memory), used, ended, printed)
 
 
 def report(
@@ -323,7 +329,7 @@ def report(
     resident: tuple[int, int],
     used: float,
     ended: float,
-    said: str,
+    printed: str,
 ) -> int:
     times = sorted(seen.milliseconds)
     p99 = times[int(len(times) * 0.99)]
@@ -340,20 +346,20 @@ def report(
         f"  streams: {seen.events} events of {seen.forming} forming candles, closed ones published "
         f"{seen.published.total()}, missed {missed}; "
         f"{dict(seen.streams)}\n"
-        f"  readers that do not read: {options.deaf}, dropped as slow {dropped:g}; coalesced {coalesced:g}\n"
+        f"  readers that do not read: {options.stalled}, dropped as slow {dropped:g}; coalesced {coalesced:g}\n"
         f"  service: {resident[0]} MiB before, {resident[1]} MiB at the end, {used * 100:.0f} % of a processor, "
         f"stopped in {ended:.1f} s\n"
         f"  this program was up to {seen.lag * 1000:.0f} ms late itself"
     )
-    if said:
-        print(f"  it said: {said[-1500:]}")
+    if printed:
+        print(f"  it printed: {printed[-1500:]}")
     kept = (
         p99 < P99_MS
         and not seen.wrong
         and missed == 0
         and seen.streams["200"] == options.streams
         and seen.streams["ended"] == 0
-        and dropped == options.deaf
+        and dropped == options.stalled
     )
     return 0 if kept else 1
 
@@ -362,8 +368,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Load on one admin-api")
     parser.add_argument("--store", choices=("sqlite", "influx"), default="sqlite")
     parser.add_argument("--streams", type=int, default=500)
-    parser.add_argument("--wide", type=int, default=100, help="every so-manieth stream takes everything")
-    parser.add_argument("--deaf", type=int, default=5)
+    parser.add_argument("--wide", type=int, default=100, help="every Nth stream requests everything")
+    parser.add_argument("--stalled", type=int, default=5)
     parser.add_argument("--rate", type=float, default=50)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--gzip", action="store_true")

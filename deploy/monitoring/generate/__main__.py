@@ -12,7 +12,7 @@ DASHBOARD = ROOT / "deploy" / "monitoring" / "grafana" / "dashboards" / "crypto-
 
 
 def main() -> None:
-    """Write the files anew."""
+    """Write both files."""
     PAGE.write_text(metrics_page(), encoding="utf-8")
     DASHBOARD.write_text(dashboard_text(), encoding="utf-8")
     sys.stdout.write(f"{PAGE}\n{DASHBOARD}\n")

@@ -1,10 +1,10 @@
-"""The Grafana dashboard: what is shown, in rows, from the feeds to the browser."""
+"""The contents of the Grafana dashboard, in rows from the feeds to the browser."""
 
 from panels import Panel, Query, Row, Steps, dashboard_json
 
 _GREEN_RED: Steps = [{"color": "red", "value": None}, {"color": "green", "value": 1}]
 _CALM_ALARM: Steps = [{"color": "green", "value": None}, {"color": "red", "value": 1}]
-_WELL = {"0": {"text": "failing", "color": "red"}, "1": {"text": "well", "color": "green"}}
+_WELL = {"0": {"text": "failing", "color": "red"}, "1": {"text": "ok", "color": "green"}}
 _LIVE_P50 = 'ingress:close_to_store_seconds:p50{way="live"}'
 _LIVE_P99 = 'ingress:close_to_store_seconds:p99{way="live"}'
 _CLOSED = 'ingress:candles_published:rate5m{kind=~"closed|infilled"}'
@@ -48,28 +48,26 @@ ROWS = (
                 'count(ALERTS{alertstate="firing"}) or vector(0)',
                 steps=_CALM_ALARM,
             ),
-            _number(
-                "Live feeds", "Connections to Kraken that deliver", "sum(ingress_gateway_feed_live)", steps=_GREEN_RED
-            ),
-            _number("Symbols", "Looked after by aggregators", "sum(ingress_aggregator_symbols)"),
+            _number("Live feeds", "Live connections to Kraken", "sum(ingress_gateway_feed_live)", steps=_GREEN_RED),
+            _number("Symbols", "Symbols owned by aggregators", "sum(ingress_aggregator_symbols)"),
             _number(
                 "Watermark lag",
-                "Of the feed that is furthest behind; 1 to 3 s are usual",
+                "Lag of the slowest feed; 1 to 3 s are normal",
                 "max(ingress_gateway_watermark_lag_seconds)",
                 "s",
             ),
-            _number("Close to store, p99", "From the end of a window to the commit", f"max({_LIVE_P99})", "s"),
-            _number("Gaps", "Gaps of the store that are looked after", "sum(ingress_gaps)", steps=_CALM_ALARM),
+            _number("Close to store, p99", "Time from the end of a window to the commit", f"max({_LIVE_P99})", "s"),
+            _number("Gaps", "Open gaps in the store", "sum(ingress_gaps)", steps=_CALM_ALARM),
             Panel(
                 "Alerts",
-                "What fires or is about to",
+                "Firing and pending alerts",
                 (Query("ALERTS", "{{alertname}} {{alertstate}} {{job}} {{instance}}"),),
                 kind="timeseries",
                 width=12,
             ),
             Panel(
                 "Instances",
-                "Containers that answer on /metrics, by service",
+                "Containers that respond on /metrics, by service",
                 (Query('sum by (job) (up{job!="prometheus"})', "{{job}}"),),
                 width=12,
             ),
@@ -85,8 +83,8 @@ ROWS = (
                 unit="cps",
             ),
             _panel(
-                "Ticks on their way",
-                "Published by the gateways, taken by the aggregators, stored by the writers: one line if all is well",
+                "Ticks by stage",
+                "Published by gateways, received by aggregators, stored by writers; the lines coincide if all is well",
                 (_rate("ingress_gateway_ticks_total"), "gateway"),
                 (_rate("ingress_aggregator_ticks_total"), "aggregator"),
                 (_rate('ingress_writer_written_total{kind="tick"}'), "writer"),
@@ -112,10 +110,10 @@ ROWS = (
                 unit="percentunit",
             ),
             _panel(
-                "Put aside",
-                "Messages that could not be used, by service",
+                "Dead letters",
+                "Rejected messages, by service",
                 ("sum by (service) (increase(ingress_dead_letters_total[5m]))", "{{service}}"),
-                ("sum(ingress_dead_letters_held)", "kept for a look"),
+                ("sum(ingress_dead_letters_held)", "kept"),
             ),
         ),
     ),
@@ -124,14 +122,14 @@ ROWS = (
         (
             _panel(
                 "Receipt to publication",
-                "From the gateway's receipt of the cause to the publication of the candle",
+                "Time from the gateway's receipt of a message to the publication of its candle",
                 (_quantile(0.5, "ingress_aggregator_publish_latency_seconds", "kind"), "{{kind}} p50"),
                 (_quantile(0.99, "ingress_aggregator_publish_latency_seconds", "kind"), "{{kind}} p99"),
                 unit="s",
             ),
             _panel(
                 "Close to store",
-                "From the end of a window to the commit, of candles closed live",
+                "Time from the end of a window to the commit, for candles closed live",
                 (_LIVE_P50, "p50"),
                 (_LIVE_P99, "p99"),
                 unit="s",
@@ -144,21 +142,21 @@ ROWS = (
             ),
             _panel(
                 "Watermark lag",
-                "As the gateway measures it",
+                "Measured by the gateway",
                 ("ingress_gateway_watermark_lag_seconds", "{{feed}}"),
                 unit="s",
             ),
             _panel(
                 "Freshness of symbols",
-                "Since the receipt of what led to the newest 1m candle",
+                "Time since the receipt of the newest 1m candle's message",
                 ("max(ingress_symbol_age_seconds)", "oldest"),
                 ("quantile(0.5, ingress_symbol_age_seconds)", "median"),
                 unit="s",
             ),
             _panel(
-                "Clock",
-                "Seconds that the gateway's clock is ahead of Kraken's",
-                ("ingress_gateway_clock_skew_seconds", "{{instance}} {{feed}}"),
+                "Clock skew",
+                "Lead of the gateway's clock over Kraken's",
+                ("ingress_gateway_clock_skew_seconds", "{{instance}}"),
                 unit="s",
             ),
         ),
@@ -166,32 +164,37 @@ ROWS = (
     Row(
         "Feeds",
         (
-            _panel("Feeds", "1 is live", ("ingress_gateway_feed_live", "{{feed}}")),
-            _panel(
-                "Symbols of a feed", "That it speaks for", ("ingress_gateway_feed_symbols", "{{feed}}"), stacked=True
-            ),
+            _panel("Feeds", "1: live, 0: down", ("ingress_gateway_feed_live", "{{feed}}")),
+            _panel("Symbols by feed", "Covered symbols", ("ingress_gateway_feed_symbols", "{{feed}}"), stacked=True),
             _panel(
                 "Connections ended",
                 "By reason, in 10 minutes",
                 ("sum by (reason) (increase(ingress_gateway_connection_losses_total[10m]))", "{{reason}}"),
             ),
             _panel(
-                "Connection budget",
-                "Share of the attempts that Kraken allows in 10 minutes",
-                ("ingress:connection_budget:ratio", "{{instance}}"),
+                "Connection attempts",
+                "Share of the gateway's limit for 10 minutes",
+                ("ingress:connection_attempts:ratio", "{{instance}}"),
                 unit="percentunit",
             ),
             _panel(
-                "Symbols in doubt",
-                "Quieter than usual; withheld: left out of the claims until REST has confirmed it; rejected by Kraken",
-                ("sum(ingress_gateway_doubted_symbols)", "doubted"),
-                ("sum(ingress_gateway_withheld_symbols)", "withheld"),
+                "Subscriptions",
+                "Suspect: unusually long inactive; excluded: not covered until verified; stale: deliver nothing",
+                ("sum(ingress_gateway_suspect_symbols)", "suspect"),
+                ("sum(ingress_gateway_excluded_symbols)", "excluded"),
+                ("sum(ingress_gateway_stale_subscriptions)", "stale"),
                 ("sum(ingress_gateway_rejected_symbols)", "rejected"),
             ),
             _panel(
-                "Longest silence",
-                "Of the quietest symbol of a feed",
-                ("ingress_gateway_longest_silence_seconds", "{{feed}}"),
+                "Longest inactivity",
+                "Time since the last update of the feed's most inactive symbol",
+                ("ingress_gateway_longest_inactivity_seconds", "{{feed}}"),
+                unit="s",
+            ),
+            _panel(
+                "Feed lag",
+                "Age of the oldest unpublished frame",
+                ("ingress_gateway_feed_lag_seconds", "{{feed}}"),
                 unit="s",
             ),
         ),
@@ -208,27 +211,28 @@ ROWS = (
             ),
             _panel(
                 "Write time",
-                "Of a successful batch",
+                "Duration of a successful batch",
                 (_quantile(0.5, "ingress_writer_batch_seconds", "instance"), "{{instance}} p50"),
                 (_quantile(0.99, "ingress_writer_batch_seconds", "instance"), "{{instance}} p99"),
                 unit="s",
             ),
             _panel(
-                "Retried, rejected, written again",
-                "In 5 minutes",
+                "Retried, rejected, missing",
+                "In 5 minutes; missing: published and not arrived",
                 ("sum(increase(ingress_writer_retries_total[5m]))", "batches retried"),
                 ("sum(increase(ingress_writer_rejected_total[5m]))", "rows rejected"),
-                ("sum(increase(ingress_writer_rewritten_total[5m]))", "candles written again"),
+                ("sum(ingress_writer_missing_candles)", "candles missing"),
+                ("sum(increase(ingress_writer_republish_requests_total[5m]))", "requests for them"),
             ),
             _panel(
-                "Rows in hand",
-                "Taken and not yet in the store",
+                "Rows in memory",
+                "Received and not yet in the store",
                 ("ingress_writer_in_hand", "{{instance}}"),
                 ("max(ingress_writer_in_hand_limit)", "limit"),
             ),
             _panel(
                 "Tasks of InfluxDB",
-                "Since the last completed run was due",
+                "Time since the last completed run was due",
                 ("ingress_task_last_run_age_seconds", "{{task}}"),
                 unit="s",
             ),
@@ -238,42 +242,42 @@ ROWS = (
         "Repair",
         (
             _panel(
-                "Gaps of the store",
-                "By what is done about them",
+                "Gaps in the store",
+                "By state of their repair",
                 ("sum by (state) (ingress_gaps)", "{{state}}"),
                 ("sum(ingress_gap_windows)", "candles missing"),
             ),
             _panel(
                 "Gaps in the aggregators",
-                "Symbols with gaps, windows that wait",
+                "Symbols with gaps, and pending windows",
                 ("sum(ingress_aggregator_gapped_symbols)", "symbols"),
-                ("sum(ingress_aggregator_held_windows)", "windows held"),
+                ("sum(ingress_aggregator_pending_windows)", "windows pending"),
             ),
             _panel(
                 "Repair",
                 "In 5 minutes",
-                ("sum(increase(ingress_repair_requests_total[5m]))", "asked"),
+                ("sum(increase(ingress_repair_requests_total[5m]))", "requests"),
                 ("sum(increase(ingress_repair_filled_total[5m]))", "windows filled"),
-                ("sum(increase(ingress_repair_attempts_failed_total[5m]))", "in vain"),
+                ("sum(increase(ingress_repair_attempts_failed_total[5m]))", "without result"),
             ),
             _panel(
                 "Self-check",
-                "Comparisons with Kraken in 15 minutes, and minutes that differ still",
+                "Comparisons with Kraken in 15 minutes, and minutes that still differ",
                 ("sum by (outcome) (increase(ingress_self_checks_total[15m]))", "{{outcome}}"),
                 ("sum(ingress_self_check_unrepaired)", "not repaired"),
             ),
             _panel(
                 "REST",
-                "Calls by endpoint, and those to be made again",
+                "Calls by endpoint, and retries",
                 (_rate("ingress_gateway_rest_requests_total", "endpoint"), "{{endpoint}}"),
-                (_rate("ingress_gateway_rest_retries_total"), "again"),
+                (_rate("ingress_gateway_rest_retries_total"), "retries"),
                 unit="reqps",
             ),
             _panel(
                 "History requests",
-                "Not answered yet, and the age of the oldest",
-                ("sum(ingress_gateway_history_pending)", "ranges"),
-                ("max(ingress_gateway_history_oldest_seconds)", "oldest, s"),
+                "Pending ranges, and the age of the oldest",
+                ("sum(ingress_gateway_backfill_pending)", "ranges"),
+                ("max(ingress_gateway_backfill_oldest_seconds)", "oldest, s"),
             ),
         ),
     ),
@@ -294,13 +298,13 @@ ROWS = (
             ),
             _panel(
                 "Queue fill",
-                "Share of each queue's bound",
+                "Share of each queue's limit",
                 ("ingress:queue_fill:ratio", "{{instance}} {{queue}}"),
                 unit="percentunit",
             ),
             _panel(
                 "Connected",
-                "Whether every connection to the broker is there",
+                "1 if all broker connections are up",
                 ("ingress_bus_connected", "{{service}} {{instance}}"),
             ),
             _panel(
@@ -311,7 +315,7 @@ ROWS = (
             ),
             _panel(
                 "Memory",
-                "Resident, of each process",
+                "Resident memory of each process",
                 ('process_resident_memory_bytes{job!="prometheus"}', "{{instance}}"),
                 unit="bytes",
             ),
@@ -327,8 +331,8 @@ ROWS = (
                 unit="reqps",
             ),
             _panel(
-                "Answer time, p99",
-                "From the arrival of a request to the head of its answer, by route",
+                "Response time, p99",
+                "Time from a request's arrival to the head of its response, by route",
                 (_quantile(0.99, "ingress_admin_request_seconds", "route"), "{{route}}"),
                 unit="s",
             ),
@@ -351,5 +355,5 @@ ROWS = (
 
 
 def dashboard_text() -> str:
-    """The dashboard as Grafana reads it."""
+    """The dashboard as JSON for Grafana."""
     return dashboard_json(ROWS)

@@ -1,4 +1,4 @@
-"""From rows of panels to the JSON that Grafana reads."""
+"""Renders rows of panels as a Grafana dashboard."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,12 +10,12 @@ _WIDTH = 24
 
 
 Steps = list[dict[str, Any]]
-"""Thresholds: from which value on which colour; the first one has no value."""
+"""Thresholds: a colour from each value on; the first one has no value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A PromQL expression and what its series are called."""
+    """A PromQL expression and the legend of its series."""
 
     expression: str
     legend: str = ""

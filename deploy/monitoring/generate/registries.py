@@ -1,4 +1,4 @@
-"""The metrics of every service, as the service itself registers them when it is built."""
+"""The metrics of every service, from the registry of a built service."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from admin_api.__main__ import build as build_admin
+from admin_api.app import build as build_admin
 from admin_api.settings import AdminSettings
 from aggregator.__main__ import build as build_aggregator
 from aggregator.settings import AggregatorSettings
@@ -49,7 +49,7 @@ class MetricKind:
 
 
 def registry_of(service: str) -> CollectorRegistry:
-    """The registry of a service that was built and not run."""
+    """The registry of a service that is built but not run."""
     registry = CollectorRegistry()
     build, settings = _BUILDERS[service]
     build(settings(), registry)
@@ -57,12 +57,12 @@ def registry_of(service: str) -> CollectorRegistry:
 
 
 def metrics_of(service: str) -> list[MetricKind]:
-    """What a service measures, sorted by name."""
+    """All metrics of a service, sorted by name."""
     return sorted(_metrics(registry_of(service)), key=lambda metric: metric.name)
 
 
 def _metrics(registry: CollectorRegistry) -> Iterator[MetricKind]:
-    # Nothing public tells the labels of a metric without samples, or which collectors there are.
+    # No public API returns the labels of a metric without samples, or the collectors.
     for collector in set(registry._collector_to_names):  # noqa: SLF001
         own = getattr(collector, "_labelnames", None)
         for family in collector.collect():

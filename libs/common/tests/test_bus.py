@@ -6,15 +6,17 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from itertools import pairwise
+from typing import get_args
 
 import pytest
+from memory_broker import MemoryBroker, MemoryBus
 from prometheus_client import CollectorRegistry
 
 from crypto_ingress.broker import EmbeddedBroker
 from ingress_common.bus import BusClosedError, BusError, Connected, LastWill, Message
-from ingress_common.bus.memory import MemoryBroker, MemoryBus
+from ingress_common.bus.client import MqttClient
 from ingress_common.bus.mqtt import MqttBus
-from ingress_common.bus.session import Session
+from ingress_common.bus.session import BusSession
 from ingress_common.bus.url import MqttUrl
 from ingress_common.metrics import BusMetrics
 from proxy import CuttableProxy
@@ -34,21 +36,21 @@ class World:
     def topic(self, name: str) -> str:
         return f"{self.prefix}/{name}"
 
-    async def open(self, client: str, **options) -> Session:
+    async def open(self, client: str, **options) -> BusSession:
         bus = await self.make(f"{self.prefix}-{client}", **options)
         await self.stack.enter_async_context(bus)
         return bus
 
-    async def make(self, client_id: str, **options) -> Session:
+    async def make(self, client_id: str, **options) -> BusSession:
         raise NotImplementedError
 
-    def cut(self, bus: Session) -> None:
+    def cut(self, bus: BusSession) -> None:
         raise NotImplementedError
 
-    def keep_offline(self, bus: Session) -> None:
+    def keep_offline(self, bus: BusSession) -> None:
         raise NotImplementedError
 
-    def let_online(self, bus: Session) -> None:
+    def let_online(self, bus: BusSession) -> None:
         raise NotImplementedError
 
 
@@ -59,7 +61,7 @@ class MemoryWorld(World):
         super().__init__()
         self.broker = MemoryBroker()
 
-    async def make(self, client_id: str, **options) -> Session:
+    async def make(self, client_id: str, **options) -> BusSession:
         return MemoryBus(self.broker, client_id=client_id, **options)
 
     def cut(self, bus: MemoryBus) -> None:
@@ -73,44 +75,73 @@ class MemoryWorld(World):
 
 
 class MqttWorld(World):
-    def __init__(self, name: str, url: str) -> None:
+    def __init__(self, name: str, url: str, client: MqttClient) -> None:
         super().__init__()
         self.name = name
+        self.client = client
         self.broker = MqttUrl.parse(url)
-        self.proxies: dict[Session, CuttableProxy] = {}
+        self.proxies: dict[BusSession, CuttableProxy] = {}
 
-    async def make(self, client_id: str, **options) -> Session:
+    async def make(self, client_id: str, **options) -> BusSession:
         proxy = await self.stack.enter_async_context(CuttableProxy(self.broker.host, self.broker.port))
         bus = MqttBus(
             MqttUrl("127.0.0.1", proxy.port, username=self.broker.username, password=self.broker.password),
             client_id=client_id,
+            client=self.client,
             **options,
         )
         self.proxies[bus] = proxy
         return bus
 
-    def cut(self, bus: Session) -> None:
+    def cut(self, bus: BusSession) -> None:
         self.proxies[bus].cut()
 
-    def keep_offline(self, bus: Session) -> None:
+    def keep_offline(self, bus: BusSession) -> None:
         self.proxies[bus].accepting = False
         self.proxies[bus].cut()
 
-    def let_online(self, bus: Session) -> None:
+    def let_online(self, bus: BusSession) -> None:
         self.proxies[bus].accepting = True
 
 
-@pytest.fixture(params=["memory", "embedded", "mosquitto"])
+class CuttingResumedSessions(CuttableProxy):
+    """Ends each connection for which the broker has kept a session, once the client knows that."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(host, port)
+        self._resumed = False
+
+    async def _before(self, data: bytes) -> None:
+        if self._resumed:
+            self._resumed = False
+            self.cut()
+        if data[0] == _CONNACK:
+            self._resumed = bool(data[2] & 1)
+
+
+_CONNACK = 0x20
+CLIENTS = get_args(MqttClient)
+
+
+@pytest.fixture(
+    params=["memory", *(f"{broker}-{client}" for broker in ("embedded", "mosquitto") for client in CLIENTS)]
+)
 async def world(request) -> AsyncIterator[World]:
     async with AsyncExitStack() as outer:
-        if request.param == "memory":
+        broker, _, client = request.param.partition("-")
+        if broker == "memory":
             made: World = MemoryWorld()
-        elif request.param == "embedded":
-            made = MqttWorld("embedded", (await outer.enter_async_context(EmbeddedBroker())).url)
+        elif broker == "embedded":
+            made = MqttWorld(broker, (await outer.enter_async_context(EmbeddedBroker())).url, client)
         else:
-            made = MqttWorld("mosquitto", request.getfixturevalue("mosquitto_url"))
+            made = MqttWorld(broker, request.getfixturevalue("mosquitto_url"), client)
         async with made.stack:
             yield made
+
+
+@pytest.fixture(params=CLIENTS)
+def client(request) -> MqttClient:
+    return request.param
 
 
 @pytest.fixture
@@ -127,7 +158,7 @@ async def until(condition) -> None:
             await asyncio.sleep(0.01)
 
 
-async def receive(bus: Session, count: int, *, ack: bool = True) -> list[Message]:
+async def receive(bus: BusSession, count: int, *, ack: bool = True) -> list[Message]:
     """The next `count` messages."""
     messages: list[Message] = []
     async with asyncio.timeout(DEADLINE):
@@ -140,7 +171,7 @@ async def receive(bus: Session, count: int, *, ack: bool = True) -> list[Message
     return messages
 
 
-async def next_connected(bus: Session) -> Connected:
+async def next_connected(bus: BusSession) -> Connected:
     async with asyncio.timeout(DEADLINE):
         async for event in bus.events():
             if isinstance(event, Connected):
@@ -148,7 +179,7 @@ async def next_connected(bus: Session) -> Connected:
     raise AssertionError("the bus was closed")
 
 
-async def send(bus: Session, topic: str, *payloads: bytes, **options) -> None:
+async def send(bus: BusSession, topic: str, *payloads: bytes, **options) -> None:
     """Publish and wait until the broker has them all."""
     done = [await bus.publish(topic, payload, **options) for payload in payloads]
     async with asyncio.timeout(DEADLINE):
@@ -156,8 +187,8 @@ async def send(bus: Session, topic: str, *payloads: bytes, **options) -> None:
             await confirmed
 
 
-async def nothing_more(bus: Session, topic: str) -> list[bytes]:
-    """What comes before a marker that is published now: nothing, if nothing was on its way."""
+async def nothing_more(bus: BusSession, topic: str) -> list[bytes]:
+    """Everything that arrives before a marker that is published now."""
     await send(bus, topic, b"marker")
     seen = []
     async with asyncio.timeout(DEADLINE):
@@ -241,8 +272,8 @@ async def test_unacknowledged_messages_come_again_after_a_cut(durable):
     # An answered round trip behind the acknowledgements: the broker has them.
     await receiver.subscribe(durable.topic("unused"))
     durable.cut(receiver)
-    again = await receive(receiver, 10)
-    assert [m.payload for m in again] == numbers(10, 20)
+    redelivered = await receive(receiver, 10)
+    assert [m.payload for m in redelivered] == numbers(10, 20)
 
 
 async def test_acknowledging_a_message_of_an_earlier_connection_does_nothing(durable):
@@ -311,7 +342,7 @@ async def test_session_without_expiry_ends_with_the_connection(world):
     await send(sender, world.topic("state"), b"kept", retain=True)
     world.let_online(receiver)
     assert await next_connected(receiver) == Connected(session_kept=False)
-    # The subscription is there again, and with it what is retained.
+    # The subscription is restored, so the retained message arrives.
     assert [m.payload for m in await receive(receiver, 1)] == [b"kept"]
 
 
@@ -323,7 +354,7 @@ async def test_shared_subscription_gives_each_message_to_one_member(world):
     await send(sender, world.topic("a/b"), *numbers(0, 200))
     got: list[bytes] = []
 
-    async def take(member: Session) -> None:
+    async def take(member: BusSession) -> None:
         async for event in member.events():
             if isinstance(event, Message):
                 event.ack()
@@ -367,14 +398,14 @@ async def test_broker_sends_no_more_than_the_inbound_limit_unacknowledged(world)
     sender, receiver = await world.open("sender"), await world.open("receiver", inbound_limit=10)
     await receiver.subscribe(world.topic("a"))
     await send(sender, world.topic("a"), *numbers(0, 100))
-    held = await receive(receiver, 10, ack=False)
+    unacknowledged = await receive(receiver, 10, ack=False)
     # A whole round trip behind them nothing else has come.
     await receiver.subscribe(world.topic("unused"))
     assert receiver.inbox.waiting == 0
-    for message in held:
+    for message in unacknowledged:
         message.ack()
     rest = await receive(receiver, 90)
-    assert [m.payload for m in held + rest] == numbers(0, 100)
+    assert [m.payload for m in unacknowledged + rest] == numbers(0, 100)
 
 
 async def test_qos_0_flood_drops_the_oldest_and_counts(world):
@@ -397,7 +428,7 @@ async def test_publication_is_done_only_when_the_broker_has_it(world):
     await until(lambda: not bus.connected)
     done = await bus.publish(world.topic("a"), b"1")
     await asyncio.sleep(0)
-    assert not done.done()
+    assert not done.done
     world.let_online(bus)
     async with asyncio.timeout(DEADLINE):
         await done
@@ -434,6 +465,65 @@ async def test_cuts_in_the_stream_lose_nothing_of_the_sender(world):
     # At least once: a cut repeats what was unconfirmed, from its oldest on, and skips nothing.
     assert set(got) == set(range(1000))
     assert all(later <= earlier + 1 for earlier, later in pairwise(got))
+
+
+async def test_brief_connections_give_up_no_message(world):
+    sender, receiver = await world.open("sender"), await world.open("receiver")
+    await receiver.subscribe(world.topic("a"))
+    world.keep_offline(sender)
+    await until(lambda: not sender.connected)
+    done = [await sender.publish(world.topic("a"), payload) for payload in numbers(0, 30)]
+    world.let_online(sender)
+    for _ in range(5):
+        await until(lambda: sender.connected)
+        world.cut(sender)
+        await until(lambda: not sender.connected)
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.gather(*done)
+    got: set[bytes] = set()
+    while len(got) < 30:
+        got |= {message.payload for message in await receive(receiver, 1)}
+    assert got == set(numbers(0, 30))
+
+
+async def test_a_session_outlives_25_brief_connections(durable, monkeypatch):
+    monkeypatch.setattr("ingress_common.bus.session._BACKOFF_LAST", 0.05)
+    sender, receiver = await durable.open("sender"), await durable.open("receiver", session_expiry=60)
+    await receiver.subscribe(durable.topic("a"))
+    await next_connected(receiver)
+    durable.keep_offline(receiver)
+    await until(lambda: not receiver.connected)
+    await send(sender, durable.topic("a"), *numbers(0, 30))
+    durable.let_online(receiver)
+    for _ in range(25):
+        assert (await next_connected(receiver)).session_kept
+        durable.cut(receiver)
+    got: set[bytes] = set()
+    while len(got) < 30:
+        got |= {message.payload for message in await receive(receiver, 1)}
+    assert got == set(numbers(0, 30))
+
+
+async def test_a_session_that_ends_every_connection_is_discarded_once_and_loudly(
+    mosquitto_of, client, monkeypatch, capsys
+):
+    monkeypatch.setattr("ingress_common.bus.session._BACKOFF_LAST", 0.01)
+    server = mosquitto_of()
+    async with (
+        CuttingResumedSessions("127.0.0.1", server.port) as proxy,
+        MqttBus(f"mqtt://127.0.0.1:{proxy.port}", client_id="a", client=client, session_expiry=60) as bus,
+    ):
+        await bus.subscribe("a")
+        assert await next_connected(bus) == Connected(session_kept=False)
+        proxy.cut()
+        kept = 0
+        while (await next_connected(bus)).session_kept:
+            kept += 1
+        await send(bus, "a", b"1")
+        assert [m.payload for m in await receive(bus, 1)] == [b"1"]
+    # The first connection, which resumed nothing, may have been brief too.
+    assert kept >= 29
+    assert capsys.readouterr().out.count("bus.session-discarded") == 1
 
 
 async def test_qos_0_while_disconnected_is_dropped_and_counted(world):
@@ -493,6 +583,23 @@ async def test_topic_with_wildcard_cannot_be_published(world):
         await bus.publish("a/+", b"")
 
 
+async def test_user_properties_arrive(world):
+    sender, receiver = await world.open("sender"), await world.open("receiver")
+    await receiver.subscribe(world.topic("a"))
+    await send(sender, world.topic("a"), b"with", properties={"sequence": "7", "run": "é"})
+    await send(sender, world.topic("a"), b"without")
+    got = await receive(receiver, 2)
+    assert [dict(m.properties) for m in got] == [{"sequence": "7", "run": "é"}, {}]
+
+
+async def test_user_properties_of_a_retained_message_are_kept(world):
+    sender, receiver = await world.open("sender"), await world.open("receiver")
+    await send(sender, world.topic("a"), b"1", retain=True, properties={"sequence": "7"})
+    await receiver.subscribe(world.topic("a"))
+    (message,) = await receive(receiver, 1)
+    assert (message.retain, dict(message.properties)) == (True, {"sequence": "7"})
+
+
 async def test_large_history_batch_passes(world):
     sender, receiver = await world.open("sender"), await world.open("receiver")
     await receiver.subscribe(world.topic("a"))
@@ -501,12 +608,12 @@ async def test_large_history_batch_passes(world):
     assert (await receive(receiver, 1))[0].payload == payload
 
 
-async def test_dead_server_is_a_bus_error_that_names_it_without_the_password(monkeypatch):
+async def test_dead_server_is_a_bus_error_that_names_it_without_the_password(monkeypatch, client):
     monkeypatch.setattr("ingress_common.bus.session._OPEN_SECONDS", 0.5)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-    bus = MqttBus(f"mqtt://user:secret@127.0.0.1:{port}", client_id="a")
+    bus = MqttBus(f"mqtt://user:secret@127.0.0.1:{port}", client_id="a", client=client)
     with pytest.raises(BusError, match=rf"mqtt://user@127.0.0.1:{port}") as caught:
         async with bus:
             pass
@@ -514,32 +621,32 @@ async def test_dead_server_is_a_bus_error_that_names_it_without_the_password(mon
     assert "\n" not in str(caught.value)
 
 
-async def test_server_that_does_not_answer_is_a_bus_error(monkeypatch):
+async def test_server_that_does_not_answer_is_a_bus_error(monkeypatch, client):
     monkeypatch.setattr("ingress_common.bus.session._OPEN_SECONDS", 0.5)
     monkeypatch.setattr("ingress_common.bus.session._ATTEMPT_SECONDS", 0.3)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        bus = MqttBus(f"mqtt://127.0.0.1:{silent.getsockname()[1]}", client_id="a")
+        bus = MqttBus(f"mqtt://127.0.0.1:{silent.getsockname()[1]}", client_id="a", client=client)
         with pytest.raises(BusError, match="no answer"):
             async with bus:
                 pass
 
 
-async def test_wrong_password_is_a_bus_error_at_once(mosquitto_of):
+async def test_wrong_password_is_a_bus_error_at_once(mosquitto_of, client):
     server = mosquitto_of("allow_anonymous false\n")
-    bus = MqttBus(f"mqtt://user:secret@127.0.0.1:{server.port}", client_id="a")
+    bus = MqttBus(f"mqtt://user:secret@127.0.0.1:{server.port}", client_id="a", client=client)
     with pytest.raises(BusError, match="refuses the connection") as caught:
         async with bus:
             pass
     assert "secret" not in str(caught.value)
 
 
-async def test_broker_restart_loses_nothing(mosquitto_of):
+async def test_broker_restart_loses_nothing(mosquitto_of, client):
     server = mosquitto_of()
     async with (
-        MqttBus(server.url, client_id="sender") as sender,
-        MqttBus(server.url, client_id="receiver", session_expiry=600) as receiver,
+        MqttBus(server.url, client_id="sender", client=client) as sender,
+        MqttBus(server.url, client_id="receiver", client=client, session_expiry=600) as receiver,
     ):
         await receiver.subscribe("a")
         await send(sender, "a", *numbers(0, 100))
@@ -551,14 +658,14 @@ async def test_broker_restart_loses_nothing(mosquitto_of):
         await asyncio.to_thread(server.start)
         async with asyncio.timeout(DEADLINE):
             await asyncio.gather(*during)
-        # Read only now: what waited unread is purged, because it comes again.
+        # Read only now: unread messages were purged, because they are redelivered.
         await until(lambda: receiver.connected)
         assert [m.payload for m in await receive(receiver, 150)] == numbers(50, 200)
 
 
-async def test_message_that_is_too_large_fails_alone(mosquitto_of):
+async def test_message_that_is_too_large_fails_alone(mosquitto_of, client):
     server = mosquitto_of("allow_anonymous true\nmax_packet_size 2000\n")
-    async with MqttBus(server.url, client_id="a") as bus:
+    async with MqttBus(server.url, client_id="a", client=client) as bus:
         await bus.subscribe("a")
         large = await bus.publish("a", bytes(5000))
         await send(bus, "a", b"small")
@@ -567,11 +674,11 @@ async def test_message_that_is_too_large_fails_alone(mosquitto_of):
         assert [m.payload for m in await receive(bus, 1)] == [b"small"]
 
 
-async def test_message_that_ends_the_connection_fails_alone(mosquitto_of):
+async def test_message_that_ends_the_connection_fails_alone(mosquitto_of, client):
     # Mosquitto ends the connection, or answers with a PUBACK that MQTT 5 does not have, each time it is sent.
     server = mosquitto_of("allow_anonymous true\nmessage_size_limit 2000\n")
     registry = CollectorRegistry()
-    async with MqttBus(server.url, client_id="a", metrics=BusMetrics(registry, "test")) as bus:
+    async with MqttBus(server.url, client_id="a", client=client, metrics=BusMetrics(registry, "test")) as bus:
         await bus.subscribe("a")
         before = [await bus.publish("a", payload) for payload in numbers(0, 10)]
         large = await bus.publish("a", bytes(5000))

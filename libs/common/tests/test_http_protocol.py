@@ -1,4 +1,4 @@
-"""What strangers can draw out over HTTP comes to an end."""
+"""Untrusted HTTP clients cannot keep a connection busy without end."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from ingress_common import http_protocol
-from ingress_common.probes import serve_http
+from ingress_common.health_server import serve_http
 
 _endless_is_over = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""`run_service` as what it is: a process with signals, exit codes and standard error."""
+"""`run_service` as a process: signals, exit codes and standard error."""
 
 import os
 import signal

@@ -1,19 +1,28 @@
 """What is special about InfluxDB: rejected lines, tokens, what bootstrap makes there, servers in trouble."""
 
 import asyncio
-import gzip
+import contextlib
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from msgspec.structs import replace
 
 from ingress_common.timeframes import Timeframe
-from ingress_store import InfluxAccess, InfluxStore, Retention, StoreOpenError, StoreUnavailableError
+from ingress_common.tls import TlsFiles
+from ingress_store import (
+    InfluxAccess,
+    InfluxStore,
+    Retention,
+    StoreOpenError,
+    StoreUnavailableError,
+    backfill_flux,
+)
 from ingress_store.influx.access import http_url
 from ingress_store.influx.names import READER_TOKEN, WRITER_TOKEN
 from ingress_store.influx.server import Server
@@ -36,7 +45,7 @@ async def store(influx_place: Any, access: InfluxAccess) -> AsyncIterator[Influx
 @pytest.fixture
 async def server(influx_place: Any, access: InfluxAccess) -> AsyncIterator[Server]:
     """The server's own interface, to look behind the store."""
-    async with Server.for_writing(http_url(influx_place.url), access, influx_place.url) as server:
+    async with Server(http_url(influx_place.url), access, influx_place.url) as server:
         yield server
 
 
@@ -85,6 +94,48 @@ async def test_a_server_that_is_not_there_is_no_reason_not_to_open(candle):
             await store.write([candle()], [])
 
 
+async def test_an_organisation_is_found_by_its_id_and_none_is_made_of_that_name(influx_place, access, server, candle):
+    async with InfluxStore(influx_place.url, access, retention=FOREVER) as store:
+        await store.bootstrap()
+        await store.write([candle(0)], [])
+    (org,) = (await server.get("orgs", org=access.org))["orgs"]
+    async with InfluxStore(influx_place.url, dataclasses.replace(access, org=org["id"]), retention=FOREVER) as store:
+        state = await store.inspect()
+        assert state.complete, state.difference
+        assert (await store.bootstrap()).changes == ()
+        assert len(await store.candles("BTC/USD", Timeframe.M1, limit=10)) == 1
+    async with InfluxStore(
+        influx_place.url, dataclasses.replace(access, org="0123456789abcdef"), retention=FOREVER
+    ) as store:
+        with pytest.raises(StoreUnavailableError, match="no organisation of that ID"):
+            await store.bootstrap()
+    names = {found["name"] for found in (await server.get("orgs", limit=100))["orgs"]}
+    assert not names & {org["id"], "0123456789abcdef"}
+
+
+async def test_candles_are_written_and_read_over_tls(influx_of, certificates, candle):
+    place = influx_of(certificates).place
+    trusted = InfluxAccess("tls", place.token, TlsFiles(certificates.ca))
+    async with InfluxStore(place.url, trusted, retention=FOREVER) as store:
+        await store.bootstrap()
+        await store.write([candle(0)], [])
+        assert len(await store.candles("BTC/USD", Timeframe.M1, limit=10)) == 1
+    for files in (TlsFiles(), TlsFiles(certificates.stranger)):
+        async with InfluxStore(place.url, dataclasses.replace(trusted, tls=files), retention=FOREVER) as store:
+            with pytest.raises(StoreUnavailableError, match=r"certificate is not trusted.*INFLUX_CA_FILE"):
+                await store.ping()
+    async with InfluxStore(place.url.replace("influxdbs", "influxdb"), trusted, retention=FOREVER) as store:
+        with pytest.raises(StoreUnavailableError):
+            await store.ping()
+
+
+async def test_a_port_without_tls_is_named(influx_place, access, certificates):
+    url = influx_place.url.replace("influxdb:", "influxdbs:")
+    async with InfluxStore(url, dataclasses.replace(access, tls=TlsFiles(certificates.ca)), retention=FOREVER) as store:
+        with pytest.raises(StoreUnavailableError, match="TLS"):
+            await store.ping()
+
+
 async def test_bootstrap_ten_times_and_two_at_once_makes_one_set(influx_place, access, server):
     async with InfluxStore(influx_place.url, access) as one, InfluxStore(influx_place.url, access) as other:
         await asyncio.gather(*(store.bootstrap() for store in (one, other)))
@@ -121,9 +172,11 @@ async def test_what_was_changed_or_deleted_is_restored_and_what_is_foreign_left_
         ("downsample_5m", "different"),
         ("downsample_15m", "different"),
         (READER_TOKEN, "missing"),
+        # Its rights are those to our buckets, and one of them is gone.
+        (WRITER_TOKEN, "different"),
     }
     result = await store.bootstrap()
-    assert len(result.changes) == 6
+    assert len(result.changes) == 7
     assert result.state.complete
     foreign = {row.name for row in result.state.resources if row.state.value == "foreign"}
     assert foreign == {"mine", "somebody's"}
@@ -148,7 +201,7 @@ async def test_a_second_task_of_our_name_is_removed_and_the_oldest_kept(store, s
 
 
 async def test_a_changed_retention_setting_changes_the_bucket(influx_place, access, store):
-    changed = replace(FOREVER, ticks=86400)
+    changed = dataclasses.replace(FOREVER, ticks=86400)
     async with InfluxStore(influx_place.url, access, retention=changed) as other:
         assert (await other.bootstrap()).changes == ("changed bucket ticks_1m",)
 
@@ -160,29 +213,59 @@ async def test_no_secret_is_shown(store, server, access):
     assert not any(secret in shown for secret in secrets)
 
 
-async def test_the_writers_token_only_writes_and_the_readers_only_reads(influx_place, access, store, server, candle):
+async def test_the_writers_token_reads_and_writes_our_buckets_only_and_the_readers_only_reads(
+    influx_place, access, store, server, candle
+):
+    own = await org_id(server, access)
+    await server.post("buckets", {"orgID": own, "name": "mine", "retentionRules": []})
     tokens = {t["description"]: t["token"] for t in (await everything(server, access))["tokens"]}
-    first, correction = candle(), candle(revision=1, at=candle().at + 5, trades=99)
-    writing = InfluxAccess(access.org, tokens[WRITER_TOKEN])
+    writing, reading = (InfluxAccess(access.org, tokens[name]) for name in (WRITER_TOKEN, READER_TOKEN))
     async with InfluxStore(influx_place.url, writing) as writer:
-        assert (await writer.write([first], [])).taken == 1
+        await writer.ping()
+        assert (await writer.write([candle()], [candle(closed=False)])).taken == 2
+        assert len(await writer.newest_candles("BTC/USD", Timeframe.M1, limit=9)) == 1
+        assert len(await writer.latest()) == 1
+        await writer.recall(["BTC/USD"], Timeframe.M1, start=0, end=2e9)
+    async with Server(http_url(influx_place.url), writing, influx_place.url) as foreign:
         with pytest.raises(StoreUnavailableError):
-            await writer.newest_candles("BTC/USD", Timeframe.M1, limit=9)
-    async with InfluxStore(influx_place.url, InfluxAccess(access.org, tokens[READER_TOKEN])) as reader:
+            await foreign.write("mine", "s", b"a b=1 1")
+    async with InfluxStore(influx_place.url, reading) as reader:
         assert len(await reader.newest_candles("BTC/USD", Timeframe.M1, limit=9)) == 1
         with pytest.raises(StoreUnavailableError, match="may not"):
-            await reader.write([first], [])
+            await reader.write([candle()], [])
+
+
+async def test_what_was_recalled_is_not_replaced_by_an_older_version(influx_place, access, store, candle):
+    first = candle()
+    correction = replace(first, revision=1, at=first.at + 5, trades=99)
     await store.write([correction], [])
-    async with InfluxStore(influx_place.url, replace(writing, read_token=tokens[READER_TOKEN])) as both:
-        await both.write([first], [])
-        (found,) = await both.newest_candles("BTC/USD", Timeframe.M1, limit=9)
-    assert found.trades == 99
+    async with InfluxStore(influx_place.url, access) as next_writer:
+        await next_writer.recall([first.symbol], first.timeframe, start=first.open_time, end=first.close_time)
+        assert (await next_writer.write([first], [])).taken == 1
+    assert await store.candles("BTC/USD", Timeframe.M1, limit=9) == [correction]
+
+
+async def test_a_bucket_that_is_not_there_keeps_only_its_own_timeframe_waiting(store, server, access, candle):
+    buckets = (await everything(server, access))["buckets"]
+    hours = next(bucket for bucket in buckets if bucket["name"] == "candles_1h")
+    await server.delete(f"buckets/{hours['id']}")
+    batch = [candle(timeframe=timeframe) for timeframe in Timeframe]
+    with pytest.raises(StoreUnavailableError, match="candles_1h"):
+        await store.write(batch, [candle(closed=False)])
+    assert {freshness.timeframe for freshness in await readable(store)} == set(Timeframe) - {Timeframe.H1}
+    await store.bootstrap()
+    assert (await store.write(batch, [])).taken == len(batch)
+    assert len(await store.candles("BTC/USD", Timeframe.H1, limit=9)) == 1
+
+
+async def readable(store: InfluxStore) -> list[Any]:
+    return [c for t in Timeframe if t is not Timeframe.H1 for c in await store.candles("BTC/USD", t, limit=9)]
 
 
 async def test_lines_that_the_server_rejects_are_named_with_its_reason_and_the_rest_is_written(store, server, candle):
     # Somebody wrote one day's trades as floats: that day takes no integers any more.
     day = candle(-3000).open_time
-    await server.write("candles_1m", "s", [f"candle,exchange=kraken,symbol=BTC/USD trades=1.5 {day}"])
+    await server.write("candles_1m", "s", f"candle,exchange=kraken,symbol=BTC/USD trades=1.5 {day}".encode())
     rows = [candle(n) for n in range(500)]
     bad = candle(-2999)
     result = await store.write([*rows[:200], bad, *rows[200:]], [])
@@ -251,11 +334,38 @@ async def test_the_state_of_every_task_is_known(store):
     assert all(state.exists and state.active and state.error is None and state.since for state in states)
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
-async def test_a_server_in_trouble_is_unavailable(candle, status):
+# 200 and 400 are those of a proxy or of a page: InfluxDB says what is wrong with a line, and that it is written by 204.
+@pytest.mark.parametrize("status", [200, 201, 302, 400, 405, 407, 422, 429, 500, 503])
+async def test_only_the_servers_204_is_durable_and_all_else_is_tried_again(candle, status):
     async with answering(lambda lines: status) as (url, _), opened(url) as store:
         with pytest.raises(StoreUnavailableError, match=str(status)):
             await store.write([], [candle()])
+
+
+@pytest.mark.parametrize("status", [200, 204, 302, 400, 404, 405, 407, 500, 502])
+@pytest.mark.parametrize(
+    "page", [b"", b"<html><body>hello</body></html>", b"[]", b"{}", b'{"message": "no"}', b"\xff\xfe"]
+)
+async def test_whatever_answers_in_the_servers_place_is_unavailable_and_ends_nothing(status, page):
+    async def anything(reader, writer):
+        await reader.read(65_536)
+        head = f"HTTP/1.1 {status} X\r\nContent-Type: text/html\r\nConnection: close\r\n"
+        writer.write(head.encode() + f"Content-Length: {len(page)}\r\n\r\n".encode() + (b"" if status == 204 else page))
+        writer.close()
+
+    listener = await asyncio.start_server(anything, "127.0.0.1", 0)
+    url = f"influxdb://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    async with listener, InfluxStore(url, InfluxAccess("org", "token")) as store:
+        for ask in (store.ping, store.bootstrap):
+            with pytest.raises(StoreUnavailableError):
+                await ask()
+        for ask in (store.inspect, store.tasks):
+            # 404 may mean that there is no such organisation.
+            with contextlib.suppress(StoreUnavailableError):
+                await ask()
+        if page and status != 204:
+            with pytest.raises(StoreUnavailableError):
+                await store.symbols()
 
 
 async def test_a_batch_that_is_too_large_is_cut_until_it_is_taken(candle):
@@ -286,7 +396,7 @@ async def answering(status_of: Callable[[int], int | None]) -> AsyncIterator[tup
                 body = await reader.readexactly(int(fields.get(b"content-length", 0)))
                 status: int | None = 503
                 if b"/api/v2/write" in head:
-                    lines = gzip.decompress(body).count(b"\n") + 1
+                    lines = body.count(b"\n") + 1
                     status = status_of(lines)
                     taken.extend([lines] if status == 204 else [])
                 if status is None:
@@ -306,3 +416,43 @@ _FOREIGN_TASK = """\
 option task = {name: "somebody's", every: 1h}
 from(bucket: "mine") |> range(start: -1h)
 """
+
+
+FOREIGN_ROWS = {
+    "numbers missing": "candle,exchange=kraken,symbol=BAD/USD open=1.0,closed=true {time}",
+    "only a number": "candle,exchange=kraken,symbol=BAD/USD trades=1i {time}",
+    "open and trades alone": "candle,exchange=kraken,symbol=BAD/USD open=1.0,trades=1i,closed=true {time}",
+    "one tag more": (
+        "candle,exchange=kraken,symbol=BTC/USD,hand=foreign "
+        "open=1.0,high=1.0,low=1.0,close=1.0,volume=1.0,vwap=1.0,trades=1i,closed=true,infilled=false {time}"
+    ),
+    "no symbol": (
+        "candle,exchange=kraken "
+        "open=1.0,high=1.0,low=1.0,close=1.0,volume=1.0,vwap=1.0,trades=1i,closed=true,infilled=false {time}"
+    ),
+    "no tags": "candle open=1.0,trades=1i,closed=true {time}",
+    "another measurement": "weather,symbol=BTC/USD open=1.0,closed=true,trades=1i {time}",
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN_ROWS)
+async def test_a_foreign_row_stops_neither_a_query_nor_a_task_for_the_other_symbols(store, server, candle, kind):
+    good = [candle(number, symbol="ETH/USD") for number in range(10)]
+    await store.write(good, [])
+    for number in range(10):
+        line = FOREIGN_ROWS[kind].format(time=candle(number).open_time)
+        await server.write("candles_1m", "s", line.encode())
+    start, end = good[0].open_time, good[-1].open_time + 60
+    assert len(await store.candles("ETH/USD", Timeframe.M1, limit=20)) == 10
+    assert len(await store.newest_candles("ETH/USD", Timeframe.M1, limit=20)) == 10
+    assert "ETH/USD" in await store.symbols()
+    assert ("ETH/USD", Timeframe.M1, good[-1].open_time) in [
+        (found.symbol, found.timeframe, found.open_time) for found in await store.latest()
+    ]
+    assert (await store.newest_closed(Timeframe.M1, since=start))["ETH/USD"] == good[-1].open_time
+    assert not [gap for gap in await store.gaps(Timeframe.M1, start=start, end=end) if gap.symbol == "ETH/USD"]
+    await store.candles("BTC/USD", Timeframe.M1, limit=20)
+    await store.query(backfill_flux(Timeframe.M5, Timeframe.M5.floor(start), Timeframe.M5.ceil(end)))
+    made = await store.candles("ETH/USD", Timeframe.M5, limit=20)
+    assert made
+    assert all(row.closed for row in made)

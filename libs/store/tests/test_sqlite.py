@@ -7,23 +7,24 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from decimal import Decimal
 
 import pytest
 
 from ingress_common.timeframes import Timeframe
 from ingress_store import ResourceState, Retention, SqliteStore, StoreOpenError, StoreUnavailableError
+from ingress_store.sqlite import queries
 
 DAY = 86400
 
 
-async def test_digits_come_back_as_they_went_in(tmp_path, candle):
+async def test_digits_come_back_as_they_went_in_with_a_decimal_point(tmp_path, candle):
     row = candle(0, volume=Decimal("1E+1"), open=Decimal("0.00000010"), low=Decimal("0.00000010"))
     async with SqliteStore(tmp_path / "c.db") as store:
         await store.write([row], [])
         (found,) = await store.candles("BTC/USD", Timeframe.M1, limit=1)
-    assert (str(found.volume), str(found.open)) == ("1E+1", "1.0E-7")
-    assert f"{found.open:f}" == "0.00000010"
+    assert (str(found.volume), f"{found.open:f}") == ("10.0", "0.00000010")
 
 
 async def test_a_missing_directory_is_made(tmp_path):
@@ -104,11 +105,16 @@ async def test_a_locked_file_is_unavailable_and_can_be_written_later(tmp_path, c
         assert (await store.write([candle(0)], [])).taken == 1
 
 
-async def test_a_deleted_file_is_unavailable(tmp_path):
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_deleted_or_replaced_file_is_unavailable_and_takes_nothing(tmp_path, candle, replaced):
     async with SqliteStore(tmp_path / "c.db") as store:
-        (tmp_path / "c.db").unlink()
-        with pytest.raises(StoreUnavailableError, match=r"c\.db"):
-            await store.ping()
+        (tmp_path / "c.db").rename(tmp_path / "moved.db")
+        if replaced:
+            async with SqliteStore(tmp_path / "c.db"):
+                pass
+        for work in (store.ping(), store.write([candle(0)], [])):
+            with pytest.raises(StoreUnavailableError, match="replaced" if replaced else r"c\.db"):
+                await work
 
 
 async def test_the_loop_goes_on_while_the_file_is_busy(tmp_path, candle):
@@ -155,7 +161,7 @@ async def test_pruning_takes_more_rows_than_fit_into_one_step(tmp_path, candle):
 def test_what_was_acknowledged_survives_a_kill_in_the_middle_of_a_batch(tmp_path):
     program = textwrap.dedent("""
         import asyncio, itertools, sys
-        from dataclasses import replace
+        from msgspec.structs import replace
         from decimal import Decimal
         from pathlib import Path
         from ingress_common.model import Candle, Source
@@ -193,3 +199,24 @@ def test_what_was_acknowledged_survives_a_kill_in_the_middle_of_a_batch(tmp_path
     found = asyncio.run(read())
     assert len(found) >= acknowledged
     assert len(found) % 500 == 0
+
+
+async def test_the_newest_candles_cost_what_there_are_series_not_candles(tmp_path, candle):
+    path = tmp_path / "c.db"
+    steps = []
+    async with SqliteStore(path) as store:
+        for minute in (20, 400):
+            await store.write([candle(n) for n in range(minute)], [])
+            with closing(sqlite3.connect(path)) as connection:
+                count = 0
+
+                def step() -> int:
+                    nonlocal count
+                    count += 1
+                    return 0
+
+                connection.set_progress_handler(step, 1)
+                (newest,) = queries.latest(connection)
+            assert newest.open_time == candle(minute - 1).open_time
+            steps.append(count)
+    assert steps[1] <= steps[0] + 5

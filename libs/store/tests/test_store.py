@@ -1,10 +1,10 @@
 """The behavioural suite of the store port: what every adapter must do."""
 
 import asyncio
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store import Freshness, StoreUnavailableError
@@ -126,6 +126,17 @@ async def test_latest_names_the_newest_closed_candle_of_each_series(store, candl
         ("BTC/USD", Timeframe.D1, day.open_time),
     ]
     assert all(isinstance(f, Freshness) and f.at > 0 for f in found)
+
+
+async def test_newest_closed_is_asked_for_all_symbols_at_once(store, candle):
+    await store.write([candle(0), candle(1), candle(2, closed=False), candle(7, symbol="ADA/USD")], [])
+    await store.write([candle(9, timeframe=Timeframe.D1)], [])
+    since = candle(1).open_time
+    expected = {"BTC/USD": since, "ADA/USD": candle(7, symbol="ADA/USD").open_time}
+    assert await store.newest_closed(Timeframe.M1, since=since) == expected
+    del expected["BTC/USD"]
+    assert await store.newest_closed(Timeframe.M1, since=since + 1) == expected
+    assert await store.newest_closed(Timeframe.W1, since=0) == {}
 
 
 async def test_an_empty_store_answers_with_nothing(store):

@@ -1,25 +1,26 @@
 """admin-api on the in-memory broker, a SQLite file and a clock that stands still."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
+from memory_broker import MemoryBroker, MemoryBus
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from admin_api import AdminApi, UpkeepLimits
-from admin_api.http.limits import HttpLimits
-from admin_api.letters import LETTERS_INBOUND_SPARE, LETTERS_SESSION_SECONDS, client_id_of_letters
-from admin_api.service import client_id, last_will
+from admin_api import AdminApi, AdminSettings, client_id, last_will
+from admin_api.admin.dead_letters import LETTERS_INBOUND_SPARE, LETTERS_SESSION_SECONDS, client_id_of_letters
 from example import CANDLE
-from ingress_common.bus.memory import MemoryBroker, MemoryBus
-from ingress_common.model import Candle, FeedCondition, FeedState, Presence, Status, Watermark
+from ingress_common.model import Candle, FeedCondition, FeedState, InstanceState, Status, Watermark
 from ingress_common.payloads import encode_candle, encode_feed_state, encode_status, encode_watermark
-from ingress_common.timeframes import Timeframe
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.times import rfc3339
 from ingress_common.topics import Topics
 from ingress_store import SqliteStore
 from waiting import until
@@ -40,46 +41,41 @@ class World:
     http: Any = None
     bus: Any = None
     letters_bus: Any = None
+    registry: Any = None
     service: Any = None
     task: Any = None
 
     @asynccontextmanager
     async def running(
-        self,
-        admin_token: str | None = TOKEN,
-        http_limits: HttpLimits | None = None,
-        trusted_proxies: Sequence[str] = (),
-        **limits: Any,
+        self, admin_token: str | None = TOKEN, letters_kept: int = 5, **settings: Any
     ) -> AsyncIterator[httpx.AsyncClient]:
-        """Run the service; gives a client that calls its application directly. `limits` are those of UpkeepLimits."""
-        upkeep = UpkeepLimits(**{"self_check_seconds": 0, "letters_kept": 5, **limits})
+        """Run the service with `settings`; gives a client that calls its application directly."""
         self.letters_bus = MemoryBus(
             self.broker,
-            client_id=client_id_of_letters("a1"),
+            client_id=client_id_of_letters(self.topics, "a1"),
             session_expiry=LETTERS_SESSION_SECONDS,
-            inbound_limit=upkeep.letters_kept + LETTERS_INBOUND_SPARE,
+            inbound_limit=letters_kept + LETTERS_INBOUND_SPARE,
         )
         self.bus = MemoryBus(
             self.broker,
-            client_id=client_id("a1"),
+            client_id=client_id(self.topics, "a1"),
             will=last_will(self.topics, "a1", self.now),
             inbound_limit=5_000,
         )
+        self.registry = CollectorRegistry()
+        common = {"instance_id": "a1", "http_port": 0, "rate_limit": 0, "self_check_seconds": 0}
         self.service = AdminApi(
+            AdminSettings(
+                _env_file=None,
+                **{**common, "store_url": f"sqlite:///{self.path}", **settings, "admin_token": admin_token},
+            ),
             bus=self.bus,
             letters_bus=self.letters_bus,
             store=SqliteStore(self.path, clock=lambda: self.now, busy_seconds=0.05),
-            topics=self.topics,
-            instance="a1",
-            registry=CollectorRegistry(),
+            registry=self.registry,
             started_at=self.now,
-            host="127.0.0.1",
-            port=0,
-            admin_token=admin_token,
-            http_limits=http_limits,
-            trusted_proxies=trusted_proxies,
             clock=lambda: self.now,
-            limits=upkeep,
+            letters_kept=letters_kept,
         )
         task = self.task = asyncio.create_task(self.service.run())
         transport = httpx.ASGITransport(self.service.app, raise_app_exceptions=False)
@@ -100,7 +96,9 @@ class World:
     async def send(self, topic: str, payload: bytes, retain: bool = True) -> None:
         await (await self.client.publish(topic, payload, qos=1, retain=retain))
 
-    async def status(self, service: str, instance: str = "i1", state: Presence = Presence.ONLINE, **details) -> None:
+    async def status(
+        self, service: str, instance: str = "i1", state: InstanceState = InstanceState.ONLINE, **details
+    ) -> None:
         status = Status(service, instance, state, "0.1.0", self.now, details)
         await self.send(self.topics.status(service, instance), encode_status(status))
 
@@ -117,14 +115,38 @@ class World:
         await self.send(self.topics.candles(candle.symbol, candle.timeframe), encode_candle(candle))
 
     async def healthy(self) -> None:
-        """Publish what a healthy system publishes."""
+        """Publish what a healthy system publishes, and store what it stores."""
+        await self.alive()
+        await self.seed("BTC/USD")
+
+    async def alive(self) -> None:
+        """Services and feed of a healthy system, before they have made a candle."""
         await self.services()
         await self.feed()
         await self.watermark()
 
+    async def wait(self, seconds: float) -> None:
+        """Let time pass in which the services go on saying that they are there, and nothing closes."""
+        self.now += seconds
+        await self.services()
+        await self.watermark()
+
+    async def seed(self, symbol: str) -> None:
+        """The newest closed candle of every timeframe, on the bus and in the store."""
+        for timeframe in TIMEFRAMES:
+            closed = msgspec.structs.replace(
+                CANDLE,
+                symbol=symbol,
+                timeframe=timeframe,
+                open_time=timeframe.floor(self.now) - timeframe.seconds,
+                at=self.now - 29,
+            )
+            await self.candle(closed)
+            await self.store(closed)
+
     async def services(self) -> None:
         """Every service says that it is there."""
-        await self.status("kraken-gateway", feeds={"f1": "live"})
+        await self.status("kraken-gateway", feeds={"f1": "live"}, owned_since={"BTC/USD": rfc3339(self.now)})
         await self.status("aggregator", symbols=["BTC/USD", "ETH/USD", "ADA/USD"])
         await self.status("influx-writer")
 
@@ -144,7 +166,7 @@ class World:
 
         try:
             await self.until(matches, 10)
-        except TimeoutError:
+        except AssertionError:
             pytest.fail(f"expected {checks or 'nothing'} to fail, got {found}")
         return found
 

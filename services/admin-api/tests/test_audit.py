@@ -3,9 +3,10 @@
 import sqlite3
 from contextlib import closing
 
-from admin_api import BusView
-from admin_api.maintenance.audit import audited_range, gaps_of_aggregators, late_series, missing_windows
-from ingress_common.model import FeedCondition, FeedState, Presence, Range, Status
+from admin_api.reconciler.audit import audited_range, gaps_of_aggregators, late_series
+from admin_api.reconciler.gaps import missing_windows
+from admin_api.system.state import SystemState
+from ingress_common.model import FeedCondition, FeedState, InstanceState, Range, Status
 from ingress_common.payloads import encode_feed_state, encode_status
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
@@ -52,12 +53,12 @@ def test_where_the_bus_is_ahead_of_the_store_the_writer_is_waited_for():
     assert late_series(late, {"BTC/USD": M1.floor(NOW - 600)}, NOW) != []
 
 
-def view_of(missing, state=Presence.ONLINE):
-    view, topics = BusView(Topics()), Topics()
-    status = Status("aggregator", "i1", state, "0.1.0", NOW, {"missing": missing})
-    view.apply(topics.status("aggregator", "i1"), encode_status(status), NOW)
-    view.apply(topics.feed("f1"), encode_feed_state(FeedState("f1", FeedCondition.LIVE, NOW, ("BTC/USD",))), NOW)
-    return view
+def state_of(missing, presence=InstanceState.ONLINE):
+    state, topics = SystemState(Topics()), Topics()
+    status = Status("aggregator", "i1", presence, "0.1.0", NOW, {"missing": missing})
+    state.apply(topics.status("aggregator", "i1"), encode_status(status), NOW)
+    state.apply(topics.feed("f1"), encode_feed_state(FeedState("f1", FeedCondition.LIVE, NOW, ("BTC/USD",))), NOW)
+    return state
 
 
 def entry(**changes):
@@ -72,7 +73,7 @@ def entry(**changes):
 
 
 def test_what_aggregators_miss_is_taken_over_in_whole_windows():
-    (gap,) = gaps_of_aggregators(view_of([entry()]), NOW)
+    (gap,) = gaps_of_aggregators(state_of([entry()]), NOW)
     assert (gap.symbol, gap.timeframe, gap.source.value) == ("BTC/USD", M1, "aggregator")
     assert gap.range == Range(M1.floor(NOW - 900), M1.ceil(NOW - 600))
 
@@ -89,9 +90,9 @@ def test_what_makes_no_sense_in_a_status_is_passed_over():
         entry(to=rfc3339(NOW - 1000)),
         entry(**{"from": rfc3339(NOW - 5), "to": rfc3339(NOW)}),
     ]
-    assert gaps_of_aggregators(view_of(wrong), NOW) == []
-    assert gaps_of_aggregators(view_of({"BTC/USD": 3}), NOW) == []
-    assert gaps_of_aggregators(view_of([entry()], Presence.OFFLINE), NOW) == []
+    assert gaps_of_aggregators(state_of(wrong), NOW) == []
+    assert gaps_of_aggregators(state_of({"BTC/USD": 3}), NOW) == []
+    assert gaps_of_aggregators(state_of([entry()], InstanceState.OFFLINE), NOW) == []
 
 
 async def test_missing_windows_are_those_without_a_complete_candle(tmp_path, candle):
@@ -139,18 +140,22 @@ async def test_a_store_that_cannot_be_audited_for_long_is_red_and_says_why(world
     async with world.running():
         await world.healthy()
         await world.until_failing()
-        await world.until(lambda: world.service._upkeep.auditor.last_at)
+        await world.until(lambda: world.service.reconciler.auditor.last_at)
         with closing(sqlite3.connect(world.path)) as connection:
             connection.execute("ALTER TABLE candles RENAME TO away")
         world.now += 901
-        await world.healthy()
+        await world.alive()
 
         async def says_why():
-            return "no such table" in (await world.until_failing("audit"))["audit"]
+            return "no such table" in (await world.health())[1].get("audit", "")
 
         await world.until(says_why)
         with closing(sqlite3.connect(world.path)) as connection:
             connection.execute("ALTER TABLE away RENAME TO candles")
         world.now += 16
-        await world.healthy()
-        await world.until_failing()
+        await world.alive()
+
+        async def audited():
+            return "audit" not in (await world.health())[1]
+
+        await world.until(audited)

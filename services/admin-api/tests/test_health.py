@@ -1,13 +1,39 @@
 """GET /health: green when all is well, red with a reason when not."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
-from admin_api.system.health import task_trouble
-from ingress_common.model import FeedCondition, Presence
-from ingress_common.payloads import dead_letter, decode_dead_letter, encode_dead_letter
+from admin_api.admin.checks import task_trouble
+from ingress_common.bus import Message
+from ingress_common.model import FeedCondition, FeedState, InstanceState, Watermark
+from ingress_common.payloads import (
+    dead_letter,
+    decode_dead_letter,
+    decode_republish_request,
+    encode_dead_letter,
+    encode_feed_state,
+    encode_watermark,
+)
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.times import rfc3339
 from ingress_store import TaskState
+
+
+async def test_what_was_deleted_from_the_store_is_made_again(world):
+    async with world.running() as http:
+        await world.healthy()
+        await world.until_failing()
+        with closing(sqlite3.connect(world.path)) as connection:
+            connection.execute("DROP INDEX ticks_by_age")
+
+        async def complete():
+            return (await http.get("/bootstrap")).json()["complete"]
+
+        assert not await complete()
+        await world.until(complete, 30)
 
 
 async def test_without_any_data_it_is_red(world):
@@ -37,6 +63,96 @@ async def test_what_was_retained_before_it_started_is_seen(world, candle):
         await world.until_failing()
 
 
+async def test_a_worker_that_is_not_ready_is_red_with_its_reason(world):
+    async with world.running():
+        await world.healthy()
+        await world.until_failing()
+        await world.status("influx-writer", ready=False, problems=["store: the token may not write"])
+        assert "the token may not write" in (await world.until_failing("influx-writer"))["influx-writer"]
+        await world.status("influx-writer", ready=True, problems=[])
+        await world.until_failing()
+        await world.status("influx-writer", "i2", ready=False)
+        assert "i2: not ready" in (await world.until_failing("influx-writer"))["influx-writer"]
+
+
+async def test_what_a_gateway_wants_is_red_until_it_is_live_seeded_and_stored(world, candle):
+    wanted = {symbol: rfc3339(world.now) for symbol in ("BTC/USD", "ETH/USD")}
+    async with world.running():
+        await world.healthy()
+        await world.status("kraken-gateway", owned_since=wanted)
+        assert "ETH/USD" in (await world.until_failing("symbols", "seeds"))["symbols"]
+        await world.feed("f2", ("ETH/USD",))
+        await world.watermark("f2")
+        assert "ETH/USD (1m, 5m, 15m, 1h, 4h, 1d, 1w)" in (await world.until_failing("seeds"))["seeds"]
+        for timeframe in TIMEFRAMES[:-1]:
+            await world.candle(candle(symbol="ETH/USD", timeframe=timeframe))
+            await world.store(candle(symbol="ETH/USD", timeframe=timeframe))
+        assert "ETH/USD (1w)" in (await world.until_failing("seeds"))["seeds"]
+        await world.candle(candle(0, symbol="ETH/USD", timeframe=Timeframe.W1, closed=False))
+        await world.until_failing()
+
+
+async def test_a_symbol_that_never_traded_is_named_and_not_red(world):
+    async with world.running() as http:
+        await world.healthy()
+        await world.feed("f1", ("BTC/USD", "NEW/USD"))
+        await world.status("aggregator", symbols=["BTC/USD", "NEW/USD"], initialized=1)
+        await world.until_failing("seeds")
+        await world.status("aggregator", symbols=["BTC/USD", "NEW/USD"], initialized=2)
+        await world.until_failing()
+        assert "never traded: NEW/USD" in (await http.get("/health")).text
+
+
+async def test_a_candle_that_closes_and_is_not_stored_is_red_after_ten_seconds_and_asked_for_again(world, candle):
+    await world.client.subscribe(world.topics.republish_requests())
+    async with world.running():
+        await world.healthy()
+        await world.until_failing()
+        await world.wait(40)
+        late = candle(0)
+        await world.candle(late)
+        await world.until(lambda: world.service.reconciler.stored.details()["waiting"])
+        await world.until_failing()
+        await world.wait(9)
+        await world.until_failing()
+        await world.wait(2)
+        assert f"BTC/USD 1m {rfc3339(late.open_time)}" in (await world.until_failing("stored"))["stored"]
+        async for event in world.client.events():
+            if isinstance(event, Message):
+                request = decode_republish_request(event.payload)
+                assert (request.symbols, request.start) == (("BTC/USD",), late.at)
+                break
+        await world.store(late)
+        await world.until_failing()
+
+
+async def test_a_store_that_is_always_one_candle_behind_is_red(world, candle):
+    async with world.running():
+        await world.healthy()
+        await world.until_failing()
+        await world.wait(40)
+        await world.candle(candle(0))
+        await world.until(lambda: world.service.reconciler.stored.details()["waiting"])
+        await world.wait(60)
+        await world.candle(candle(1))
+        await world.until_failing("stored")
+
+
+async def test_a_higher_timeframe_that_does_not_close_is_red_unless_a_gap_is_known(world, candle):
+    async with world.running():
+        await world.healthy()
+        await world.feed(since=world.now - 86_400)
+        await world.watermark()
+        await world.until_failing()
+        for minute in range(5):
+            await world.wait(60)
+            await world.candle(candle(minute))
+            await world.store(candle(minute))
+        await world.until_failing("candles")
+        await world.status("aggregator", symbols=["BTC/USD"], gaps={"BTC/USD": 60})
+        await world.until_failing()
+
+
 async def test_a_watermark_that_stands_still_turns_it_red_after_ten_seconds_and_green_again(world):
     async with world.running():
         await world.healthy()
@@ -44,7 +160,7 @@ async def test_a_watermark_that_stands_still_turns_it_red_after_ten_seconds_and_
         world.now += 9
         await world.until_failing()
         world.now += 0.5
-        found = await world.until_failing("feeds")
+        found = await world.until_failing("feeds", "symbols")
         assert "watermark 10 s old" in found["feeds"]
         await world.watermark()
         await world.until_failing()
@@ -53,11 +169,16 @@ async def test_a_watermark_that_stands_still_turns_it_red_after_ten_seconds_and_
 async def test_a_feed_that_is_down_is_red_also_when_it_no_longer_names_its_symbols(world):
     async with world.running():
         await world.healthy()
+        await world.seed("ETH/USD")
         await world.feed("f2", ("ETH/USD",))
         await world.watermark("f2")
         await world.until_failing()
         await world.feed("f2", (), FeedCondition.DOWN)
-        assert "f2: down" in (await world.until_failing("feeds"))["feeds"]
+
+        async def says_down():
+            return "f2: down" in (await world.health())[1].get("feeds", "")
+
+        await world.until(says_down)
 
 
 async def test_a_dead_feed_whose_symbols_another_one_carries_is_no_trouble(world):
@@ -70,16 +191,20 @@ async def test_a_dead_feed_whose_symbols_another_one_carries_is_no_trouble(world
 async def test_a_symbol_that_no_live_feed_carries_is_named(world, candle):
     async with world.running():
         await world.healthy()
-        await world.candle(candle(symbol="ADA/USD"))
+        await world.seed("ADA/USD")
+        await world.status("kraken-gateway", owned_since=dict.fromkeys(("BTC/USD", "ADA/USD"), rfc3339(world.now)))
         assert "ADA/USD" in (await world.until_failing("symbols"))["symbols"]
 
 
-async def test_a_symbol_that_was_given_up_long_ago_is_no_trouble(world, candle):
-    async with world.running():
+async def test_a_symbol_that_no_gateway_follows_any_more_is_named_and_not_red(world, candle):
+    async with world.running() as http:
         await world.healthy()
-        await world.candle(candle(-2880, symbol="ADA/USD", at=world.now - 2 * 86400))
-        await world.until(lambda: "ADA/USD" in world.service._view.symbols)
+        await world.candle(candle(symbol="ADA/USD"))
+        await world.candle(candle(-2880, symbol="OLD/USD", at=world.now - 2 * 86400))
+        await world.until(lambda: {"ADA/USD", "OLD/USD"} <= world.service.state.symbols.keys())
         await world.until_failing()
+        assert "no longer followed: ADA/USD" in (await http.get("/health")).text
+        assert "OLD/USD" not in str([c["detail"] for c in (await http.get("/health")).json()["checks"]])
 
 
 async def test_a_rejected_symbol_is_shown_beside_the_good_ones(world):
@@ -89,6 +214,37 @@ async def test_a_rejected_symbol_is_shown_beside_the_good_ones(world):
         await world.until_failing()
         body = (await http.get("/health")).json()
         assert body["feeds"][0]["rejected"] == {"XBT/USD": "Currency pair not supported XBT/USD"}
+        details = [check["detail"] for check in body["checks"] if check["name"] == "symbols"]
+        assert "rejected: XBT/USD (Currency pair not supported XBT/USD)" in details[0]
+
+
+async def test_a_live_symbol_that_rest_does_not_know_is_red_with_that_reason(world):
+    async with world.running():
+        await world.healthy()
+        await world.status("kraken-gateway", unknown_at_rest={"BTC/USD": "its gaps cannot be filled"})
+        assert (await world.until_failing("symbols"))["symbols"] == "BTC/USD: its gaps cannot be filled"
+
+
+@pytest.mark.parametrize("days", [-30, -1, 1, 30])
+async def test_a_clock_that_is_days_off_is_named_and_makes_no_dead_letter(world, candle, days):
+    await world.client.subscribe(world.topics.dead_letter("admin-api"))
+    async with world.running() as http:
+        true_now, world.now = world.now, world.now + days * 86_400
+        good = candle()
+        watermark = Watermark("f1", true_now - 1, true_now)
+
+        async def named():
+            await world.send(
+                world.topics.feed("f1"), encode_feed_state(FeedState("f1", FeedCondition.LIVE, true_now, ("BTC/USD",)))
+            )
+            await world.send(world.topics.watermark("f1"), encode_watermark(watermark), retain=False)
+            await world.candle(good)
+            status, failing = await world.health()
+            side = "ahead of" if days > 0 else "behind"
+            return status == 503 and f"s {side} Kraken's time" in failing.get("clock", "")
+
+        await world.until(named)
+        assert (await http.get("/dead-letters")).json()["total"] == 0
 
 
 async def test_candles_that_stop_while_the_feed_lives_are_red(world, candle):
@@ -96,13 +252,10 @@ async def test_candles_that_stop_while_the_feed_lives_are_red(world, candle):
         await world.healthy()
         await world.candle(candle())
         await world.until_failing()
-        world.now += 170
-        await world.services()
-        await world.watermark()
+        await world.wait(110)
         await world.until_failing()
-        world.now += 15
-        await world.watermark()
-        assert "BTC/USD" in (await world.until_failing("candles"))["candles"]
+        await world.wait(5)
+        assert "BTC/USD 1m" in (await world.until_failing("candles"))["candles"]
 
 
 @pytest.mark.parametrize("service", ["kraken-gateway", "aggregator", "influx-writer"])
@@ -110,20 +263,20 @@ async def test_a_service_without_an_online_instance_is_red(world, service):
     async with world.running():
         await world.healthy()
         await world.until_failing()
-        await world.status(service, state=Presence.OFFLINE)
+        await world.status(service, state=InstanceState.OFFLINE)
         await world.until_failing(service)
         await world.status(service, "i2")
         await world.until_failing()
 
 
-async def test_an_instance_that_says_nothing_for_a_minute_is_not_online(world):
+async def test_an_instance_that_says_nothing_for_twelve_seconds_is_not_online(world):
     async with world.running():
         await world.healthy()
         await world.until_failing()
-        world.now += 59
+        world.now += 12
         await world.watermark()
         await world.until_failing()
-        world.now += 2
+        world.now += 1
         await world.watermark()
         await world.until_failing("kraken-gateway", "aggregator", "influx-writer")
 
@@ -198,7 +351,7 @@ async def test_an_emptied_topic_is_forgotten(world, candle):
         await world.healthy()
         await world.feed("f2", ("ADA/USD",))
         await world.candle(candle(symbol="ADA/USD"))
-        await world.until_failing("feeds", "symbols")
+        await world.until_failing("feeds")
         await world.send(world.topics.feed("f2"), b"")
         await world.send(world.topics.candles("ADA/USD", "1m"), b"")
         await world.send(world.topics.status("aggregator", "i1"), b"")
@@ -223,7 +376,7 @@ async def test_metrics_show_the_system(world, candle):
     ("changes", "trouble"),
     [
         ({}, None),
-        ({"exists": False}, "is not there"),
+        ({"exists": False}, "is missing"),
         ({"active": False}, "is switched off"),
         ({"error": "could not find bucket"}, "failed: could not find bucket"),
         ({"last_run": 1000.0 - 300 - 15 - 121}, "is 1 s late"),
@@ -236,3 +389,42 @@ def test_a_task_that_is_missing_off_failed_or_late_is_trouble(changes, trouble):
     if changes.get("last_run"):
         changes = {**changes, "since": 0.0}
     assert task_trouble(replace(state, **changes), 1000.0) == trouble
+
+
+async def test_candles_that_a_writer_misses_turn_it_red_after_fifteen_seconds_and_green_when_they_have_come(world):
+    async with world.running():
+        await world.healthy()
+        await world.status("influx-writer", missing_candles=7, missing_since=rfc3339(world.now - 15))
+        await world.until_failing()
+        await world.status("influx-writer", missing_candles=7, missing_since=rfc3339(world.now - 16))
+        assert "7 for 16 s (i1)" in (await world.until_failing("losses"))["losses"]
+        await world.status("influx-writer", missing_candles=0, missing_since=None)
+        await world.until_failing()
+
+
+async def test_what_a_writer_that_is_gone_missed_is_no_trouble_of_today(world):
+    async with world.running():
+        await world.healthy()
+        await world.status("influx-writer", "i2", missing_candles=7, missing_since=rfc3339(world.now - 60))
+        await world.until_failing("losses")
+        await world.status("influx-writer", "i2", InstanceState.OFFLINE)
+        await world.until_failing()
+
+
+async def test_a_secret_of_the_repository_is_a_warning_whichever_service_uses_it(world):
+    async with world.running(admin_token="change-me-admin") as http:
+        await world.healthy()
+        await world.status("influx-writer", published_secrets=["INFLUX_TOKEN"])
+
+        async def warned():
+            warnings = (await http.get("/health")).json()["warnings"]
+            return [" ".join(text.split()[:3]) for text in warnings] == [
+                "ADMIN_TOKEN of admin-api",
+                "INFLUX_TOKEN of influx-writer",
+            ]
+
+        await world.until(warned)
+        await world.until_failing()
+        await world.status("influx-writer")
+        await world.until_failing()
+        assert len((await http.get("/health")).json()["warnings"]) == 1

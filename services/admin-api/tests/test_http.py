@@ -108,7 +108,7 @@ async def test_another_method_is_refused_as_a_problem(world):
 async def test_a_candle_that_is_not_stored_yet_is_answered_as_the_bus_has_it(world, candle):
     async with world.running() as http:
         await world.candle(candle(symbol="ADA/USD"))
-        await world.until(lambda: "ADA/USD" in world.service._view.symbols)
+        await world.until(lambda: "ADA/USD" in world.service.state.symbols)
         answer = await http.get("/candles/ADA-USD")
     assert answer.content.endswith(b"[" + encode_candle(candle(symbol="ADA/USD")) + b"]}")
 
@@ -116,9 +116,9 @@ async def test_a_candle_that_is_not_stored_yet_is_answered_as_the_bus_has_it(wor
 async def test_symbols_tell_their_timeframes_and_freshness(world, candle):
     await world.store(candle(-2), candle(-1), candle(-1, timeframe=Timeframe.H1), candle(symbol="ETH/USD"))
     async with world.running() as http:
-        await world.healthy()
+        await world.alive()
         await world.candle(candle(symbol="ADA/USD"))
-        await world.until(lambda: "ADA/USD" in world.service._view.symbols)
+        await world.until(lambda: "ADA/USD" in world.service.state.symbols)
         body = (await http.get("/symbols")).json()
     assert [entry["symbol"] for entry in body["symbols"]] == ["ADA/USD", "BTC/USD", "ETH/USD"]
     bitcoin = body["symbols"][1]
@@ -128,6 +128,22 @@ async def test_symbols_tell_their_timeframes_and_freshness(world, candle):
     assert [entry["live"] for entry in body["symbols"]] == [False, True, False]
 
 
+async def test_symbols_know_what_has_been_stored_since_their_list_was_read(world, candle):
+    async with world.running() as http:
+        await world.healthy()
+        await world.until_failing()
+        await http.get("/symbols")
+        await world.wait(40)
+        await world.candle(candle(0))
+        await world.store(candle(0))
+
+        async def newest():
+            (bitcoin,) = (await http.get("/symbols")).json()["symbols"]
+            return bitcoin["newest"]["1m"] == rfc3339(candle(0).open_time)
+
+        await world.until(newest)
+
+
 async def test_the_store_is_bootstrapped_at_start_and_shown(world):
     async with world.running() as http:
         body = (await http.get("/bootstrap")).json()
@@ -135,6 +151,15 @@ async def test_the_store_is_bootstrapped_at_start_and_shown(world):
     assert body["difference"] == []
     assert {"candles", "ticks", "series"} <= {entry["name"] for entry in body["is"]}
     assert body["is"] == body["should_be"]
+
+
+async def test_foreign_things_in_the_store_are_shown_only_with_the_token(world):
+    async with world.running() as http:
+        with closing(sqlite3.connect(world.path)) as connection:
+            connection.execute("CREATE TABLE of_somebody_else (secret TEXT)")
+        assert "of_somebody_else" not in (await http.get("/bootstrap")).text
+        assert "of_somebody_else" not in (await http.get("/bootstrap", headers={"Authorization": "Bearer x"})).text
+        assert "of_somebody_else" in (await http.get("/bootstrap", headers=token())).text
 
 
 async def test_bootstrap_repairs_with_the_token_and_only_with_it(world):

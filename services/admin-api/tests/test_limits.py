@@ -5,10 +5,15 @@ import asyncio
 import httpx
 import pytest
 
-from admin_api.http.limits import HttpLimits, TokenBuckets
+from admin_api.candles.reads import BoundedReads, BusyError
+from admin_api.candles.stream import TooManyStreamsError
+from admin_api.candles.symbols import KEPT_SECONDS, STALE_SECONDS, StoredSymbols
+from admin_api.http.limits import MAX_BODY, TokenBuckets
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from waiting import until
 
 PROBLEM = "application/problem+json"
-LIMITS = HttpLimits(rate=0.001, burst=3, body=100, url=200)
+LIMITS = {"rate_limit": 0.001, "rate_burst": 3}
 
 
 def test_a_bucket_gives_the_burst_and_then_the_rate():
@@ -31,7 +36,7 @@ def test_addresses_that_were_not_heard_of_longest_are_forgotten():
 
 
 async def test_too_many_requests_are_refused_but_those_of_probes(world):
-    async with world.running(http_limits=LIMITS) as http:
+    async with world.running(**LIMITS) as http:
         answers = [await http.get("/bootstrap") for _ in range(5)]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
         assert answers[-1].headers["content-type"] == PROBLEM
@@ -42,7 +47,7 @@ async def test_too_many_requests_are_refused_but_those_of_probes(world):
 
 
 async def test_each_address_has_its_own_rate_also_behind_a_proxy_that_is_trusted(world):
-    async with world.running(http_limits=LIMITS, trusted_proxies=["127.0.0.1"]):
+    async with world.running(trusted_proxies=("127.0.0.1",), **LIMITS):
         await world.until(lambda: world.service.port)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{world.service.port}") as http:
             for address in ("192.0.2.1", "192.0.2.2", "2001:db8::1"):
@@ -56,7 +61,7 @@ async def test_each_address_has_its_own_rate_also_behind_a_proxy_that_is_trusted
 
 
 async def test_a_forwarded_address_is_not_believed_otherwise(world):
-    async with world.running(http_limits=LIMITS):
+    async with world.running(**LIMITS):
         await world.until(lambda: world.service.port)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{world.service.port}") as http:
             got = [
@@ -69,13 +74,13 @@ async def test_a_forwarded_address_is_not_believed_otherwise(world):
 async def test_a_body_that_is_too_large_is_refused_whether_its_length_is_said_or_not(world):
     async def parts():
         for _ in range(3):
-            yield b"x" * 50
+            yield b"x" * (MAX_BODY // 2)
 
-    async with world.running(http_limits=HttpLimits(body=100)) as http:
-        said = await http.post("/bootstrap", content=b"x" * 101)
+    async with world.running() as http:
+        said = await http.post("/bootstrap", content=b"x" * (MAX_BODY + 1))
         assert said.status_code == 413
         assert said.headers["content-type"] == PROBLEM
-        assert (await http.post("/bootstrap", content=b"x" * 100)).status_code == 401
+        assert (await http.post("/bootstrap", content=b"x" * MAX_BODY)).status_code == 401
         assert (await http.post("/bootstrap", content=parts())).status_code == 401
 
 
@@ -162,7 +167,7 @@ async def test_other_origins_may_read_only_where_they_are_named(world, candle):
         answer = await http.get("/candles/BTC-USD", headers=asked)
         assert "access-control-allow-origin" not in answer.headers
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
-    async with world.running(http_limits=HttpLimits(origins=("https://example.org",))) as http:
+    async with world.running(cors_origins=("https://example.org",)) as http:
         answer = await http.get("/candles/BTC-USD", headers=asked)
         assert answer.headers["access-control-allow-origin"] == "https://example.org"
         other = await http.get("/candles/BTC-USD", headers={"Origin": "https://example.com"})
@@ -193,3 +198,89 @@ async def test_the_service_ends_soon_with_a_request_under_way(world):
         async with asyncio.timeout(10):
             await asyncio.wait([world.task])
         writer.transport.abort()
+
+
+async def test_streams_of_one_address_are_limited_and_another_one_gets_its_own(world):
+    limits = {"max_streams": 10, "max_streams_per_address": 2}
+    async with world.running(trusted_proxies=("127.0.0.1",), **limits):
+        streams = world.service.candles.streams
+        opened = [streams.subscribe(None, frozenset(TIMEFRAMES), "10.0.0.1") for _ in range(2)]
+        with pytest.raises(TooManyStreamsError, match="from one address"):
+            streams.subscribe(None, frozenset(TIMEFRAMES), "10.0.0.1")
+        streams.release(streams.subscribe(None, frozenset(TIMEFRAMES), "10.0.0.2"))
+        streams.release(opened[0])
+        streams.release(streams.subscribe(None, frozenset(TIMEFRAMES), "10.0.0.1"))
+        streams.release(opened[1])
+
+
+class SlowStore:
+    """Answers when it is let, and counts."""
+
+    def __init__(self) -> None:
+        self.let = asyncio.Event()
+        self.under_way = self.most = self.asked = 0
+
+    async def candles(self, *_arguments, **_options):
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        await self.let.wait()
+        self.under_way -= 1
+        return []
+
+    async def symbols(self):
+        self.asked += 1
+        await self.let.wait()
+        return ["BTC/USD"]
+
+    async def latest(self):
+        return []
+
+
+async def test_reads_under_way_are_bounded_and_further_ones_wait_or_are_refused():
+    store = SlowStore()
+    reads = BoundedReads(store, reads=3, waiting=5)
+    tasks = [asyncio.create_task(reads.candles("BTC/USD", Timeframe.M1, limit=1)) for _ in range(8)]
+    await until(lambda: store.under_way == 3)
+    with pytest.raises(BusyError):
+        await reads.candles("BTC/USD", Timeframe.M1, limit=1)
+    store.let.set()
+    assert await asyncio.gather(*tasks) == [[]] * 8
+    assert store.most == 3
+    assert await reads.candles("BTC/USD", Timeframe.M1, limit=1) == []
+
+
+async def test_the_symbols_are_read_once_for_all_who_ask_at_the_same_time():
+    store, now = SlowStore(), 0.0
+    symbols = StoredSymbols(BoundedReads(store), lambda: now)
+    tasks = [asyncio.create_task(symbols.series()) for _ in range(100)]
+    store.let.set()
+    assert await asyncio.gather(*tasks) == [{"BTC/USD": []}] * 100
+    assert store.asked == 1
+    now += KEPT_SECONDS + 0.1
+    await symbols.series()
+    assert store.asked == 2
+
+
+async def test_a_list_of_symbols_is_answered_while_a_newer_one_is_read():
+    store, now = SlowStore(), 0.0
+    symbols = StoredSymbols(BoundedReads(store), lambda: now)
+    store.let.set()
+    assert await symbols.recent() == {"BTC/USD": []}
+    store.let.clear()
+    async with asyncio.TaskGroup() as tasks:
+        refreshing = tasks.create_task(symbols.refresh())
+        now += KEPT_SECONDS + 0.1
+        assert await symbols.recent() == {"BTC/USD": []}
+        await until(lambda: store.asked == 2)
+        assert await symbols.recent() == {"BTC/USD": []}
+        refreshing.cancel()
+
+
+async def test_a_list_of_symbols_that_is_too_old_is_waited_for():
+    store, now = SlowStore(), 0.0
+    symbols = StoredSymbols(BoundedReads(store), lambda: now)
+    store.let.set()
+    await symbols.recent()
+    now += STALE_SECONDS + 0.1
+    assert await symbols.recent() == {"BTC/USD": []}
+    assert store.asked == 2

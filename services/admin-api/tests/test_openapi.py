@@ -5,7 +5,6 @@ import os
 import re
 import sys
 
-from admin_api.http.limits import HttpLimits
 from ingress_common.timeframes import Timeframe
 
 CALLS = int(os.environ.get("API_CALLS", "250"))
@@ -37,7 +36,7 @@ async def test_every_answer_is_a_documented_one(world, candle, tmp_path):
 
 async def test_a_stream_answers_as_documented_too(world, candle, tmp_path):
     # None is allowed, because it would not end; its parameters are looked at all the same.
-    async with world.running(http_limits=HttpLimits(streams=0)):
+    async with world.running(max_streams=0):
         await world.candle(candle(0, closed=False))
         await world.until(lambda: world.service.port)
         await schemathesis(world.service.port, tmp_path, CHECKS[1:], "--include-path=/stream")

@@ -1,6 +1,6 @@
 """Who owns what, in GET /health."""
 
-from ingress_common.model import FeedCondition, Presence
+from ingress_common.model import FeedCondition, InstanceState
 from ingress_common.times import rfc3339
 
 
@@ -71,9 +71,8 @@ async def test_a_symbol_of_a_live_feed_without_an_aggregator_is_red_after_forty_
 
         await world.until(alone)
         await world.until_failing()
-        world.now += 41
+        await world.wait(41)
         await world.status("aggregator", symbols=[])
-        await world.watermark()
         assert "BTC/USD" in (await world.until_failing("ownership"))["ownership"]
         await world.status("aggregator", symbols=["BTC/USD"])
         await world.until_failing()
@@ -83,7 +82,7 @@ async def test_an_aggregator_that_went_away_or_silent_owns_nothing(world):
     async with world.running():
         await world.healthy()
         await world.status("aggregator", "i2", symbols=["ETH/USD"])
-        await world.status("aggregator", "i1", state=Presence.OFFLINE)
+        await world.status("aggregator", "i1", state=InstanceState.OFFLINE)
         await world.feed("f2", ("ETH/USD",), FeedCondition.LIVE)
         await world.watermark("f2")
 

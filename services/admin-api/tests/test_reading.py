@@ -5,13 +5,16 @@ import gzip
 import io
 import json
 import re
-from dataclasses import replace
 from decimal import Decimal
+from urllib.parse import urljoin
 
 import nanoarrow
+import polars as pl
 import pytest
+from msgspec.structs import replace
 
-from admin_api.reading.recent import LATE_SECONDS, REFRESH_SECONDS, WINDOW_SECONDS, RecentCandles
+from admin_api.candles.cache import LATE_SECONDS, REFRESH_SECONDS, WINDOW_SECONDS, CandleCache
+from admin_api.candles.reads import BoundedReads
 from ingress_common.payloads import encode_candle
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
@@ -45,7 +48,9 @@ async def test_links_lead_through_all_candles_of_a_range(world, candle, keep, bo
             page = answer.json()["candles"]
             assert len(page) == 4 or not linked(answer)
             found = page + found if keep == "newest" else found + page
-            path = linked(answer).get("previous" if keep == "newest" else "next")
+            link = linked(answer).get("previous" if keep == "newest" else "next")
+            # Relative, so that it leads to the same place under a path prefix.
+            path = urljoin(path, link) if link else None
             pages += 1
     assert [c["open_time"] for c in found] == [rfc3339(row.open_time) for row in rows]
     assert pages == -(-len(rows) // 4)
@@ -72,7 +77,7 @@ async def test_an_unchanged_answer_is_not_sent_again(world, candle):
         assert first.headers["vary"] == "Accept, Accept-Encoding"
         changed = candle(-1, revision=1, at=world.now)
         await world.candle(changed)
-        await world.until(lambda: world.service._live.newest(("BTC/USD", Timeframe.M1)))
+        await world.until(lambda: world.service.candles.live.newest(("BTC/USD", Timeframe.M1)))
         after = await http.get("/candles/BTC-USD", headers={**plain, "If-None-Match": tag})
         assert after.status_code == 200
         assert encode_candle(changed) in after.content
@@ -105,7 +110,7 @@ async def test_a_correction_and_a_gap_that_was_filled_are_seen_at_once(world, ca
         late = candle(-7, at=0.5, trades=1)
         for one in (late, corrected, filled, candle(0), candle(1, closed=False)):
             await world.candle(one)
-        await world.until(lambda: world.service._live.forming(("BTC/USD", Timeframe.M1)))
+        await world.until(lambda: world.service.candles.live.forming(("BTC/USD", Timeframe.M1)))
         answer = await http.get("/candles/BTC-USD")
     rows = [corrected if n == -8 else filled if n == -5 else candle(n) for n in range(-10, 1)]
     assert answer.content == body_of(*rows, candle(1, closed=False))
@@ -117,7 +122,7 @@ async def test_what_the_store_does_not_have_yet_is_there_whenever_it_is_read(wor
     async with world.running() as http:
         for row in rows[-3:]:
             await world.candle(row)
-        await world.until(lambda: world.service._live.number == 3)
+        await world.until(lambda: world.service.candles.live.number == 3)
         assert (await http.get("/candles/BTC-USD")).content == body_of(*rows)
         assert (await http.get("/candles/BTC-USD?keep=oldest")).content == body_of(*rows)
         end = candle(-1).open_time
@@ -136,7 +141,7 @@ async def test_what_changes_past_the_bus_is_seen_when_a_window_is_old(world, can
     await world.store(*[candle(n) for n in range(-10, -1)])
     async with world.running():
         clock = Clock()
-        recent = RecentCandles(world.service._store, world.service._live, clock, lambda: world.now)
+        recent = CandleCache(BoundedReads(world.service._store), world.service.candles.live, clock, lambda: world.now)
 
         async def count():
             return len((await recent.newest(series, None, None, 100)).times)
@@ -156,14 +161,14 @@ async def test_what_changes_past_the_bus_is_seen_when_a_window_is_old(world, can
 
 
 async def test_windows_are_bounded_together(world, candle, monkeypatch):
-    monkeypatch.setattr("admin_api.reading.recent.MAX_ROWS", 25)
+    monkeypatch.setattr("admin_api.candles.cache.MAX_ROWS", 25)
     names = [f"A{n}/USD" for n in range(6)]
     await world.store(*[candle(n, symbol=name) for name in names for n in range(-10, 0)])
     async with world.running() as http:
         for name in names * 2:
             answer = await http.get(f"/candles/{name.replace('/', '-')}")
             assert len(answer.json()["candles"]) == 10
-            assert world.service._recent.rows <= 25
+            assert world.service.candles.cache.rows <= 25
 
 
 @pytest.mark.parametrize("form", ["accept", "parameter"])
@@ -187,7 +192,7 @@ async def test_csv_has_the_columns_of_an_export_and_exact_decimals(world, candle
 
 
 @pytest.mark.parametrize("query", ["", "&keep=oldest", "&from=0", "&limit=5000", "&limit=4999", "&limit=1", "&to=1"])
-@pytest.mark.parametrize("form", ["csv", "arrow"])
+@pytest.mark.parametrize("form", ["csv", "arrow", "parquet"])
 async def test_bulk_reads_give_what_json_gives_over_many_pages(world, candle, query, form):
     made = [candle(n, trades=n + 6000) for n in range(-5000, 0)]
     await world.store(*made)
@@ -198,6 +203,9 @@ async def test_bulk_reads_give_what_json_gives_over_many_pages(world, candle, qu
         expected = [] if query == "&to=1" else expected
     if form == "csv":
         table = list(csv.DictReader(io.StringIO(answer.text)))
+    elif form == "parquet":
+        table = pl.read_parquet(io.BytesIO(answer.content)).to_dicts()
+        assert all(set(row) == set(HEADER) for row in table)
     else:
         table = nanoarrow.ArrayStream.from_readable(io.BytesIO(answer.content)).read_all().to_pylist()
         assert all(set(row) == set(HEADER) for row in table)
@@ -216,12 +224,28 @@ async def test_arrow_holds_the_numbers_of_the_candles(world, candle):
     assert (second["infilled"], second["trades"]) == (True, 0)
 
 
+@pytest.mark.parametrize("form", ["arrow", "parquet"])
+async def test_decimals_are_exact_where_they_are_asked_for(world, candle, form):
+    made = candle(-1, volume=Decimal("0.00000012"), low=Decimal("0.0000000001"), vwap=Decimal("51604.3123456789012"))
+    await world.store(made)
+    async with world.running() as http:
+        answer = await http.get(f"/candles/BTC-USD?format={form}&numbers=decimal")
+        wrong = await http.get(f"/candles/BTC-USD?format={form}&numbers=text")
+    read = pl.read_parquet if form == "parquet" else pl.read_ipc_stream
+    (row,) = read(io.BytesIO(answer.content)).to_dicts()
+    for name in ("open", "high", "low", "close", "volume", "vwap"):
+        assert row[name] == getattr(made, name)
+    assert row["time"].timestamp() == made.open_time
+    assert wrong.status_code == 422
+
+
 @pytest.mark.parametrize(
     ("accept", "status", "kind"),
     [
         ("*/*", 200, "application/json"),
         ("text/html,application/json;q=0.9", 200, "application/json"),
         ("text/csv;q=0.9", 200, "text/csv"),
+        ("application/vnd.apache.parquet", 200, "application/vnd.apache.parquet"),
         ("image/png", 406, "application/problem+json"),
     ],
 )

@@ -4,13 +4,15 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import msgspec
 import pytest
+from memory_broker import MemoryBroker, MemoryBus
 from prometheus_client import CollectorRegistry
 
-from admin_api.maintenance.audit import Gap, GapSource, audited_range
-from admin_api.maintenance.repair import GapState, Repairer, RepairMetrics
+from admin_api.reconciler.audit import audited_range
+from admin_api.reconciler.gaps import Gap, GapSource
+from admin_api.reconciler.repair import GapState, Repairer, RepairMetrics
 from ingress_common.bus import Message
-from ingress_common.bus.memory import MemoryBroker, MemoryBus
 from ingress_common.model import FeedCondition, Range
 from ingress_common.payloads import decode_history_request
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
@@ -72,7 +74,7 @@ class Bench:
     async def write(self, timeframe, span, symbol="BTC/USD", **changes):
         opens = range(int(span.start), int(span.end), timeframe.seconds)
         rows = [
-            replace(self.example, symbol=symbol, timeframe=timeframe, open_time=open_time, **changes)
+            msgspec.structs.replace(self.example, symbol=symbol, timeframe=timeframe, open_time=open_time, **changes)
             for open_time in opens
         ]
         await self.store.write(rows, [])
@@ -319,7 +321,9 @@ async def kraken(world, timeframes=(M1,)):
                     opens = range(int(request.range.start), int(request.range.end), step)
                     await world.store(
                         *(
-                            replace(world.example, symbol=request.symbols[0], timeframe=request.timeframe, open_time=at)
+                            msgspec.structs.replace(
+                                world.example, symbol=request.symbols[0], timeframe=request.timeframe, open_time=at
+                            )
                             for at in opens
                         )
                     )
@@ -342,13 +346,12 @@ def example(world, candle):
 async def test_a_hole_in_the_store_is_found_asked_for_and_filled(world, candle, example):
     await world.store(candle(-20), candle(-12), candle(-2))
     async with kraken(world) as requests, world.running() as http:
-        await world.healthy()
+        await world.alive()
 
         async def filled():
             return (await http.get("/gaps")).json()["filled_since_start"] == 16
 
         await world.until(filled)
-        await world.until_failing()
         assert len((await http.get(f"/candles/BTC-USD?from={candle(-20).open_time}")).json()["candles"]) == 19
         assert requests[0].symbols == ("BTC/USD",)
         assert "ingress_repair_filled_total 16.0" in (await http.get("/metrics")).text
@@ -376,7 +379,7 @@ async def test_a_range_is_asked_for_even_if_nothing_is_missing_there(world, cand
 async def test_without_a_range_everything_is_audited_now(world, candle, example):
     async with kraken(world) as requests, world.running() as http:
         await world.healthy()
-        await world.until(lambda: world.service._upkeep.auditor.last_at)
+        await world.until(lambda: world.service.reconciler.auditor.last_at)
         await world.store(candle(-9), candle(-2))
         world.now += 1
         answer = await http.post("/repair", headers=TOKEN)
@@ -419,7 +422,7 @@ async def test_without_a_live_feed_nothing_can_be_repaired(world, candle):
     async with world.running() as http:
         await world.services()
         await world.feed(state=FeedCondition.DOWN)
-        await world.until_failing("feeds")
+        await world.until_failing("feeds", "symbols", "seeds")
         answer = await http.post("/repair", headers=TOKEN)
         assert answer.status_code == 503
         assert "no feed is live" in answer.json()["detail"]

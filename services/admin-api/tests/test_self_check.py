@@ -2,15 +2,15 @@
 
 import asyncio
 from contextlib import suppress
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+from memory_broker import MemoryBroker, MemoryBus
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from admin_api.maintenance.selfcheck import HOURS, SelfCheck, SelfCheckMetrics, differences
+from admin_api.reconciler.self_check import HOURS, SelfCheck, SelfCheckMetrics, differences
 from ingress_common.bus import Message
-from ingress_common.bus.memory import MemoryBroker, MemoryBus
 from ingress_common.model import History, Range, Source
 from ingress_common.payloads import decode_history, decode_history_request, encode_history
 from ingress_common.timeframes import Timeframe
@@ -202,7 +202,7 @@ async def test_symbols_take_turns_and_then_the_hours(bench, hour, candle):
 
 
 async def test_no_answer_is_no_difference(bench, hour, monkeypatch):
-    monkeypatch.setattr("admin_api.maintenance.selfcheck.ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr("admin_api.reconciler.self_check.ANSWER_SECONDS", 0.05)
     await bench.store.write(hour, [])
     bench.gateway.drop(reconnect=False)
     await bench.look()

@@ -9,8 +9,7 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from admin_api.http.limits import HttpLimits
-from admin_api.reading import stream as stream_module
+from admin_api.candles import stream as stream_module
 from ingress_common.payloads import encode_candle
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
@@ -80,7 +79,7 @@ async def known(world, *candles):
     for candle in candles:
         await world.candle(candle)
     last = candles[-1]
-    live = world.service._live
+    live = world.service.candles.live
 
     def has():
         frames = live.state([(last.symbol, last.timeframe)])
@@ -94,7 +93,7 @@ def opens(*candles):
 
 
 def value_of(world, name, **labels):
-    return world.service._context.registry.get_sample_value(name, labels)
+    return world.registry.get_sample_value(name, labels)
 
 
 async def test_a_stream_begins_with_the_state_and_goes_on_with_what_comes(world, candle):
@@ -253,7 +252,7 @@ async def test_a_stop_ends_the_streams_and_soon(world, candle):
 
 
 async def test_more_streams_than_allowed_are_refused(world, candle):
-    async with world.running(http_limits=HttpLimits(streams=1)):
+    async with world.running(max_streams=1):
         async with open_stream(world), open_stream(world) as second:
             assert second.answer.status_code == 503
             assert second.answer.headers["retry-after"] == "5"
@@ -290,7 +289,7 @@ async def test_a_candle_that_was_cleared_is_no_longer_part_of_the_state(world, c
     async with world.running():
         await known(world, candle(-1, symbol="ADA/USD"), candle(-1))
         await world.send(world.topics.candles("ADA/USD", "1m"), b"")
-        await world.until(lambda: not world.service._live.knows("ADA/USD"))
+        await world.until(lambda: "ADA/USD" not in world.service.state.symbols)
         async with open_stream(world) as events:
             await world.until(lambda: events.items)
             assert events.opens == opens(candle(-1))

@@ -5,9 +5,11 @@ The reference candles are computed from all trades at once, in the plainest way,
 
 from bisect import bisect_left
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from random import Random
+
+from msgspec.structs import replace
 
 from aggregator.core import Depth, Engine, Output
 from ingress_common.model import (
@@ -123,8 +125,11 @@ class World:
     def __post_init__(self) -> None:
         self.times = [trade.time for trade in self.trades]
         self.windows = {timeframe: self._windows(timeframe) for timeframe in TIMEFRAMES}
-        self.engine = Engine(self.depth)
+        self.engine = self.new_engine()
         self.engine.gain([SYMBOL])
+
+    def new_engine(self) -> Engine:
+        return Engine(self.depth)
 
     # --- what the exchange would answer ---
 
@@ -171,7 +176,7 @@ class World:
                 self.requests.append(output)
 
     def flush_forming(self) -> list[Candle]:
-        forming = self.engine.forming()
+        forming = self.engine.forming_minutes() + self.engine.forming(list(self.engine.changed))
         for candle in forming:
             self.retained[candle.timeframe] = candle
         return forming
@@ -192,7 +197,7 @@ class World:
 
     def restart(self) -> None:
         """Kill the engine and start another: it finds what is retained on the bus."""
-        self.engine = Engine(self.depth)
+        self.engine = self.new_engine()
         self.requests.clear()
         self.answers.clear()
         self.engine.feed_state(self.feed_state(), retained=True)

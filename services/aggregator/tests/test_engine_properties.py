@@ -6,6 +6,7 @@ from candle_world import START, SYMBOL, World, numbers, random_trades, reference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aggregator.core import CandleSeries, Engine
 from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
@@ -14,13 +15,35 @@ shares = st.sampled_from([0.03, 0.2, 0.5, 0.95])
 events = st.lists(
     st.tuples(st.sampled_from(["drop", "restart", "lost", "repeat", "old"]), st.integers(10, 3000)), max_size=6
 )
-thorough = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def run(seed: int, share: float, script: list[tuple[str, int]], *, delays: bool) -> World:
+class SlowSeries(CandleSeries):
+    """A candle series that never takes the fast lane."""
+
+    def _find_parts(self) -> None:
+        super()._find_parts()
+        self._in_order = False
+
+
+class SlowEngine(Engine):
+    """An engine whose series never take the fast lane."""
+
+    def gain(self, symbols):
+        for symbol in symbols:
+            self._series.setdefault(symbol, SlowSeries(symbol, self._depth))
+        super().gain(symbols)
+
+
+class SlowWorld(World):
+    def new_engine(self) -> Engine:
+        return SlowEngine(self.depth)
+
+
+def run(seed: int, share: float, script: list[tuple[str, int]], *, delays: bool, kind_of_world=World) -> World:
     random = Random(seed)
     minutes = 200
-    world = World(random_trades(random, minutes + 60, share), random)
+    world = kind_of_world(random_trades(random, minutes + 60, share), random)
     world.connect()
     outages = []
     for kind, second in sorted(script, key=lambda item: item[1]):
@@ -81,7 +104,7 @@ def test_late_ticks_become_corrections_all_the_way_up(seed, share, script):
     assert_complete(world)
     last: dict[tuple[Timeframe, int], Candle] = {}
     if not any(kind == "restart" for kind, _ in script):
-        looked_after_from = world.engine.books[SYMBOL].horizons
+        looked_after_from = world.engine.series[SYMBOL].horizons
         for candle in world.log:
             if candle.open_time < looked_after_from[candle.timeframe]:
                 continue  # rebuilt from an answer, anew with each
@@ -90,6 +113,17 @@ def test_late_ticks_become_corrections_all_the_way_up(seed, share, script):
             before = last.get(key)
             assert candle == before or candle.revision == (before.revision + 1 if before else 0)
             last[key] = candle
+
+
+@thorough
+@given(seeds, shares, events, st.booleans())
+def test_both_lanes_publish_the_same(seed, share, script, delays):
+    fast, slow = (run(seed, share, script, delays=delays, kind_of_world=kind) for kind in (World, SlowWorld))
+    assert fast.closed == slow.closed
+    assert fast.retained == slow.retained
+    for timeframe in TIMEFRAMES:
+        published = [[candle for candle in world.log if candle.timeframe is timeframe] for world in (fast, slow)]
+        assert published[0] == published[1], timeframe.value
 
 
 @thorough
@@ -108,4 +142,4 @@ def test_forming_candles_hold_what_has_traded_so_far(seed, share):
         assert not candle.closed
         assert candle.open_time == timeframe.floor(world.now - 1)
         assert numbers(candle) == reference(so_far, timeframe, candle.open_time), timeframe.value
-    assert SYMBOL in world.engine.books
+    assert SYMBOL in world.engine.series

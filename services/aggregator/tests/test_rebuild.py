@@ -1,6 +1,5 @@
 """Candles of forgotten times, rebuilt from answers that come in pieces: compared with the naive reference."""
 
-from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 from random import Random
@@ -8,6 +7,7 @@ from random import Random
 from candle_world import START, SYMBOL, Trade, World, candle_of, numbers, price_row, random_trades, reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from aggregator.core import Engine
 from aggregator.core.rebuild import Rebuild
@@ -77,7 +77,7 @@ def test_nothing_is_told_of_a_minute_without_trades_before_any_price_is_known():
     assert sorted(window for timeframe, window in closed if timeframe is M1) == [START + 120, START + 180, START + 240]
 
 
-def test_windows_that_the_book_looks_after_are_left_to_it():
+def test_windows_that_the_series_maintains_are_left_to_it():
     trades = random_trades(Random(1), 60, 0.9)
     horizons = {**FAR, M1: START + 600, Timeframe.M5: START + 300}
     closed = told(Rebuild(SYMBOL), answer(trades, M1, START, START + 1200, START + 2000.0), horizons)
@@ -93,7 +93,7 @@ def test_engine_publishes_what_was_asked_for_of_a_time_that_it_has_forgotten():
         world.step(30)
     world.closed.clear()
     hour = Timeframe.H1.floor(START) + 2 * 3600
-    request = HistoryRequest((SYMBOL,), M1, Range(hour, hour + 3600))
+    request = HistoryRequest((SYMBOL,), M1, hour, hour + 3600)
     world.take(world.engine.history(world.rest(request)))
     # The higher ones are still in its memory: whoever misses them asks for them.
     assert set(world.closed) == {(M1, window) for window in range(hour, hour + 3600, 60)}
@@ -112,10 +112,50 @@ def test_engine_publishes_again_what_an_answer_covers_and_is_known():
     before = dict(world.closed)
     world.log.clear()
     start = START + 60 * 60
-    world.take(world.engine.history(world.rest(HistoryRequest((SYMBOL,), M1, Range(start, start + 600)))))
+    world.take(world.engine.history(world.rest(HistoryRequest((SYMBOL,), M1, start, start + 600))))
     assert [candle for candle in world.log if candle.timeframe is M1] == [
         before[M1, window] for window in range(start, start + 600, 60)
     ]
+
+
+def test_engine_republishes_nothing_that_an_answer_to_its_own_request_leaves_as_it_was():
+    random = Random(3)
+    world = World(random_trades(random, 200, 0.4), random)
+    world.connect()
+    while world.now < START + 100 * 60:
+        world.step(10)
+    world.disconnect()
+    world.now += 3_000
+    world.connect()
+    world.step(10)
+    (_, answer), *_ = world.answers
+    # With the gap some minutes are asked for that are known.
+    known = [c for (tf, window), c in world.closed.items() if tf is M1 and window >= answer.covers.start]
+    assert known
+    world.log.clear()
+    world.take(world.engine.history(answer))
+    filled = [candle for candle in world.log if candle.timeframe is M1]
+    assert filled
+    assert not set(filled) & set(known)
+    # Whoever else asks for the same gets all of it.
+    world.log.clear()
+    world.take(world.engine.history(answer))
+    minutes = {candle.open_time for candle in [*known, *filled] if candle.open_time < answer.covers.end}
+    assert {candle.open_time for candle in world.log} == minutes
+
+
+def test_engine_republishes_what_it_published_of_a_span_on_request():
+    random = Random(4)
+    world = World(random_trades(random, 200, 0.4), random)
+    world.connect()
+    while world.now < START + 100 * 60:
+        world.step(10)
+    published = sorted(candle.at for candle in world.closed.values())
+    start, end = published[len(published) // 4], published[len(published) * 3 // 4]
+    republished = world.engine.republish([SYMBOL, "NOT/OURS"], start, end)
+    expected = [candle for candle in world.closed.values() if start <= candle.at <= end]
+    assert republished == sorted(expected, key=lambda c: (TIMEFRAMES.index(c.timeframe), c.open_time))
+    assert {candle.timeframe for candle in republished} == {M1, Timeframe.M5, Timeframe.M15, Timeframe.H1}
 
 
 def test_engine_does_not_publish_what_an_earlier_run_told_over_what_an_answer_says():

@@ -6,18 +6,19 @@ from decimal import Decimal
 from uuid import uuid4
 
 import pytest
+from memory_broker import MemoryBroker, MemoryBus
 from prometheus_client import CollectorRegistry
 
-from aggregator.inputs import OneFilterInputs, SymbolInputs
 from aggregator.service import Aggregator
+from aggregator.subscriptions import SingleFilterSubscription, SymbolSubscriptions
 from ingress_common.bus import Message
-from ingress_common.bus.memory import MemoryBroker, MemoryBus
 from ingress_common.model import (
     Candle,
     FeedCondition,
     FeedState,
     History,
     Range,
+    RepublishRequest,
     Source,
     Watermark,
 )
@@ -29,8 +30,10 @@ from ingress_common.payloads import (
     encode_candle,
     encode_feed_state,
     encode_history,
+    encode_republish_request,
     encode_watermark,
 )
+from ingress_common.sequence import REQUEST, numbered, request_of
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.topics import Topics
 
@@ -46,10 +49,10 @@ class Recording(MemoryBus):
         super().__init__(*args, **named)
         self.candles: list[tuple[Candle, bool]] = []
 
-    async def publish(self, topic, payload, qos=1, retain=False):
+    async def publish(self, topic, payload, **options):
         if "/candles/" in topic:
-            self.candles.append((decode_candle(payload), retain))
-        return await super().publish(topic, payload, qos=qos, retain=retain)
+            self.candles.append((decode_candle(payload), options.get("retain", False)))
+        return await super().publish(topic, payload, **options)
 
 
 class Outside:
@@ -107,9 +110,9 @@ def candle(symbol: str, open_time: int, timeframe=Timeframe.M1, *, at: float, tr
     )  # fmt: skip
 
 
-def aggregator(broker: MemoryBroker, name: str = "a", inputs=SymbolInputs) -> Aggregator:
+def aggregator(broker: MemoryBroker, name: str = "a", subscriptions=SymbolSubscriptions) -> Aggregator:
     bus = MemoryBus(broker, client_id=f"{name}-{uuid4().hex}", session_expiry=60)
-    return Aggregator(bus, TOPICS, inputs(TOPICS), name, CollectorRegistry(), lambda: float(OPEN))
+    return Aggregator(bus, TOPICS, subscriptions(TOPICS), name, CollectorRegistry(), lambda: float(OPEN))
 
 
 @asynccontextmanager
@@ -140,17 +143,17 @@ async def outside(broker: MemoryBroker):
 
 async def start_symbol(out: Outside, service: Aggregator, symbols=("BTC/USD",), windows: int = 1) -> None:
     await out.feed(symbols)
-    await out.until(lambda: set(service._engine.books) == set(symbols))
+    await out.until(lambda: set(service._engine.series) == set(symbols))
     await out.watermark(OPEN + 10)
     await out.until(lambda: any(topic.endswith("/seed") for topic in out.topics("request")))
     for symbol in symbols:
         await out.seed(symbol, OPEN + 12.0, windows)
 
 
-@pytest.mark.parametrize("inputs", [SymbolInputs, OneFilterInputs])
-async def test_seed_is_requested_after_the_first_watermark_and_candles_follow(inputs):
+@pytest.mark.parametrize("subscriptions", [SymbolSubscriptions, SingleFilterSubscription])
+async def test_seed_is_requested_after_the_first_watermark_and_candles_follow(subscriptions):
     broker = MemoryBroker()
-    service = aggregator(broker, inputs=inputs)
+    service = aggregator(broker, subscriptions=subscriptions)
     async with outside(broker) as out, running(service):
         await start_symbol(out, service)
         [request] = [m for m in out.seen if m.topic == TOPICS.seed_requests()]
@@ -166,7 +169,7 @@ async def test_seed_is_requested_after_the_first_watermark_and_candles_follow(in
 async def test_what_is_retained_does_not_step_through_the_past_at_a_start():
     broker = MemoryBroker()
     bus = Recording(broker, client_id="a", session_expiry=60)
-    service = Aggregator(bus, TOPICS, SymbolInputs(TOPICS), "a", CollectorRegistry(), lambda: float(OPEN))
+    service = Aggregator(bus, TOPICS, SymbolSubscriptions(TOPICS), "a", CollectorRegistry(), lambda: float(OPEN))
     async with outside(broker) as out, running(service):
         await start_symbol(out, service, windows=10)
         await out.watermark(OPEN + 61)
@@ -174,6 +177,32 @@ async def test_what_is_retained_does_not_step_through_the_past_at_a_start():
     closed = [(c.open_time, retained) for c, retained in bus.candles if c.closed and c.timeframe is Timeframe.M1]
     assert len(closed) > 2
     assert [open_time for open_time, retained in closed if retained] == [OPEN - 60, OPEN]
+
+
+class Unanswering(MemoryBus):
+    """The broker answers a subscription to candles only once `answers` is set."""
+
+    def __init__(self, *args, **named) -> None:
+        super().__init__(*args, **named)
+        self.answers = asyncio.Event()
+
+    async def subscribe(self, *filters, no_local=False):
+        await super().subscribe(*filters, no_local=no_local)
+        if any("/candles/" in topic_filter for topic_filter in filters):
+            await self.answers.wait()
+
+
+async def test_messages_are_handled_while_the_broker_answers_no_subscription():
+    broker = MemoryBroker()
+    bus = Unanswering(broker, client_id="a", session_expiry=60)
+    service = Aggregator(bus, TOPICS, SymbolSubscriptions(TOPICS), "a", CollectorRegistry(), lambda: float(OPEN))
+    async with outside(broker) as out, running(service):
+        await out.feed(("BTC/USD",))
+        await out.until(lambda: "BTC/USD" in service._engine.series)
+        await out.say(TOPICS.raw("BTC/USD"), b"{broken")
+        await out.until(lambda: any(m.topic == TOPICS.dead_letter("aggregator") for m in out.seen))
+        bus.answers.set()
+        await start_symbol(out, service)
 
 
 async def test_message_that_is_no_payload_goes_to_the_dead_letter_and_the_rest_goes_on():
@@ -214,12 +243,12 @@ async def test_symbols_are_shared_out_and_taken_over():
     one, two = aggregator(broker, "one"), aggregator(broker, "two")
     async with outside(broker) as out, running(one):
         await out.feed()
-        await out.until(lambda: set(one._engine.books) == set(SYMBOLS))
+        await out.until(lambda: set(one._engine.series) == set(SYMBOLS))
         async with running(two):
-            await out.until(lambda: len(two._engine.books) > 0)
-            await out.until(lambda: not one._engine.books.keys() & two._engine.books.keys())
-            assert one._engine.books.keys() | two._engine.books.keys() == set(SYMBOLS)
-        await out.until(lambda: set(one._engine.books) == set(SYMBOLS))
+            await out.until(lambda: len(two._engine.series) > 0)
+            await out.until(lambda: not one._engine.series.keys() & two._engine.series.keys())
+            assert one._engine.series.keys() | two._engine.series.keys() == set(SYMBOLS)
+        await out.until(lambda: set(one._engine.series) == set(SYMBOLS))
         statuses = [decode_status(m.payload) for m in out.seen if m.topic == TOPICS.status("aggregator", "one")]
         assert sorted(SYMBOLS) in [status.details.get("symbols") for status in statuses]
 
@@ -235,7 +264,7 @@ async def test_restarted_aggregator_fills_what_was_missed_while_it_was_away():
         again = aggregator(broker)
         later = OPEN + 3600
         async with running(again):
-            await out.until(lambda: "BTC/USD" in again._engine.books)
+            await out.until(lambda: "BTC/USD" in again._engine.series)
             await out.watermark(later + 10.0)
             await out.until(lambda: len([m for m in out.seen if m.topic == TOPICS.seed_requests()]) == 2)
             await out.seed("BTC/USD", later + 12.0)
@@ -304,3 +333,58 @@ async def test_status_tells_since_when_a_symbol_is_looked_after_and_what_is_miss
         assert told()["owned_since"] == {"BTC/USD": "2023-11-16T00:00:00Z"}
         [gap] = told()["missing"]
         assert (gap["symbol"], gap["timeframe"], gap["lost"]) == ("BTC/USD", "1m", False)
+
+
+def numbers(out: Outside) -> list[tuple[str, int]]:
+    """Run and number of each closed candle, in the order of publication."""
+    closed = [m for m in out.seen if "/candles/" in m.topic and not m.retain and m.qos]
+    return [(n.run, n.number) for m in closed if (n := numbered(m.properties))]
+
+
+async def test_closed_candles_of_a_symbol_are_numbered_and_forming_ones_are_not():
+    broker = MemoryBroker()
+    service = aggregator(broker)
+    async with outside(broker) as out, running(service):
+        await start_symbol(out, service)
+        await out.watermark(OPEN + 70)
+        await out.until(lambda: any(not c.closed and c.open_time == OPEN + 60 for c in out.candles()))
+        assert len(numbers(out)) > 7
+        (run,) = {run for run, _ in numbers(out)}
+        assert numbers(out) == [(run, number) for number in range(1, len(numbers(out)) + 1)]
+        assert all(m.properties for m in out.seen if "/candles/" in m.topic and decode_candle(m.payload).closed)
+        assert not any(m.properties for m in out.seen if "/candles/" in m.topic and not decode_candle(m.payload).closed)
+
+
+async def test_what_is_requested_is_published_again_and_the_last_one_names_the_request():
+    broker = MemoryBroker()
+    service = aggregator(broker)
+    async with outside(broker) as out, running(service):
+        await start_symbol(out, service)
+        await out.watermark(OPEN + 130)
+        await out.until(lambda: any(c.closed and c.open_time == OPEN + 60 for c in out.candles()))
+        published = [c for c in out.candles() if c.closed]
+        out.seen.clear()
+        newest = max(c.at for c in published)
+        for symbols in (("ETH/USD",), ("BTC/USD",)):
+            request = RepublishRequest(symbols, newest, newest + 10)
+            delivery = await out.bus.publish(
+                TOPICS.republish_requests(), encode_republish_request(request), properties={REQUEST: "r1"}
+            )
+            await delivery
+        await out.until(lambda: any(request_of(m.properties) == "r1" for m in out.seen if "/candles/" in m.topic))
+        again = [m for m in out.seen if "/candles/" in m.topic and decode_candle(m.payload).closed]
+        assert [decode_candle(m.payload) for m in again] == [c for c in published if c.at == newest]
+        assert [request_of(m.properties) for m in again] == [None] * (len(again) - 1) + ["r1"]
+        assert numbers(out)[0][1] == len(published) + 1
+
+
+async def test_a_request_for_candles_that_makes_no_sense_goes_to_the_dead_letter():
+    broker = MemoryBroker()
+    async with outside(broker) as out, running(aggregator(broker)):
+        await out.until(lambda: out.topics("status"))
+        for payload in (
+            b"{",
+            b'{"symbols": ["BTC/USD"], "from": "2024-01-02T00:00:00Z", "to": "2024-01-01T00:00:00Z"}',
+        ):
+            await out.say(TOPICS.republish_requests(), payload)
+        await out.until(lambda: len(out.topics("dead-letter")) == 2)

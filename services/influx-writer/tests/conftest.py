@@ -1,24 +1,34 @@
 """A writer on the in-memory broker and a SQLite file."""
 
 import asyncio
+import dataclasses
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from memory_broker import MemoryBroker, MemoryBus
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from example import CANDLE
 from influx_writer import Limits, Writer
 from influx_writer.intake import PAYLOAD_LIMIT
-from influx_writer.writer import SESSION_SECONDS, client_id, last_will, shared_filters
+from influx_writer.writer import SESSION_SECONDS, client_id, control_client_id, last_will
 from ingress_common.bus import Message
-from ingress_common.bus.memory import MemoryBroker, MemoryBus
-from ingress_common.model import Candle
-from ingress_common.payloads import decode_dead_letter, encode_candle
+from ingress_common.model import Candle, FeedCondition, FeedState, RepublishRequest, Watermark
+from ingress_common.payloads import (
+    decode_dead_letter,
+    decode_republish_request,
+    decode_status,
+    encode_candle,
+    encode_feed_state,
+    encode_watermark,
+)
+from ingress_common.sequence import REQUEST, Numbering, request_of
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
 from ingress_store import SqliteStore
@@ -30,13 +40,25 @@ TOPICS = Topics("ingress")
 
 @dataclass
 class World:
-    """The broker, the file, the clock, and a client that publishes and collects dead letters."""
+    """The broker, the file, the clock, and a client that publishes as an aggregator does and collects dead letters.
+
+    `published`: the closed candles that it keeps; `answers`: whether it answers requests for them; `drops`: how many
+    of the next answers the broker drops.
+    """
 
     path: Path
     broker: MemoryBroker = field(default_factory=MemoryBroker)
     topics: Topics = TOPICS
     now: float = NOW
     dead: list[Any] = field(default_factory=list)
+    published: dict[tuple[str, Timeframe, int], Candle] = field(default_factory=dict)
+    requests: list[RepublishRequest] = field(default_factory=list)
+    numbering: Numbering = field(default_factory=Numbering)
+    answers: bool = True
+    request_seconds: float = 60
+    drops: int = 0
+    last_request: tuple[RepublishRequest, str | None] | None = None
+    controls: dict[MemoryBus, MemoryBus] = field(default_factory=dict)
     client: Any = None
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
@@ -53,41 +75,76 @@ class World:
         self, instance: str = "w1", limits: Limits | None = None, store: SqliteStore | None = None
     ) -> tuple[Writer, MemoryBus]:
         """A writer that is not running yet, and its bus."""
-        limits = limits or Limits(seconds=0.05, adopt_seconds=0.2, silent_seconds=7)
+        limits = limits or Limits(seconds=0.05)
+        limits = dataclasses.replace(limits, settle_seconds=0.05)
         bus = MemoryBus(
             self.broker,
-            client_id=client_id(instance),
-            will=last_will(self.topics, instance, self.now),
+            client_id=client_id(self.topics, instance),
             session_expiry=SESSION_SECONDS,
-            inbound_limit=limits.rows,
+            inbound_limit=limits.inbound,
             payload_limit=PAYLOAD_LIMIT,
         )
+        control = MemoryBus(
+            self.broker,
+            client_id=control_client_id(self.topics, instance),
+            will=last_will(self.topics, instance, self.now),
+        )
+        self.controls[bus] = control
         self.registry = CollectorRegistry()
         writer = Writer(
             bus=bus,
+            control=control,
             store=store or self.store(),
             topics=self.topics,
-            filters=shared_filters(self.topics),
             instance=instance,
             registry=self.registry,
             started_at=self.now,
-            open_session=self.open_session,
             clock=lambda: self.now,
             limits=limits,
             backoff=lambda attempt: 0.02,
+            request_backoff=lambda attempt: self.request_seconds,
         )
         return writer, bus
 
-    def open_session(self, instance: str, expiry: int) -> MemoryBus:
-        """What a writer makes to adopt the session of another one."""
-        return MemoryBus(self.broker, client_id=client_id(instance), session_expiry=expiry)
+    async def feed(self, *symbols: str) -> None:
+        """A gateway's feed carries `symbols`."""
+        state = FeedState("f", FeedCondition.LIVE, self.now, symbols)
+        await (await self.client.publish(self.topics.feed("f"), encode_feed_state(state), retain=True))
+
+    async def watermark(self, at: float) -> None:
+        """Its watermark, made at `at` (unix seconds)."""
+        mark = encode_watermark(Watermark("f", at - 1, at))
+        await (await self.client.publish(self.topics.watermark("f"), mark))
+
+    def cut(self, bus: MemoryBus, *, reconnect: bool = True) -> None:
+        """Both connections of a writer die without a goodbye."""
+        for connection in (bus, self.controls[bus]):
+            connection.drop(reconnect=reconnect)
+
+    def mend(self, bus: MemoryBus) -> None:
+        """What was cut may connect again."""
+        for connection in (bus, self.controls[bus]):
+            connection.resume()
+
+    def listed(self, instance: str = "w1") -> set[str]:
+        """The symbols that a writer says it has."""
+        payload = self.broker.retained.get(self.topics.status("influx-writer", instance))
+        return set(decode_status(payload).details.get("symbols", ())) if payload else set()
 
     @asynccontextmanager
-    async def running(self, writer: Writer) -> AsyncIterator[asyncio.Task[None]]:
-        """Run `writer`, ready to take messages; stop it cleanly at the end."""
+    async def running(
+        self, writer: Writer, instance: str = "w1", begun: Callable[[], Any] | None = None
+    ) -> AsyncIterator[asyncio.Task[None]]:
+        """Run `writer`, once it has `begun`: it has its symbols and has asked for what it may lack. Stop it cleanly."""
+        before = len(self.requests)
         task = asyncio.create_task(writer.run())
+
+        def has_begun() -> bool:
+            asked = {symbol for request in self.requests[before:] for symbol in request.symbols}
+            return writer.health().ready and bool(self.listed(instance)) and asked >= self.listed(instance)
+
         try:
-            await self.until(lambda: writer.health().ready or task.done())
+            await self.until(lambda: (begun or has_begun)() or task.done())
             yield task
         finally:
             task.cancel()
@@ -101,9 +158,40 @@ class World:
         for candle in candles:
             where = topic or self.topics.candles(candle.symbol, candle.timeframe)
             qos = 1 if candle.closed else 0
-            handed.append(await self.client.publish(where, encode_candle(candle), qos=qos, retain=True))
+            properties = self.numbering.next(candle.symbol) if candle.closed else None
+            if candle.closed and topic is None:
+                self.keep(candle)
+            handed.append(
+                await self.client.publish(where, encode_candle(candle), qos=qos, retain=True, properties=properties)
+            )
         for delivery in handed:
             await delivery
+
+    def keep(self, candle: Candle) -> None:
+        """What an aggregator remembers."""
+        self.published[candle.symbol, candle.timeframe, candle.open_time] = candle
+
+    def lose(self, *candles: Candle) -> None:
+        """The broker takes candles from the aggregator and drops them."""
+        for candle in candles:
+            self.keep(candle)
+            self.numbering.next(candle.symbol)
+
+    async def answer(self, request: RepublishRequest, name: str | None) -> None:
+        """Publish again, as an aggregator does."""
+        for symbol in request.symbols:
+            kept = [c for c in self.published.values() if c.symbol == symbol and request.start <= c.at <= request.end]
+            for position, candle in enumerate(kept, 1):
+                last = {REQUEST: name} if name and position == len(kept) else {}
+                if self.drops:
+                    self.drops -= 1
+                    self.numbering.next(symbol)
+                    continue
+                await self.client.publish(
+                    self.topics.candles(symbol, candle.timeframe),
+                    encode_candle(candle),
+                    properties={**self.numbering.next(symbol), **last},
+                )
 
     async def tick(self, *candles: Candle) -> None:
         for candle in candles:
@@ -130,13 +218,22 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     world = World(tmp_path / "candles.db")
     async with MemoryBus(world.broker, client_id="test", inbound_limit=10_000, outbound_limit=60_000) as client:
         world.client = client
-        await client.subscribe(world.topics.dead_letter("+"))
+        await client.subscribe(world.topics.dead_letter("+"), world.topics.republish_requests())
+        await world.feed("BTC/USD", "ETH/USD")
 
         async def collect() -> None:
             async for event in client.events():
-                if isinstance(event, Message):
+                if not isinstance(event, Message):
+                    continue
+                if event.topic == world.topics.republish_requests():
+                    request = decode_republish_request(event.payload)
+                    world.requests.append(request)
+                    world.last_request = request, request_of(event.properties)
+                    if world.answers:
+                        await world.answer(*world.last_request)
+                else:
                     world.dead.append(decode_dead_letter(event.payload))
-                    event.ack()
+                event.ack()
 
         task = asyncio.create_task(collect())
         yield world

@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from gateway_world import HEARTBEAT, frame_of
+from memory_broker import MemoryBroker, MemoryBus
 from prometheus_client import CollectorRegistry
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from ingress_common.bus import LastWill, Message
-from ingress_common.bus.memory import MemoryBroker, MemoryBus
 from ingress_common.payloads import (
     decode_candle,
     decode_dead_letter,
@@ -39,26 +40,6 @@ def recorded() -> Callable[[str], str]:
         return path.read_text()
 
     return read
-
-
-def frame_of(kind: str, rows: list[dict], stamp: float | None = None) -> str:
-    """An ohlc frame as Kraken writes it; numbers given as text go out as they are."""
-    items = []
-    for row in rows:
-        fields = {
-            "symbol": f'"{row["symbol"]}"',
-            **{name: row.get(name, "100.0") for name in ("open", "high", "low", "close", "vwap")},
-            "trades": row.get("trades", 1),
-            "volume": row.get("volume", "1.00000000"),
-            "interval_begin": f'"{rfc3339(row["begin"])}"',
-            "interval": row.get("interval", 1),
-        }
-        items.append("{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}")
-    stamp_text = f'"timestamp":"{rfc3339(stamp if stamp is not None else time.time())}",'
-    return f'{{"channel":"ohlc","type":"{kind}",{stamp_text}"data":[{",".join(items)}]}}'
-
-
-HEARTBEAT = '{"channel":"heartbeat"}'
 
 
 def status_frame(system: str) -> str:

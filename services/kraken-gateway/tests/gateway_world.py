@@ -1,13 +1,34 @@
 """The simulator's truth, its faults, and someone who believes what the gateway says."""
 
+import asyncio
 import time
 from decimal import Decimal
 
 import httpx
 
-from ingress_common.model import FeedCondition
+from ingress_common.model import FeedCondition, FeedState
 from ingress_common.timeframes import Timeframe
-from ingress_common.times import parse_rfc3339
+from ingress_common.times import parse_rfc3339, rfc3339
+
+
+def frame_of(kind: str, rows: list[dict], stamp: float | None = None) -> str:
+    """An ohlc frame as Kraken writes it; numbers given as text go out as they are."""
+    items = []
+    for row in rows:
+        fields = {
+            "symbol": f'"{row["symbol"]}"',
+            **{name: row.get(name, "100.0") for name in ("open", "high", "low", "close", "vwap")},
+            "trades": row.get("trades", 1),
+            "volume": row.get("volume", "1.00000000"),
+            "interval_begin": f'"{rfc3339(row["begin"])}"',
+            "interval": row.get("interval", 1),
+        }
+        items.append("{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}")
+    stamp_text = f'"timestamp":"{rfc3339(stamp if stamp is not None else time.time())}",'
+    return f'{{"channel":"ohlc","type":"{kind}",{stamp_text}"data":[{",".join(items)}]}}'
+
+
+HEARTBEAT = '{"channel":"heartbeat"}'
 
 
 class Believer:
@@ -16,7 +37,7 @@ class Believer:
     def __init__(self) -> None:
         self.states: dict[tuple[str, int], tuple] = {}
         self.settled: dict[str, list[tuple[float, float]]] = {}
-        self.feed = None
+        self.feeds: dict[str, FeedState] = {}
 
     @classmethod
     def of(cls, heard: list[tuple[str, object]]) -> "Believer":
@@ -39,10 +60,11 @@ class Believer:
                         self._tick(candle)
                 self.settled.setdefault(item.symbol, []).append((item.covers.start, item.covers.end))
             case "feed":
-                self.feed = item
-            case "watermark" if self.feed is not None and self.feed.state is FeedCondition.LIVE:
-                for symbol in self.feed.symbols:
-                    self.settled.setdefault(symbol, []).append((self.feed.since, item.watermark))
+                self.feeds[item.feed] = item
+            case "watermark" if item.feed in self.feeds and self.feeds[item.feed].state is FeedCondition.LIVE:
+                feed = self.feeds[item.feed]
+                for symbol in feed.symbols:
+                    self.settled.setdefault(symbol, []).append((feed.since, item.watermark))
 
     def _tick(self, candle) -> None:
         key = candle.symbol, candle.open_time
@@ -67,7 +89,7 @@ def _numbers(candle) -> tuple:
 
 
 async def truth_of(simulator, symbol: str, minutes: list[int]) -> dict[int, tuple]:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=30.0) as client:
         url = f"{simulator.control_url}/truth/{symbol.replace('/', '-')}"
         answer = await client.get(
             url, params={"timeframe": "1m", "from": str(min(minutes)), "to": str(max(minutes) + 60)}
@@ -80,7 +102,7 @@ async def truth_of(simulator, symbol: str, minutes: list[int]) -> dict[int, tupl
 
 
 async def fault(simulator, **what) -> None:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=30.0) as client:
         (await client.post(f"{simulator.control_url}/faults", json=what)).raise_for_status()
 
 
@@ -88,3 +110,20 @@ def near_a_minutes_end(seconds: float):
     """A clock that differs from ours so that a minute ends in `seconds`: Kraken's clock is not ours."""
     shift = 60 - (time.time() + seconds) % 60
     return lambda: time.time() + shift
+
+
+class SkippingLoop(asyncio.SelectorEventLoop):
+    """A loop in which nothing takes time: where all wait, its clock moves on to whoever waits least."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    def _run_once(self) -> None:
+        waiting = [timer._when for timer in self._scheduled if not timer._cancelled]
+        if not self._ready and waiting:
+            self.now = max(self.now, min(waiting))
+        super()._run_once()

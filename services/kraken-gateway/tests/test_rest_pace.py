@@ -9,7 +9,14 @@ import pytest
 from ingress_common.timeframes import Timeframe
 from kraken_gateway.kraken import rest
 from kraken_gateway.kraken.kraken_time import KrakenClock
-from kraken_gateway.kraken.rest import KrakenRest, Pair, TooManyRequestsError
+from kraken_gateway.kraken.rest import (
+    KrakenRest,
+    Pair,
+    RestError,
+    ThrottledError,
+    TooManyRequestsError,
+    UnknownPairError,
+)
 
 PAIR = Pair("XBTUSD", 1)
 TOO_MANY = b'{"error":["EGeneral:Too many requests"]}'
@@ -29,15 +36,14 @@ async def test_gap_doubles_up_to_a_longest_one_while_kraken_is_asked_too_much_an
         return httpx.Response(200, content=answers[len(asked) - 1])
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        kraken = KrakenRest("https://kraken.invalid", client, metrics)
+        kraken = KrakenRest("https://kraken.invalid", client, metrics, KrakenClock(lambda: 1e9))
         for _ in range(5):
             with pytest.raises(TooManyRequestsError):
                 await kraken.ohlc(PAIR, Timeframe.M1, 0)
         assert await kraken.ohlc(PAIR, Timeframe.M1, 0) == ()
-        assert kraken.ready_at(PAIR) - asyncio.get_running_loop().time() <= 0.01
     gaps = [later - earlier for earlier, later in pairwise(asked)]
     assert all(gap >= least for gap, least in zip(gaps, (0.02, 0.04, 0.08, 0.08, 0.08), strict=True))
-    assert kraken.ready_at(Pair("ETHUSD", 2)) == float("-inf")
+    assert kraken.ready_at("ETH/USD") == float("-inf")
 
 
 async def test_date_of_an_answer_is_kraken_time_until_a_connection_measures_it(metrics):
@@ -50,7 +56,7 @@ async def test_date_of_an_answer_is_kraken_time_until_a_connection_measures_it(m
 
     assert time.now() == 5_000.0
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        kraken = KrakenRest("https://kraken.invalid", client, metrics, time.date)
+        kraken = KrakenRest("https://kraken.invalid", client, metrics, time)
         await kraken.ohlc(PAIR, Timeframe.M1, 0)
         await kraken.ohlc(PAIR, Timeframe.M5, 0)
     steady += 3.0
@@ -58,3 +64,76 @@ async def test_date_of_an_answer_is_kraken_time_until_a_connection_measures_it(m
     assert time.offset is None
     time.learn("feed", 1_151.5)
     assert time.now() == 1_204.5
+
+
+async def test_no_call_is_made_before_the_time_that_kraken_names(metrics):
+    asked: list[float] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(asyncio.get_running_loop().time())
+        throttled = b'{"error":["EService:Throttled: 1000000000"]}'
+        return httpx.Response(200, content=throttled if len(asked) == 1 else ROWS)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        # 1.5 s before that time; a call of the same pair could be made after 1 s.
+        kraken = KrakenRest("https://kraken.invalid", client, metrics, KrakenClock(lambda: 1e9 - 1.5))
+        with pytest.raises(ThrottledError):
+            await kraken.ohlc(PAIR, Timeframe.M1, 0)
+        assert kraken.ready_at("ETH/USD") >= asked[0] + 1.5
+        await kraken.ohlc(Pair("ETHUSD", 1), Timeframe.M1, 0)
+    assert asked[1] >= asked[0] + 1.5
+
+
+class ListedPairs:
+    """A Kraken whose list of pairs changes, and that answers only for the class that a pair has."""
+
+    def __init__(self) -> None:
+        self.names = {"currency": "OLD", "tokenized_asset": "AAPLx"}
+        self.requests: list[dict[str, str]] = []
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        query = dict(request.url.params)
+        self.requests.append({"endpoint": request.url.path.rpartition("/")[2], **query})
+        if request.url.path.endswith("AssetPairs"):
+            asset_class = query.get("aclass_base", "currency")
+            base = self.names[asset_class]
+            entry = {"altname": f"{base}USD", "wsname": f"{base}/USD", "pair_decimals": 1, "aclass_base": asset_class}
+            return httpx.Response(200, json={"error": [], "result": {f"{base}USD": entry}})
+        if query["pair"] != f"{self.names[query.get('asset_class', 'currency')]}USD":
+            return httpx.Response(200, json={"error": ["EQuery:Unknown asset pair"]})
+        return httpx.Response(200, content=ROWS)
+
+
+async def test_pairs_are_read_again_when_kraken_does_not_know_one_or_the_list_has_changed(metrics, monkeypatch):
+    monkeypatch.setattr(rest, "CALL_GAP", 0.0)
+    listed = ListedPairs()
+    async with httpx.AsyncClient(transport=httpx.MockTransport(listed)) as client:
+        kraken = KrakenRest("https://kraken.invalid", client, metrics, KrakenClock(lambda: 1e9))
+        stock = await kraken.pair("AAPLx/USD")
+        await kraken.ohlc(stock, Timeframe.M1, 0)
+        assert listed.requests[-1]["asset_class"] == "tokenized_asset"
+        old = await kraken.pair("OLD/USD")
+        listed.names["currency"] = "NEW"
+        with pytest.raises(RestError, match="Unknown asset pair"):
+            await kraken.ohlc(old, Timeframe.M1, 0)
+        with pytest.raises(UnknownPairError):
+            await kraken.pair("OLD/USD")
+        assert await kraken.ohlc(await kraken.pair("NEW/USD"), Timeframe.M1, 0) == ()
+        listed.names["currency"] = "NEWER"
+        assert kraken.knows("NEW/USD")
+        assert not kraken.knows("NEWER/USD")
+        kraken.pairs_changed()
+        assert (await kraken.pair("NEWER/USD")).name == "NEWERUSD"
+        assert not kraken.knows("NEW/USD")
+
+
+async def test_class_that_kraken_does_not_have_lists_no_pairs(metrics):
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if "aclass_base" in request.url.params:
+            return httpx.Response(200, json={"error": ["EGeneral:Invalid arguments"]})
+        entry = {"altname": "XBTUSD", "wsname": "XBT/USD", "pair_decimals": 1}
+        return httpx.Response(200, json={"error": [], "result": {"XXBTZUSD": entry}})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        kraken = KrakenRest("https://kraken.invalid", client, metrics, KrakenClock(lambda: 1e9))
+        assert (await kraken.pairs()).keys() == {"BTC/USD"}

@@ -5,16 +5,15 @@ import time
 
 import pytest
 from gateway_world import Believer, fault, near_a_minutes_end, truth_of
+from memory_broker import MemoryBus
 from prometheus_client import CollectorRegistry
 
-from ingress_common.bus.memory import MemoryBus
-from ingress_common.model import HistoryRequest, Presence, Range, SeedRequest, Source, Status
+from ingress_common.model import HistoryRequest, InstanceState, SeedRequest, Source, Status
 from ingress_common.payloads import decode_status, encode_history_request, encode_seed_request, encode_status
 from ingress_common.settings import load_settings
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import parse_rfc3339
 from ingress_common.topics import Topics
-from kraken_gateway.kraken.budget import Thrift
 from kraken_gateway.service import GatewayService
 from kraken_gateway.settings import GatewaySettings
 
@@ -27,7 +26,8 @@ TOPICS = Topics()
 @pytest.fixture
 async def simulator():
     clock = near_a_minutes_end(9.0)
-    config = SimulatorConfig(port=0, control_port=0, symbols=("BTC/USD", "ETH/USD", "ADA/USD"), history_weeks=80)
+    symbols = ("BTC/USD", "ETH/USD", "ADA/USD", "AAPLx/EUR")
+    config = SimulatorConfig(port=0, control_port=0, symbols=symbols, history_weeks=80)
     async with Simulator(config, clock=clock) as running:
         running.now = clock
         yield running
@@ -38,16 +38,16 @@ async def gateway(simulator, open_bus):
     """Starts a gateway on the simulator."""
     tasks = []
 
-    def start(symbols: str) -> GatewayService:
+    def start(symbols: str, path: str = "") -> GatewayService:
         settings = load_settings(
             GatewaySettings,
             _env_file=None,
             symbols=symbols,
-            kraken_ws_url=simulator.ws_url,
+            kraken_ws_url=simulator.ws_url + path,
             kraken_rest_url=simulator.rest_url,
             instance_id="gw",
         )
-        service = GatewayService(settings, CollectorRegistry(), open_bus, time.time, thrift=Thrift(list_after=0.0))
+        service = GatewayService(settings, CollectorRegistry(), open_bus, time.time)
         tasks.append(asyncio.create_task(service.run()))
         return service
 
@@ -62,18 +62,18 @@ async def gateway(simulator, open_bus):
 async def test_settled_minutes_equal_the_truth_through_faults_and_requests_are_answered(
     simulator, gateway, ears, broker
 ):
-    service = gateway("*/USD,XBT/EUR")
+    service = gateway("*/USD,NOT/EUR")
     await ears.until(lambda: service.health().ready, 30.0)
     end = Timeframe.M1.ceil(simulator.now())
     async with MemoryBus(broker, client_id="asker") as bus:
         await bus.publish(TOPICS.seed_requests(), encode_seed_request(SeedRequest(("BTC/USD", "ETH/USD", "NO/NE"))))
         for start, length in ((end - 3600, 600), (end - 3000, 600), (end - 90_000, 600)):
-            request = HistoryRequest(("ADA/USD",), Timeframe.M1, Range(start, start + length))
+            request = HistoryRequest(("ADA/USD",), Timeframe.M1, start, start + length)
             await bus.publish(TOPICS.history_requests(), encode_history_request(request))
         await bus.publish(TOPICS.history_requests(), b"nonsense")
-        hostile = HistoryRequest(("BTC/USD",), Timeframe.M1, Range(0.0, end))
+        hostile = HistoryRequest(("BTC/USD",), Timeframe.M1, 0.0, end)
         await bus.publish(TOPICS.history_requests(), encode_history_request(hostile))
-        higher = HistoryRequest(("BTC/USD",), Timeframe.H1, Range(end - 40 * 3600, end))
+        higher = HistoryRequest(("BTC/USD",), Timeframe.H1, end - 40 * 3600, end)
         await bus.publish(TOPICS.history_requests(), encode_history_request(higher))
         for kind in ("duplicate", "many_rows", "not_json", "unknown_message"):
             await fault(simulator, kind=kind, seconds=4)
@@ -99,7 +99,7 @@ async def test_settled_minutes_equal_the_truth_through_faults_and_requests_are_a
         truth = await truth_of(simulator, symbol, minutes)
         for minute in minutes:
             assert believer.states.get((symbol, minute)) == truth.get(minute), (symbol, minute)
-    assert ears.of("feed")[-1].rejected == {"XBT/EUR": "Currency pair not supported XBT/EUR"}
+    assert ears.of("feed")[-1].rejected == {"NOT/EUR": "Currency pair not supported NOT/EUR"}
     assert "nonsense" in [letter.payload for letter in ears.of("dead-letter")]
     assert [letter for letter in ears.of("dead-letter") if letter.reason.startswith("expected at most 44640 candles")]
     hours = next(h for h in ears.of("history") if h.timeframe is Timeframe.H1 and h.source is Source.REST)
@@ -111,11 +111,11 @@ async def test_settled_minutes_equal_the_truth_through_faults_and_requests_are_a
 async def test_gateways_share_the_symbols(simulator, gateway, ears, broker):
     service = gateway("BTC/USD,ETH/USD,ADA/USD")
     await ears.until(lambda: ears.of("feed") and len(ears.of("feed")[-1].symbols) == 3)
-    other = Status("kraken-gateway", "other", Presence.ONLINE, "1", time.time())
+    other = Status("kraken-gateway", "other", InstanceState.ONLINE, "1", time.time())
     async with MemoryBus(broker, client_id="other") as bus:
         await bus.publish(TOPICS.status("kraken-gateway", "other"), encode_status(other), retain=True)
         await ears.until(lambda: len(ears.of("feed")[-1].symbols) < 3)
-        offline = Status("kraken-gateway", "other", Presence.OFFLINE, "1", time.time())
+        offline = Status("kraken-gateway", "other", InstanceState.OFFLINE, "1", time.time())
         await bus.publish(TOPICS.status("kraken-gateway", "other"), encode_status(offline), retain=True)
         await ears.until(lambda: len(ears.of("feed")[-1].symbols) == 3)
     assert service.health().ready
@@ -150,10 +150,22 @@ async def test_status_tells_since_when_a_symbol_is_ours_and_how_the_clock_is(sim
     told = details()
     assert abs(parse_rfc3339(told["owned_since"]["BTC/USD"]) - simulator.now()) < 60.0
     assert abs(told["clock_skew_seconds"] - (time.time() - simulator.now())) < 1.0
-    assert (told["doubted"], told["withheld"], told["blind"]) == ([], [], [])
+    assert (told["suspect"], told["excluded"], told["stale"], told["overloaded"]) == ([], [], [], [])
 
 
 async def test_wildcard_that_matches_nothing_says_so(gateway, ears):
     service = gateway("*/NONE")
     await ears.until(lambda: "matches none" in service.health().checks[0].detail)
     assert not service.health().ready
+
+
+async def test_tokenised_pair_is_taken_on_the_unified_socket_and_has_history(simulator, gateway, ears, broker):
+    service = gateway("*/EUR", "/public")
+    await ears.until(lambda: ears.of("feed") and ears.of("feed")[-1].symbols == ("AAPLx/EUR",), 15.0)
+    end = Timeframe.M1.floor(simulator.now())
+    async with MemoryBus(broker, client_id="asker") as bus:
+        for start in (end - 3600, end - 90_000):
+            request = HistoryRequest(("AAPLx/EUR",), Timeframe.M1, start, start + 600)
+            await bus.publish(TOPICS.history_requests(), encode_history_request(request))
+        await ears.until(lambda: {h.source for h in ears.of("history")} >= {Source.REST, Source.TRADES}, 30.0)
+    assert all(check.ok for check in service.health().checks)

@@ -109,7 +109,6 @@ def test_help_is_no_error_and_names_the_commands(command):
     ("name", "content", "words"),
     [
         ("missing.csv", None, ("No such file",)),
-        (".", None, ("Is a directory",)),
         ("empty.csv", "", ("the file is empty",)),
         ("broken.csv", ROW + "1672531260,2,1,1,1,1,1\n", ("line 2", "expected 0 <= low <= open, close <= high")),
         ("text.csv", "hello\n", ("line 1", "7 columns", "'hello'")),
@@ -122,6 +121,28 @@ def test_wrong_file_is_named(command, tmp_path, verb, name, content, words):
     done = command(verb, name, *PAIR, *out)
     assert_one_line(done, 1, name, *words)
     assert not list((tmp_path / "out").glob("*"))
+
+
+def test_folder_is_no_file_to_roll_up_or_replay_and_may_be_imported(command, tmp_path, minutes):
+    (tmp_path / "none").mkdir()
+    assert_one_line(command("rollup", ".", *PAIR, "--out", "out"), 1, "Is a directory")
+    assert_one_line(command("replay", ".", *PAIR), 1, "Is a directory")
+    assert_one_line(command("import", "none", *PAIR), 1, "none", "expected .csv or .zip files")
+    assert command("import", ".", *PAIR).returncode == 0
+
+
+@pytest.mark.parametrize("verb", ["rollup", "replay", "import"])
+def test_file_of_another_interval_is_refused_and_its_interval_named(command, tmp_path, verb):
+    (tmp_path / "hours.csv").write_text("".join(f"{3600 * i},1,1,1,1,1,1\n" for i in range(40)))
+    out = ("--out", "out") if verb == "rollup" else ()
+    assert_one_line(command(verb, "hours.csv", *PAIR, *out), 1, "hours.csv", "60 minutes")
+
+
+def test_import_without_a_symbol_reads_it_from_the_name(command, tmp_path):
+    (tmp_path / "XDGEUR_1.csv").write_text(ROW)
+    done = command("import", "XDGEUR_1.csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "DOGE/EUR" in done.stdout
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
@@ -289,7 +310,7 @@ def test_kraken_that_cannot_be_reached_is_a_plain_hint_and_it_goes_on_trying(tmp
         )
     try:
         deadline = time.monotonic() + 60
-        hint = f"Kraken cannot be reached at {url}"
+        hint = f"cannot reach Kraken at {url}"
         while hint not in (said := (tmp_path / "said").read_text()):
             assert process.poll() is None, said
             assert time.monotonic() < deadline, said

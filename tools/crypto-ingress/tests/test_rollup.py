@@ -6,11 +6,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from core_rollup import roll_up_archive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crypto_ingress.archive import read_archive
-from crypto_ingress.rollup import roll_up_archive
 from ingress_common.model import Candle, Source
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 

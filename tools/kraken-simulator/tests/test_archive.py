@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kraken_simulator import SourceError
 from kraken_simulator.market import Market
-from kraken_simulator.sources.archive import ArchiveRow, archive_source, candle_trades
+from kraken_simulator.sources.archive import ArchiveCandle, archive_source, candle_trades
 from kraken_simulator.sources.placement import shift_to_now
 from kraken_simulator.truth import TIMEFRAMES, true_candles
 
@@ -27,7 +27,7 @@ def test_truth_of_the_archive_equals_krakens_own_candles(timeframe: str, minutes
     )
     market = Market(source)
     market.advance(2_000_000_000 * 10**9)
-    mine = true_candles(market.pair, market.true_trades(0, 2**62), TIMEFRAMES[timeframe])
+    mine = true_candles(market.digits.scale, market.true_trades(0, 2**62), TIMEFRAMES[timeframe])
     with shared_data(f"archive/XBTUSDC_{minutes}.csv").open() as file:
         theirs = [[Decimal(text) for text in row[1:]] for row in csv.reader(file)]
     assert len(mine) == len(theirs)
@@ -53,22 +53,22 @@ async def test_archive_plays_now_on_week_boundaries() -> None:
 
 
 @st.composite
-def rows(draw: st.DrawFn) -> ArchiveRow:
+def rows(draw: st.DrawFn) -> ArchiveCandle:
     trades = draw(st.integers(1, 40))
     if trades == 1:
         price = draw(st.integers(1, 10**9))
-        return ArchiveRow(60, price, price, price, price, draw(st.integers(0, 10**12)), 1)
+        return ArchiveCandle(60, price, price, price, price, draw(st.integers(0, 10**12)), 1)
     first, last = draw(st.integers(10, 10**9)), draw(st.integers(10, 10**9))
     high, low = max(first, last), min(first, last)
     if trades >= 3:
         high += draw(st.integers(0, 50))
     if trades >= 4 or high == max(first, last):
         low -= draw(st.integers(0, 9)) if trades >= 3 else 0
-    return ArchiveRow(60, first, high, low, last, draw(st.integers(0, 10**12)), trades)
+    return ArchiveCandle(60, first, high, low, last, draw(st.integers(0, 10**12)), trades)
 
 
 @given(rows())
-def test_trades_reproduce_their_candle_exactly(row: ArchiveRow) -> None:
+def test_trades_reproduce_their_candle_exactly(row: ArchiveCandle) -> None:
     trades = candle_trades(row)
     prices = [trade.price for trade in trades]
     assert (prices[0], max(prices), min(prices), prices[-1]) == (row.open, row.high, row.low, row.close)

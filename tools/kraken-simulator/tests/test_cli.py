@@ -17,7 +17,7 @@ def run(*arguments: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "parts"),
     [
         (["--port", "http"], ["SIM_PORT", "'http'"]),
         (["--activity", "-1"], ["SIM_ACTIVITY", "'-1'"]),
@@ -28,12 +28,12 @@ def run(*arguments: str) -> int:
     ],
 )
 def test_wrong_setting_ends_with_one_clear_line(
-    capfd: pytest.CaptureFixture[str], arguments: list[str], words: list[str]
+    capfd: pytest.CaptureFixture[str], arguments: list[str], parts: list[str]
 ) -> None:
     assert run(*arguments) == 2
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("kraken_simulator:")]
     assert len(lines) == 1
-    assert all(word in lines[0] for word in words)
+    assert all(part in lines[0] for part in parts)
 
 
 def test_port_in_use_ends_with_one_clear_line(capfd: pytest.CaptureFixture[str]) -> None:
@@ -47,10 +47,12 @@ def test_settings_come_from_the_environment_and_options_go_first(monkeypatch: py
     monkeypatch.setenv("SIM_SYMBOLS", "BTC/USD, ETH/USD")
     monkeypatch.setenv("SIM_ARCHIVES", "BTC/USDC=a.csv,SOL/USD=b.csv")
     monkeypatch.setenv("SIM_PORT", "1234")
+    monkeypatch.setenv("SIM_RATE", "")
     config = EnvironmentConfig(port=99)
     assert config.symbols == ("BTC/USD", "ETH/USD")
     assert config.archives == {"BTC/USDC": Path("a.csv"), "SOL/USD": Path("b.csv")}
     assert config.port == 99
+    assert config.rate is None
     monkeypatch.setenv("SIM_SYMBOLS", "40")
     assert len(Simulator(EnvironmentConfig()).symbols) == 40
 
@@ -63,7 +65,7 @@ async def test_signal_stops_the_process_cleanly() -> None:
         env={**os.environ, "SIM_HISTORY_WEEKS": "12"},
     )
     assert process.stderr is not None
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while b"simulator.started" not in await process.stderr.readline():
             pass
         process.send_signal(signal.SIGTERM)

@@ -5,7 +5,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from kraken_simulator.faults import KINDS
+from kraken_simulator.faults import CHANGES, KINDS
 
 from .conftest import Client, Socket, eventually, running
 
@@ -26,8 +26,8 @@ async def drive(client: Client, seconds: float, step: float = 1.0) -> None:
 
 async def test_kinds_are_listed_with_descriptions_and_unknown_ones_refused(client: Client) -> None:
     status, body = await client.control("GET", "/faults")
-    assert (status, body) == (200, {"kinds": dict(KINDS), "active": []})
-    for wrong, word in (
+    assert (status, body) == (200, {"kinds": {**KINDS, **CHANGES}, "active": []})
+    for wrong, part in (
         ({"kind": "earthquake"}, "outage"),
         ({"kind": "eof", "symbol": "NO/SUCH"}, "BTC/USD"),
         ({"kind": "eof", "seconds": "5"}, "number"),
@@ -36,7 +36,7 @@ async def test_kinds_are_listed_with_descriptions_and_unknown_ones_refused(clien
     ):
         status, body = await client.control("POST", "/faults", wrong)
         assert status == 400
-        assert word in body["error"]
+        assert part in body["error"]
 
 
 async def test_fault_ends_after_its_seconds_or_when_deleted(client: Client) -> None:
@@ -51,7 +51,7 @@ async def test_fault_ends_after_its_seconds_or_when_deleted(client: Client) -> N
     assert (await client.control("GET", "/faults"))[1]["active"] == []
 
 
-@pytest.mark.parametrize(("kind", "code"), [("eof", 1006), ("rst", 1006), ("close_1001", 1001)])
+@pytest.mark.parametrize(("kind", "code"), [("eof", 1006), ("rst", 1006), ("close_1001", 1001), ("close_1008", 1008)])
 async def test_connection_is_dropped(client: Client, kind: str, code: int) -> None:
     async with client.connect() as socket, client.connect() as other:
         await subscribed(socket)
@@ -286,11 +286,11 @@ async def test_rest_can_be_down_slow_or_limited(client: Client) -> None:
     await client.control("DELETE", "/faults")
     await client.fault("rest_slow", 600)
     async with asyncio.TaskGroup() as tasks:
-        asked = tasks.create_task(client.rest("SystemStatus"))
+        pending = tasks.create_task(client.rest("SystemStatus"))
         await eventually(lambda: client.simulator.exchange.stats.rest_requests == 3)
         client.clock.advance(9)
         assert (await client.control("GET", "/health"))[0] == 200
-        assert not asked.done()
+        assert not pending.done()
         client.clock.advance(2)
 
 
@@ -336,3 +336,42 @@ async def test_unlisted_pair_does_not_exist_until_it_is_listed_again(client: Cli
         assert await client.truth("BTC/USD", "1m", **{"from": begin + 120})
     async with client.connect() as fresh:
         await subscribed(fresh)
+
+
+async def test_throttled_rest_says_until_when(client: Client) -> None:
+    await client.fault("throttled", 20)
+    until = int(client.clock.now) + 20
+    assert await client.rest("OHLC", pair="XBTUSD") == {"error": [f"EService:Throttled: {until}"]}
+    await drive(client, 21)
+    assert (await client.rest("OHLC", pair="XBTUSD"))["error"] == []
+
+
+async def test_rows_can_deviate_as_tolerant_clients_take_them(client: Client) -> None:
+    await client.fault("string_numbers")
+    await client.fault("float_interval")
+    async with client.connect() as socket:
+        await socket.subscribe("BTC/USD")
+        text = await socket.text(lambda text: '"snapshot","timestamp"' in text)
+    row = json.loads(text)["data"][0]
+    assert all(isinstance(row[field], str) for field in ("open", "high", "low", "close", "volume", "vwap"))
+    assert '"interval":1.0,' in text
+
+
+async def test_status_frames_can_come_every_second(client: Client) -> None:
+    async with client.connect() as socket:
+        await socket.frame(channel="status")
+        await client.fault("status_frames")
+        for _ in range(3):
+            client.clock.advance(1.1)
+            await socket.frame(channel="status")
+
+
+async def test_rest_answers_can_deviate_as_tolerant_clients_take_them() -> None:
+    async with running(symbols=8) as client:
+        await client.fault("empty_last")
+        await client.fault("asked_key")
+        await client.fault("no_status")
+        assert (await client.rest("Trades", pair="BTC/USD", since=2**61))["result"] == {"BTC/USD": [], "last": ""}
+        assert "BTC/USD" in (await client.rest("OHLC", pair="BTC/USD"))["result"]
+        rows = (await client.rest("AssetPairs"))["result"]
+        assert sum("status" not in row for row in rows.values()) == 2

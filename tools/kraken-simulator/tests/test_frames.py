@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from kraken_simulator import frames
-from kraken_simulator.candles import Candle
-from kraken_simulator.pairs import Pair
+from kraken_simulator.candles import OhlcCandle
+from kraken_simulator.digits import Digits
 from kraken_simulator.text import fixed, rfc3339_shortest, units
 
 from .conftest import MINUTE_START, Client, shared_data
@@ -41,9 +41,9 @@ def test_recorded_rows_are_rendered_digit_by_digit(name: str) -> None:
         for row in frame["data"] if frame.get("channel") == "ohlc" else ():
             prices = [units(str(row[field]), 1) for field in ("open", "high", "low", "close")]
             volume, vwap = units(str(row["volume"]), 8), units(str(row["vwap"]), 1)
-            begin = frames.minute_of(1, 1) + _seconds(row["interval_begin"])
-            candle = Candle(begin, *prices, volume, vwap * volume, row["trades"])
-            assert frames.ohlc_row(Pair(row["symbol"], 1), candle, 1) in line
+            begin = _seconds(row["interval_begin"])
+            candle = OhlcCandle(begin, *prices, volume, vwap * volume, row["trades"])
+            assert frames.ohlc_row(row["symbol"], Digits(1, 8, 1), candle, 1) in line
             rows += 1
     assert rows
 

@@ -4,8 +4,8 @@ from itertools import pairwise
 import pytest
 
 from kraken_simulator.market import Market
-from kraken_simulator.pairs import DEFAULT_PROFILES, default_profiles
-from kraken_simulator.sources.synthetic import full_history, synthetic_source
+from kraken_simulator.profiles import DEFAULT_PROFILES, default_profiles
+from kraken_simulator.sources.synthetic import SyntheticSource, full_history
 
 from .conftest import MINUTE_START, Client, ManualClock, running
 
@@ -14,7 +14,7 @@ START = int(MINUTE_START)
 
 
 def trades(seed: int, until: int) -> list[tuple[int, int, int]]:
-    market = Market(synthetic_source(DEFAULT_PROFILES[0], seed=seed, epoch=START, history=full_history(12)))
+    market = Market(SyntheticSource(DEFAULT_PROFILES[0], seed=seed, epoch=START, history=full_history(12)))
     market.advance(until * 10**9)
     return list(market.true_trades(0, 2**62))
 
@@ -25,8 +25,8 @@ def test_market_is_determined_by_its_seed() -> None:
 
 
 def test_trades_do_not_depend_on_how_often_time_is_looked_at() -> None:
-    market = Market(synthetic_source(DEFAULT_PROFILES[1], seed=1, epoch=START, history=()))
-    other = Market(synthetic_source(DEFAULT_PROFILES[1], seed=1, epoch=START, history=()))
+    market = Market(SyntheticSource(DEFAULT_PROFILES[1], seed=1, epoch=START, history=()))
+    other = Market(SyntheticSource(DEFAULT_PROFILES[1], seed=1, epoch=START, history=()))
     for tenth in range(6_000):
         market.advance(START * 10**9 + tenth * 10**8)
     other.advance(START * 10**9 + 5_999 * 10**8)
@@ -35,7 +35,7 @@ def test_trades_do_not_depend_on_how_often_time_is_looked_at() -> None:
 
 def test_default_markets_trade_as_often_as_they_should() -> None:
     for profile in DEFAULT_PROFILES:
-        market = Market(synthetic_source(profile, seed=1, epoch=START, history=()))
+        market = Market(SyntheticSource(profile, seed=1, epoch=START, history=()))
         market.advance((START + 36_000) * 10**9)
         made = len(list(market.true_trades(0, 2**62)))
         assert made == pytest.approx(profile.trades_per_minute * 600, rel=0.3, abs=12)

@@ -3,8 +3,8 @@ from itertools import pairwise
 
 import pytest
 
-from kraken_simulator import rest
 from kraken_simulator.market import Market
+from kraken_simulator.rest.history import ohlc_json, trades_json
 from kraken_simulator.sources.recorded import recorded_source
 
 from .conftest import Client, running, shared_data
@@ -19,7 +19,7 @@ def recorded_market() -> Market:
 def test_recorded_trades_give_the_recorded_ohlc_rows() -> None:
     market = recorded_market()
     answer = json.loads(shared_data("kraken/rest_ohlc_XBTUSDT_1m.json").read_text())["result"]
-    mine = json.loads(rest.ohlc_json(market, 1, answer["XBTUSDT"][-1][0] + 7, None))["result"]
+    mine = json.loads(ohlc_json(market, "XBTUSDT", 1, answer["XBTUSDT"][-1][0] + 7, None))["result"]
     whole = [row for row in answer["XBTUSDT"] if row[0] * 10**9 > market.tape.time(0)]
     assert len(whole) >= 409
     assert mine["XBTUSDT"][-len(whole) :] == whole
@@ -28,7 +28,7 @@ def test_recorded_trades_give_the_recorded_ohlc_rows() -> None:
 
 def test_recorded_trades_are_given_as_recorded() -> None:
     recorded = json.loads(shared_data("kraken/rest_trades_XBTUSDT.json").read_text())["result"]
-    mine = json.loads(rest.trades_json(recorded_market(), 0, 1_000))["result"]
+    mine = json.loads(trades_json(recorded_market(), "XBTUSDT", 0, 1_000))["result"]
     assert [row[:2] + row[3:5] for row in mine["XBTUSDT"]] == [row[:2] + row[3:5] for row in recorded["XBTUSDT"]]
     differences = [abs(a[2] - b[2]) for a, b in zip(mine["XBTUSDT"], recorded["XBTUSDT"], strict=True)]
     assert max(differences) < 1e-6
@@ -117,3 +117,42 @@ async def test_system_status_has_the_recorded_form(client: Client) -> None:
     answer = await client.rest("SystemStatus")
     assert list(answer["result"]) == list(recorded["result"])
     assert answer["result"]["status"] == "online"
+
+
+async def test_assets_have_their_legacy_keys_and_can_be_chosen(client: Client) -> None:
+    assets = (await client.rest("Assets"))["result"]
+    assert {key: row["altname"] for key, row in assets.items()} == {
+        "ADA": "ADA",
+        "XXBT": "XBT",
+        "ZEUR": "EUR",
+        "ZUSD": "USD",
+    }
+    assert set((await client.rest("Assets", asset="XBT,ZEUR"))["result"]) == {"XXBT", "ZEUR"}
+    assert await client.rest("Assets", asset="NOSUCH") == {"error": ["EQuery:Unknown asset"]}
+
+
+async def test_time_is_given_in_both_forms(client: Client) -> None:
+    result = (await client.rest("Time"))["result"]
+    assert result == {"unixtime": 1_700_000_040, "rfc1123": "Tue, 14 Nov 23 22:14:00 +0000"}
+
+
+@pytest.mark.parametrize(
+    ("info", "field"), [("leverage", "leverage_buy"), ("fees", "fees_maker"), ("margin", "margin_stop")]
+)
+async def test_asset_pairs_can_be_asked_for_a_part(client: Client, info: str, field: str) -> None:
+    row = (await client.rest("AssetPairs", pair="XBTUSD", info=info, country_code="DE"))["result"]["XXBTZUSD"]
+    assert field in row
+    assert "altname" not in row
+
+
+async def test_asset_version_asks_for_display_names(client: Client) -> None:
+    row = (await client.rest("AssetPairs", assetVersion=1))["result"]["BTC/USD"]
+    assert (row["base"], row["quote"], row["wsname"]) == ("BTC", "USD", "XBT/USD")
+    assert set((await client.rest("OHLC", pair="XBTUSD", assetVersion=1))["result"]) == {"BTC/USD", "last"}
+    assert "BTC" in (await client.rest("Assets", assetVersion=1))["result"]
+
+
+async def test_spread_has_a_bid_and_an_ask_for_each_trade(client: Client) -> None:
+    result = (await client.rest("Spread", pair="XBTUSD"))["result"]
+    assert len(result["XXBTZUSD"]) == 200
+    assert all(float(bid) < float(ask) for _, bid, ask in result["XXBTZUSD"])

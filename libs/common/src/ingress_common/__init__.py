@@ -1,3 +1,1 @@
-"""What the services of Crypto Ingress share: candles, timeframes, topics, the MQTT session, settings, logs, metrics,
-health.
-"""
+"""Shared by all services: candles, timeframes, topics, the MQTT session, settings, logs, metrics, health."""

@@ -1,19 +1,19 @@
-"""Failures that end a service with one line instead of a traceback."""
+"""Errors that end a service with one line instead of a traceback."""
 
 
 class StartError(Exception):
-    """A service cannot start or go on, for a reason that its user can mend. The text is one line that names it."""
+    """A service cannot start or continue, for a reason that its operator can fix. The text is one line."""
 
 
 class SettingsError(StartError):
-    """A wrong or missing setting. The text is one line: variable, what it may hold, what it holds (secrets masked)."""
+    """A setting is wrong or not set. The text is one line: variable, valid values, value (secrets masked)."""
 
 
 class NameTakenError(StartError):
-    """Another process of the same service has our name (INSTANCE_ID), and is the one to keep it."""
+    """Another process of the same service owns our name (INSTANCE_ID)."""
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error of a group that is none itself: what a single line can tell of tasks that failed together."""
+    """The first error in `group` that is not a group itself: the cause to print when several tasks failed together."""
     error = group.exceptions[0]
     return first_of(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,4 +1,4 @@
-"""What a service says about itself."""
+"""The health of a service: its own checks."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at; `detail` is for people."""
+    """The result of one check. `detail` is a sentence for people."""
 
     name: str
     ok: bool
@@ -15,14 +15,19 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`live`: the process works, else restart it. `ready`: it does its work now."""
+    """`live`: the process works; restart it otherwise. `ready`: it does its work now."""
 
     live: bool
     ready: bool
     checks: tuple[Check, ...] = ()
 
+    @property
+    def problems(self) -> list[str]:
+        """The failed checks as `name: detail`, for the instance's status."""
+        return [f"{check.name}: {check.detail}" for check in self.checks if not check.ok]
+
     def as_json(self) -> dict[str, Any]:
-        """The form in which the probes serve it."""
+        """The body of `/health/live` and `/health/ready`."""
         return {
             "live": self.live,
             "ready": self.ready,

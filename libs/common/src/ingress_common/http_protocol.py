@@ -1,7 +1,7 @@
-"""HTTP/1.1 for a server that strangers talk to: uvicorn's protocol, with an end to everything that a peer can draw out.
+"""HTTP/1.1 for a server that faces untrusted clients: uvicorn's protocol with limits on time and size.
 
-uvicorn ends an idle kept-alive connection; it waits without limit for a request that does not come or does not end, for
-a peer that does not read, and takes a head of any size.
+uvicorn alone only ends idle kept-alive connections. It waits forever for a request that never arrives or never ends and
+for a peer that does not read, and it accepts a request head of any size.
 """
 
 import json
@@ -11,83 +11,83 @@ from http import HTTPStatus
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 REQUEST_SECONDS = 30.0
-"""How long a request may take to arrive, from the connection or its first byte on to its last byte."""
+"""Maximum time for a request to arrive, from the connection or its first byte to its last byte."""
 
 STALL_SECONDS = 30.0
-"""How long a peer may read nothing while there is more for it than the system keeps."""
+"""Maximum time that a peer may read nothing while the send buffer is full."""
 
 MAX_HEAD = 32 * 1024
-"""Bytes of a request before its body."""
+"""Maximum size in bytes of a request's head (request line and headers)."""
 
 ABORT = "ingress.abort"
-"""The extension in an ASGI scope that ends the connection at once, without sending what is still to be sent."""
+"""Name of the ASGI scope's extension that closes the connection at once and discards unsent data."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One HTTP connection with limits on time and size."""
 
     _request_timer: TimerHandle | None = None
     _stall_timer: TimerHandle | None = None
     _head = 0
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        """Begin, and wait for a request."""
+        """Start the timer of the first request."""
         super().connection_made(transport)
         self._expect_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """Stop all timers."""
         _cancel(self._request_timer)
         _cancel(self._stall_timer)
-        # uvicorn leaves it running where the connection ended with an error.
+        # uvicorn leaves the keep-alive timer running when the connection ended with an error.
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, unless it is a head that grows without end."""
+        """Parse `data`; answer 431 if the head is longer than `MAX_HEAD`."""
         self._head += len(data)
         super().data_received(data)
-        # A head that ended, or a body, has set it back.
+        # The parser has reset the count if the head was complete.
         if self._head > MAX_HEAD and not self.transport.is_closing():
             self._refuse(431, f"expected a request head of at most {MAX_HEAD} bytes, got more")
 
     def send_400_response(self, msg: str) -> None:
-        """What came is not HTTP."""
+        """Answer 400: the data is not HTTP."""
         self._refuse(400, msg)
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
+        """Handle the first byte of a request: start its timer."""
         super().on_message_begin()
         self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
         self._expect_request()
 
     def on_headers_complete(self) -> None:
-        """The head of a request is here."""
+        """Handle the end of a request's head."""
         self._head = 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A part of a body is here."""
+        """Handle a part of a request's body."""
         self._head = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The last byte of a request is here."""
+        """Handle the last byte of a request: stop its timer."""
         _cancel(self._request_timer)
         super().on_message_complete()
 
     def pause_writing(self) -> None:
-        """The peer does not read as fast as we write."""
+        """Start the stall timer: the peer reads more slowly than we write."""
         super().pause_writing()
         self._expect_reading()
 
     def resume_writing(self) -> None:
-        """The peer has read."""
+        """Stop the stall timer: the peer has read."""
         _cancel(self._stall_timer)
         super().resume_writing()
 
     def _refuse(self, status: int, detail: str) -> None:
-        """Answer with a problem (RFC 9457), and end."""
+        """Answer with a problem (RFC 9457) and close the connection."""
         phrase = HTTPStatus(status).phrase
         body = json.dumps({"type": "about:blank", "title": phrase, "status": status, "detail": detail})
         self.transport.write(
@@ -108,9 +108,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _expect_request(self) -> None:
         _cancel(self._request_timer)
-        self._request_timer = self.loop.call_later(REQUEST_SECONDS, self._give_up)
+        self._request_timer = self.loop.call_later(REQUEST_SECONDS, self._close_late)
 
-    def _give_up(self) -> None:
+    def _close_late(self) -> None:
         if not self.transport.is_closing():
             self.transport.close()
 

@@ -1,4 +1,7 @@
-"""Structured logs: events with fields, one line each, on standard error."""
+"""Structured logs: events with fields, one line each, on standard error.
+
+A traceback shows lines of code and never local variables, because those hold tokens, passwords and whole messages.
+"""
 
 import logging
 import sys
@@ -15,7 +18,7 @@ _BEFORE: tuple[structlog.typing.Processor, ...] = (
 
 
 def configure_logging(level: str, format: str) -> None:  # noqa: A002 - the name of the setting
-    """Send our logs and those of libraries to standard error; once, by the program that starts the services.
+    """Send all logs, libraries' included, to standard error. Call it once, in the program that starts the services.
 
     `level`: debug, info, warning, error or critical. `format`: `console` for people, `json` for machines.
     """
@@ -25,7 +28,15 @@ def configure_logging(level: str, format: str) -> None:  # noqa: A002 - the name
             structlog.processors.JSONRenderer(default=str),
         )
     else:
-        last = (structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0, pad_level=False),)
+        last = (
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                pad_event_to=0,
+                pad_level=False,
+                # The default formatter shows local variables, and with them tokens and passwords.
+                exception_formatter=structlog.dev.plain_traceback,
+            ),
+        )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -36,7 +47,7 @@ def configure_logging(level: str, format: str) -> None:  # noqa: A002 - the name
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # Chatty libraries speak up only when something is wrong.
+    # These libraries log routine work at info.
     for name in ("asyncio", "httpx", "httpcore", "websockets", "uvicorn.access", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
@@ -52,6 +63,6 @@ def configure_logging(level: str, format: str) -> None:  # noqa: A002 - the name
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger called `name`: `log.info("feed.live", feed=..., symbols=...)`."""
+    """A logger named `name`. Log an event with fields: `log.info("feed.live", feed=..., symbols=...)`."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger

@@ -1,14 +1,16 @@
-"""Metrics that every service has, in the registry it is given; names begin with `ingress_`."""
+"""Metrics that every service has; names begin with `ingress_`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Connection:
-    """What is asked of an open connection at each scrape: whether the broker is there, how full its queues are."""
+class BusGauges:
+    """What each scrape reads from an open connection: whether it is connected, and the fill of its queues."""
 
     connected: Callable[[], bool]
     inbound: Callable[[], int]
@@ -17,35 +19,57 @@ class Connection:
     outbound_limit: int
 
 
-class BusMetrics:
-    """What goes over one service's bus, and what does not.
+class MessageCounter(Collector):
+    """A counter for one event loop, without prometheus_client's lock, which costs more than the count itself."""
 
-    A service may have several connections: the counters are their sum, the queues those of the one whose queue is
-    fullest, and they count as connected when all of them are.
+    def __init__(self, name: str, text: str, service: str, registry: CollectorRegistry) -> None:
+        self._family = (name, text, service)
+        self._count = 0
+        registry.register(self)
+
+    def inc(self) -> None:
+        """Add one."""
+        self._count += 1
+
+    def collect(self) -> Iterable[Metric]:
+        """The counter's current value, for prometheus_client."""
+        name, text, service = self._family
+        family = CounterMetricFamily(name, text, labels=("service",))
+        family.add_metric((service,), self._count)
+        yield family
+
+    describe = collect
+
+
+class BusMetrics:
+    """The bus metrics of one service.
+
+    A service may have several connections. Counters are sums over them, queue gauges show the fullest queue, and
+    `connected` is 1 when all of them are connected.
     """
 
     def __init__(self, registry: CollectorRegistry, service: str) -> None:
         label = ("service",)
-        self._connections: list[Connection] = []
+        self._connections: list[BusGauges] = []
         Gauge(
             "ingress_bus_connected",
-            "Whether the broker is there, for every connection that the service has (0 or 1)",
+            "Whether all of the service's broker connections are up (0 or 1)",
             label,
             registry=registry,
         ).labels(service).set_function(self._all_connected)
         self._connects = Counter(
             "ingress_bus_connects",
-            "Connections made, by whether the broker still had the session",
+            "Connections made, by session: kept (the broker still had it) or new",
             (*label, "session"),
             registry=registry,
         )
         self.connect_failures = Counter(
             "ingress_bus_connect_failures", "Connection attempts that failed", label, registry=registry
         ).labels(service)
-        self.received = Counter("ingress_bus_received", "Messages received", label, registry=registry).labels(service)
-        self.published = Counter(
-            "ingress_bus_published", "Messages that the broker has taken", label, registry=registry
-        ).labels(service)
+        self.received = MessageCounter("ingress_bus_received", "Messages received", service, registry)
+        self.published = MessageCounter(
+            "ingress_bus_published", "Messages that the broker has confirmed", service, registry
+        )
         self._dropped = Counter(
             "ingress_bus_dropped",
             "Messages dropped, by reason: inbound-full, offline (QoS 0 while disconnected)",
@@ -56,36 +80,36 @@ class BusMetrics:
             "ingress_bus_publish_failures", "Messages that the broker refused", label, registry=registry
         ).labels(service)
         queues = (
-            ("inbound_queued", "Messages received and not yet taken by the service", lambda: self._inbound()[0]),
-            ("inbound_limit", "Bound of the inbound queue", lambda: self._inbound()[1]),
+            ("inbound_queued", "Messages received and not yet processed by the service", lambda: self._inbound()[0]),
+            ("inbound_limit", "Maximum length of the inbound queue", lambda: self._inbound()[1]),
             (
                 "outbound_queued",
-                "Messages given to the bus that the broker has not yet taken",
+                "Messages published that the broker has not yet confirmed",
                 lambda: self._outbound()[0],
             ),
-            ("outbound_limit", "Bound of the outbound queue", lambda: self._outbound()[1]),
+            ("outbound_limit", "Maximum length of the outbound queue", lambda: self._outbound()[1]),
         )
         for name, text, read in queues:
             Gauge(f"ingress_bus_{name}", text, label, registry=registry).labels(service).set_function(read)
         self._service = service
-        # A counter that begins with its first event has no increase there.
+        # Create both series at 0: Prometheus sees no increase in a series that begins with its first event.
         for reason in ("inbound-full", "offline"):
             self._dropped.labels(service, reason)
 
-    def opened(self, connection: Connection) -> None:
-        """A bus was opened: watch it."""
+    def opened(self, connection: BusGauges) -> None:
+        """Include `connection` in the gauges."""
         self._connections.append(connection)
 
-    def closed(self, connection: Connection) -> None:
-        """It was closed, and counts no more."""
+    def closed(self, connection: BusGauges) -> None:
+        """Remove `connection` from the gauges."""
         self._connections.remove(connection)
 
     def connect(self, *, session_kept: bool) -> None:
-        """A connection was made."""
+        """Count a connection."""
         self._connects.labels(self._service, "kept" if session_kept else "new").inc()
 
     def dropped(self, reason: str) -> None:
-        """A message was dropped: `inbound-full`, or `offline` (QoS 0 while disconnected)."""
+        """Count a dropped message. `reason`: `inbound-full`, or `offline` (QoS 0 while disconnected)."""
         self._dropped.labels(self._service, reason).inc()
 
     def _all_connected(self) -> float:
@@ -99,5 +123,5 @@ class BusMetrics:
 
 
 def _fullest(queues: list[tuple[int, int]]) -> tuple[int, int]:
-    """The queue (what is in it, its bound) that is nearest to its bound; without one nothing is queued."""
+    """The queue (length, limit) that is nearest to its limit; (0, 1) if there is none."""
     return max(queues, key=lambda queue: queue[0] / queue[1], default=(0, 1))

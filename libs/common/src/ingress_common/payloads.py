@@ -1,52 +1,49 @@
-"""The bus's payloads, in one place: JSON out of the model and back (`design.md`, section 4).
+"""All payloads of the bus: encodes the model as JSON and decodes it (`docs/design.md`, section 4).
 
-Decoding checks what the rest of the code takes for granted - aligned times, sane prices, known names, and that nothing
-is longer than it can be - and raises PayloadError with what was expected and what came, and nothing else whatever the
-bytes are. Unknown fields are ignored. Prices and volumes keep their exact decimals both ways.
+Decoding checks everything that later code relies on: aligned times, valid prices, known names, maximum lengths. It
+raises PayloadError, and no other exception, whatever the bytes are; the text names what was expected and what came. It
+ignores unknown fields and a candle's `close_time`, which follows from `open_time`. Prices and volumes keep their exact
+decimals both ways.
 """
 
 import base64
 import codecs
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from decimal import Decimal
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from decimal import DecimalException
+from functools import lru_cache
+from typing import Any, TypeVar, cast
 
 import msgspec
+from msgspec.structs import astuple
 
+from ingress_common.decimals import DIGITS, INFINITE, ZERO, plain, to_digits
 from ingress_common.model import (
+    DEAD_LETTER_BYTES,
     Candle,
     DeadLetter,
-    FeedCondition,
     FeedState,
     History,
     HistoryRequest,
-    Presence,
     Range,
+    RepublishRequest,
     SeedRequest,
     Source,
     Status,
     Watermark,
 )
 from ingress_common.timeframes import Timeframe
-from ingress_common.times import rfc3339
+from ingress_common.times import parse_instant, rfc3339
 from ingress_common.topics import TopicError, topic_symbol
 
-LETTER_BYTES = 64 * 1024
-"""Bytes of a payload that its dead letter keeps; the letter's reason says how many there were."""
-
-EARLIEST = 0
-LATEST = 7_258_118_400
-"""The times (unix seconds) that a payload may name: 1970 up to, and without, 2200."""
-
 AHEAD = 86_400
-"""Seconds that a candle may begin after its `at`: more than any two clocks differ."""
+"""Maximum number of seconds from a candle's `at` to its later open time: more than any two clocks differ."""
 
+_KIB = 1024
 _REASON_LENGTH = 1_000
 
 
 class PayloadError(ValueError):
-    """A payload that is not what its topic promises; the message says what was expected and what came, in brief."""
+    """A payload does not match its topic. The text, cut to 1,000 characters, names what was expected and what came."""
 
     def __init__(self, text: str) -> None:
         super().__init__(_brief(text))
@@ -56,251 +53,135 @@ def _brief(text: str) -> str:
     return text if len(text) <= _REASON_LENGTH else text[:_REASON_LENGTH] + " ..."
 
 
-# Lengths that nothing real comes near, so that no message can make a service hold or pass on what it cannot afford.
-_Name = Annotated[str, msgspec.Meta(max_length=200)]
-_Text = Annotated[str, msgspec.Meta(max_length=2_000)]
-_FeedSymbols = Annotated[list[str], msgspec.Meta(max_length=1_000)]
-_RequestSymbols = Annotated[list[str], msgspec.Meta(max_length=5_000)]
-_Rejected = Annotated[dict[_Name, _Text], msgspec.Meta(max_length=1_000)]
+class Mark(msgspec.Struct, frozen=True):
+    """A numbered message that an instance sends to itself."""
 
+    number: int
 
-class _Candle(msgspec.Struct, frozen=True):
-    symbol: str
-    timeframe: Timeframe
-    open_time: datetime
-    open: Decimal
-    high: Decimal
-    low: Decimal
-    close: Decimal
-    volume: Decimal
-    vwap: Decimal
-    trades: int
-    at: datetime
-    closed: bool = False
-    infilled: bool = False
-    complete: bool = True
-    revision: int = 0
-    source: Source = Source.WS
-    exchange: Literal["kraken"] = "kraken"
-    close_time: datetime | None = None
-
-
-class _Range(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
-    start: datetime
-    end: datetime
-
-
-class _History(msgspec.Struct, frozen=True):
-    symbol: str
-    timeframe: Timeframe
-    source: Source
-    covers: _Range
-    candles: Annotated[list[_Candle], msgspec.Meta(max_length=20_000)]
-    exchange: Literal["kraken"] = "kraken"
-
-
-class _FeedState(msgspec.Struct, frozen=True):
-    feed: _Name
-    state: FeedCondition
-    since: datetime
-    symbols: _FeedSymbols = []
-    rejected: _Rejected = {}
-
-
-class _Watermark(msgspec.Struct, frozen=True):
-    feed: _Name
-    watermark: datetime
-    at: datetime
-
-
-class _SeedRequest(msgspec.Struct, frozen=True):
-    symbols: _RequestSymbols
-
-
-class _Attempts(msgspec.Struct, frozen=True):
-    attempts: list[float]
-
-
-class _HistoryRequest(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
-    symbols: _RequestSymbols
-    timeframe: Timeframe
-    start: datetime
-    end: datetime
-
-
-class _Status(msgspec.Struct, frozen=True):
-    service: _Name
-    instance: _Name
-    state: Presence
-    version: _Name
-    started_at: datetime
-
-
-class _DeadLetter(msgspec.Struct, frozen=True):
-    topic: Annotated[str, msgspec.Meta(max_length=65_535)]
-    payload: Annotated[str, msgspec.Meta(max_length=2 * LETTER_BYTES)]
-    reason: _Text
-    at: datetime
-
-
-_NUMBER_LENGTH = 64
-_MOST_TRADES = 2**64 - 1
-_MOST_REVISIONS = 10**9
-_KIB = 1024
 
 _T = TypeVar("_T")
+_instant = cast("Callable[[type[Any], Any], Any]", parse_instant)
+_LIMITS: Mapping[type, int] = {
+    Candle: 16 * _KIB,
+    History: 16 * _KIB * _KIB,
+    FeedState: 512 * _KIB,
+    Watermark: 4 * _KIB,
+    SeedRequest: 512 * _KIB,
+    HistoryRequest: 512 * _KIB,
+    RepublishRequest: 512 * _KIB,
+    Status: 256 * _KIB,
+    Mark: _KIB,
+    DeadLetter: 1024 * _KIB,
+}
+"""Maximum size in bytes of each kind of payload."""
+
 _DECODERS: Mapping[type, msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind)
-    for kind in (
-        _Candle,
-        _History,
-        _FeedState,
-        _Watermark,
-        _SeedRequest,
-        _HistoryRequest,
-        _Status,
-        _Attempts,
-        _DeadLetter,
-    )
-}
-_FIELDS: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
-_LONGEST: Mapping[type, int] = {
-    _Candle: 16 * _KIB,
-    _History: 16 * _KIB * _KIB,
-    _FeedState: 512 * _KIB,
-    _Watermark: 4 * _KIB,
-    _SeedRequest: 512 * _KIB,
-    _HistoryRequest: 512 * _KIB,
-    _Status: 256 * _KIB,
-    _Attempts: 64 * _KIB,
-    _DeadLetter: 1024 * _KIB,
+    kind: msgspec.json.Decoder(dict[str, Any] if kind is Status else kind, dec_hook=_instant) for kind in _LIMITS
 }
 
 
-def _decode(payload: bytes, kind: type[_T]) -> _T:
-    # Before anything else, so that an oversized message costs nothing.
-    if len(payload) > _LONGEST[kind]:
-        raise PayloadError(f"expected a {kind.__name__[1:]} of at most {_LONGEST[kind]} bytes, got {len(payload)}")
-    decoded: _T = _parse(payload, _DECODERS[kind], kind.__name__[1:])
-    return decoded
+_decode_candle: Callable[[bytes], Candle] = _DECODERS[Candle].decode
+_CANDLE_LIMIT = _LIMITS[Candle]
 
 
-def _parse(payload: bytes, decoder: msgspec.json.Decoder[Any], name: str) -> Any:
+def _decode(payload: bytes, kind: type[_T]) -> Any:
+    # First, so that an oversized message costs nothing.
+    if len(payload) > _LIMITS[kind]:
+        raise PayloadError(f"expected a {kind.__name__} of at most {_LIMITS[kind]} bytes, got {len(payload)}")
     try:
-        return decoder.decode(payload)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
-        raise PayloadError(f"expected a {name} as JSON: {error}") from None
+        return _DECODERS[kind].decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise PayloadError(f"expected a {kind.__name__} as JSON: {error}") from None
 
 
-def _instant(value: datetime, name: str) -> float:
-    if value.tzinfo is None:
-        raise PayloadError(f"expected {name} with an offset such as Z, got {value.isoformat()}")
-    instant = value.timestamp()
-    if not EARLIEST <= instant < LATEST:
-        raise PayloadError(f"expected {name} from 1970 to 2199, got {value.isoformat()}")
-    return instant
-
-
-def _known_symbol(symbol: str) -> str:
+def _known_symbols(symbols: Iterable[str]) -> None:
     try:
-        topic_symbol(symbol)
+        for symbol in symbols:
+            topic_symbol(symbol)
     except TopicError as error:
         raise PayloadError(str(error)) from None
-    return symbol
 
 
-def _range(start: datetime, end: datetime) -> Range:
-    parsed = Range(_instant(start, "from"), _instant(end, "to"))
-    if parsed.start > parsed.end:
-        raise PayloadError(f"expected from to be no later than to, got {start.isoformat()} and {end.isoformat()}")
-    return parsed
+def _ordered(span: Range) -> None:
+    if span.start > span.end:
+        raise PayloadError(f"expected from to be no later than to, got {rfc3339(span.start)} and {rfc3339(span.end)}")
 
 
 # --- candles ----------------------------------------------------------------------------------------------------------
 
 
 def encode_candle(candle: Candle) -> bytes:
-    """The candle's payload.
+    """The payload of a candle.
 
-    Rendered by hand, because JSON libraries write decimals as strings, floats or with exponents.
+    It is formatted by hand, because JSON libraries write decimals as strings, as floats or with exponents.
     """
-    return _candle_text(candle).encode()
-
-
-def _candle_text(c: Candle) -> str:
+    (
+        symbol, timeframe, open_time, opening, high, low, close, volume, vwap, trades,
+        closed, infilled, complete, revision, source, at, exchange,
+    ) = astuple(candle)  # fmt: skip
+    numbers = f'"open":{opening!s},"high":{high!s},"low":{low!s},"close":{close!s},"volume":{volume!s},"vwap":{vwap!s}'
+    if "E" in numbers or numbers.count(".") != _NUMBERS:
+        numbers = ",".join(f'"{name}":{plain(getattr(candle, name))}' for name in _NUMBER_NAMES)
     return (
-        f'{{"exchange":"{c.exchange}","symbol":"{c.symbol}","timeframe":"{c.timeframe.value}",'
-        f'"open_time":"{rfc3339(c.open_time)}","close_time":"{rfc3339(c.close_time)}",'
-        f'"open":{c.open:f},"high":{c.high:f},"low":{c.low:f},"close":{c.close:f},'
-        f'"volume":{c.volume:f},"vwap":{c.vwap:f},"trades":{c.trades},'
-        f'"closed":{_bool(c.closed)},"infilled":{_bool(c.infilled)},"complete":{_bool(c.complete)},'
-        f'"revision":{c.revision},"source":"{c.source}","at":"{rfc3339(c.at)}"}}'
+        f'{{"exchange":"{exchange}","symbol":"{symbol}",{_window_text(timeframe, open_time)},{numbers},'
+        f'"trades":{trades},{_state_text(closed, infilled, complete, revision, source)},"at":"{rfc3339(at)}"}}'
+    ).encode()
+
+
+_NUMBER_NAMES = ("open", "high", "low", "close", "volume", "vwap")
+_NUMBERS = len(_NUMBER_NAMES)
+_REMEMBERED = 4_096
+
+
+# Cached, because thousands of candles of one boundary differ only in symbol and numbers.
+@lru_cache(maxsize=_REMEMBERED)
+def _window_text(timeframe: Timeframe, open_time: int) -> str:
+    return (
+        f'"timeframe":"{timeframe.value}","open_time":"{rfc3339(open_time)}",'
+        f'"close_time":"{rfc3339(open_time + timeframe.seconds)}"'
     )
 
 
-def _bool(value: bool) -> str:  # noqa: FBT001 - renders it
-    return "true" if value else "false"
+@lru_cache(maxsize=_REMEMBERED)
+def _state_text(closed: bool, infilled: bool, complete: bool, revision: int, source: Source) -> str:  # noqa: FBT001 - renders them
+    state = {"closed": closed, "infilled": infilled, "complete": complete, "revision": revision, "source": source.value}
+    return msgspec.json.encode(state).decode()[1:-1]
 
 
 def decode_candle(payload: bytes) -> Candle:
-    """The candle of a payload; PayloadError if it is none that could exist."""
-    return _candle(_decode(payload, _Candle))
+    """The candle of a payload; PayloadError if it is malformed or impossible."""
+    try:
+        # Skips `_decode`, which costs one call and two look-ups more for every candle on the bus.
+        candle: Candle = _decode_candle(payload) if len(payload) <= _CANDLE_LIMIT else _decode(payload, Candle)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise PayloadError(f"expected a Candle as JSON: {error}") from None
+    _check(candle)
+    return candle
 
 
-def _candle(raw: _Candle) -> Candle:
-    open_time = _instant(raw.open_time, "open_time")
-    if open_time % raw.timeframe.seconds:
-        raise PayloadError(f"expected an open_time aligned to {raw.timeframe.value}, got {raw.open_time.isoformat()}")
-    at = _instant(raw.at, "at")
-    if open_time > at + AHEAD:
+def _check(c: Candle) -> None:
+    """PayloadError if `c` is impossible."""
+    low, high, opening, close, volume, vwap, open_time = c.low, c.high, c.open, c.close, c.volume, c.vwap, c.open_time
+    try:
+        to_digits(opening), to_digits(high), to_digits(low), to_digits(close), to_digits(volume), to_digits(vwap)
+        sane = low >= ZERO and high < INFINITE and ZERO <= volume < INFINITE and ZERO <= vwap < INFINITE
+    except DecimalException:
+        sane = False
+    if not sane:
+        numbers = ", ".join(f"{name} {getattr(c, name)}" for name in _NUMBER_NAMES)
+        raise PayloadError(f"expected prices and a volume of 0 or more with at most {DIGITS} digits, got {numbers}")
+    if not (low <= opening <= high and low <= close <= high):
         raise PayloadError(
-            f"expected an open_time that had come by at, {raw.at.isoformat()}, got {raw.open_time.isoformat()}"
+            f"expected low <= open, close <= high, got open {opening} high {high} low {low} close {close}"
         )
-    if raw.close_time is not None and _instant(raw.close_time, "close_time") != open_time + raw.timeframe.seconds:
-        raise PayloadError(
-            f"expected a close_time {raw.timeframe.value} after open_time, got {raw.close_time.isoformat()}"
-        )
-    prices = (raw.open, raw.high, raw.low, raw.close, raw.vwap)
-    if not all(_plausible(price) for price in prices):
-        raise PayloadError(f"expected prices of 0 or more with at most 30 digits, got {', '.join(map(str, prices))}")
-    if not raw.low <= min(raw.open, raw.close) <= max(raw.open, raw.close) <= raw.high:
-        raise PayloadError(
-            f"expected low <= open, close <= high, got open {raw.open} high {raw.high} low {raw.low} close {raw.close}"
-        )
-    if not _plausible(raw.volume):
-        raise PayloadError(f"expected a volume of 0 or more with at most 30 digits, got {raw.volume}")
-    if not (0 <= raw.trades <= _MOST_TRADES and 0 <= raw.revision <= _MOST_REVISIONS):
-        raise PayloadError(
-            f"expected trades from 0 to {_MOST_TRADES} and a revision from 0 to {_MOST_REVISIONS}, "
-            f"got {raw.trades} and {raw.revision}"
-        )
-    return Candle(
-        symbol=_known_symbol(raw.symbol),
-        timeframe=raw.timeframe,
-        open_time=int(open_time),
-        open=raw.open,
-        high=raw.high,
-        low=raw.low,
-        close=raw.close,
-        volume=raw.volume,
-        vwap=raw.vwap,
-        trades=raw.trades,
-        closed=raw.closed,
-        infilled=raw.infilled,
-        complete=raw.complete,
-        revision=raw.revision,
-        source=raw.source,
-        at=at,
-        exchange=raw.exchange,
-    )
-
-
-def _plausible(number: Decimal) -> bool:
-    """Whether it is a price or volume that could be, and short enough to be written out."""
-    # The size first: the digits of a number that is as long as a message are not for taking apart.
-    if not number.is_finite() or number < 0 or not -31 <= number.adjusted() <= 30 or len(str(number)) > _NUMBER_LENGTH:
-        return False
-    return int(number.as_tuple().exponent) >= -30
+    if open_time % c.timeframe.seconds:
+        raise PayloadError(f"expected an open_time aligned to {c.timeframe.value}, got {rfc3339(open_time)}")
+    if open_time > c.at + AHEAD:
+        raise PayloadError(f"expected an open_time before at, {rfc3339(c.at)}, got {rfc3339(open_time)}")
+    try:
+        topic_symbol(c.symbol)
+    except TopicError as error:
+        raise PayloadError(str(error)) from None
 
 
 # --- history ----------------------------------------------------------------------------------------------------------
@@ -309,30 +190,30 @@ def _plausible(number: Decimal) -> bool:
 def encode_history(history: History) -> bytes:
     """The payload of a history batch."""
     return (
-        f'{{"exchange":"{history.exchange}","symbol":"{history.symbol}","timeframe":"{history.timeframe.value}",'
-        f'"source":"{history.source}",'
-        f'"covers":{{"from":"{rfc3339(history.covers.start)}","to":"{rfc3339(history.covers.end)}"}},'
-        f'"candles":[{",".join(map(_candle_text, history.candles))}]}}'
-    ).encode()
+        (
+            f'{{"exchange":"{history.exchange}","symbol":"{history.symbol}","timeframe":"{history.timeframe.value}",'
+            f'"source":"{history.source}",'
+            f'"covers":{{"from":"{rfc3339(history.covers.start)}","to":"{rfc3339(history.covers.end)}"}},'
+            '"candles":['
+        ).encode()
+        + b",".join(map(encode_candle, history.candles))
+        + b"]}"
+    )
 
 
 def decode_history(payload: bytes) -> History:
-    """The history batch of a payload; PayloadError also if a row is not of the batch's symbol and timeframe."""
-    raw = _decode(payload, _History)
-    candles = tuple(_candle(row) for row in raw.candles)
-    for candle in candles:
-        if (candle.symbol, candle.timeframe) != (raw.symbol, raw.timeframe):
+    """The history batch of a payload; PayloadError if it is malformed or a row has another symbol or timeframe."""
+    history: History = _decode(payload, History)
+    symbol, timeframe = history.symbol, history.timeframe
+    _known_symbols((symbol,))
+    _ordered(history.covers)
+    for candle in history.candles:
+        if candle.symbol != symbol or candle.timeframe is not timeframe:
             raise PayloadError(
-                f"expected rows of {raw.symbol} {raw.timeframe.value}, got {candle.symbol} {candle.timeframe.value}"
+                f"expected rows of {symbol} {timeframe.value}, got {candle.symbol} {candle.timeframe.value}"
             )
-    return History(
-        symbol=_known_symbol(raw.symbol),
-        timeframe=raw.timeframe,
-        source=raw.source,
-        covers=_range(raw.covers.start, raw.covers.end),
-        candles=candles,
-        exchange=raw.exchange,
-    )
+        _check(candle)
+    return history
 
 
 # --- feeds ------------------------------------------------------------------------------------------------------------
@@ -345,22 +226,17 @@ def encode_feed_state(state: FeedState) -> bytes:
             "feed": state.feed,
             "state": state.state.value,
             "since": rfc3339(state.since),
-            "symbols": list(state.symbols),
-            "rejected": dict(state.rejected),
+            "symbols": state.symbols,
+            "rejected": state.rejected,
         }
     )
 
 
 def decode_feed_state(payload: bytes) -> FeedState:
-    """The feed state of a payload; PayloadError if it is none."""
-    raw = _decode(payload, _FeedState)
-    return FeedState(
-        feed=raw.feed,
-        state=raw.state,
-        since=_instant(raw.since, "since"),
-        symbols=tuple(_known_symbol(symbol) for symbol in raw.symbols),
-        rejected=raw.rejected,
-    )
+    """The feed state of a payload; PayloadError if it is malformed."""
+    state: FeedState = _decode(payload, FeedState)
+    _known_symbols(state.symbols)
+    return state
 
 
 def encode_watermark(watermark: Watermark) -> bytes:
@@ -369,9 +245,9 @@ def encode_watermark(watermark: Watermark) -> bytes:
 
 
 def decode_watermark(payload: bytes) -> Watermark:
-    """The watermark of a payload; PayloadError if it is none."""
-    raw = _decode(payload, _Watermark)
-    return Watermark(feed=raw.feed, watermark=_instant(raw.watermark, "watermark"), at=_instant(raw.at, "at"))
+    """The watermark of a payload; PayloadError if it is malformed."""
+    watermark: Watermark = _decode(payload, Watermark)
+    return watermark
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
@@ -379,53 +255,67 @@ def decode_watermark(payload: bytes) -> Watermark:
 
 def encode_seed_request(request: SeedRequest) -> bytes:
     """The payload of a seed request."""
-    return _encode({"symbols": list(request.symbols)})
+    return _encode({"symbols": request.symbols})
 
 
 def decode_seed_request(payload: bytes) -> SeedRequest:
-    """The seed request of a payload; PayloadError if it is none."""
-    return SeedRequest(symbols=tuple(_known_symbol(symbol) for symbol in _decode(payload, _SeedRequest).symbols))
+    """The seed request of a payload; PayloadError if it is malformed."""
+    request: SeedRequest = _decode(payload, SeedRequest)
+    _known_symbols(request.symbols)
+    return request
 
 
-def encode_attempts(attempts: Sequence[float]) -> bytes:
-    """The payload that tells when connection attempts were made (unix seconds)."""
-    return _encode({"attempts": [round(at, 3) for at in attempts]})
+def encode_mark(number: int) -> bytes:
+    """The payload of a mark."""
+    return _encode({"number": number})
 
 
-def decode_attempts(payload: bytes) -> tuple[float, ...]:
-    """The connection attempts (unix seconds) of a payload; PayloadError if it is none."""
-    return tuple(_decode(payload, _Attempts).attempts)
+def decode_mark(payload: bytes) -> int:
+    """The number of a mark; PayloadError if it is malformed."""
+    mark: Mark = _decode(payload, Mark)
+    return mark.number
 
 
 def encode_history_request(request: HistoryRequest) -> bytes:
     """The payload of a history request."""
     return _encode(
         {
-            "symbols": list(request.symbols),
+            "symbols": request.symbols,
             "timeframe": request.timeframe.value,
-            "from": rfc3339(request.range.start),
-            "to": rfc3339(request.range.end),
+            "from": rfc3339(request.start),
+            "to": rfc3339(request.end),
         }
     )
 
 
 def decode_history_request(payload: bytes) -> HistoryRequest:
-    """The history request of a payload; PayloadError if it is none."""
-    raw = _decode(payload, _HistoryRequest)
-    return HistoryRequest(
-        symbols=tuple(_known_symbol(symbol) for symbol in raw.symbols),
-        timeframe=raw.timeframe,
-        range=_range(raw.start, raw.end),
-    )
+    """The history request of a payload; PayloadError if it is malformed."""
+    request: HistoryRequest = _decode(payload, HistoryRequest)
+    _known_symbols(request.symbols)
+    _ordered(request.range)
+    return request
+
+
+def encode_republish_request(request: RepublishRequest) -> bytes:
+    """The payload of a republish request."""
+    return _encode({"symbols": request.symbols, "from": rfc3339(request.start), "to": rfc3339(request.end)})
+
+
+def decode_republish_request(payload: bytes) -> RepublishRequest:
+    """The republish request of a payload; PayloadError if it is malformed."""
+    request: RepublishRequest = _decode(payload, RepublishRequest)
+    _known_symbols(request.symbols)
+    _ordered(Range(request.start, request.end))
+    return request
 
 
 # --- status and dead letters ------------------------------------------------------------------------------------------
 
-_STATUS_FIELDS = frozenset(_Status.__struct_fields__)
+_STATUS_FIELDS = frozenset(Status.__struct_fields__) - {"details"}
 
 
 def encode_status(status: Status) -> bytes:
-    """The payload of an instance's status; `details` become fields of their own."""
+    """The payload of an instance's status; each of `details` becomes a field."""
     return _encode(
         {
             **status.details,
@@ -439,21 +329,18 @@ def encode_status(status: Status) -> bytes:
 
 
 def decode_status(payload: bytes) -> Status:
-    """The status of a payload; PayloadError if it is none."""
-    raw = _decode(payload, _Status)
-    fields: dict[str, Any] = _parse(payload, _FIELDS, "Status")
-    return Status(
-        service=raw.service,
-        instance=raw.instance,
-        state=raw.state,
-        version=raw.version,
-        started_at=_instant(raw.started_at, "started_at"),
-        details={name: value for name, value in fields.items() if name not in _STATUS_FIELDS},
-    )
+    """The status of a payload; PayloadError if it is malformed."""
+    fields: dict[str, Any] = _decode(payload, Status)
+    details = {name: value for name, value in fields.items() if name not in _STATUS_FIELDS}
+    own = {name: value for name, value in fields.items() if name in _STATUS_FIELDS}
+    try:
+        return msgspec.convert({**own, "details": details}, Status, dec_hook=_instant)
+    except msgspec.ValidationError as error:
+        raise PayloadError(f"expected a Status as JSON: {error}") from None
 
 
 def decode_status_on(topic: str, payload: bytes) -> Status:
-    """The status of a payload that came on `topic`; PayloadError also if it is that of another instance."""
+    """The status of a payload received on `topic`; PayloadError if it is malformed or names another instance."""
     status = decode_status(payload)
     if topic.split("/")[-2:] != [status.service, status.instance]:
         raise PayloadError(f"expected the status of {topic}, got that of {status.service} {status.instance}")
@@ -461,32 +348,30 @@ def decode_status_on(topic: str, payload: bytes) -> Status:
 
 
 def dead_letter(topic: str, payload: bytes, reason: str, at: float) -> DeadLetter:
-    """A dead letter about the message `payload` that came on `topic`; `at` in unix seconds.
+    """The dead letter for `payload`, received on `topic` at `at` (unix seconds) and rejected for `reason`.
 
-    It keeps the first LETTER_BYTES of the payload, so that it can be delivered however long the message was.
+    It contains the first DEAD_LETTER_BYTES of the payload, so that it can be published whatever the message's size.
     """
-    reason, kept = _brief(reason), payload[:LETTER_BYTES]
+    reason, kept = _brief(reason), payload[:DEAD_LETTER_BYTES]
     if len(kept) < len(payload):
         reason += f" (payload of {len(payload)} bytes cut to {len(kept)})"
     try:
-        # A cut may go through a character; what is left of it is not decoded.
+        # The cut may split a character; the incremental decoder omits it.
         text = codecs.getincrementaldecoder("utf-8")().decode(kept, final=len(kept) == len(payload))
     except UnicodeDecodeError:
         text = "base64:" + base64.b64encode(kept).decode()
     return DeadLetter(topic=topic, payload=text, reason=reason, at=at)
 
 
-def encode_dead_letter(letter: DeadLetter) -> bytes:
+def encode_dead_letter(dead: DeadLetter) -> bytes:
     """The payload of a dead letter."""
-    return _encode(
-        {"topic": letter.topic, "payload": letter.payload, "reason": letter.reason, "at": rfc3339(letter.at)}
-    )
+    return _encode({"topic": dead.topic, "payload": dead.payload, "reason": dead.reason, "at": rfc3339(dead.at)})
 
 
 def decode_dead_letter(payload: bytes) -> DeadLetter:
-    """The dead letter of a payload; PayloadError if it is none."""
-    raw = _decode(payload, _DeadLetter)
-    return DeadLetter(topic=raw.topic, payload=raw.payload, reason=raw.reason, at=_instant(raw.at, "at"))
+    """The dead letter of a payload; PayloadError if it is malformed."""
+    dead: DeadLetter = _decode(payload, DeadLetter)
+    return dead
 
 
 def _encode(fields: Mapping[str, Any]) -> bytes:
@@ -494,14 +379,15 @@ def _encode(fields: Mapping[str, Any]) -> bytes:
 
 
 WIRE: Mapping[str, type[msgspec.Struct]] = {
-    "candle": _Candle,
-    "history": _History,
-    "feed-state": _FeedState,
-    "watermark": _Watermark,
-    "seed-request": _SeedRequest,
-    "history-request": _HistoryRequest,
-    "status": _Status,
-    "attempts": _Attempts,
-    "dead-letter": _DeadLetter,
+    "candle": Candle,
+    "history": History,
+    "feed-state": FeedState,
+    "watermark": Watermark,
+    "seed-request": SeedRequest,
+    "history-request": HistoryRequest,
+    "republish-request": RepublishRequest,
+    "status": Status,
+    "mark": Mark,
+    "dead-letter": DeadLetter,
 }
-"""How each payload looks on the wire, by its name; their JSON schemas are made from this (`docs/schemas/`)."""
+"""The type of each payload by its name, the source of the JSON schemas in `docs/schemas/`."""

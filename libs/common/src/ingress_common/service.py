@@ -1,4 +1,4 @@
-"""Running one service as a process: settings, logs, signals, probes, exit code."""
+"""Runs one service as a process: settings, logs, signals, health server, exit code."""
 
 import asyncio
 import os
@@ -11,9 +11,11 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from ingress_common.bus.port import BusError
 from ingress_common.errors import SettingsError, StartError, first_of
+from ingress_common.file_limit import FileLimitReporter
 from ingress_common.health import Health
+from ingress_common.health_server import HealthServer
 from ingress_common.logs import configure_logging, get_logger
-from ingress_common.probes import ProbeServer
+from ingress_common.proxies import prepare_proxies
 from ingress_common.settings import ServiceSettings, load_settings
 
 __all__ = ["Service", "SettingsError", "StartError", "run_http_service", "run_service"]
@@ -24,16 +26,16 @@ log = get_logger(__name__)
 
 
 class Service(Protocol):
-    """What a service is to whoever runs it."""
+    """The interface that a service offers to its runner."""
 
     name: str
 
     async def run(self) -> None:
-        """Work until cancelled; then drain and clean up. StartError or BusError if it cannot."""
+        """Work until cancelled, then drain and clean up. StartError or BusError if it cannot work."""
         ...
 
     def health(self) -> Health:
-        """How it is now. Quick, and callable at any time, also before `run`."""
+        """The current health. Fast, and callable at any time, also before `run`."""
         ...
 
 
@@ -44,21 +46,22 @@ Build = Callable[[SettingsT, CollectorRegistry], Service]
 
 
 def run_service(name: str, settings_type: type[SettingsT], build: Build[SettingsT]) -> int:
-    """Run a service, with its probes on HTTP_PORT, until SIGTERM or SIGINT.
+    """Run a service, with its health server on HTTP_PORT, until SIGTERM or SIGINT.
 
-    The exit code is 0 (clean), 1 (failure) or 2 (setting). A failure that the user can mend is one line on standard
-    error; any other is logged with its traceback.
+    Returns the exit code: 0 (clean), 1 (failure) or 2 (wrong setting). A failure that the operator can fix is one line
+    on standard error; any other is logged with its traceback.
     """
 
     async def run(settings: SettingsT, service: Service, registry: CollectorRegistry) -> None:
-        async with ProbeServer(settings.http_host, settings.http_port, service.health, registry):
+        server = HealthServer(settings.http_host, settings.http_port, service.health, registry, settings.http_tls)
+        async with server:
             await _until_signal(service)
 
     return _run(name, settings_type, build, run)
 
 
 def run_http_service(name: str, settings_type: type[SettingsT], build: Build[SettingsT]) -> int:
-    """The same for a service that serves HTTP itself, and its probes with it."""
+    """Do the same as `run_service` for a service that serves its own HTTP, health included."""
 
     async def run(_settings: SettingsT, service: Service, _registry: CollectorRegistry) -> None:
         await _until_signal(service)
@@ -78,8 +81,10 @@ def _run(
         await run(settings, build(settings, registry), registry)
 
     try:
+        prepare_proxies(os.environ)
         settings = load_settings(settings_type)
         configure_logging(settings.log_level, settings.log_format)
+        warn_of_published_secrets(settings)
         asyncio.run(work())
     except SettingsError as error:
         return _end(name, error, 2)
@@ -98,9 +103,16 @@ def _run(
     return 0
 
 
+def warn_of_published_secrets(settings: ServiceSettings) -> None:
+    """Log a warning for each secret in `settings` whose value stands in the repository."""
+    for variable in settings.published_secrets:
+        log.warning("settings.published-secret", variable=variable, advice="set a secret of your own: make env")
+
+
 async def _until_signal(service: Service) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(FileLimitReporter())
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     log.info("service.started", service=service.name)
@@ -113,7 +125,7 @@ async def _until_signal(service: Service) -> None:
         work.cancel()
         _, running = await asyncio.wait([work], timeout=_STOP_SECONDS)
         if running:
-            # Waiting on would hang the process; the broker's last will and redelivery take care of the rest.
+            # Do not hang: the broker publishes the last will and redelivers what is unacknowledged.
             log.error("service.stop-timeout", service=service.name, seconds=_STOP_SECONDS)
             sys.stderr.flush()
             os._exit(1)

@@ -1,17 +1,22 @@
-"""Settings from the environment and `.env`, checked before anything connects (`design.md`, section 4)."""
+"""Settings from the environment and `.env`, checked before anything connects (`docs/design.md`, section 4)."""
 
 import re
 import socket
-from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
+from ingress_common.bus.client import DEFAULT_CLIENT, MqttClient
 from ingress_common.bus.url import EXPECTED as MQTT_EXPECTED
-from ingress_common.bus.url import MqttUrl
+from ingress_common.bus.url import MqttUrl, split_url
 from ingress_common.errors import SettingsError
+from ingress_common.secret_files import SecretFiles
+from ingress_common.symbols import right_name
+from ingress_common.tls import TlsFiles
 from ingress_common.topics import Topics
 
 __all__ = [
@@ -25,6 +30,12 @@ __all__ = [
     "WsUrl",
     "load_settings",
 ]
+
+PUBLISHED = "change-me"
+"""Prefix of the secrets in the repository, which are for a first try on one machine only."""
+
+_LEVEL = r"[^\s/+#\x00-\x1f\x7f-\x9f]"
+"""A character of a topic level."""
 
 _SECRET_NAMES = ("token", "password", "secret")
 _PATTERN = re.compile(r"[^\s/,+#*-]+/[^\s/,+#*-]+|\*/[^\s/,+#*-]+|[^\s/,+#*-]+/\*|\*")
@@ -40,11 +51,14 @@ def _symbol_patterns(value: object) -> object:
     if not isinstance(parts, list | tuple):
         return parts
     patterns = tuple(dict.fromkeys(str(part).strip() for part in parts if str(part).strip()))
-    wrong = [pattern for pattern in patterns if not _PATTERN.fullmatch(pattern)]
-    if wrong:
-        raise ValueError(f"{wrong[0]!r} is neither a symbol nor a pattern")
+    for pattern in patterns:
+        meant = right_name(pattern)
+        if not _PATTERN.fullmatch(meant):
+            raise ValueError(f"{pattern!r} is neither a symbol nor a pattern")
+        if meant != pattern:
+            raise ValueError(f"{pattern!r} is not Kraken's name of a pair, which is {meant!r}")
     if not patterns:
-        raise ValueError("there is no symbol in it")
+        raise ValueError("it contains no symbol")
     return patterns
 
 
@@ -54,33 +68,27 @@ def _store_url(value: object) -> object:
     scheme, separator, rest = value.strip().partition("://")
     if not separator or scheme not in ("influxdb", "influxdbs", "sqlite"):
         raise ValueError(
-            f"the scheme is {scheme!r} instead of influxdb, influxdbs or sqlite"
-            if separator
-            else "the scheme is missing"
+            f"the scheme is {scheme!r} instead of influxdb, influxdbs or sqlite" if separator else "it has no scheme"
         )
     if scheme == "sqlite":
         if not rest.startswith("/") or rest == "/":
-            raise ValueError("the path is missing; sqlite takes three slashes and a path")
+            raise ValueError("it has no path; write three slashes and a path")
         return value.strip()
     return _address(value.strip(), (scheme,))
 
 
 def _address(text: str, schemes: tuple[str, ...]) -> str:
     """`text` without a trailing slash, if it is `scheme://host[:port][/path]` of one of `schemes`."""
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        raise ValueError("the address or port is malformed; a port is a number from 1 to 65535") from None
+    parts = split_url(text)
     if parts.scheme not in schemes:
-        found = f"the scheme is {parts.scheme!r} instead of" if parts.scheme else "the scheme is missing, expected"
+        found = f"the scheme is {parts.scheme!r} instead of" if parts.scheme else "it has no scheme, expected"
         raise ValueError(f"{found} {' or '.join(schemes)}")
     if not parts.hostname:
-        raise ValueError("the host is missing")
-    if port == 0:
+        raise ValueError("it has no host")
+    if parts.port == 0:
         raise ValueError("port 0 cannot be connected to")
     if any(c.isspace() for c in text):
-        raise ValueError("there is a blank in it")
+        raise ValueError("it contains a blank")
     return text.rstrip("/")
 
 
@@ -92,19 +100,54 @@ def _ws_url(value: object) -> object:
     return _address(value.strip(), ("ws", "wss")) if isinstance(value, str) else value
 
 
+def _ca_file(value: Path | None) -> Path | None:
+    if value is not None:
+        TlsFiles(ca_file=value).client_context()
+    return value
+
+
+def _cert_file(value: Path | None, info: ValidationInfo) -> Path | None:
+    name = str(info.field_name)
+    key, clients = (info.data.get(name.replace("cert", other)) for other in ("key", "client_ca"))
+    if value is not None:
+        TlsFiles(cert_file=value, key_file=key).client_context()
+    elif key or clients:
+        # Without it the server would speak plain HTTP, and ask nobody for a certificate.
+        raise ValueError(f"{name.replace('cert', 'key' if key else 'client_ca').upper()} requires it")
+    return value
+
+
+def _completed(url: MqttUrl, info: ValidationInfo) -> MqttUrl:
+    """`url` with the password and TLS files from their own settings."""
+    files = TlsFiles(*(info.data.get(f"mqtt_{kind}_file") for kind in ("ca", "cert", "key")))
+    if files and not url.tls:
+        raise ValueError("MQTT_CA_FILE and MQTT_CERT_FILE require mqtts://")
+    password: SecretStr | None = info.data.get("mqtt_password")
+    if password is None:
+        return replace(url, tls_files=files)
+    if url.username is None:
+        raise ValueError("MQTT_PASSWORD requires a user in the URL")
+    if url.password is not None:
+        raise ValueError("both it and MQTT_PASSWORD contain a password")
+    return replace(url, password=password.get_secret_value(), tls_files=files)
+
+
 def _lower(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
 
 def _prefix(value: object) -> object:
-    if isinstance(value, str) and not re.fullmatch(r"[^\s$/+#][^\s/+#]*(/[^\s/+#]+)*", value):
-        raise ValueError("a topic level is empty, begins with $ or holds a blank, + or #")
+    if isinstance(value, str) and not re.fullmatch(rf"(?=.{{1,200}}$)(?!\$){_LEVEL}+(/{_LEVEL}+)*", value):
+        raise ValueError(
+            "it is longer than 200 characters, or a topic level is empty, starts with $ or contains a blank, "
+            "a control character, + or #"
+        )
     return value
 
 
 def _instance(value: object) -> object:
-    if isinstance(value, str) and not re.fullmatch(r"[^\s/+#$]{1,100}", value):
-        raise ValueError("it holds a character that a topic level may not, or is longer than 100")
+    if isinstance(value, str) and not re.fullmatch(rf"(?!.*\$){_LEVEL}{{1,100}}", value):
+        raise ValueError("it is longer than 100 characters or contains one that a topic level must not contain")
     return value
 
 
@@ -142,13 +185,28 @@ LogLevel = Annotated[
     BeforeValidator(_lower),
     Field(description="debug, info, warning, error or critical"),
 ]
-"""The least severe level that is logged."""
+"""The lowest level that is logged."""
+
+
+CaFile = Annotated[Path | None, AfterValidator(_ca_file), Field(description="a file of certificates in PEM form")]
+"""Certificate authorities to trust instead of the system's."""
+
+KeyFile = Annotated[Path | None, Field(description="a file with a private key in PEM form, without a password")]
+"""The private key of a certificate; checked together with the certificate."""
+
+CertFile = Annotated[
+    Path | None, AfterValidator(_cert_file), Field(description="a file with a certificate and its chain in PEM form")
+]
+"""Our own certificate. Its key is in the same file or in the setting with KEY instead of CERT. That one and the one
+with CLIENT_CA are declared before it.
+"""
 
 
 class ServiceSettings(BaseSettings):
-    """What every service takes; each field is the environment variable of the same name in capitals.
+    """The settings of every service. Each field is the environment variable of the same name in capitals.
 
-    An empty variable counts as unset. The environment wins over `.env` in the working directory.
+    An empty variable counts as unset. The environment has precedence over `.env` in the working directory. A secret may
+    also come from the file that `<NAME>_FILE` names.
     """
 
     model_config = SettingsConfigDict(
@@ -161,36 +219,92 @@ class ServiceSettings(BaseSettings):
         str_strip_whitespace=True,
     )
 
-    mqtt_url: MqttSetting = MqttUrl("localhost", 1883)
-    """The MQTT 5 broker, with user and password."""
+    # Fields are checked in this order: MQTT_URL comes after the settings that complete it.
+    mqtt_password: SecretStr | None = None
+    """Password of the broker's user, if MQTT_URL does not contain it. Write it as it is, without URL encoding."""
+
+    mqtt_ca_file: CaFile = None
+    """Certificate authorities to trust for the broker's certificate instead of the system's; for `mqtts://`."""
+
+    mqtt_key_file: KeyFile = None
+    """Key of MQTT_CERT_FILE, if that file does not contain it."""
+
+    mqtt_cert_file: CertFile = None
+    """Client certificate, for a broker that requires one."""
+
+    mqtt_url: Annotated[MqttSetting, AfterValidator(_completed)] = MqttUrl("localhost", 1883)
+    """The MQTT 5 broker, with user and password; `mqtts://` for TLS."""
+
+    mqtt_client: Annotated[MqttClient, BeforeValidator(_lower), Field(description="mqtt5 or paho")] = DEFAULT_CLIENT
+    """The MQTT client library. Both behave the same; mqtt5 uses less CPU."""
 
     ingress_topic_prefix: Annotated[
         str, BeforeValidator(_prefix), Field(description="topic levels such as ingress or team/ingress")
     ] = "ingress"
-    """What every topic begins with."""
+    """Prefix of every topic."""
 
     instance_id: Annotated[
         str,
         BeforeValidator(_instance),
         Field(description="a name without blanks, /, +, # and $, of at most 100 characters"),
     ] = Field(default_factory=_host_name)
-    """Name of the process; no two of one service may have the same. It stays the same over restarts."""
+    """Name of the process: unique within its service and the same after a restart."""
 
     log_level: LogLevel = "info"
-    """The least severe level that is logged."""
+    """The lowest level that is logged."""
 
     log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower), Field(description="console or json")] = (
         "console"
     )
-    """How a line of the log looks: for people, or for programs."""
+    """Format of log lines: console for people, json for programs."""
 
     http_host: Annotated[
         str, Field(min_length=1, description="an address to listen on such as 127.0.0.1 or 0.0.0.0")
     ] = "127.0.0.1"
-    """Address on which HTTP is served: health and metrics, and the API of admin-api."""
+    """Address that the HTTP server listens on: health and metrics, and the API of admin-api."""
 
     http_port: Annotated[int, Field(ge=0, le=65535, description="a port from 1 to 65535, or 0 for any free one")] = 9000
-    """Port on which HTTP is served."""
+    """Port that the HTTP server listens on."""
+
+    http_client_ca_file: CaFile = None
+    """Certificate authorities of HTTP clients. If set, every client needs a certificate from one of them."""
+
+    http_key_file: KeyFile = None
+    """Key of HTTP_CERT_FILE, if that file does not contain it."""
+
+    http_cert_file: CertFile = None
+    """Certificate of the HTTP server. If set, the server accepts only TLS."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - a folder of files; SecretFiles replaces it
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The sources by precedence: arguments, the environment, `.env`, the files that `<NAME>_FILE` names."""
+        variables = tuple(cast("EnvSettingsSource", source).env_vars for source in (env_settings, dotenv_settings))
+        return init_settings, env_settings, dotenv_settings, SecretFiles(settings_cls, variables)
+
+    @property
+    def http_tls(self) -> TlsFiles:
+        """Certificate, key and client authorities of the HTTP server; falsy if it serves plain HTTP."""
+        return TlsFiles(self.http_client_ca_file, self.http_cert_file, self.http_key_file)
+
+    @property
+    def published_secrets(self) -> tuple[str, ...]:
+        """The variables whose secret is public, because it stands in the repository."""
+        secrets = {
+            name: value.get_secret_value()
+            for name, value in ((name, getattr(self, name)) for name in type(self).model_fields)
+            if isinstance(value, SecretStr)
+        }
+        named = [name.upper() for name, secret in secrets.items() if secret.startswith(PUBLISHED)]
+        if "MQTT_PASSWORD" not in named and (self.mqtt_url.password or "").startswith(PUBLISHED):
+            named.append("MQTT_URL")
+        return tuple(named)
 
     @property
     def topics(self) -> Topics:
@@ -204,12 +318,12 @@ SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 def load_settings(settings_type: type[SettingsT], **overrides: Any) -> SettingsT:
     """Settings from `overrides`, the environment and `.env`, in this order of precedence.
 
-    SettingsError, in one line, names each variable that is wrong, what it may hold and what it holds.
+    SettingsError, in one line, lists each wrong variable with its valid values and its value.
     """
     try:
         return settings_type(**overrides)
     except ValidationError as error:
-        # A secret must not reach a log through the chained exception either.
+        # `from None`, because the chained exception would carry secrets into a log.
         lines = [
             _complaint(settings_type, entry["loc"], entry["msg"], entry["input"], entry["type"])
             for entry in error.errors()
@@ -236,21 +350,14 @@ def _complaint(
 
 
 def _shown(name: str, annotation: object, value: object) -> str:
-    if annotation is SecretStr or isinstance(value, SecretStr) or any(word in name for word in _SECRET_NAMES):
+    if annotation is SecretStr or isinstance(value, SecretStr) or any(part in name for part in _SECRET_NAMES):
         return "something else (hidden)"
     return repr(_without_password(value) if isinstance(value, str) else value)
 
 
 def _without_password(text: str) -> str:
-    """`text` with what stands between `:` and the last `@` of its authority masked, even where it is no valid URL."""
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        return re.sub(r"://[^@]*@", "://***@", text)
-    user, at, host = parts.netloc.rpartition("@")
-    if not at:
-        return re.sub(r"^[^@/]*:[^@]*@", "***@", text)
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}" if ":" in user else parts.netloc))
+    """`text` with everything from the first `:` of its authority to the last `@` masked, also if it is malformed."""
+    return re.sub(r"^([^:@/]*://)?([^:@]*):.*@", r"\1\2:***@", text, flags=re.DOTALL)
 
 
 def _one_line(text: str) -> str:

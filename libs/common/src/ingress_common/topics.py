@@ -1,24 +1,31 @@
-"""The bus's topics, in one place (`design.md`, section 4)."""
+"""All topics of the bus (`docs/design.md`, section 4)."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ingress_common.model import EXCHANGE
 from ingress_common.timeframes import Timeframe
 
 SYMBOL_LENGTH = 64
-"""Characters that a symbol may have; Kraken's longest have about 12."""
+"""Maximum length of a symbol in characters; Kraken's longest have about 12."""
+
+# Topics are cached, because building and splitting them for each message is slow. The cache holds those of all of
+# Kraken's pairs, and its limits keep forged topics from filling the memory.
+_REMEMBERED = 16_384
+_REMEMBERED_LENGTH = 200
 
 
 class TopicError(ValueError):
-    """A topic or symbol that is not of the contract's form."""
+    """A topic or symbol does not have the form that the contract defines."""
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def topic_symbol(symbol: str) -> str:
-    """`BTC/USD` as it is written in a topic and in a URL: `BTC-USD`. TopicError if it cannot be."""
+    """A symbol as topics and URLs write it: `BTC/USD` becomes `BTC-USD`. TopicError if it is malformed."""
     if len(symbol) > SYMBOL_LENGTH:
         raise TopicError(f"expected a symbol of at most {SYMBOL_LENGTH} characters, got {len(symbol)}")
     base, slash, quote = symbol.partition("/")
-    # Quotes and backslashes would have to be escaped wherever a symbol is written into JSON, a query or a line.
+    # Refuse quotes and backslashes: symbols are written into JSON, queries and line protocol without escaping.
     if not (base and slash and quote) or any(
         c in "+#/-\"'`\\" or c.isspace() or not c.isprintable() for c in base + quote
     ):
@@ -27,7 +34,7 @@ def topic_symbol(symbol: str) -> str:
 
 
 def symbol_of(text: str) -> str:
-    """The symbol of a topic level or URL part: `BTC-USD` is BTC/USD. TopicError if it is not of that form."""
+    """The symbol in a topic level or URL part: `BTC-USD` becomes `BTC/USD`. TopicError if it is malformed."""
     base, dash, quote = text.partition("-")
     symbol = f"{base}/{quote}"
     if not dash:
@@ -38,21 +45,25 @@ def symbol_of(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Topics and filters under one prefix. A symbol or timeframe given as `+` makes a filter."""
+    """Topics and filters under one prefix. Pass `+` as symbol or timeframe to get a filter."""
 
     prefix: str = "ingress"
 
     def raw(self, symbol: str) -> str:
         """Raw 1m ticks of `symbol`."""
-        return f"{self.prefix}/raw/{EXCHANGE}/{_level(symbol)}/1m"
+        return _series_topic(self.prefix, "raw", symbol, "1m")
 
     def history(self, symbol: str, timeframe: Timeframe | str) -> str:
         """History batches of `symbol` and `timeframe`."""
-        return f"{self.prefix}/history/{EXCHANGE}/{_level(symbol)}/{_name(timeframe)}"
+        return _series_topic(self.prefix, "history", symbol, timeframe)
 
     def candles(self, symbol: str, timeframe: Timeframe | str) -> str:
         """Candles of `symbol` and `timeframe`, retained."""
-        return f"{self.prefix}/candles/{EXCHANGE}/{_level(symbol)}/{_name(timeframe)}"
+        return _series_topic(self.prefix, "candles", symbol, timeframe)
+
+    def ending(self, symbol: str, timeframe: Timeframe | str) -> str:
+        """The last state of a window of a `symbol` that has ended, retained until that window closes."""
+        return _series_topic(self.prefix, "ending", symbol, timeframe)
 
     def feed(self, feed: str) -> str:
         """State of `feed`, retained."""
@@ -70,29 +81,39 @@ class Topics:
         """Requests for history."""
         return f"{self.prefix}/request/{EXCHANGE}/history"
 
+    def republish_requests(self) -> str:
+        """Requests to publish closed candles once more."""
+        return f"{self.prefix}/request/{EXCHANGE}/republish"
+
     def status(self, service: str, instance: str) -> str:
         """Status of an instance, retained."""
         return f"{self.prefix}/status/{service}/{instance}"
 
-    def attempts(self, service: str, instance: str) -> str:
-        """The connection attempts that an instance has made lately, retained."""
-        return f"{self.status(service, instance)}/attempts"
+    def marks(self, service: str, instance: str) -> str:
+        """Marks that an instance sends to itself, to know that every earlier message has arrived."""
+        return f"{self.status(service, instance)}/marks"
 
     def dead_letter(self, service: str) -> str:
-        """What `service` could not use."""
+        """Messages that `service` rejected."""
         return f"{self.prefix}/dead-letter/{service}"
 
     def split(self, topic: str) -> tuple[str, ...]:
         """The levels of `topic` after the prefix; TopicError if it has another prefix."""
-        head = self.prefix + "/"
-        if not topic.startswith(head):
-            raise TopicError(f"expected a topic under {head}, got {topic!r}")
-        return tuple(topic[len(head) :].split("/"))
+        return (_remembered_levels if len(topic) <= _REMEMBERED_LENGTH else _levels)(self.prefix, topic)
 
 
-def _level(symbol: str) -> str:
-    return "+" if symbol == "+" else topic_symbol(symbol)
+def _levels(prefix: str, topic: str) -> tuple[str, ...]:
+    head = prefix + "/"
+    if not topic.startswith(head):
+        raise TopicError(f"expected a topic under {head}, got {topic!r}")
+    return tuple(topic[len(head) :].split("/"))
 
 
-def _name(timeframe: Timeframe | str) -> str:
-    return timeframe.value if isinstance(timeframe, Timeframe) else timeframe
+_remembered_levels = lru_cache(maxsize=_REMEMBERED)(_levels)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _series_topic(prefix: str, kind: str, symbol: str, timeframe: Timeframe | str) -> str:
+    level = "+" if symbol == "+" else topic_symbol(symbol)
+    name = timeframe.value if isinstance(timeframe, Timeframe) else timeframe
+    return f"{prefix}/{kind}/{EXCHANGE}/{level}/{name}"

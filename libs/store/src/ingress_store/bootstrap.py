@@ -1,4 +1,4 @@
-"""What must be in a store, whatever it is made of: tables and indexes, or buckets, tasks and tokens."""
+"""The resources that a store needs: tables and indexes, or buckets, tasks and tokens."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One resource: what should be there (None: nothing of ours) and what is (None: nothing)."""
+    """One resource: the expected one (None if it is not ours) and the existing one (None if there is none)."""
 
     kind: str
     name: str
@@ -38,7 +38,7 @@ class Comparison:
 
     @property
     def state(self) -> ResourceState:
-        """`foreign` resources are not ours and are left alone."""
+        """`foreign` resources are not ours and are not touched."""
         if self.expected is None:
             return ResourceState.FOREIGN
         if self.found is None:
@@ -46,7 +46,7 @@ class Comparison:
         return ResourceState.OK if dict(self.expected) == dict(self.found) else ResourceState.DIFFERENT
 
     def as_json(self) -> dict[str, Any]:
-        """For the HTTP answer."""
+        """As JSON for the HTTP response."""
         return {
             "kind": self.kind,
             "name": self.name,
@@ -58,7 +58,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class BootstrapState:
-    """What is in the store beside what should be."""
+    """The existing resources compared with the expected ones."""
 
     store: str
     resources: tuple[Comparison, ...]
@@ -70,20 +70,20 @@ class BootstrapState:
 
     @property
     def complete(self) -> bool:
-        """Whether everything that should be there is."""
+        """Whether every expected resource exists."""
         return not self.difference
 
 
 @dataclass(frozen=True, slots=True)
 class BootstrapResult:
-    """What a bootstrap changed, and how the store is now."""
+    """What a bootstrap changed, and the state after it."""
 
     changes: tuple[str, ...]
     state: BootstrapState
 
 
 def compare(store: str, expected: Iterable[Resource], found: Iterable[Resource]) -> BootstrapState:
-    """Lay what should be in `store` beside what is; what is expected comes first, in its order."""
+    """Compare the expected resources with the existing ones; the expected come first, in their order."""
     is_there = {(resource.kind, resource.name): resource.properties for resource in found}
     rows = [
         Comparison(want.kind, want.name, want.properties, is_there.pop((want.kind, want.name), None))

@@ -1,8 +1,8 @@
-"""What can go wrong with a store, by what a caller can do about it."""
+"""The errors of a store, by what a caller can do about them."""
 
 
 class StoreUrlError(ValueError):
-    """The URL names no store that this version has; another setting is needed."""
+    """This version has no store for the URL; another setting is needed."""
 
 
 class StoreOpenError(Exception):
@@ -10,4 +10,4 @@ class StoreOpenError(Exception):
 
 
 class StoreUnavailableError(Exception):
-    """The store does not answer now, or has no room; the same call may succeed later."""
+    """The store does not answer, or is full; the same call may succeed later."""

@@ -1,4 +1,4 @@
-"""From a store URL to a store."""
+"""Open a store by its URL."""
 
 import time
 from collections.abc import Callable
@@ -18,17 +18,17 @@ def open_store(
     retention: Retention | None = None,
     influx: InfluxAccess | None = None,
 ) -> CandleStore:
-    """The store behind `url`, to be opened with `async with`; nothing is connected or created before that.
+    """The store of `url`, to open with `async with`; nothing is connected or created before that.
 
     `influxdb://host:8086` and `influxdbs://host:8086` (TLS) need `influx`. `sqlite:///data/candles.db` is a path from
-    the working directory, `sqlite:////var/lib/candles.db` an absolute one. StoreUrlError names a URL that no store
-    understands. `clock` (unix seconds) tells SQLite when a row was written, and InfluxDB which rows are fresh.
+    the working directory, `sqlite:////var/lib/candles.db` an absolute one. StoreUrlError if no store understands the
+    URL. `clock` (unix seconds) dates the rows of SQLite.
     """
     scheme, separator, rest = url.partition("://")
     if scheme in ("influxdb", "influxdbs") and separator:
         if influx is None:
             raise StoreUrlError(f"{scheme}:// needs an organisation and a token: set INFLUX_ORG and INFLUX_TOKEN")
-        return InfluxStore(url, influx, clock=clock, retention=retention)
+        return InfluxStore(url, influx, retention=retention)
     if scheme != "sqlite" or not rest.startswith("/") or not rest[1:]:
         raise StoreUrlError(f"expected a store URL such as influxdb://host:8086 or sqlite:///path, got {url!r}")
     return SqliteStore(Path(rest[1:]), clock=clock, retention=retention)

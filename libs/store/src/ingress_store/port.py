@@ -1,6 +1,6 @@
 """The store as the services see it: a small port with a database behind it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -8,12 +8,13 @@ from typing import Protocol, Self
 from ingress_common.model import Candle
 from ingress_common.timeframes import Timeframe
 from ingress_store.bootstrap import BootstrapResult, BootstrapState
-from ingress_store.holes import Hole
+from ingress_store.bulk import BulkSeries
+from ingress_store.gaps import StoredGap
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A row that the store does not take: its place in what was given, and why."""
+    """A rejected row: its index in the batch, and the reason."""
 
     index: int
     reason: str
@@ -21,7 +22,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """What became of a batch: `taken` counts also the rows that lost to a newer one in the store."""
+    """The result of a batch; `taken` includes rows that lost to a newer one in the store."""
 
     taken: int
     rejected_candles: tuple[Rejection, ...] = ()
@@ -29,16 +30,8 @@ class WriteResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
-    """What `settle` has done: candles written again, and those that were dropped before they could be looked at."""
-
-    rewritten: int = 0
-    dropped: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Freshness:
-    """The newest closed candle of a symbol and timeframe: its open, and when the gateway received what closed it."""
+    """The newest closed candle of a symbol and timeframe: its open time, and its `at`."""
 
     symbol: str
     timeframe: Timeframe
@@ -48,10 +41,10 @@ class Freshness:
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """A task that runs inside the store: how often it should (seconds), how long after the boundary, and how it went.
+    """A task that runs inside the store: its interval and its offset after the boundary (seconds), and its last run.
 
-    `since`, `last_run`: when it was made, and the time that its last completed run was due (unix seconds; None:
-    unknown, never). `error`: of the last run, None if that went well.
+    `since`: when it was made (unix seconds; None if unknown). `last_run`: when its last completed run was due (None:
+    never). `error`: of the last run; None if it succeeded.
     """
 
     name: str
@@ -65,7 +58,9 @@ class TaskState:
 
 
 class CandleStore(Protocol):
-    """Candles and raw ticks by identity: a row that is written again replaces the old one (`ingress_store.ordering`).
+    """Candles and raw ticks by identity: writing a row again replaces it (`ingress_store.ordering`).
+
+    One writer a symbol at a time: two that write different versions of a candle at once may leave the older one.
 
     It is opened and closed as an async context manager, each service with its own. Opening raises StoreOpenError where
     the store cannot be used as it is. Every other call raises StoreUnavailableError while the store does not answer;
@@ -73,7 +68,7 @@ class CandleStore(Protocol):
     """
 
     async def __aenter__(self) -> Self:
-        """Open; StoreOpenError if it cannot be used as it is."""
+        """Open the store; StoreOpenError if it cannot be used as it is."""
         ...
 
     async def __aexit__(
@@ -84,11 +79,11 @@ class CandleStore(Protocol):
 
     @property
     def location(self) -> str:
-        """Which store it is, for people; without secrets."""
+        """The store's address for people, without secrets."""
         ...
 
     async def close(self) -> None:
-        """Finish what is being written and release everything; more than once is fine."""
+        """Finish the running write and release everything. May be called more than once."""
         ...
 
     async def ping(self) -> None:
@@ -96,33 +91,38 @@ class CandleStore(Protocol):
         ...
 
     async def bootstrap(self) -> BootstrapResult:
-        """Make what must be there; idempotent, also when two do it at once. Leaves alone what is not ours."""
+        """Create the missing resources; idempotent, also when two run at once. Does not touch foreign resources."""
         ...
 
     async def inspect(self) -> BootstrapState:
-        """What is there, what should be, and the difference; changes nothing."""
+        """Compare the existing with the expected resources; changes nothing."""
         ...
 
     async def tasks(self) -> list[TaskState]:
-        """How the tasks inside the store are doing; empty where there are none."""
+        """The state of the tasks inside the store; empty if it has none."""
         ...
 
     async def write(self, candles: Sequence[Candle], ticks: Sequence[Candle]) -> WriteResult:
-        """Write a batch; what was taken is durable when this returns. Rejected rows do not keep the others out.
+        """Write a batch; the rows taken are durable when this returns. Rejected rows do not affect the others.
 
         `ticks` are raw 1m states; their identity is (exchange, symbol, at, open_time).
         """
         ...
 
-    async def settle(self) -> Settlement:
-        """Look after what this store has written lately: write again what an older version has replaced.
+    def series(self, symbol: str, timeframe: Timeframe) -> BulkSeries:
+        """The candles of one series, for bulk work: import, export, verification."""
+        ...
 
-        For stores without conditional writes, where several write at once; to be called every few seconds.
+    async def recall(self, symbols: Collection[str], timeframe: Timeframe, *, start: float, end: float) -> None:
+        """Read which versions of the candles with start <= open_time < end are stored, so that older versions written
+        later do not replace them.
+
+        A store without conditional writes remembers only its own recent writes.
         """
         ...
 
     async def prune(self) -> int:
-        """Remove what is past its retention and say how many rows that were; 0 where the server does it by itself."""
+        """Delete expired rows; returns how many. 0 if the server does this itself."""
         ...
 
     async def candles(
@@ -138,7 +138,7 @@ class CandleStore(Protocol):
         ...
 
     async def forming(self, symbol: str, timeframe: Timeframe) -> Candle | None:
-        """The candle after the newest closed one, as far as it has got; None if there is none."""
+        """The forming candle after the newest closed one; None without one."""
         ...
 
     async def ticks(self, symbol: str, *, start: float, end: float, limit: int) -> list[Candle]:
@@ -153,10 +153,17 @@ class CandleStore(Protocol):
         """The newest closed candle of every symbol and timeframe, sorted by symbol, lowest timeframe first."""
         ...
 
-    async def holes(self, timeframe: Timeframe, *, start: float, end: float) -> list[Hole]:
+    async def newest_closed(self, timeframe: Timeframe, *, since: float) -> dict[str, int]:
+        """The open time of every symbol's newest closed candle, of those that open at `since` or later.
+
+        One cheap query for all symbols if `since` is recent.
+        """
+        ...
+
+    async def gaps(self, timeframe: Timeframe, *, start: float, end: float) -> list[StoredGap]:
         """Where closed candles are missing or incomplete in [start, end), widened to whole windows.
 
-        Of every symbol, between its first and its last closed candle in the range: what comes after that is no hole,
-        `latest` tells it. Sorted by symbol and time, neighbouring windows together.
+        Of every symbol, between its first and its last closed candle in the range: time after that is no gap (see
+        `latest`). Sorted by symbol and time, neighbouring windows merged.
         """
         ...

@@ -34,7 +34,7 @@ class Retention:
 
     @classmethod
     def parse(cls, text: str) -> "Retention":
-        """`1m=90d,5m=1y,1w=forever,ticks=7d`: what is not named keeps its default. ValueError says what is possible."""
+        """Parse `1m=90d,5m=1y,1w=forever,ticks=7d`; the others keep their default. ValueError states the options."""
         retention = cls()
         for part in filter(None, (part.strip() for part in text.split(","))):
             name, _, value = (piece.strip() for piece in part.partition("="))

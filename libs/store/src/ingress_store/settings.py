@@ -1,4 +1,4 @@
-"""Settings that services with a store have in common."""
+"""The common settings of services with a store."""
 
 from typing import Annotated
 
@@ -6,7 +6,8 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from ingress_common.errors import SettingsError
-from ingress_common.settings import ServiceSettings, StoreUrl
+from ingress_common.settings import CaFile, CertFile, KeyFile, ServiceSettings, StoreUrl
+from ingress_common.tls import TlsFiles
 from ingress_store.errors import StoreUrlError
 from ingress_store.influx import InfluxAccess
 from ingress_store.opening import open_store
@@ -28,7 +29,7 @@ RetentionSetting = Annotated[
 
 
 class StoreSettings(ServiceSettings):
-    """The common settings, STORE_URL, RETENTION, and for InfluxDB INFLUX_ORG, INFLUX_TOKEN and INFLUX_READ_TOKEN."""
+    """The common settings, STORE_URL, RETENTION, and for InfluxDB INFLUX_ORG and INFLUX_TOKEN."""
 
     store_url: StoreUrl
     """Where candles and ticks are stored: InfluxDB 2, with TLS (`influxdbs`), or a SQLite file. Its path is from the
@@ -38,23 +39,31 @@ class StoreSettings(ServiceSettings):
     retention: RetentionSetting = Field(default_factory=Retention)
     """How long candles of each timeframe, and raw ticks, are kept; what is not named keeps its default."""
 
-    influx_org: Annotated[str | None, Field(description="the name of InfluxDB's organisation")] = None
-    """InfluxDB's organisation; admin-api makes it."""
+    influx_org: Annotated[str | None, Field(description="the name or ID of InfluxDB's organisation")] = None
+    """InfluxDB's organisation. One that the server does not have is made by admin-api's bootstrap, which says so; two
+    stacks on one InfluxDB take two organisations.
+    """
+
+    influx_ca_file: CaFile = None
+    """Certificate authorities that InfluxDB's certificate may come from, instead of the system's; for `influxdbs://`."""
+
+    influx_key_file: KeyFile = None
+    """Key of INFLUX_CERT_FILE, where that file does not hold it too."""
+
+    influx_cert_file: CertFile = None
+    """Certificate that we show to InfluxDB, or to the proxy before it."""
 
     influx_token: Annotated[SecretStr | None, Field(description="a token of InfluxDB")] = None
     """Token for InfluxDB; admin-api needs an operator's, because it makes buckets, tasks and tokens."""
 
-    influx_read_token: Annotated[
-        SecretStr | None, Field(description="a token of InfluxDB that may read, where INFLUX_TOKEN may only write")
-    ] = None
-    """Token that may read, for a writer whose own token may only write."""
-
     def store(self) -> CandleStore:
-        """The store that STORE_URL names, to be opened; SettingsError if there is none, or what it needs is not set."""
+        """The store of STORE_URL, to be opened; SettingsError if there is none or a setting is missing."""
         access = None
         if self.influx_org and self.influx_token:
-            reading = self.influx_read_token.get_secret_value() if self.influx_read_token else None
-            access = InfluxAccess(self.influx_org, self.influx_token.get_secret_value(), reading)
+            files = TlsFiles(self.influx_ca_file, self.influx_cert_file, self.influx_key_file)
+            if files and not self.store_url.startswith("influxdbs://"):
+                raise SettingsError("STORE_URL: expected influxdbs:// with INFLUX_CA_FILE or INFLUX_CERT_FILE")
+            access = InfluxAccess(self.influx_org, self.influx_token.get_secret_value(), files)
         try:
             return open_store(self.store_url, retention=self.retention, influx=access)
         except StoreUrlError as error:

@@ -6,9 +6,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-from admin_api.http.limits import HttpLimits
-from admin_api.letters import LETTERS_KEPT
-from admin_api.maintenance.upkeep import UpkeepLimits
+from admin_api.reconciler.reconciler import Pace
 from ingress_store.settings import StoreSettings
 
 _UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
@@ -97,25 +95,18 @@ class AdminSettings(StoreSettings):
     max_streams: Annotated[int, Field(ge=0, le=100_000, description="event streams open at once")] = 1_000
     """Event streams that may be open at once on this instance."""
 
+    max_streams_per_address: Annotated[
+        int, Field(ge=0, le=100_000, description="event streams open at once from one address")
+    ] = 250
+    """Event streams that one address may have open at once; behind Docker's published port all clients are one."""
+
     cors_origins: Origins = ()
     """Origins whose pages may read over HTTP in a browser."""
 
     trusted_proxies: Proxies = ()
-    """Proxies whose X-Forwarded-For tells the client's address."""
+    """Proxies whose X-Forwarded-For gives the client's address."""
 
     @property
-    def http_limits(self) -> HttpLimits:
-        """What the service takes over HTTP."""
-        return HttpLimits(
-            rate=self.rate_limit, burst=self.rate_burst, streams=self.max_streams, origins=self.cors_origins
-        )
-
-    def upkeep(self, letters_kept: int = LETTERS_KEPT) -> UpkeepLimits:
-        """How the store is looked after."""
-        return UpkeepLimits(
-            audit_seconds=self.audit_minutes * 60,
-            audit_horizon=self.audit_horizon,
-            self_check_seconds=self.self_check_seconds,
-            retention=self.retention,
-            letters_kept=letters_kept,
-        )
+    def pace(self) -> Pace:
+        """How often and how far back the store is audited and checked."""
+        return Pace(self.audit_minutes * 60, self.audit_horizon, self.self_check_seconds, self.retention)

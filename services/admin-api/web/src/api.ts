@@ -61,7 +61,7 @@ export interface Task {
   readonly trouble: string | null;
 }
 
-export interface DeadLetters {
+export interface DeadLetterCount {
   readonly service: string;
   readonly count: number;
   readonly topic: string;
@@ -69,7 +69,7 @@ export interface DeadLetters {
   readonly at: string;
 }
 
-/** Which instances say that they have a symbol, and since when; one of each is right, `also` names what is too many. */
+/** The instances that have a symbol, and since when; one of each is right, `also` names those beyond the first. */
 export interface Ownership {
   readonly symbol: string;
   readonly gateway: string | null;
@@ -94,7 +94,7 @@ export interface GapCounts {
   readonly filled_since_start: number;
 }
 
-/** A stored minute that differed from Kraken's; `ended` says how that ended, null while it has not. */
+/** A stored minute that differed from Kraken's; `ended`: how that ended, null while it has not. */
 export interface Difference {
   readonly symbol: string;
   readonly open_time: string;
@@ -118,13 +118,15 @@ export type Details = Readonly<Record<string, unknown>>;
 
 export interface Health {
   readonly status: string;
+  /** What is not as it should be in production, and makes nothing red. */
+  readonly warnings: readonly string[];
   readonly at: string;
   readonly checks: readonly Check[];
   readonly instances: readonly Instance[];
   readonly feeds: readonly Feed[];
   readonly symbols: readonly SymbolHealth[];
   readonly tasks: readonly Task[];
-  readonly dead_letters: readonly DeadLetters[];
+  readonly dead_letters: readonly DeadLetterCount[];
   readonly ownership: readonly Ownership[];
   readonly audit: Audit;
   readonly gaps: GapCounts;
@@ -132,7 +134,7 @@ export interface Health {
 }
 
 /** A message that a service could not use; of a `truncated` one only a part was kept. */
-export interface Letter {
+export interface DeadLetter {
   readonly id: string;
   readonly service: string;
   readonly topic: string;
@@ -198,8 +200,8 @@ export async function getGapsOf(symbol: string, timeframe: Timeframe, signal: Ab
 }
 
 /** The newest dead letters, and how many are kept in all. */
-export async function getLetters(limit: number, signal: AbortSignal): Promise<{ readonly dead_letters: readonly Letter[]; readonly total: number }> {
-  return (await (await get(`dead-letters?limit=${limit}`, signal)).json()) as { dead_letters: readonly Letter[]; total: number };
+export async function getDeadLetters(limit: number, signal: AbortSignal): Promise<{ readonly dead_letters: readonly DeadLetter[]; readonly total: number }> {
+  return (await (await get(`dead-letters?limit=${limit}`, signal)).json()) as { dead_letters: readonly DeadLetter[]; total: number };
 }
 
 /** Publish a dead letter's message on its topic again. */
@@ -207,8 +209,8 @@ export async function postResend(id: string, token: string): Promise<void> {
   await change("POST", `dead-letters/${encodeURIComponent(id)}/resend`, token);
 }
 
-/** Forget a dead letter. */
-export async function deleteLetter(id: string, token: string): Promise<void> {
+/** Drop a dead letter. */
+export async function deleteDeadLetter(id: string, token: string): Promise<void> {
   await change("DELETE", `dead-letters/${encodeURIComponent(id)}`, token);
 }
 
@@ -253,7 +255,7 @@ async function checked(answer: Response): Promise<Response> {
   throw new ApiError(answer.status, typeof detail === "string" ? detail : `the answer was ${answer.status} ${answer.statusText}`);
 }
 
-/** What to tell a reader of a failed question. */
+/** The text for a reader about a request that failed. */
 export function complaint(error: unknown): string {
   if (error instanceof ApiError) return error.message;
   return "admin-api does not answer";

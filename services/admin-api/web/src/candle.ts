@@ -37,7 +37,7 @@ export function bandOf(candle: Candle | null, gap: Gap | null): Kind | "gap" {
   return gap === null ? kindOf(candle) : "incomplete";
 }
 
-/** What is said of a candle beside its numbers. */
+/** The remarks on a candle beside its numbers. */
 export function remarks(candle: Candle, gap: Gap | null): string[] {
   return [
     candle.closed ? "closed" : "forming",

@@ -1,4 +1,4 @@
-/** What there is to say about a gap. */
+/** A gap in words. */
 
 import type { Timeframe } from "./timeframes.ts";
 import { duration, seconds, shown } from "./times.ts";
@@ -20,7 +20,7 @@ export interface Gap {
   readonly next_at: string | null;
 }
 
-/** What tells a gap from others, also after a part of it has been filled. */
+/** The identity of a gap, also after a part of it has been filled. */
 export function keyOf(gap: Gap): string {
   return `${gap.symbol} ${gap.timeframe} ${gap.from}`;
 }

@@ -4,6 +4,7 @@ import { getCandles, streamUrl } from "./api.ts";
 import type { Candle } from "./candle.ts";
 import { parseExact } from "./exact.ts";
 import { poll } from "./polling.ts";
+import { takeSlot } from "./slots.ts";
 import { SECONDS, type Timeframe } from "./timeframes.ts";
 
 /** `live`: events come; `polling`: they do not, the API is asked instead; `reconnecting`: neither works at the moment. */
@@ -27,6 +28,8 @@ const MOST = 5_000;
 export class Live {
   readonly #stop = new AbortController();
   #stream: EventSource | null = null;
+  #release: (() => void) | null = null;
+  #attempt = 0;
   #open = false;
   #silentChecks = 0;
   #retryAt = 0;
@@ -41,7 +44,7 @@ export class Live {
     private readonly listener: Listener,
   ) {
     document.addEventListener("visibilitychange", this.#seen);
-    this.#connect();
+    void this.#connect();
     void poll(POLL_MILLISECONDS, this.#stop.signal, () => this.#look());
   }
 
@@ -54,11 +57,20 @@ export class Live {
   /** A browser has few connections to a host, so a hidden page gives its own back. */
   readonly #seen = (): void => {
     if (document.hidden) this.#disconnect();
-    else this.#connect();
+    else void this.#connect();
   };
 
-  #connect(): void {
+  async #connect(): Promise<void> {
     this.#disconnect();
+    const attempt = this.#attempt;
+    const release = await takeSlot();
+    // Without one the API is asked instead, until the next attempt.
+    if (release === null) return;
+    if (attempt !== this.#attempt || this.#stop.signal.aborted || document.hidden) {
+      release();
+      return;
+    }
+    this.#release = release;
     const stream = new EventSource(streamUrl(this.symbol, this.timeframe, this.#lastId));
     stream.addEventListener("open", () => {
       this.#open = true;
@@ -86,14 +98,17 @@ export class Live {
   }
 
   #disconnect(): void {
+    this.#attempt++;
     this.#stream?.close();
     this.#stream = null;
+    this.#release?.();
+    this.#release = null;
     this.#open = false;
     this.#retryAt = Date.now() + RETRY_MILLISECONDS;
   }
 
   async #look(): Promise<void> {
-    if (this.#stream === null && Date.now() >= this.#retryAt) this.#connect();
+    if (this.#stream === null && Date.now() >= this.#retryAt) void this.#connect();
     if (this.#open && Date.now() < this.#checkAt) return;
     const before = this.#open;
     const began = Date.now();
@@ -109,14 +124,14 @@ export class Live {
       if (!this.#open) this.listener.state("polling");
       else if (before) this.#judge(news);
     } catch {
-      // The state tells it; the next look follows.
+      // The state shows it; the next request follows.
       this.#missed = Math.max(this.#missed, missed);
       this.#checkAt = 0;
       if (!this.#stop.signal.aborted) this.listener.state("reconnecting");
     }
   }
 
-  /** A stream that has twice in a row told less than the API knows is broken. */
+  /** A stream that has twice in a row delivered less than the API knows is broken. */
   #judge(news: boolean): void {
     this.#silentChecks = news ? this.#silentChecks + 1 : 0;
     if (this.#silentChecks >= 2) this.#disconnect();

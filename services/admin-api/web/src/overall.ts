@@ -18,9 +18,9 @@ export class Overall {
     const never = new AbortController().signal;
     void poll(EVERY_MILLISECONDS, never, async () => {
       try {
-        this.#tell({ health: await getHealth(never) });
+        this.#notify({ health: await getHealth(never) });
       } catch (error) {
-        this.#tell({ error: complaint(error) });
+        this.#notify({ error: complaint(error) });
       }
     });
   }
@@ -32,7 +32,7 @@ export class Overall {
     if (this.#newest !== null) listener(this.#newest);
   }
 
-  #tell(answer: Answer): void {
+  #notify(answer: Answer): void {
     this.#newest = answer;
     const badge = byId("overall");
     const failing = "health" in answer ? answer.health.checks.filter((check) => !check.ok).length : 0;

@@ -1,4 +1,4 @@
-/** The candles of one symbol and timeframe that are known so far, without holes: where one is missing there is an empty slot. */
+/** The candles of one symbol and timeframe that are known so far, without gaps: where one is missing there is an empty slot. */
 
 import { type Candle, replaces } from "./candle.ts";
 import type { Gap } from "./gap.ts";
@@ -14,7 +14,7 @@ export interface Slot {
 /** What a merge changed: nothing; the last slot or one after it; anything. */
 export type Change = "nothing" | "tail" | "all";
 
-/** A hole longer than this many windows is drawn this long: a browser's memory is finite, and the axis says how long it was. */
+/** A gap longer than this many windows is drawn this long: a browser's memory is finite, and the axis shows how long it was. */
 const LONGEST_HOLE = 1_000;
 
 export class Series {
@@ -22,7 +22,7 @@ export class Series {
   readonly #candles = new Map<number, Candle>();
   #slots: readonly Slot[] = [];
   #gaps: readonly { readonly from: number; readonly to: number; readonly gap: Gap }[] = [];
-  #told = "";
+  #marked = "";
 
   /** `step`: the timeframe's seconds. */
   constructor(step: number) {
@@ -52,9 +52,9 @@ export class Series {
 
   /** Take over what is known to be missing or incomplete in the store; whether that is news. */
   setGaps(gaps: readonly Gap[]): boolean {
-    const told = JSON.stringify(gaps);
-    if (told === this.#told) return false;
-    this.#told = told;
+    const marked = JSON.stringify(gaps);
+    if (marked === this.#marked) return false;
+    this.#marked = marked;
     this.#gaps = gaps.map((gap) => ({ from: seconds(gap.from), to: seconds(gap.to), gap }));
     this.#slots = this.#laidOut();
     return true;
@@ -93,7 +93,7 @@ export class Series {
     for (const time of [...this.#candles.keys()].sort((a, b) => a - b)) {
       const before = slots.at(-1)?.time ?? time - this.#step;
       const end = Math.min(time, before + (LONGEST_HOLE + 1) * this.#step);
-      for (let hole = before + this.#step; hole < end; hole += this.#step) slots.push(this.#slot(hole));
+      for (let open = before + this.#step; open < end; open += this.#step) slots.push(this.#slot(open));
       slots.push(this.#slot(time));
     }
     return slots;

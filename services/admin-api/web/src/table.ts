@@ -2,7 +2,7 @@
 
 import { button, h, setAttribute, setText } from "./dom.ts";
 
-/** How well something is; told by a word or sign beside the colour. */
+/** How well something is; shown by text or a sign beside the colour. */
 export type Mark = "good" | "bad" | "warn" | "unknown";
 
 export interface Action {
@@ -31,7 +31,7 @@ export class Table<Row> {
   readonly #scroller: HTMLElement;
   readonly #rows = new Map<string, Line<Row>>();
 
-  /** `empty`: what to say where there is no row. */
+  /** `empty`: the text where there is no row. */
   constructor(
     caption: string,
     private readonly columns: readonly Column<Row>[],

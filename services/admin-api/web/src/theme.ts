@@ -1,4 +1,4 @@
-/** Light or dark: as the system says, until the reader chooses. */
+/** Light or dark: as the system prefers, until the reader chooses. */
 
 import { byId, setAttribute, setText } from "./dom.ts";
 

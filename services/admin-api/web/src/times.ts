@@ -15,7 +15,7 @@ export function shown(time: string): string {
   return time.replace("T", " ").replace(/Z$/, " UTC");
 }
 
-/** The same without fractions of a second, where those say nothing. */
+/** The same without fractions of a second, where those carry no information. */
 export function shownToSecond(time: string): string {
   return shown(time.replace(/\.\d+/, ""));
 }

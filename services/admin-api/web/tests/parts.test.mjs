@@ -4,7 +4,7 @@ import test from "node:test";
 import { bandOf, decimals, kindOf, remarks } from "../src/candle.ts";
 import { find } from "../src/chart/search.ts";
 import { attempts, clock } from "../src/health/gateways.ts";
-import { auditLine, gapsLine, selfCheckLine } from "../src/health/upkeep.ts";
+import { auditLine, gapsLine, selfCheckLine } from "../src/health/repair.ts";
 import { describe, ownership } from "../src/health/details.ts";
 import { needed } from "../src/live.ts";
 import { chartHash, parseRoute } from "../src/route.ts";
@@ -49,13 +49,13 @@ test("a time axis has round marks, days where it passes midnight", () => {
   assert.ok(ticks(0, 31_536_000, 10).length <= 11);
 });
 
-test("what an instance says of itself is told in words", () => {
+test("what an instance reports is shown in words", () => {
   const details = { symbols: ["BTC/USD"], feeds: { "f-0": "live" }, problems: [], ready: true, gaps: {}, last_commit: 1795499565.95 };
   assert.equal(ownership(details), "1 symbol: BTC/USD; 1 feed: f-0");
   assert.equal(describe(details), "problems none, ready yes, gaps none, last commit 2026-11-24 05:52:45 UTC");
 });
 
-test("what the API says is missing is marked, whether or not the candle is here", () => {
+test("what the API reports as missing is marked, whether or not the candle is here", () => {
   const candle = { open: "1", close: "1", closed: true, complete: true, infilled: false, revision: "0", source: "ws" };
   const gap = { incomplete: false, state: "asked", windows: 5, filled: 2, attempts: 1 };
   assert.equal(bandOf(candle, null), "up");

@@ -37,7 +37,7 @@ def kind_of_news(candle: Candle) -> Kind:
 def kind_in_answer(candle: Candle, at: float, looked_after_from: Mapping[Timeframe, int]) -> Kind:
     """The kind of a candle that history received `at` (unix seconds) led to.
 
-    `looked_after_from`: the first window of each timeframe that the aggregator still had in memory.
+    `looked_after_from`: the first window of each timeframe that the aggregator still keeps.
     """
     if candle.open_time < looked_after_from.get(candle.timeframe, candle.open_time):
         return Kind.REBUILT
@@ -45,26 +45,26 @@ def kind_in_answer(candle: Candle, at: float, looked_after_from: Mapping[Timefra
 
 
 class AggregatorMetrics:
-    """What came in, what was published, what is missing."""
+    """What was received, what was published, what is missing."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.ticks = Counter("ingress_aggregator_ticks", "Raw ticks received", registry=registry)
         self.batches = Counter("ingress_aggregator_history_batches", "History batches received", registry=registry)
         self.watermarks = Counter("ingress_aggregator_watermarks", "Watermarks received", registry=registry)
         self.dead_letters = Counter(
-            "ingress_aggregator_dead_letters", "Messages that could not be used", registry=registry
+            "ingress_aggregator_dead_letters", "Messages that were dead-lettered", registry=registry
         )
-        self.strays = Counter(
-            "ingress_aggregator_stray_watermarks", "Watermarks of feeds that nobody has told of", registry=registry
-        )
-        self.stale = Gauge(
-            "ingress_aggregator_stale", "Rows of windows that are long forgotten, over all symbols", registry=registry
+        self.strays = Counter("ingress_aggregator_stray_watermarks", "Watermarks of unknown feeds", registry=registry)
+        self.forgotten_rows = Gauge(
+            "ingress_aggregator_forgotten_rows",
+            "Rows received for windows that are too old to be remembered, over all symbols",
+            registry=registry,
         )
         self.refused = Counter("ingress_aggregator_refused", "Messages that the broker refused", registry=registry)
         candles = Counter(
             "ingress_aggregator_candles",
-            "Candles published, by kind: forming, closed, infilled, corrected; repeated (as they were, as somebody may "
-            "lack them), rebuilt (from history beyond the aggregator's memory)",
+            "Candles published, by kind: forming, closed, infilled, corrected; repeated (unchanged, on request or "
+            "after a reconnect), rebuilt (from history beyond the aggregator's memory)",
             ("timeframe", "kind"),
             registry=registry,
         )
@@ -76,13 +76,13 @@ class AggregatorMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        # A counter that begins with its first event has no increase there; and looking a label up for each candle costs
-        # more than counting it.
+        # A counter that appears with its first event shows no increase then. And to look up a label for each candle
+        # costs more than to count it.
         self._candles = {(tf, kind): candles.labels(tf.value, kind.value) for tf in TIMEFRAMES for kind in Kind}
         self._latency = {kind: latency.labels(kind.value) for kind in _NEWS}
-        self.symbols = Gauge("ingress_aggregator_symbols", "Symbols looked after", registry=registry)
-        self.held = Gauge(
-            "ingress_aggregator_held_windows", "Windows that are over but wait for data", registry=registry
+        self.symbols = Gauge("ingress_aggregator_symbols", "Symbols maintained", registry=registry)
+        self.pending_windows = Gauge(
+            "ingress_aggregator_pending_windows", "Windows that are over but wait for data", registry=registry
         )
         self.gaps = Gauge("ingress_aggregator_gapped_symbols", "Symbols with gaps", registry=registry)
         self.gap_seconds = Gauge(
@@ -93,5 +93,5 @@ class AggregatorMetrics:
         """Count a candle that is handed to the bus at `now` (unix seconds)."""
         self._candles[candle.timeframe, kind].inc()
         if kind in _NEWS:
-            # Clocks of two machines differ; what seems to come before its cause took no time.
+            # Clocks of two machines differ: a negative latency counts as none.
             self._latency[kind].observe(max(0.0, now - candle.at))

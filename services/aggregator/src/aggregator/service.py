@@ -1,20 +1,25 @@
-"""The aggregator's shell: messages in, the core's decisions out. It decides nothing about candles."""
+"""The aggregator's shell: messages in, the core's output to the bus. It decides nothing about candles."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from aggregator import __version__
 from aggregator.core import Engine, Output
-from aggregator.core.engine import Gap, ImplausibleError
-from aggregator.inputs import Inputs
+from aggregator.core.engine import Gap
+from aggregator.core.feeds import ImplausibleError
+from aggregator.endings import GATEWAY, Endings, Following, Standing
+from aggregator.forming import TURN_SECONDS, FormingCandles
 from aggregator.metrics import AggregatorMetrics, Kind, kind_in_answer, kind_of_news
+from aggregator.subscriptions import Subscriptions
 from ingress_common.bus import Bus, BusError, Connected, Event, Message
 from ingress_common.health import Check, Health
+from ingress_common.heartbeat import StatusPublisher
 from ingress_common.logs import get_logger
 from ingress_common.membership import Members
 from ingress_common.model import Candle, HistoryRequest, SeedRequest
@@ -24,6 +29,7 @@ from ingress_common.payloads import (
     decode_candle,
     decode_feed_state,
     decode_history,
+    decode_republish_request,
     decode_status_on,
     decode_watermark,
     encode_candle,
@@ -31,28 +37,30 @@ from ingress_common.payloads import (
     encode_history_request,
     encode_seed_request,
 )
-from ingress_common.presence import StatusPublisher
+from ingress_common.sequence import REQUEST, Numbering, request_of
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
-from ingress_common.topics import TopicError, Topics
+from ingress_common.topics import TopicError, Topics, symbol_of
 
 log = get_logger(__name__)
 
-_FLUSH_SECONDS = 0.2
+_HOUSE_SECONDS = 0.2
 _LOOK_SECONDS = 5.0
 _MEMBERS_SETTLE_SECONDS = 1.0
 _UNCONFIRMED_LIMIT = 500
 _GAPS_TOLD = 200
-_WRITERS_BACK_SECONDS = 15.0
+_ENDINGS_SECONDS = 1.0
+_SWEEP_SECONDS = 5.0
+_MOST_RETAINED = 5_000
 
 _KindOf = Callable[[Candle], Kind]
 
 
 class Aggregator:
-    """One instance: looks after the symbols that are its share of those the feeds carry.
+    """One instance: maintains its share of the symbols that the feeds carry.
 
-    A message is acknowledged once the broker has confirmed everything that it led to. `clock` (unix seconds) dates
-    status and dead letters, and measures latencies; candles follow the messages.
+    A message is acknowledged once the broker has confirmed everything published because of it. `clock` (unix seconds)
+    dates status and dead letters, and measures latencies; candles depend on the messages alone.
     """
 
     name = "aggregator"
@@ -61,55 +69,74 @@ class Aggregator:
         self,
         bus: Bus,
         topics: Topics,
-        inputs: Inputs,
+        subscriptions: Subscriptions,
         instance: str,
         registry: CollectorRegistry,
         clock: Callable[[], float],
         give_up_after: float | None = 86400.0,
+        published_secrets: Sequence[str] = (),
     ) -> None:
         self._bus = bus
         self._topics = topics
-        self._inputs = inputs
+        self._subscriptions = subscriptions
         self._clock = clock
         self._engine = Engine(give_up_after=give_up_after)
+        self._forming = FormingCandles(self._engine)
         self._members = Members(topics, self.name, instance)
         self._metrics = AggregatorMetrics(registry)
         self._status = StatusPublisher(
-            bus, topics, self.name, instance, __version__, clock(), details=self._details, refresh_seconds=1
+            bus,
+            topics,
+            self.name,
+            instance,
+            __version__,
+            clock(),
+            details=self._details,
+            refresh_seconds=1,
+            published_secrets=published_secrets,
         )
-        # Messages are handled, symbols reassigned and forming candles flushed one after the other: outputs stay in
-        # order.
+        # One at a time: handling a message, gaining or releasing symbols, publishing forming candles. So the output
+        # stays in order. Never hold it while waiting for the broker: the same connection brings the messages.
         self._turn = asyncio.Lock()
         self._unconfirmed: asyncio.Queue[tuple[Message, list[Awaitable[None]]]] = asyncio.Queue(_UNCONFIRMED_LIMIT)
         self._reassign_at: float | None = None
-        self._recent_again_at: float | None = None
+        self._numbering = Numbering()
         self._resuming: set[str] = set()
+        self._following = Following()
+        self._endings = Endings()
+        self._retained: set[str] = set()
+        self._sweep = asyncio.Event()
+        self._sweep.set()
         self._gapped: dict[str, int] = {}
         self._missing: list[dict[str, Any]] = []
         self._owned_since: dict[str, float] = {}
         self._newest: dict[tuple[str, Timeframe], int] = {}
 
     async def run(self) -> None:
-        """Work until cancelled. BusError if the broker refuses at the start."""
+        """Run until cancelled. BusError if the broker refuses at the start."""
         async with self._bus, asyncio.TaskGroup() as tasks:
-            await self._bus.subscribe(self._members.filter)
-            await self._inputs.open(self._bus)
+            status, endings = self._topics.status(GATEWAY, "+"), self._topics.ending("+", "+")
+            await self._bus.subscribe(self._members.filter, status, endings)
+            await self._subscriptions.open(self._bus)
             self._reassign_soon()
             tasks.create_task(self._status.run(), name="aggregator.status")
             tasks.create_task(self._confirm(), name="aggregator.confirm")
+            tasks.create_task(self._publish_forming(), name="aggregator.forming")
             tasks.create_task(self._keep_house(), name="aggregator.house")
+            tasks.create_task(self._end_symbols(), name="aggregator.endings")
+            tasks.create_task(self._keep_swept(), name="aggregator.sweep")
             tasks.create_task(self._consume(), name="aggregator.consume")
 
     def health(self) -> Health:
-        """Ready when the broker is there and every symbol of ours has its seed."""
-        books = self._engine.books.values()
-        seeded = sum(book.seeded for book in books)
+        """Ready when the broker is connected and every symbol is seeded."""
+        all_series = self._engine.series.values()
+        seeded = sum(series.seeded for series in all_series)
         return Health(
             live=True,
-            ready=self._bus.connected and seeded == len(books),
+            ready=self._bus.connected and seeded == len(all_series),
             checks=(
                 Check("broker", self._bus.connected, "connected" if self._bus.connected else "not connected"),
-                Check("seeds", seeded == len(books), f"{seeded} of {len(books)} symbols have their seed"),
+                Check("seeds", seeded == len(all_series), f"{seeded} of {len(all_series)} symbols have their seed"),
                 Check("gaps", not self._gapped, f"{len(self._gapped)} symbols have gaps"),
             ),
         )
@@ -126,22 +153,24 @@ class Aggregator:
             self._members.reconnected()
             self._status.announce()
             self._engine.reconnected()
-            await self._publish_recent()
-            self._recent_again_at = asyncio.get_running_loop().time() + _WRITERS_BACK_SECONDS
+            await self._publish_all(self._engine.recent(), lambda _: Kind.REPEATED)
             return
         try:
+            if event.topic == self._topics.republish_requests():
+                await self._unconfirmed.put((event, await self._republish(event)))
+                return
             outputs, kind_of = self._decide(event)
         except (PayloadError, TopicError, ImplausibleError) as error:
             self._metrics.dead_letters.inc()
             log.debug("message.rejected", topic=event.topic, reason=str(error))
             letter = encode_dead_letter(dead_letter(event.topic, event.payload, str(error), self._clock()))
             delivery = await self._bus.publish(self._topics.dead_letter(self.name), letter)
-            # Without the payload, which may be megabytes of nonsense.
+            # Without the payload, which may be megabytes.
             await self._unconfirmed.put((replace(event, payload=b""), [delivery]))
             return
         await self._unconfirmed.put((event, await self._publish_all(outputs, kind_of)))
 
-    def _decide(self, message: Message) -> tuple[list[Output], _KindOf]:
+    def _decide(self, message: Message) -> tuple[Sequence[Output], _KindOf]:
         levels = self._topics.split(message.topic)
         match levels:
             case ("raw" | "history", *_) | ("feed", _, _, "watermark") if message.retain:
@@ -155,8 +184,8 @@ class Aggregator:
                 self._metrics.batches.inc()
                 history = decode_history(message.payload)
                 self._expect(message, self._topics.history(history.symbol, history.timeframe))
-                book = self._engine.books.get(history.symbol)
-                kind_of = partial(kind_in_answer, at=history.at, looked_after_from=book.horizons if book else {})
+                series = self._engine.series.get(history.symbol)
+                kind_of = partial(kind_in_answer, at=history.at, looked_after_from=series.horizons if series else {})
                 return self._engine.history(history), kind_of
             case ("feed", _, _, "watermark"):
                 self._metrics.watermarks.inc()
@@ -164,28 +193,40 @@ class Aggregator:
                 self._expect(message, self._topics.watermark(mark.feed))
                 if not self._engine.knows(mark.feed):
                     self._metrics.strays.inc()
-                elif not self._engine.speaks(mark.feed):
-                    # Its symbols now go before those of feeds that are only said to be there.
+                elif not self._engine.reports(mark.feed):
+                    # Its symbols now take precedence over those of feeds without watermarks.
                     self._reassign_soon()
                 return self._engine.watermark(mark), kind_of_news
             case ("feed", _, feed) if not message.payload:
                 self._engine.forget(feed)
+                self._following.forget(feed)
                 self._reassign_soon()
             case ("feed", _, _):
                 state = decode_feed_state(message.payload)
                 self._expect(message, self._topics.feed(state.feed))
                 self._engine.feed_state(state, retained=message.retain)
+                self._following.feed(state)
                 self._reassign_soon()
+            case ("status", service, _) if message.payload and service == GATEWAY:
+                self._following.status(decode_status_on(message.topic, message.payload))
             case ("status", _, _) if message.payload:
                 status = decode_status_on(message.topic, message.payload)
                 if not message.retain:
-                    self._status.heard(status)
+                    self._status.received(status)
                 if self._members.update(status):
-                    self._reassign_soon()
+                    self._members_changed()
             case ("candles", _, _, _) if message.retain and message.payload:
                 candle = decode_candle(message.payload)
                 self._expect(message, self._topics.candles(candle.symbol, candle.timeframe))
+                if not candle.closed and len(self._retained) < _MOST_RETAINED:
+                    self._retained.add(candle.symbol)
                 self._engine.resume(candle)
+            case ("ending", _, symbol, timeframe) if not message.payload:
+                self._endings.remove(symbol_of(symbol), Timeframe.parse(timeframe))
+            case ("ending", _, _, _):
+                candle = decode_candle(message.payload)
+                self._expect(message, self._topics.ending(candle.symbol, candle.timeframe))
+                self._endings.add(candle)
         return [], kind_of_news
 
     def _expect(self, message: Message, topic: str) -> None:
@@ -193,20 +234,42 @@ class Aggregator:
             raise PayloadError(f"expected the payload of {message.topic}, got that of {topic}")
 
     async def _publish_all(self, outputs: Collection[Output], kind_of: _KindOf = kind_of_news) -> list[Awaitable[None]]:
-        # First which is the newest of all: what is retained must not step through hours at a start.
+        # Find the newest first: the retained candle must not step through hours at a start.
         for output in outputs:
             if isinstance(output, Candle):
                 self._note_newest(output)
         return [await self._publish(output, kind_of) for output in outputs]
 
-    async def _publish(self, output: Output, kind_of: _KindOf) -> Awaitable[None]:
+    async def _republish(self, message: Message) -> list[Awaitable[None]]:
+        """Republish the requested candles of our symbols; the last candle of each names the request."""
+        if message.retain:
+            raise PayloadError("expected a message that is not retained")
+        request = decode_republish_request(message.payload)
+        name = request_of(message.properties)
+        deliveries = []
+        for symbol in request.symbols:
+            candles = self._engine.republish((symbol,), request.start, request.end)
+            for candle in candles:
+                self._note_newest(candle)
+            for position, candle in enumerate(candles, 1):
+                answer = {REQUEST: name} if name and position == len(candles) else {}
+                deliveries.append(await self._publish(candle, lambda _: Kind.REPEATED, answer))
+        return deliveries
+
+    async def _publish(
+        self, output: Output, kind_of: _KindOf, more: Mapping[str, str] = MappingProxyType({})
+    ) -> Awaitable[None]:
+        """Publish; `more` are properties of a closed candle beside its number."""
         match output:
             case Candle():
                 topic = self._topics.candles(output.symbol, output.timeframe)
-                # What is retained must be the newest, not the last repair.
+                # Retain the newest candle, not the last repair.
                 newest = output.open_time == self._newest[output.symbol, output.timeframe]
+                properties = {**self._numbering.next(output.symbol), **more} if output.closed else None
                 qos = int(output.closed)
-                delivery = await self._bus.publish(topic, encode_candle(output), qos=qos, retain=newest)
+                delivery = await self._bus.publish(
+                    topic, encode_candle(output), qos=qos, retain=newest, properties=properties
+                )
                 self._metrics.published(output, kind_of(output), self._clock())
                 return delivery
             case SeedRequest():
@@ -215,19 +278,12 @@ class Aggregator:
             case HistoryRequest():
                 return await self._bus.publish(self._topics.history_requests(), encode_history_request(output))
 
-    async def _publish_recent(self) -> None:
-        """What was published last, again: at a reconnect, and once the writers must be back as well.
-
-        A broker that has restarted may have forgotten their shared subscriptions, as Mosquitto does, until they come.
-        """
-        await self._publish_all(self._engine.recent(), lambda _: Kind.REPEATED)
-
     def _note_newest(self, candle: Candle) -> None:
         series = candle.symbol, candle.timeframe
         self._newest[series] = max(candle.open_time, self._newest.get(series, candle.open_time))
 
     async def _confirm(self) -> None:
-        """Acknowledge each message, in order, once the broker has what it led to."""
+        """Acknowledge each message, in order, once the broker has confirmed what was published because of it."""
         while True:
             message, deliveries = await self._unconfirmed.get()
             try:
@@ -242,6 +298,10 @@ class Aggregator:
 
     # --- symbols and forming candles ---------------------------------------------------------------------------------
 
+    def _members_changed(self) -> None:
+        self._sweep.set()
+        self._reassign_soon()
+
     def _reassign_soon(self) -> None:
         if self._reassign_at is None:
             self._reassign_at = asyncio.get_running_loop().time() + _MEMBERS_SETTLE_SECONDS
@@ -250,47 +310,131 @@ class Aggregator:
         loop = asyncio.get_running_loop()
         looked_at = loop.time()
         while True:
-            await asyncio.sleep(_FLUSH_SECONDS)
-            async with self._turn:
-                if self._bus.connected and self._members.expire():
-                    self._reassign_soon()
-                if self._recent_again_at is not None and loop.time() >= self._recent_again_at:
-                    self._recent_again_at = None
-                    await self._publish_recent()
-                if self._reassign_at is not None and loop.time() >= self._reassign_at:
-                    self._reassign_at = None
-                    await self._reassign()
-                await self._publish_all(self._engine.forming())
-                await self._end_resuming()
+            await asyncio.sleep(_HOUSE_SECONDS)
+            if self._bus.connected and self._members.expire():
+                self._members_changed()
+            if self._reassign_at is not None and loop.time() >= self._reassign_at:
+                self._reassign_at = None
+                await self._reassign()
+            await self._end_resuming()
             if loop.time() >= looked_at + _LOOK_SECONDS:
                 looked_at = loop.time()
                 self._look_for_gaps()
 
+    async def _end_symbols(self) -> None:
+        """Release symbols that have ended, and close their last windows when those are over."""
+        while True:
+            await asyncio.sleep(_ENDINGS_SECONDS)
+            now = max(self._engine.newest, self._following.kraken_time)
+            for symbol, standing in self._standings().items():
+                if standing in (Standing.ENDED, Standing.LEFT):
+                    await self._end(symbol, standing, now)
+                if standing in (Standing.CARRIED, Standing.LEFT):
+                    await self._clear_endings(symbol)
+                await self._close_last_windows(symbol, now)
+
+    def _standings(self) -> dict[str, Standing]:
+        """How our symbols stand that have last windows, or that may have ended and have a series or retained forming
+        candles.
+        """
+        carried, steady = self._engine.carried, asyncio.get_running_loop().time()
+        known = {*self._engine.series, *self._retained}
+        symbols = (known - carried) | (known & self._following.ending) | self._endings.symbols
+        return {s: self._following.standing(s, carried, steady) for s in symbols if self._members.owns(s)}
+
+    async def _end(self, symbol: str, standing: Standing, now: float) -> None:
+        if symbol in self._engine.series:
+            await self._take_leave(symbol, standing, now)
+        elif symbol in self._retained:
+            # It ended while no aggregator was there: what traded at its end is not known.
+            await self._clear_candles(symbol)
+
+    async def _close_last_windows(self, symbol: str, now: float) -> None:
+        async with self._turn:
+            over = self._endings.due(symbol, now)
+            await self._publish_all(over)
+            for candle in over:
+                await self._clear_ending(symbol, candle.timeframe)
+
+    async def _keep_swept(self) -> None:
+        """Find retained forming candles, at the start and when members change: nobody may maintain them any more."""
+        topic = self._topics.candles("+", Timeframe.W1)
+        while True:
+            await self._sweep.wait()
+            self._sweep.clear()
+            await self._bus.subscribe(topic, no_local=True)
+            await asyncio.sleep(_SWEEP_SECONDS)
+            await self._bus.unsubscribe(topic)
+
+    async def _take_leave(self, symbol: str, standing: Standing, now: float) -> None:
+        async with self._turn:
+            last = self._engine.end(symbol, now)
+            if standing is Standing.ENDED:
+                await self._publish_all([candle for candle in last if candle.closed])
+                for candle in last:
+                    if not candle.closed:
+                        self._endings.add(candle)
+                        await self._bus.publish(
+                            self._topics.ending(symbol, candle.timeframe), encode_candle(candle), retain=True
+                        )
+            await self._clear_candles(symbol)
+            self._owned_since.pop(symbol, None)
+        await self._subscriptions.release(self._bus, {symbol})
+        await self._stop_resuming({symbol} & self._resuming)
+        log.info("symbol.ended", symbol=symbol, standing=standing.name.lower(), windows=len(self._endings.of(symbol)))
+        self._status.announce()
+
+    async def _clear_candles(self, symbol: str) -> None:
+        """Clear the retained candles of `symbol`."""
+        self._retained.discard(symbol)
+        for timeframe in TIMEFRAMES:
+            await self._bus.publish(self._topics.candles(symbol, timeframe), b"", retain=True)
+
+    async def _clear_endings(self, symbol: str) -> None:
+        for timeframe in self._endings.of(symbol):
+            await self._clear_ending(symbol, timeframe)
+
+    async def _clear_ending(self, symbol: str, timeframe: Timeframe) -> None:
+        self._endings.remove(symbol, timeframe)
+        await self._bus.publish(self._topics.ending(symbol, timeframe), b"", retain=True)
+
+    async def _publish_forming(self) -> None:
+        while True:
+            await asyncio.sleep(TURN_SECONDS)
+            async with self._turn:
+                await self._publish_all(self._forming.turn())
+
     async def _reassign(self) -> None:
-        """Take the symbols that are ours now, and leave those that are not."""
-        carried = self._engine.carried
-        mine = {symbol for symbol in carried if self._members.owns(symbol)}
-        gained = mine - self._engine.books.keys()
-        # One that was never seeded and that no feed carries any more was never there.
-        lost = {
-            symbol
-            for symbol, book in self._engine.books.items()
-            if not self._members.owns(symbol) or not (book.seeded or symbol in carried)
-        }
-        # Someone who comes back after a pause may have published what he had left: ours goes on top of it.
-        self._engine.renew_forming()
-        if lost:
+        """Gain the symbols that are ours now, and release the others.
+
+        Messages are handled meanwhile: a broker that answers only after its messages are received, as the embedded one
+        does, would otherwise never answer.
+        """
+        async with self._turn:
+            carried = self._engine.carried
+            mine = {symbol for symbol in carried if self._members.owns(symbol)}
+            gained = mine - self._engine.series.keys()
+            # Drop one that was never seeded and that no feed carries any more.
+            lost = {
+                symbol
+                for symbol, series in self._engine.series.items()
+                if not self._members.owns(symbol) or not (series.seeded or symbol in carried)
+            }
+            # Another aggregator may have published older forming candles while it held a symbol of ours.
+            self._engine.refresh_forming()
             self._engine.release(lost)
             self._forget(lost)
-            await self._inputs.release(self._bus, lost)
+        if lost:
+            await self._subscriptions.release(self._bus, lost)
             await self._stop_resuming(lost & self._resuming)
         if gained:
-            # First the ticks, then the books; the seed follows with the next watermark. What an earlier run published
-            # is retained.
-            await self._inputs.gain(self._bus, gained)
-            self._engine.gain(gained)
-            self._owned_since |= dict.fromkeys(gained, self._clock())
-            self._resuming |= gained
+            # First the updates, then the series; the seed follows with the next watermark. The retained candles are
+            # what an earlier run published last.
+            await self._subscriptions.gain(self._bus, gained)
+            async with self._turn:
+                self._engine.gain(gained)
+                self._owned_since |= dict.fromkeys(gained, self._clock())
+                self._resuming |= gained
             await self._bus.subscribe(*(self._topics.candles(symbol, "+") for symbol in gained), no_local=True)
         if lost or gained:
             log.info(
@@ -303,13 +447,14 @@ class Aggregator:
             self._status.announce()
 
     def _forget(self, symbols: Collection[str]) -> None:
+        self._numbering.forget(symbols)
         for symbol in symbols:
             self._owned_since.pop(symbol, None)
             for timeframe in TIMEFRAMES:
                 self._newest.pop((symbol, timeframe), None)
 
     async def _end_resuming(self) -> None:
-        await self._stop_resuming({s for s in self._resuming if (b := self._engine.books.get(s)) and b.initialized})
+        await self._stop_resuming({s for s in self._resuming if (b := self._engine.series.get(s)) and b.initialized})
 
     async def _stop_resuming(self, symbols: set[str]) -> None:
         if symbols:
@@ -327,16 +472,19 @@ class Aggregator:
         self._missing = [_gap_details(gap) for spans in found.values() for gap in spans][:_GAPS_TOLD]
         self._metrics.gaps.set(len(gaps))
         self._metrics.gap_seconds.set(sum(gaps.values()))
-        self._metrics.stale.set(sum(book.stale for book in self._engine.books.values()))
-        self._metrics.held.set(sum(book.held for book in self._engine.books.values()))
-        self._metrics.symbols.set(len(self._engine.books))
+        self._metrics.forgotten_rows.set(sum(series.forgotten_rows for series in self._engine.series.values()))
+        self._metrics.pending_windows.set(sum(series.pending for series in self._engine.series.values()))
+        self._metrics.symbols.set(len(self._engine.series))
 
     def _details(self) -> Mapping[str, Any]:
-        books = self._engine.books
+        all_series = self._engine.series
+        health = self.health()
         return {
-            "symbols": sorted(books),
+            "ready": health.ready,
+            "problems": health.problems,
+            "symbols": sorted(all_series),
             "owned_since": {symbol: rfc3339(since) for symbol, since in sorted(self._owned_since.items())},
-            "initialized": sum(book.initialized for book in books.values()),
+            "initialized": sum(series.initialized for series in all_series.values()),
             "gaps": self._gapped,
             "missing": self._missing,
         }

@@ -11,6 +11,4 @@ class AggregatorSettings(ServiceSettings):
     """The common settings, and when to stop waiting for missing data."""
 
     gap_give_up_hours: Annotated[float, Field(gt=0, description="hours, more than 0")] = 24.0
-    """Hours of market time after which a gap that nobody could fill is given up on: candles over it close with
-    `complete` false.
-    """
+    """Hours of market time after which to give up on a gap: candles over it close with `complete` false."""

@@ -1,4 +1,4 @@
-"""Forming candles on their way to the store: only the newest of each, about once a second, and only while it forms."""
+"""Forming candles for the store: only the newest of each, about once a second, while its window is open."""
 
 from collections.abc import Iterable
 
@@ -14,8 +14,8 @@ Series = tuple[str, Timeframe]
 class FormingCandles:
     """The newest forming candle of each symbol and timeframe that waits to be written.
 
-    Nothing is lost where one is passed over: a newer state of the same candle, or the closed one, says more. So its
-    message is acknowledged at once.
+    A superseded candle is no loss: a newer state of it, or the closed candle, holds more. Its message is acknowledged
+    at once.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class FormingCandles:
         return len(self._waiting)
 
     def put(self, row: Row) -> bool:
-        """Take a forming candle in; False if one of `row` and the one that waited is passed over."""
+        """Add a forming candle; False if `row` and a waiting candle were merged into the newer one."""
         series = _series(row)
         waiting = self._waiting.get(series)
         if waiting is None:
@@ -39,24 +39,24 @@ class FormingCandles:
         return False
 
     def closed(self, row: Row) -> None:
-        """A closed candle has come: what waits of the same window, or an earlier one, is over."""
+        """A closed candle was received: drop the waiting candle of the same window or an earlier one."""
         series = _series(row)
         waiting = self._waiting.get(series)
         if waiting is not None and waiting.candle.open_time <= row.candle.open_time:
             self._waiting.pop(series).message.ack()
 
     def due(self, now: float, limit: int) -> list[Row]:
-        """Up to `limit` rows to write at `now` (unix seconds); those whose window is not open then are forgotten."""
+        """Up to `limit` rows to write at `now` (unix seconds). Rows whose window is not open then are dropped."""
         for series, row in list(self._waiting.items()):
             if not row.candle.open_time <= now < row.candle.close_time:
                 self._waiting.pop(series)
                 row.message.ack()
-        # A clock that was set back must not hold a candle up.
+        # A clock that was set back must not delay a candle.
         self._written = {series: at for series, at in self._written.items() if 0 <= now - at < _EVERY_SECONDS}
         return [row for series, row in self._waiting.items() if series not in self._written][: max(limit, 0)]
 
     def written(self, rows: Iterable[Row], now: float) -> None:
-        """`rows` of `due` have been written, or will never be."""
+        """`rows` of `due` were written, or rejected for good."""
         for row in rows:
             series = _series(row)
             self._written[series] = now

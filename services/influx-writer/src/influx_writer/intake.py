@@ -1,23 +1,26 @@
-"""From a message of the bus to a row for the store."""
+"""Decode messages of the bus to candles for the store."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from ingress_common.bus import Message
 from ingress_common.model import Candle
 from ingress_common.payloads import PayloadError, decode_candle
+from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import TopicError, Topics, symbol_of
 
 AHEAD_SECONDS = 7 * 86_400.0
-"""Seconds that a candle may be ahead of our clock: far more than clocks differ, and no store is to keep the rest."""
+"""Seconds that a candle may be ahead of now."""
 
 PAYLOAD_LIMIT = 8 * 1024
-"""Bytes that a candle may have; one has about 400. The bus cuts what is longer, so that many fit into memory."""
+"""Maximum size of a candle in bytes; typical are 400. The bus truncates longer messages to bound the memory."""
+
+_MOST_TOPICS = 50_000
 
 
 class Kind(StrEnum):
-    """What a row is, and so where and when it is written."""
+    """The kind of a row, which decides where and when it is written."""
 
     CANDLE = "candle"
     FORMING = "forming"
@@ -42,41 +45,70 @@ class UnusableError(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A candle or tick, the message that brought it, and when that was taken (unix seconds)."""
+class AheadError(UnusableError):
+    """A message of a time too far ahead."""
 
-    kind: Kind
+    def __init__(self, text: str) -> None:
+        super().__init__(Reason.IMPLAUSIBLE, text)
+
+
+class Row(NamedTuple):
+    """A candle or tick, its message, and when that was received (unix seconds)."""
+
     candle: Candle
     message: Message
     taken_at: float
 
 
-def read(topics: Topics, message: Message, now: float) -> Row:
-    """The row of `message`, taken at `now` (unix seconds); UnusableError if it is none, not what its topic says, or far
-    from having come by then.
-    """
-    if len(message.payload) > PAYLOAD_LIMIT:
-        raise UnusableError(
-            Reason.TOO_LARGE, f"expected a candle of at most {PAYLOAD_LIMIT} bytes, got a longer message"
-        )
-    try:
-        candle = decode_candle(message.payload)
-    except PayloadError as error:
-        raise UnusableError(Reason.UNDECODABLE, str(error)) from None
-    try:
-        levels = topics.split(message.topic)
-        what, exchange, symbol, timeframe = levels
-        told = (exchange, symbol_of(symbol), timeframe)
-    except (TopicError, ValueError) as error:
-        raise UnusableError(Reason.CONTRADICTION, f"expected a topic of candles or ticks: {error}") from None
-    carried = (candle.exchange, candle.symbol, candle.timeframe.value)
-    if told != carried:
-        text = f"expected a candle of {' '.join(told)} on this topic, got one of {' '.join(carried)}"
-        raise UnusableError(Reason.CONTRADICTION, text)
-    latest = max(candle.open_time, candle.at)
-    if latest > now + AHEAD_SECONDS:
-        raise UnusableError(Reason.IMPLAUSIBLE, f"expected nothing after {rfc3339(now)}, got {rfc3339(latest)}")
-    if what == "raw":
-        return Row(Kind.TICK, candle, message, now)
-    return Row(Kind.CANDLE if candle.closed else Kind.FORMING, candle, message, now)
+class _Place(NamedTuple):
+    """What a topic is about."""
+
+    is_tick: bool
+    exchange: str
+    symbol: str
+    timeframe: Timeframe
+
+
+class Intake:
+    """Decodes messages; caches what each topic means."""
+
+    def __init__(self, topics: Topics) -> None:
+        self._topics = topics
+        self._places: dict[str, _Place] = {}
+
+    def read(self, message: Message, now: float) -> tuple[Kind, Candle]:
+        """The kind and candle of a message received at `now` (unix seconds).
+
+        UnusableError if it is no candle or contradicts its topic, AheadError if it is too far ahead of `now`.
+        """
+        if len(message.payload) > PAYLOAD_LIMIT:
+            raise UnusableError(
+                Reason.TOO_LARGE, f"expected a candle of at most {PAYLOAD_LIMIT} bytes, got a longer message"
+            )
+        try:
+            candle = decode_candle(message.payload)
+        except PayloadError as error:
+            raise UnusableError(Reason.UNDECODABLE, str(error)) from None
+        place = self._places.get(message.topic) or self._place_of(message.topic)
+        if (candle.symbol, candle.timeframe, candle.exchange) != (place.symbol, place.timeframe, place.exchange):
+            expected = f"{place.exchange} {place.symbol} {place.timeframe.value}"
+            got = f"{candle.exchange} {candle.symbol} {candle.timeframe.value}"
+            raise UnusableError(
+                Reason.CONTRADICTION, f"expected a candle of {expected} on this topic, got one of {got}"
+            )
+        latest = max(candle.open_time, candle.at)
+        if latest > now + AHEAD_SECONDS:
+            raise AheadError(f"expected nothing after {rfc3339(now)}, got {rfc3339(latest)}")
+        if place.is_tick:
+            return Kind.TICK, candle
+        return Kind.CANDLE if candle.closed else Kind.FORMING, candle
+
+    def _place_of(self, topic: str) -> _Place:
+        try:
+            what, exchange, symbol, timeframe = self._topics.split(topic)
+            place = _Place(what == "raw", exchange, symbol_of(symbol), Timeframe(timeframe))
+        except (TopicError, ValueError) as error:
+            raise UnusableError(Reason.CONTRADICTION, f"expected a topic of candles or ticks: {error}") from None
+        if len(self._places) < _MOST_TOPICS:
+            self._places[topic] = place
+        return place

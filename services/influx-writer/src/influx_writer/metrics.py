@@ -1,6 +1,5 @@
 """What influx-writer counts."""
 
-from collections import Counter as CountOf
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -12,9 +11,9 @@ _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _WAY_SECONDS = (0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7.5, 10, 30, 60, 300)
 
 LIVE_SECONDS = 10.0
-"""A candle is live if the gateway received its closing within this time after its end, and the writer took it within
-this time after that. What comes later was seeded, repaired, waited at the broker, or is an old candle published again:
-its age tells nothing about the way.
+"""A candle is live if the gateway received its last data within this time after its end, and the writer received the
+candle within this time after that. A later one was seeded, repaired, queued at the broker or republished: its age is no
+latency.
 """
 
 
@@ -26,30 +25,33 @@ class WriterMetrics:
             "ingress_writer_received", "Rows taken from the bus, by kind", ("kind",), registry=registry
         )
         self.written = Counter("ingress_writer_written", "Rows in the store, by kind", ("kind",), registry=registry)
-        self.rejected = Counter("ingress_writer_rejected", "Rows that the store did not take", registry=registry)
+        self.rejected = Counter("ingress_writer_rejected", "Rows that the store rejected", registry=registry)
         self.passed_over = Counter(
             "ingress_writer_forming_passed_over", "Forming candles for which a newer one was written", registry=registry
         )
         self.dead_letters = Counter(
-            "ingress_writer_dead_letters", "Messages put aside, by reason", ("reason",), registry=registry
+            "ingress_writer_dead_letters", "Messages that were dead-lettered, by reason", ("reason",), registry=registry
         )
         self.dead_letter_failures = Counter(
             "ingress_writer_dead_letter_failures", "Dead letters that the broker refused", registry=registry
         )
         self.rejected_statuses = Counter(
-            "ingress_writer_rejected_statuses", "Status messages of writers that made no sense", registry=registry
+            "ingress_writer_rejected_statuses", "Invalid status messages of writers", registry=registry
         )
-        self.retries = Counter("ingress_writer_retries", "Batches that had to be tried again", registry=registry)
-        self.rewritten = Counter(
-            "ingress_writer_rewritten",
-            "Candles written again because an older version had replaced them",
+        self.retries = Counter(
+            "ingress_writer_retries", "Failed writes of a batch, which are retried", registry=registry
+        )
+        self.missing = Gauge(
+            "ingress_writer_missing_candles",
+            "Closed candles that are missing by their sequence numbers",
             registry=registry,
         )
-        self.unsettled_dropped = Counter(
-            "ingress_writer_unsettled_dropped",
-            "Candles written that were too many to be looked at again",
+        self.republish_requests = Counter(
+            "ingress_writer_republish_requests",
+            "Requests to republish closed candles",
             registry=registry,
         )
+        self.symbols = Gauge("ingress_writer_symbols", "Symbols to which this writer is subscribed", registry=registry)
         self.batch_rows = Histogram("ingress_writer_batch_rows", "Rows a batch", buckets=_ROWS, registry=registry)
         self.batch_seconds = Histogram(
             "ingress_writer_batch_seconds", "Time of a successful write", buckets=_SECONDS, registry=registry
@@ -77,32 +79,33 @@ class WriterMetrics:
         )
         self.in_hand = Gauge("ingress_writer_in_hand", "Rows taken and not yet in the store", registry=registry)
         self.in_hand_limit = Gauge("ingress_writer_in_hand_limit", "Bound of the batch in hand", registry=registry)
-        self.queued = Gauge("ingress_writer_queued", "Messages between bus and batch", registry=registry)
-        self.queue_limit = Gauge("ingress_writer_queue_limit", "Bound of that queue", registry=registry)
-        # A counter that begins with its first event has no increase there; and looking a label up for each row costs
-        # more than counting it.
-        for kind in Kind:
-            self.received.labels(kind.value)
+        # A counter that appears with its first event shows no increase then. And to look up a label for each row costs
+        # more than to count it.
+        self._received = {kind: self.received.labels(kind.value) for kind in Kind}
         for reason in Reason:
             self.dead_letters.labels(reason.value)
         self._written = {kind: self.written.labels(kind.value) for kind in Kind}
         self._of_kind = {kind: receipt_to_store.labels(kind.value) for kind in Kind}
         self._live, self._late = close_to_store.labels("live"), close_to_store.labels("late")
 
-    def committed(self, rows: Sequence[Row], now: float) -> None:
-        """Count rows that are in the store since `now` (unix seconds)."""
-        for kind, count in CountOf(row.kind for row in rows).items():
-            self._written[kind].inc(count)
-        # Candles are published again with the `at` that they had; ticks never are.
-        newest = max((row.candle.at for row in rows if row.kind is Kind.TICK), default=None)
-        if newest is not None:
-            self.lag.set(now - newest)
-        for row in rows:
-            candle = row.candle
-            timely = row.taken_at - candle.at <= LIVE_SECONDS
-            # Clocks of two machines differ; what seems to come before its cause took no time.
+    def count(self, kind: Kind) -> None:
+        """Count a row taken from the bus."""
+        self._received[kind].inc()
+
+    def committed(self, kind: Kind, rows: Sequence[Row], now: float) -> None:
+        """Count rows of one kind that were committed at `now` (unix seconds)."""
+        if not rows:
+            return
+        self._written[kind].inc(len(rows))
+        # Ticks are never republished, so their age shows the latency.
+        if kind is Kind.TICK:
+            self.lag.set(now - max(row.candle.at for row in rows))
+        receipt_to_store = self._of_kind[kind]
+        for candle, _, taken_at in rows:
+            timely = taken_at - candle.at <= LIVE_SECONDS
+            # Clocks of two machines differ: a negative latency counts as none.
             if timely:
-                self._of_kind[row.kind].observe(max(0.0, now - candle.at))
-            if row.kind is Kind.CANDLE and not candle.revision:
+                receipt_to_store.observe(max(0.0, now - candle.at))
+            if kind is Kind.CANDLE and not candle.revision:
                 live = timely and candle.at - candle.close_time <= LIVE_SECONDS
                 (self._live if live else self._late).observe(max(0.0, now - candle.close_time))

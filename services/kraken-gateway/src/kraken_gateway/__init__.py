@@ -1,4 +1,4 @@
-"""Speaks Kraken: raw ticks, history and watermarks onto the bus."""
+"""Speaks Kraken: publishes raw updates, history and watermarks on the bus."""
 
 from kraken_gateway.live.feed import OpenBus
 from kraken_gateway.service import GatewayService

@@ -6,133 +6,96 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class GatewayMetrics:
-    """What goes on between Kraken and the bus."""
+    """The metrics between Kraken and the bus."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.frames = Counter("ingress_gateway_frames", "Frames received, by kind", ["kind"], registry=registry)
-        self.ticks = Counter("ingress_gateway_ticks", "Raw 1m ticks published", registry=registry)
-        self.history = Counter(
-            "ingress_gateway_history_batches", "History batches published, by source", ["source"], registry=registry
+        self._registry = registry
+        self.frames = self._counter("frames", "Frames received, by kind", "kind")
+        self._frame_kinds: dict[type, Counter] = {}
+        self.ticks = self._counter("ticks", "Raw 1m candles published")
+        self.conflated = self._counter(
+            "updates_conflated", "Updates left out because a later one was waiting already that states all they did"
         )
-        self.history_rows = Counter(
-            "ingress_gateway_history_rows", "Rows in the history batches, by source", ["source"], registry=registry
+        self.history = self._counter("history_batches", "History batches published, by source", "source")
+        self.history_rows = self._counter("history_rows", "Rows in the history batches, by source", "source")
+        self.dead_letters = self._counter("dead_letters", "Messages that were dead-lettered")
+        self.refused_messages = self._counter("messages_refused", "Messages that the broker has refused")
+        self.stray_rows = self._counter("stray_rows", "Rows of symbols that were just given up")
+        self.connects = self._counter("connects", "Connections tried to Kraken, by purpose", "purpose")
+        self.losses = self._counter("connection_losses", "Connections to Kraken ended, by reason", "reason")
+        self.attempts = self._gauge("connection_attempts", "Connection attempts in the last 10 minutes")
+        self.attempts_limit = self._gauge("connection_attempts_limit", "Connection attempts allowed in 10 minutes")
+        self.feed_live = self._gauge("feed_live", "Whether a feed is live (0 or 1)", "feed")
+        self.feed_symbols = self._gauge("feed_symbols", "Symbols that a feed covers", "feed")
+        self.feed_backlog = self._gauge("feed_backlog_frames", "Frames received and not yet published", "feed")
+        self.feed_lag = self._gauge(
+            "feed_lag_seconds", "How long the oldest frame that is not yet published has waited", "feed"
         )
-        self.dead_letters = Counter(
-            "ingress_gateway_dead_letters", "Messages that could not be used", registry=registry
+        self.watermark_lag = self._gauge(
+            "watermark_lag_seconds", "Now less the feed's watermark, in Kraken's time", "feed"
         )
-        self.stray_rows = Counter(
-            "ingress_gateway_stray_rows", "Rows of symbols that were just given up", registry=registry
+        self.skew = self._gauge("clock_skew_seconds", "Seconds that this clock is ahead of Kraken's")
+        self.inactivity = self._gauge(
+            "longest_inactivity_seconds",
+            "Seconds since the last update of the feed's symbol that has had none for longest",
+            "feed",
         )
-        self.connects = Counter(
-            "ingress_gateway_connects", "Connections made to Kraken, by purpose", ["purpose"], registry=registry
+        self.rejected = self._gauge("rejected_symbols", "Symbols that Kraken refuses")
+        self.suspect = self._gauge("suspect_symbols", "Symbols that are inactive for longer than is usual for them")
+        self.excluded = self._gauge("excluded_symbols", "Symbols left out of the coverage until they are verified")
+        self.stale = self._gauge("stale_subscriptions", "Symbols whose subscription is stale at present")
+        self.stale_found = self._counter("stale_subscriptions_found", "Subscriptions that were found stale")
+        self.missed = self._counter("missed_trades", "Times a symbol's live feed was found to have missed trades")
+        self.verifications = self._counter(
+            "verifications", "Symbols compared with an independent reading, by outcome", "outcome"
         )
-        self.losses = Counter(
-            "ingress_gateway_connection_losses", "Live connections ended, by reason", ["reason"], registry=registry
+        self.seeds_pending = self._gauge("seeds_pending", "Snapshots requested and not yet published")
+        self.snapshot_retries = self._counter("snapshot_retries", "Snapshots requested again")
+        self.backfill_pending = self._gauge("backfill_pending", "History ranges requested and not yet published")
+        self.backfill_oldest = self._gauge(
+            "backfill_oldest_seconds", "Age of the oldest history request that is not yet published"
         )
-        self.budget_used = Gauge(
-            "ingress_gateway_connection_attempts", "Connection attempts in the last 10 minutes", registry=registry
+        self.backfill_pages = self._counter("backfill_pages", "Pages of trades read for history")
+        self.requests_refused = self._counter(
+            "requests_refused", "Requests that ask for too much, or for times that cannot be"
         )
-        self.budget_limit = Gauge(
-            "ingress_gateway_connection_attempts_limit", "Connection attempts allowed in 10 minutes", registry=registry
-        )
-        self.feed_live = Gauge(
-            "ingress_gateway_feed_live", "Whether a feed is live (0 or 1)", ["feed"], registry=registry
-        )
-        self.feed_symbols = Gauge(
-            "ingress_gateway_feed_symbols", "Symbols that a feed speaks for", ["feed"], registry=registry
-        )
-        self.watermark_lag = Gauge(
-            "ingress_gateway_watermark_lag_seconds",
-            "Now less the feed's watermark, in Kraken's time",
-            ["feed"],
-            registry=registry,
-        )
-        self.skew = Gauge(
-            "ingress_gateway_clock_skew_seconds",
-            "Seconds that this clock is ahead of Kraken's",
-            ["feed"],
-            registry=registry,
-        )
-        self.quietest = Gauge(
-            "ingress_gateway_longest_silence_seconds",
-            "Seconds since the last tick of the feed's symbol that has been silent longest",
-            ["feed"],
-            registry=registry,
-        )
-        self.rejected = Gauge("ingress_gateway_rejected_symbols", "Symbols that Kraken refuses", registry=registry)
-        self.missed = Counter(
-            "ingress_gateway_missed_trades",
-            "Symbols found to have trades that their feed had not",
-            registry=registry,
-        )
-        self.doubted = Gauge(
-            "ingress_gateway_doubted_symbols", "Symbols that are quiet longer than is usual for them", registry=registry
-        )
-        self.withheld = Gauge(
-            "ingress_gateway_withheld_symbols", "Symbols left out of the claims because of a doubt", registry=registry
-        )
-        self.checks = Counter(
-            "ingress_gateway_doubt_checks",
-            "Cross-checks of symbols in doubt by REST, by outcome",
-            ["outcome"],
-            registry=registry,
-        )
-        self.blind = Counter(
-            "ingress_gateway_blind_symbols", "Symbols that a connection was found blind for", registry=registry
-        )
-        self.seeds_pending = Gauge(
-            "ingress_gateway_seeds_pending", "Snapshots asked for and not yet answered", registry=registry
-        )
-        self.history_pending = Gauge(
-            "ingress_gateway_history_pending", "History ranges asked for and not yet answered", registry=registry
-        )
-        self.history_oldest = Gauge(
-            "ingress_gateway_history_oldest_seconds",
-            "Age of the oldest history request that is not answered yet",
-            registry=registry,
-        )
-        self.history_pages = Counter(
-            "ingress_gateway_history_pages", "Pages of trades read for history", registry=registry
-        )
-        self.refused = Counter(
-            "ingress_gateway_requests_refused",
-            "Requests that ask for too much, or for times that cannot be",
-            registry=registry,
-        )
-        self.unanswerable = Counter(
-            "ingress_gateway_requests_unanswerable", "Requests for what Kraken does not have", registry=registry
-        )
-        self.rest_requests = Counter(
-            "ingress_gateway_rest_requests", "REST calls, by endpoint", ["endpoint"], registry=registry
-        )
-        self.rest_retries = Counter("ingress_gateway_rest_retries", "REST calls to be made again", registry=registry)
-        self.rest_seeds = Counter(
-            "ingress_gateway_rest_seeds",
-            "Snapshots answered from REST instead, to spare connections",
-            registry=registry,
-        )
-        self.seed_retries = Counter("ingress_gateway_seed_retries", "Snapshot rounds that failed", registry=registry)
+        self.requests_unanswerable = self._counter("requests_unanswerable", "Requests for what Kraken does not have")
+        self.rest_requests = self._counter("rest_requests", "REST calls, by endpoint", "endpoint")
+        self.rest_retries = self._counter("rest_retries", "REST calls to be made again")
         self._watermarks: dict[str, float] = {}
         self._known_feeds: set[str] = set()
 
-    def feed(self, name: str, longest_silence: float, watermark: float | None, now: float) -> None:
-        """How a feed is at `now` (unix seconds, Kraken's time).
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"ingress_gateway_{name}", text, labels, registry=self._registry)
 
-        One without a connection falls behind, by the last watermark it had.
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"ingress_gateway_{name}", text, labels, registry=self._registry)
+
+    def count_frame(self, frame: object) -> None:
+        """A frame was received."""
+        kind = type(frame)
+        counter = self._frame_kinds.get(kind)
+        if counter is None:
+            counter = self._frame_kinds[kind] = self.frames.labels(kind.__name__.lower())
+        counter.inc()
+
+    def watermark(self, feed: str, watermark: float | None, now: float) -> None:
+        """Set how far `feed` is behind at `now` (unix seconds, Kraken's time).
+
+        Without a connection its last watermark counts.
         """
-        # One that was never live is down, not absent.
-        self.feed_live.labels(name)
-        self.quietest.labels(name).set(longest_silence)
+        # A feed that was never live is down, not absent.
+        self.feed_live.labels(feed)
         if watermark is not None:
-            self._watermarks[name] = watermark
-        if name in self._watermarks:
-            self.watermark_lag.labels(name).set(now - self._watermarks[name])
+            self._watermarks[feed] = watermark
+        if feed in self._watermarks:
+            self.watermark_lag.labels(feed).set(now - self._watermarks[feed])
 
     def keep_feeds(self, names: Collection[str]) -> None:
         """Forget the feeds that are not among `names`: they are gone, not down."""
-        per_feed = (self.feed_live, self.feed_symbols, self.watermark_lag, self.skew, self.quietest)
+        gauges = (self.feed_live, self.feed_symbols, self.feed_backlog, self.feed_lag, self.watermark_lag)
         for gone in self._known_feeds - set(names):
             self._watermarks.pop(gone, None)
-            for gauge in per_feed:
+            for gauge in (*gauges, self.inactivity):
                 gauge.remove(gone)
         self._known_feeds = set(names)

@@ -1,33 +1,36 @@
-"""Kraken's archive files (OHLCVT): `time,open,high,low,close,volume,trades`, a row a minute that traded."""
+"""Kraken's archive files (OHLCVT): `time,open,high,low,close,volume,trades`, one row for each minute with trades."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import NamedTuple
 
 from ingress_common.model import Candle, Source
 from ingress_common.timeframes import Timeframe
 
 _COLUMNS = "time,open,high,low,close,volume,trades"
-_LATEST = 10_000_000_000  # unix seconds; a larger number is milliseconds
+LATEST = 10_000_000_000  # unix seconds; a larger number is milliseconds
+SAMPLE_ROWS = 64
+"""Number of rows at the start of a file from which its interval is derived."""
+
+_CHANCE = 1e-6
 
 
 class ArchiveError(Exception):
-    """A file that is not an archive of 1m candles.
-
-    The text names the file, the line, what was expected and what came.
-    """
+    """A file is not an archive of 1m candles. The text names file, line, what was expected and what came."""
 
 
 def read_archive(path: Path, symbol: str, at: float, progress: Callable[[int], None] | None = None) -> Iterator[Candle]:
-    """The 1m candles of `path`, oldest first; `at` (unix seconds) becomes the candles' time of receipt. ArchiveError at
-    the first bad row.
+    """The 1m candles of `path`, oldest first; `at` (unix seconds) becomes their time of receipt.
 
-    `progress` is told the bytes read so far. Archive files have no vwap: see `_vwap`.
+    `progress` gets the bytes read so far. Archive files have no vwap: see `_vwap`. ArchiveError at the first bad row.
     """
     try:
         with path.open("rb") as file:
             before = -1
             read = 0
+            first_times: list[int] = []
             for number, line in enumerate(file, 1):
                 read += len(line)
                 if not line.strip():
@@ -39,18 +42,36 @@ def read_archive(path: Path, symbol: str, at: float, progress: Callable[[int], N
                 except ValueError as error:
                     raise ArchiveError(f"{path}, line {number}: {error}") from None
                 before = candle.open_time
+                if len(first_times) < SAMPLE_ROWS:
+                    first_times.append(before)
+                    if len(first_times) == SAMPLE_ROWS:
+                        expect_minutes(str(path), first_times)
                 yield candle
                 if progress and number % 1000 == 0:
                     progress(read)
             if before < 0:
                 raise ArchiveError(f"{path}: expected rows of {_COLUMNS}, the file is empty")
+            expect_minutes(str(path), first_times)
             if progress:
                 progress(read)
     except OSError as error:
         raise ArchiveError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _candle(line: bytes, symbol: str, at: float) -> Candle:
+class ArchiveRow(NamedTuple):
+    """A row of an archive file; numbers keep the file's digits."""
+
+    open_time: int
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    trades: int
+
+
+def parse_row(line: bytes, step: int = Timeframe.M1.seconds) -> ArchiveRow:
+    """Parse a line of a file whose candles are `step` seconds long. ValueError if the line is malformed."""
     try:
         text = line.decode("ascii").strip()
     except UnicodeDecodeError:
@@ -59,31 +80,37 @@ def _candle(line: bytes, symbol: str, at: float) -> Candle:
     if len(fields) != 7:
         raise ValueError(f"expected the 7 columns {_COLUMNS}, got {text[:100]!r}")
     try:
-        if "_" in text:  # Python would take 1_000 for a number
+        if "_" in text:  # Python parses 1_000 as a number
             raise ValueError
         open_time, trades = int(fields[0]), int(fields[6])
         o, h, low, c, volume = (Decimal(field) for field in fields[1:6])
     except (ValueError, InvalidOperation):
         raise ValueError(f"expected numbers for {_COLUMNS}, got {text[:100]!r}") from None
-    if not 0 <= open_time < _LATEST or open_time % Timeframe.M1.seconds:
-        raise ValueError(f"expected the unix seconds of a whole minute, got {open_time}")
+    if not 0 <= open_time < LATEST or open_time % step:
+        window = "minute" if step == Timeframe.M1.seconds else f"{step // 60} minutes"
+        raise ValueError(f"expected the unix seconds of a whole {window}, got {open_time}")
     if not all(number.is_finite() and abs(number.adjusted()) < 30 for number in (o, h, low, c, volume)):
         raise ValueError(f"expected finite prices and volume, got {text[:100]!r}")
     if not 0 <= low <= min(o, c) <= max(o, c) <= h:
         raise ValueError(f"expected 0 <= low <= open, close <= high, got {text[:100]!r}")
     if volume < 0 or trades < 1:
         raise ValueError(f"expected a volume of 0 or more and at least 1 trade, got {text[:100]!r}")
+    return ArchiveRow(open_time, o, h, low, c, volume, trades)
+
+
+def _candle(line: bytes, symbol: str, at: float) -> Candle:
+    row = parse_row(line)
     return Candle(
         symbol=symbol,
         timeframe=Timeframe.M1,
-        open_time=open_time,
-        open=o,
-        high=h,
-        low=low,
-        close=c,
-        volume=volume,
-        vwap=_vwap(o, h, low, c),
-        trades=trades,
+        open_time=row.open_time,
+        open=row.open,
+        high=row.high,
+        low=row.low,
+        close=row.close,
+        volume=row.volume,
+        vwap=_vwap(row.open, row.high, row.low, row.close),
+        trades=row.trades,
         closed=True,
         infilled=False,
         complete=True,
@@ -93,9 +120,32 @@ def _candle(line: bytes, symbol: str, at: float) -> Candle:
     )
 
 
-def _vwap(o: Decimal, h: Decimal, low: Decimal, c: Decimal) -> Decimal:
-    """The mean of the four prices: exact where the minute has one price, else an estimate between low and high.
+INTERVALS = (1, 5, 15, 30, 60, 240, 720, 1440, 10080, 21600)
+"""Candle lengths in minutes that a file may have: Kraken's, and some of other sources."""
 
-    The archive does not say more (`docs/decisions/0004-archive-vwap.md`).
+
+def interval_of(times: Sequence[int]) -> int:
+    """The candle length in minutes, derived from the open times `times` (unix seconds); 1 unless another is certain.
+
+    A few 1m candles of a thin pair may all open on the hour by chance, many may not.
+    """
+    common = math.gcd(*times) // 60
+    interval = max((minutes for minutes in INTERVALS if common % minutes == 0), default=1)
+    if interval == 1 or interval ** (1.0 - len(times)) > _CHANCE:
+        return 1
+    return interval
+
+
+def expect_minutes(label: str, times: Sequence[int]) -> None:
+    """ArchiveError if the candles of the file `label`, whose first ones open at `times`, are not 1m candles."""
+    interval = interval_of(times)
+    if interval != 1:
+        raise ArchiveError(f"{label}: expected candles of 1 minute, got candles of {interval} minutes")
+
+
+def _vwap(o: Decimal, h: Decimal, low: Decimal, c: Decimal) -> Decimal:
+    """The mean of the four prices: exact if the minute has one price, else an estimate between low and high.
+
+    The archive has no more information (`docs/decisions/0004-archive-vwap.md`).
     """
     return o if h == low else (o + h + low + c) / 4

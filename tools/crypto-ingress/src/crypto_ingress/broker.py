@@ -1,7 +1,7 @@
-"""The embedded MQTT broker of the all-in-one runner: rumqttd, in a child process of its own.
+"""The embedded MQTT broker of the one-process runner: rumqttd in a child process.
 
-It is not durable (`design.md`, section 7): messages in flight when a client reconnects may be lost, and nothing
-survives its end. Deployments take Mosquitto.
+It is not durable (`docs/decisions/0001-the-embedded-broker.md`): it may lose messages in flight when a client
+reconnects, and loses everything when it ends. Deployments use Mosquitto.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ from typing import Self
 
 from iotcore import Broker
 
-from ingress_common.bus.mqtt import MAXIMUM_PACKET
+from ingress_common.bus.link import MAXIMUM_PACKET
 from ingress_common.errors import StartError
 
-# rumqttd ends a connection that sends more than max_payload_size bytes, so it takes all that the bus may send.
+# rumqttd ends a connection that sends more than max_payload_size bytes, so the limit is the bus's own.
 _CONFIGURATION = """\
 id = 0
 
@@ -44,49 +44,49 @@ _FREE_PORT_TRIES = 20
 
 
 class EmbeddedBroker:
-    """An MQTT 5 broker on `host`:`port` (0: any free port) while it is entered, without login.
+    """An async context manager that runs an MQTT 5 broker without login on `host`:`port` (0: any free port).
 
-    StartError on entering names a port that is in use, or says that the broker did not come up.
+    StartError on entering if the port is in use or the broker does not start.
     """
 
     def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
         self._host = host
         self._port = port
         self._broker: Broker | None = None
-        self._claim: socket.socket | None = None
+        self._port_lock: socket.socket | None = None
 
     @property
     def url(self) -> str:
-        """Where clients find it."""
+        """The broker's URL for clients."""
         return f"mqtt://{self._host}:{self._port}"
 
     @property
     def running(self) -> bool:
-        """Whether its process is there."""
+        """Whether the broker's process runs."""
         return self._broker is not None and self._broker.is_running
 
     async def __aenter__(self) -> Self:
-        """Start it and wait until it listens."""
-        self._claim, self._port = _claimed_port(self._host, self._port)
+        """Start the broker and wait until it listens."""
+        self._port_lock, self._port = _locked_port(self._host, self._port)
         try:
             await asyncio.to_thread(self._start)
         except BaseException:
-            self._claim.close()
+            self._port_lock.close()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it."""
+        """Stop the broker."""
         if self._broker is not None:
             await asyncio.to_thread(self._broker.stop)
-        if self._claim is not None:
-            self._claim.close()
+        if self._port_lock is not None:
+            self._port_lock.close()
 
     def _start(self) -> None:
-        # A Ctrl-C in the terminal reaches the whole process group. The services need the broker to say goodbye, so it
-        # inherits a mask without SIGINT; it is ended by SIGTERM, and ends itself when this process is gone.
+        # Ctrl-C in a terminal reaches the whole process group, but the services need the broker for a clean stop. So it
+        # inherits a signal mask that blocks SIGINT. SIGTERM ends it, and so does the end of this process.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             with tempfile.TemporaryDirectory(prefix="ingress-broker-") as folder:
@@ -102,24 +102,24 @@ class EmbeddedBroker:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _claimed_port(host: str, port: int) -> tuple[socket.socket, int]:
-    """`port` if it can be listened on, any free one for 0, and what claims it until it is closed; StartError otherwise.
+def _locked_port(host: str, port: int) -> tuple[socket.socket, int]:
+    """A socket that reserves a free port until it is closed, and the port: `port`, or any free one for 0.
 
-    rumqttd would only log that it cannot listen, and opens its socket a moment after we have looked. So that two of us
-    who look at the same moment do not end up on one broker, the UDP port of the same number, which nobody uses, is
-    taken first: only one can have it.
+    rumqttd only logs that it cannot listen, and it opens its socket some time after our check. Two runners that check
+    at the same moment must not share one broker. So each first binds the unused UDP port of the same number, which only
+    one of them can. StartError if no port is free.
     """
     for _ in range(1 if port else _FREE_PORT_TRIES):
-        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        lock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
-            claim.bind((host, port))
-            number = int(claim.getsockname()[1])
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((host, number))
+            lock.bind((host, port))
+            number = int(lock.getsockname()[1])
+            with socket.socket() as tester:
+                tester.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                tester.bind((host, number))
         except OSError as error:
-            claim.close()
+            lock.close()
             reason = error.strerror or str(error)
         else:
-            return claim, number
+            return lock, number
     raise StartError(f"cannot listen on {host}:{port} for MQTT: {reason}")

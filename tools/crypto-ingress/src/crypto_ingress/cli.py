@@ -1,18 +1,22 @@
-"""The command line: `crypto-ingress run`, `demo`, `rollup`, `replay`, `import` and `export`."""
+"""The command line: `crypto-ingress run`, `demo`, and the commands on archive files and the store."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from types import ModuleType
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 
 from crypto_ingress import commands
 from crypto_ingress.archive import ArchiveError
+from crypto_ingress.errors import CommandError
 from crypto_ingress.progress import progress_of
 from crypto_ingress.replay import ReplayError
 from crypto_ingress.settings import DemoSettings, RunSettings
@@ -20,12 +24,16 @@ from crypto_ingress.tables import OutputError
 from ingress_common.bus import BusError
 from ingress_common.errors import SettingsError, StartError, first_of
 from ingress_common.logs import configure_logging
+from ingress_common.proxies import prepare_proxies
+from ingress_common.service import warn_of_published_secrets
 from ingress_common.settings import load_settings
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import parse_rfc3339, rfc3339
 from ingress_common.topics import TopicError, topic_symbol
 from ingress_store import StoreOpenError, StoreUnavailableError
 from kraken_simulator import FaultError, SimulatorError, SourceError
+
+ChoiceT = TypeVar("ChoiceT", bound=StrEnum)
 
 app = typer.Typer(
     add_completion=True,
@@ -45,7 +53,7 @@ _FAILURES = (
     StartError,
     StoreOpenError,
     StoreUnavailableError,
-    commands.CommandError,
+    CommandError,
 )
 
 
@@ -55,6 +63,10 @@ def _symbol(text: str) -> str:
     except TopicError as error:
         raise typer.BadParameter(str(error)) from None
     return text
+
+
+def _symbols(text: str) -> tuple[str, ...]:
+    return tuple(_symbol(part.strip()) for part in text.split(","))
 
 
 def _instant(text: str) -> float:
@@ -79,9 +91,9 @@ def _speed(text: str) -> float | None:
     return speed
 
 
-def _timeframe(text: str) -> Timeframe:
+def _timeframe(text: str) -> tuple[Timeframe, ...]:
     try:
-        return Timeframe.parse(text)
+        return tuple(Timeframe.parse(part.strip()) for part in text.split(","))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -90,8 +102,8 @@ def _timeframes() -> list[str]:
     return [timeframe.value for timeframe in TIMEFRAMES]
 
 
-def _show_version(asked: bool) -> None:  # noqa: FBT001 - the value of an option
-    if asked:
+def _show_version(requested: bool) -> None:  # noqa: FBT001 - the value of an option
+    if requested:
         sys.stdout.write(f"crypto-ingress {version('crypto-ingress')}\n")
         raise typer.Exit
 
@@ -106,18 +118,18 @@ def crypto_ingress(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """What all commands have in common."""
+    """Options of all commands."""
 
 
 @app.command()
 def run() -> None:
-    """Everything in one process: live Kraken, an embedded broker, a SQLite store. Ctrl-C stops it."""
+    """Run all services in one process: live Kraken, embedded broker, SQLite store. Ctrl-C stops it."""
     _execute(commands.run(_settings(RunSettings), _console()))
 
 
 @app.command()
 def demo() -> None:
-    """The same on a simulated Kraken; needs no network."""
+    """Run all services in one process on a simulated Kraken. Needs no network."""
     _execute(commands.demo(_settings(DemoSettings), _console()))
 
 
@@ -125,11 +137,11 @@ def demo() -> None:
 def rollup(
     file: ArchiveFile,
     symbol: Symbol,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where 1m.csv to 1w.csv go.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for the files 1m.csv to 1w.csv.")],
 ) -> None:
-    """Roll an archive file up into candles of all timeframes, one CSV file each."""
+    """Roll up an archive file into one CSV file per timeframe."""
     with _failures(), progress_of("rolling up") as progress:
-        commands.rollup(file, symbol, out, progress)
+        _history().rollup(file, symbol, out, progress)
 
 
 @app.command()
@@ -137,10 +149,11 @@ def replay(
     file: ArchiveFile,
     symbol: Symbol,
     speed: Annotated[
-        Any, typer.Option(parser=_speed, metavar="N|max", help="Minutes of the file per minute, or as fast as it goes.")
+        Any,
+        typer.Option(parser=_speed, metavar="N|max", help="Minutes of the file per minute, or as fast as possible."),
     ] = "max",
     services: Annotated[  # noqa: FBT002 - a command line option
-        bool, typer.Option(help="Run aggregator and writer here; --no-services plays to those already on MQTT_URL.")
+        bool, typer.Option(help="Run aggregator and writer here; --no-services uses those already on MQTT_URL.")
     ] = True,
 ) -> None:
     """Play an archive file through broker, aggregator and writer into the store."""
@@ -150,43 +163,172 @@ def replay(
 
 
 @app.command(name="import")
-def import_(file: ArchiveFile, symbol: Symbol) -> None:
-    """Write an archive file's candles of all timeframes straight into the store."""
+def import_(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Kraken's archives: zip files, folders, files (OHLCVT or trades)."),
+    ],
+    symbol: Annotated[
+        str | None,
+        typer.Option(
+            parser=_symbol, metavar="SYMBOL", help="The pair, such as BTC/USDC, if the file names do not contain it."
+        ),
+    ] = None,
+) -> None:
+    """Import archive files into the store, in all timeframes. Safe to repeat."""
     settings = _settings(RunSettings)
+    _history()
     with _failures(), progress_of("importing") as progress:
-        asyncio.run(commands.import_archive(settings, file, symbol, progress))
+        asyncio.run(commands.import_files(settings, paths, symbol, _write_line, progress))
+
+
+@app.command()
+def backfill(
+    symbols: Annotated[Any, typer.Option(parser=_symbols, metavar="SYMBOLS", help="Such as BTC/USD,ETH/USD.")],
+    start: Annotated[
+        Any, typer.Option("--from", parser=_instant, metavar="TIME", help="First minute: RFC 3339 or unix seconds.")
+    ],
+    end: Annotated[
+        Any, typer.Option("--to", parser=_instant, metavar="TIME", help="Minute after the last one; default: now.")
+    ] = None,
+) -> None:
+    """Fill the store's gaps from Kraken's trades, at Kraken's rate limit. Safe to stop and repeat."""
+    if end is not None and start >= end:
+        raise typer.BadParameter(f"expected --from before --to, got {rfc3339(start)} and {rfc3339(end)}")
+    settings = _settings(RunSettings)
+    _history()
+    with _failures(), progress_of("days") as progress:
+        asyncio.run(commands.backfill(settings, symbols, start, end, _write_line, progress))
+
+
+@app.command()
+def verify(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="[PATH]...", help="Archive files to compare with the store.")
+    ] = None,
+    symbols: Annotated[
+        Any, typer.Option(parser=_symbols, metavar="SYMBOLS", help="Such as BTC/USD,ETH/USD; default: all.")
+    ] = None,
+    start: Annotated[
+        Any,
+        typer.Option(
+            "--from", parser=_instant, metavar="TIME", help="A time in the first week: RFC 3339 or unix seconds."
+        ),
+    ] = None,
+    end: Annotated[Any, typer.Option("--to", parser=_instant, metavar="TIME", help="A time in the last week.")] = None,
+    kraken: Annotated[  # noqa: FBT002 - a command line option
+        bool,
+        typer.Option(
+            "--kraken", help="Also compare with the last 720 candles of each timeframe from Kraken's REST API."
+        ),
+    ] = False,
+    fix: Annotated[  # noqa: FBT002 - a command line option
+        bool, typer.Option("--fix", help="Correct wrong candles from lower timeframes or Kraken's candles.")
+    ] = False,
+) -> None:
+    """Compare stored candles with each other, archive files and Kraken. Exit code 1 if any is wrong."""
+    settings = _settings(RunSettings)
+    wanted = _history().Verification(symbols or (), start, end, fix)
+    with _failures(), progress_of("verifying") as progress:
+        asyncio.run(commands.verify(settings, wanted, paths or [], _write_line, progress, kraken=kraken))
 
 
 @app.command()
 def export(
-    symbol: Symbol,
-    timeframe: Annotated[
+    symbols: Annotated[
+        Any, typer.Option("--symbol", parser=_symbols, metavar="SYMBOL", help="The pair, or several with commas.")
+    ],
+    timeframes: Annotated[
         Any,
         typer.Option(
+            "--timeframe",
             parser=_timeframe,
             metavar="TIMEFRAME",
-            help="1m, 5m, 15m, 1h, 4h, 1d or 1w.",
+            help=f"One of {', '.join(timeframe.value for timeframe in TIMEFRAMES)}, or several with commas.",
             autocompletion=_timeframes,
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The CSV file to write.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The output file; for several symbols or timeframes a folder.")
+    ],
     start: Annotated[
         Any, typer.Option("--from", parser=_instant, metavar="TIME", help="First open time: RFC 3339 or unix seconds.")
     ] = None,
     end: Annotated[
-        Any, typer.Option("--to", parser=_instant, metavar="TIME", help="Open times before this one.")
+        Any, typer.Option("--to", parser=_instant, metavar="TIME", help="Open time after the last one.")
     ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="FORMAT", help="csv, parquet or arrow; default: the file name's suffix."),
+    ] = None,
+    numbers: Annotated[
+        str, typer.Option(metavar="NUMBERS", help="Type of prices in Parquet and Arrow: float, or decimal (exact).")
+    ] = "float",
 ) -> None:
-    """Write closed candles of the store to a CSV file, with the columns of `rollup`."""
+    """Export closed candles from the store to CSV (the columns of `rollup`), Parquet or Arrow files."""
     if start is not None and end is not None and start >= end:
         raise typer.BadParameter(f"expected --from before --to, got {rfc3339(start)} and {rfc3339(end)}")
-    _execute(commands.export(_settings(RunSettings), symbol, timeframe, start, end, out))
+    settings = _settings(RunSettings)
+    history = _history()
+    wanted = history.Export(
+        symbols=symbols,
+        timeframes=timeframes,
+        start=start,
+        end=end,
+        out=out,
+        form=_choice("--format", history.FileFormat, form or out.suffix.removeprefix(".").lower(), default="csv"),
+        numbers=_choice("--numbers", history.NumberType, numbers),
+    )
+    with _failures(), progress_of("exporting") as progress:
+        asyncio.run(commands.export(settings, wanted, progress))
+
+
+def _choice(option: str, kind: type[ChoiceT], text: str, default: str | None = None) -> ChoiceT:
+    names = [str(each) for each in kind]
+    if text in names:
+        return kind(text)
+    if default is not None and not text:
+        return kind(default)
+    raise typer.BadParameter(f"{option}: expected {', '.join(names[:-1])} or {names[-1]}, got {text!r}")
+
+
+def _history() -> ModuleType:
+    """The module of the commands on data frames, which need polars, a large optional library."""
+    try:
+        from crypto_ingress.history import commands as history
+    except ModuleNotFoundError as error:
+        if error.name != "polars":
+            raise
+        _complain('this command needs polars: pip install "crypto-ingress[history]"')
+        raise typer.Exit(1) from None
+    return history
+
+
+def _write_line(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+@app.command(name="check-broker")
+def check_broker(
+    url: Annotated[
+        str | None,
+        typer.Argument(metavar="URL", help="The broker, mqtt:// or mqtts://; default: MQTT_URL."),
+    ] = None,
+) -> None:
+    """Test a broker for everything that the services need, and name the setting that fixes each failure."""
+    with _failures():
+        prepare_proxies(os.environ)
+        settings = load_settings(RunSettings, **({} if url is None else {"mqtt_url": url}))
+        configure_logging("error", settings.log_format)
+    _execute(commands.check_the_broker(settings, _console()))
 
 
 def _settings(kind: type[RunSettings]) -> RunSettings:
     with _failures():
+        prepare_proxies(os.environ)
         settings = load_settings(kind)
         configure_logging(settings.log_level, settings.log_format)
+        warn_of_published_secrets(settings)
         return settings
 
 
@@ -201,9 +343,9 @@ def _execute(work: Coroutine[Any, Any, None]) -> None:
 
 @contextmanager
 def _failures() -> Iterator[None]:
-    """What the user can mend ends in one line and exit code 1, or 2 for a setting.
+    """Turn an error that the user can fix into one line and exit code 1, or 2 for a setting.
 
-    Anything else is a bug and shows its traceback.
+    Any other error is a bug and shows its traceback.
     """
     try:
         yield
@@ -235,7 +377,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as error:
-        # By itself typer draws a box around it, whose lines break words and paths.
+        # typer's own output is a box, which breaks paths across lines.
         _complain(error.format_message())
         code = error.exit_code
     sys.exit(code)

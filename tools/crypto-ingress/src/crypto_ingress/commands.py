@@ -1,55 +1,53 @@
-"""What the commands do."""
+"""The implementation of the commands."""
 
 import asyncio
 import fcntl
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from rich.console import Console
 
 from crypto_ingress.archive import read_archive
-from crypto_ingress.live import LiveView
-from crypto_ingress.progress import Report
+from crypto_ingress.errors import CommandError
+from crypto_ingress.live import LiveDisplay
+from crypto_ingress.progress import ProgressReport
 from crypto_ingress.replay import Replay
-from crypto_ingress.rollup import roll_up_archive
 from crypto_ingress.settings import RunSettings
-from crypto_ingress.stack import Parts, broker_for, serve
-from crypto_ingress.tables import candle_table
-from influx_writer.writer import Limits
+from crypto_ingress.stack import StackParts, broker_for, serve
+from ingress_common.bus.check import check_broker
 from ingress_common.model import Candle
-from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
 from ingress_store import CandleStore
 from kraken_simulator import Simulator, read_config
 
-_EXPORTED_AT_ONCE = 10_000
+if TYPE_CHECKING:
+    from crypto_ingress.history.commands import Export, Verification
+
 _SESSION_SECONDS = 60
-
-
-class CommandError(Exception):
-    """A command that cannot do what was asked; the text says why."""
 
 
 # --- run and demo -----------------------------------------------------------------------------------------------------
 
 
 async def run(settings: RunSettings, console: Console) -> None:
-    """Live Kraken through all services, until a signal."""
+    """Run all services on live Kraken until a signal."""
     await _run(settings, console, kraken=settings.kraken_ws_url)
 
 
 async def demo(settings: RunSettings, console: Console) -> None:
-    """The simulator in Kraken's place.
+    """Run all services on the simulator until a signal.
 
-    A store that was not asked for by name starts empty, because each simulation has a past of its own.
+    The default store starts empty, because each simulation has its own past; a store that STORE_URL names is kept.
     """
     async with Simulator(read_config()) as simulator:
         with ExitStack() as stack:
-            # Only now: a second demo ends at the simulator's ports.
+            # After the simulator's start: a second demo fails there, on its ports, and must not empty the store.
             if "store_url" not in settings.model_fields_set:
                 stack.enter_context(_empty_demo_store())
             simulated = settings.model_copy(
@@ -69,34 +67,38 @@ async def _run(settings: RunSettings, console: Console, *notes: str, kraken: str
         )
         for line in where:
             console.print(line, highlight=False, soft_wrap=True)
-        view = LiveView(parts.bus(f"live-{settings.instance_id}"), settings.topics, kraken, console)
+        display = LiveDisplay(parts.bus(f"live-{settings.instance_id}"), settings.topics, kraken, console)
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(
                 serve((parts.writer, parts.admin_api, parts.aggregator, parts.gateway), stop), name="services"
             )
-            showing = tasks.create_task(view.run(), name="live")
+            showing = tasks.create_task(display.run(), name="live")
             await asyncio.wait([serving])
             showing.cancel()
     console.print("stopped")
 
 
+async def check_the_broker(settings: RunSettings, console: Console) -> None:
+    """Check the broker of `settings` and print a line per test. CommandError if a test fails."""
+    checks = await check_broker(settings.mqtt_url, settings.ingress_topic_prefix, settings.mqtt_client)
+    for check in checks:
+        mark = "lacking" if check.lacking else "ok"
+        text = f"{mark:8}{check.what}{f': {check.lacking}' if check.lacking else ''}"
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+    failed = sum(check.lacking is not None for check in checks)
+    if failed:
+        raise CommandError(f"the broker at {settings.mqtt_url} fails {failed} of {len(checks)} tests")
+
+
 # --- archive files ----------------------------------------------------------------------------------------------------
 
 
-def rollup(file: Path, symbol: str, out: Path, progress: Report) -> None:
-    """An archive file to one CSV file a timeframe in `out`. ArchiveError, OutputError."""
-    with ExitStack() as tables:
-        write = {tf: tables.enter_context(candle_table(out / f"{tf.value}.csv")) for tf in TIMEFRAMES}
-        for candle in roll_up_archive(symbol, _minutes(file, symbol, progress)):
-            write[candle.timeframe](candle)
-
-
 async def replay(
-    settings: RunSettings, file: Path, symbol: str, speed: float | None, progress: Report, *, services: bool
+    settings: RunSettings, file: Path, symbol: str, speed: float | None, progress: ProgressReport, *, services: bool
 ) -> None:
-    """An archive file through broker, aggregator and writer into the store, or to those that already run."""
+    """Replay an archive file through broker, aggregator and writer into the store; without `services`, running ones."""
     if not services and not settings.external_broker:
-        raise CommandError("--no-services needs MQTT_URL: the broker that the services are on")
+        raise CommandError("--no-services requires MQTT_URL, the broker of the running services")
     candles = list(_minutes(file, symbol, lambda _done, _total: None))
     span = candles[-1].close_time - candles[0].open_time
     _expect_kept(settings, candles[0].open_time)
@@ -107,7 +109,7 @@ async def replay(
         if services:
             await store.bootstrap()
         player = Replay(
-            # A session, so that what comes back while the connection is cut is not lost; never that of an earlier run.
+            # A session keeps candles while the connection is cut; the random id prevents reuse of an earlier session.
             parts.bus(f"replay-{settings.instance_id}-{uuid4().hex[:8]}", expiry=_SESSION_SECONDS),
             settings.topics,
             store,
@@ -132,52 +134,92 @@ async def replay(
         raise CommandError("stopped before the end of the file")
 
 
-async def import_archive(settings: RunSettings, file: Path, symbol: str, progress: Report) -> None:
-    """An archive file's candles of all timeframes into the store."""
-    async with AsyncExitStack() as stack:
-        store = await _opened(stack, Parts(settings, settings.mqtt_url, embedded=False))
-        await store.bootstrap()
-        batch: list[Candle] = []
-        for candle in roll_up_archive(symbol, _minutes(file, symbol, progress)):
-            batch.append(candle)
-            if len(batch) == Limits().rows:
-                await _write(store, batch)
-                batch = []
-        await _write(store, batch)
-
-
-async def export(
-    settings: RunSettings, symbol: str, timeframe: Timeframe, start: float | None, end: float | None, out: Path
+async def import_files(
+    settings: RunSettings,
+    paths: Sequence[Path],
+    symbol: str | None,
+    write_line: Callable[[str], None],
+    progress: ProgressReport,
 ) -> None:
-    """Closed candles of the store to a CSV file; of a range without any, no more than the header.
+    """Import archive files into the store. CommandError at the end if anything was wrong; valid rows are imported."""
+    from crypto_ingress.history import commands as history
 
-    CommandError if the store is not there or knows nothing of the symbol.
-    """
+    async with AsyncExitStack() as stack:
+        store = await _opened(stack, StackParts(settings, settings.mqtt_url, embedded=False))
+        await store.bootstrap()
+        await history.import_files(store, paths, symbol, partial(_expect_kept, settings), write_line, progress)
+
+
+async def backfill(
+    settings: RunSettings,
+    symbols: Sequence[str],
+    start: float,
+    end: float | None,
+    write_line: Callable[[str], None],
+    progress: ProgressReport,
+) -> None:
+    """Fill gaps from Kraken's trades: through the gateway if MQTT_URL is set, else directly from Kraken."""
+    from crypto_ingress.history import commands as history
+    from crypto_ingress.history.backfilling import HistoryByGateway, MinuteSource, TradesByRest
+    from crypto_ingress.history.kraken_rest import kraken_rest, with_retries
+
+    async with AsyncExitStack() as stack:
+        parts = StackParts(settings, settings.mqtt_url, embedded=False)
+        store = await _opened(stack, parts)
+        await store.bootstrap()
+        source: MinuteSource
+        if settings.external_broker:
+            bus = parts.bus(f"backfill-{settings.instance_id}-{uuid4().hex[:8]}", expiry=_SESSION_SECONDS)
+            source = gateway = HistoryByGateway(bus, settings.topics)
+            await stack.enter_async_context(gateway.open(symbols))
+        else:
+            rest = await stack.enter_async_context(kraken_rest(settings.kraken_rest_url, settings.kraken_tls))
+            source = TradesByRest(rest, await with_retries(rest.pairs))
+        await history.backfill(store, source, symbols, start, end, write_line, progress)
+
+
+async def verify(
+    settings: RunSettings,
+    wanted: "Verification",
+    paths: Sequence[Path],
+    write_line: Callable[[str], None],
+    progress: ProgressReport,
+    *,
+    kraken: bool,
+) -> None:
+    """Compare stored candles with each other, archive files and Kraken. CommandError if anything is wrong."""
+    from crypto_ingress.history import commands as history
+    from crypto_ingress.history.kraken_rest import kraken_rest
+
     _expect_there(settings.store_url)
     async with AsyncExitStack() as stack:
-        store = await _opened(stack, Parts(settings, settings.mqtt_url, embedded=False))
-        known = await store.symbols()
-        if symbol not in known:
-            raise CommandError(
-                f"{store.location} has no candles of {symbol}, only of these symbols: {', '.join(known) or 'none'}"
-            )
-        with candle_table(out) as write:
-            while candles := await store.candles(symbol, timeframe, start=start, end=end, limit=_EXPORTED_AT_ONCE):
-                for candle in candles:
-                    write(candle)
-                start = candles[-1].close_time
+        store = await _opened(stack, StackParts(settings, settings.mqtt_url, embedded=False))
+        rest = None
+        if kraken:
+            rest = await stack.enter_async_context(kraken_rest(settings.kraken_rest_url, settings.kraken_tls))
+        await history.verify(store, wanted, paths, rest, write_line, progress)
+
+
+async def export(settings: RunSettings, wanted: "Export", progress: ProgressReport) -> None:
+    """Export closed candles. CommandError if the store does not exist or has no candles of a symbol."""
+    from crypto_ingress.history import commands as history
+
+    _expect_there(settings.store_url)
+    async with AsyncExitStack() as stack:
+        store = await _opened(stack, StackParts(settings, settings.mqtt_url, embedded=False))
+        await history.export(store, wanted, progress)
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
-def _minutes(file: Path, symbol: str, progress: Report) -> Iterator[Candle]:
+def _minutes(file: Path, symbol: str, progress: ProgressReport) -> Iterator[Candle]:
     size = file.stat().st_size if file.is_file() else 0
     return read_archive(file, symbol, time.time(), lambda done: progress(done, size))
 
 
-def _expect_kept(settings: RunSettings, first: int) -> None:
-    """InfluxDB refuses what is older than its bucket keeps: better said before than after a file has been read."""
+def _expect_kept(settings: RunSettings, first: float) -> None:
+    """CommandError if InfluxDB would refuse candles older than a bucket's retention, before the file is read."""
     if not settings.store_url.startswith("influxdb"):
         return
     age = time.time() - first
@@ -191,26 +233,19 @@ def _expect_kept(settings: RunSettings, first: int) -> None:
 
 
 def _expect_there(store_url: str) -> None:
-    """Opening a SQLite store makes its file, which is wrong for one that is to be read."""
+    """CommandError if the SQLite file does not exist; opening would create it."""
     scheme, _, path = store_url.partition(":///")
     if scheme == "sqlite" and not Path(path).is_file():
         raise CommandError(f"STORE_URL: expected a store at {store_url}, got no such file")
 
 
-async def _opened(stack: AsyncExitStack, parts: Parts) -> CandleStore:
+async def _opened(stack: AsyncExitStack, parts: StackParts) -> CandleStore:
     return await stack.enter_async_context(parts.store())
-
-
-async def _write(store: CandleStore, candles: list[Candle]) -> None:
-    result = await store.write(candles, [])
-    if result.rejected_candles:
-        first = result.rejected_candles[0]
-        raise CommandError(f"the store refuses {len(result.rejected_candles)} candles: {first.reason}")
 
 
 @contextmanager
 def _empty_demo_store() -> Iterator[None]:
-    """The demo's own store, empty, and nobody else's until this ends; CommandError if another demo has it."""
+    """Empty the demo's store and lock it until the end. CommandError if another demo uses it."""
     folder = Path("data")
     folder.mkdir(exist_ok=True)
     with (folder / "demo.lock").open("w") as lock:
@@ -218,8 +253,8 @@ def _empty_demo_store() -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CommandError(
-                "another demo runs in this folder and has its store, data/demo.db; "
-                "give this one another, such as STORE_URL=sqlite:///data/demo-2.db"
+                "another demo in this folder uses the store data/demo.db; "
+                "set another one, such as STORE_URL=sqlite:///data/demo-2.db"
             ) from None
         for file in folder.glob("demo.db*"):
             file.unlink()

@@ -1,4 +1,4 @@
-"""The live view of `run` and `demo`: what is known of each symbol, in a terminal; a line now and then elsewhere."""
+"""The live display of `run` and `demo`: a table of all symbols in a terminal, otherwise a line every few seconds."""
 
 import asyncio
 from collections import Counter
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ingress_common.bus import Bus, Message
+from ingress_common.decimals import plain
 from ingress_common.model import Candle, FeedCondition, FeedState
 from ingress_common.payloads import PayloadError, decode_candle, decode_feed_state
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
@@ -24,10 +25,10 @@ _HINT_SECONDS = 8.0
 
 
 @dataclass(slots=True)
-class LiveView:
-    """Follows candles and feeds on the bus and shows them.
+class LiveDisplay:
+    """Subscribes to candles and feeds on the bus and shows them.
 
-    `kraken`: the address, for the hint when it cannot be reached; None where that is the simulator.
+    `kraken`: Kraken's address, for a hint if it cannot be reached; None for the simulator.
     """
 
     bus: Bus
@@ -39,7 +40,7 @@ class LiveView:
     _feeds: dict[str, FeedState] = field(default_factory=dict)
 
     async def run(self) -> None:
-        """Show until cancelled."""
+        """Show the display until cancelled."""
         async with self.bus, asyncio.TaskGroup() as tasks:
             await self.bus.subscribe(self.topics.candles("+", "+"), self.topics.feed("+"))
             tasks.create_task(self._follow(), name="live.follow")
@@ -48,7 +49,7 @@ class LiveView:
     async def _follow(self) -> None:
         async for event in self.bus.events():
             if isinstance(event, Message):
-                # What is no payload is counted and buried by the services; here it is only not shown.
+                # The services count and dead-letter malformed payloads.
                 with suppress(PayloadError):
                     self._take(event)
                 event.ack()
@@ -86,13 +87,13 @@ class LiveView:
         symbols = sorted({symbol for symbol, _ in self._candles})
         for symbol in symbols[:_ROWS]:
             now = self._candles.get((symbol, Timeframe.M1))
-            table.add_row(symbol, f"{now.close:f}" if now else "", *(self._cell(symbol, tf) for tf in TIMEFRAMES))
+            table.add_row(symbol, plain(now.close) if now else "", *(self._cell(symbol, tf) for tf in TIMEFRAMES))
         if len(symbols) > _ROWS:
             table.add_row(f"and {len(symbols) - _ROWS} more")
         return table
 
     def _cell(self, symbol: str, timeframe: Timeframe) -> Text:
-        """The change over the window so far, dim where nothing has traded in it."""
+        """The price change within the current window; dim if nothing has traded in it."""
         candle = self._candles.get((symbol, timeframe))
         if candle is None:
             return Text("")
@@ -111,7 +112,7 @@ class LiveView:
         else:
             text.append("no feed is live", style="yellow")
             if seconds > _HINT_SECONDS and self.kraken is not None and not rejected:
-                text.append(f" - Kraken cannot be reached at {self.kraken}: is there a way out to the internet?")
+                text.append(f" - cannot reach Kraken at {self.kraken}: check the internet connection")
                 text.append(" (crypto-ingress demo needs none)")
         closed = ", ".join(f"{count} of {tf.value}" for tf in TIMEFRAMES if (count := self._closed[tf]))
         text.append(f"; closed candles: {closed or 'none yet'}")

@@ -1,8 +1,9 @@
-"""An archive file played onto the bus in the gateway's place, through aggregator and writer into the store."""
+"""Replays an archive file onto the bus in the gateway's place, through aggregator and writer into the store."""
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from operator import attrgetter
 
 from ingress_common.bus import Bus, Connected, Message
@@ -34,25 +35,29 @@ from ingress_store import CandleStore
 log = get_logger(__name__)
 
 _MINUTE = Timeframe.M1.seconds
-# Minutes that the replay is at most ahead of what comes back. With two messages a minute that stays below the 1,000
-# that a broker with default settings queues.
+# Maximum lead in minutes over the aggregator's closed candles. At two messages a minute, the backlog stays below the
+# 1,000 messages that a broker with default settings queues.
 _AHEAD_OF_BUS = 400
-_AHEAD_OF_STORE = 5_000
+# Maximum lead in minutes over the store: below an aggregator's memory, so that a writer can still request everything
+# it has missed.
+_AHEAD_OF_STORE = 600
+# Number of windows of the store that one query covers.
+_LOOK_WINDOWS = 10_000
+_LOOK_SECONDS = 0.05
 _BATCH = 720
 _KEEP_ALIVE_SECONDS = 1.0
 _STALLED_SECONDS = 120.0
 
 
 class ReplayError(Exception):
-    """The replay does not get on; the text says what it waits for."""
+    """The replay makes no progress. The text names what it waits for."""
 
 
 class Replay:
-    """Plays 1m candles as ticks and watermarks of one feed, and answers seed and history requests from the same
-    candles.
+    """Publishes 1m candles as ticks and watermarks of one feed, and responds to seed and history requests.
 
-    It plays as fast as the store follows, or at `speed` minutes of the file per minute. `clock` (unix seconds) dates
-    the messages; the market's time is the file's.
+    It runs as fast as the store follows, or at `speed` minutes of the file per minute. `clock` (unix seconds) gives the
+    messages' time of receipt; the market time is the file's.
     """
 
     def __init__(
@@ -77,16 +82,16 @@ class Replay:
         self._feed = "replay-" + topics.raw(symbol).split("/")[-2]
         self._first = candles[0].open_time
         self._end = candles[-1].close_time
-        # What Kraken's clock would show. It begins with the first row: a feed that leaps days ahead is not believed.
+        # Kraken's time. It starts at the first row, because the aggregator refuses a feed that leaps days ahead.
         self._now = float(self._first) + GRACE
-        self._closed = self._first - _MINUTE  # newest closed minute that came back over the bus
+        self._closed = self._first - _MINUTE  # newest closed minute that the aggregator has published
         self._moved = asyncio.Event()
         self._seeded = asyncio.Event()
 
     async def run(self) -> None:
-        """Play to the end of the file and until the store has all of it.
+        """Replay the whole file and wait until the store has all of it.
 
-        ReplayError if nothing moves for two minutes.
+        ReplayError if there is no progress for two minutes.
         """
         async with self._bus, asyncio.TaskGroup() as tasks:
             await self._bus.subscribe(
@@ -94,18 +99,18 @@ class Replay:
                 self._topics.history_requests(),
                 self._topics.candles(self._symbol, Timeframe.M1),
             )
-            tasks_of_ours = [
-                tasks.create_task(self._answer(), name="replay.answer"),
+            background = [
+                tasks.create_task(self._respond(), name="replay.respond"),
                 tasks.create_task(self._keep_alive(), name="replay.keep-alive"),
             ]
             await self._publish_feed(FeedCondition.LIVE)
             try:
-                await self._wait(self._seeded.is_set, "an aggregator to ask for its seed")
+                await self._wait(self._seeded.is_set, "an aggregator to request its seed")
                 await self._play()
                 await self._until_stored()
             finally:
                 await self._publish_feed(FeedCondition.DOWN)
-            for task in tasks_of_ours:
+            for task in background:
                 task.cancel()
 
     # --- playing -----------------------------------------------------------------------------------------------------
@@ -122,29 +127,41 @@ class Replay:
             await self._publish_watermark()
             if self._speed is not None:
                 await asyncio.sleep(_MINUTE / self._speed)
-            await self._wait(lambda m=minute: self._closed >= m - _AHEAD_OF_BUS * _MINUTE, "candles to come back")  # type: ignore[misc]
+            await self._wait(lambda m=minute: self._closed >= m - _AHEAD_OF_BUS * _MINUTE, "the aggregator's candles")  # type: ignore[misc]
             if minute - stored > _AHEAD_OF_STORE * _MINUTE:
-                stored = await self._stored_up_to(minute - _AHEAD_OF_STORE // 2 * _MINUTE, Timeframe.M1)
+                stored = minute - _AHEAD_OF_STORE // 2 * _MINUTE
+                await self._poll(partial(self._is_stored, stored), "the last minutes")
             if minute % 36_000 == 0:
                 self._progress(minute - self._first)
         self._progress(self._end - self._first)
 
     async def _until_stored(self) -> None:
+        """Wait until the store has every closed candle. A late one may be older than the newest that is there."""
         for timeframe in TIMEFRAMES:
-            last = timeframe.floor(self._end) - timeframe.seconds
-            if last >= timeframe.floor(self._first):
-                await self._stored_up_to(last, timeframe)
+            end = timeframe.floor(self._end)
+            step = _LOOK_WINDOWS * timeframe.seconds
+            for start in range(timeframe.floor(self._first), end, step):
+                span = Range(start, min(start + step, end))
+                await self._poll(partial(self._has_all, timeframe, span), f"all candles of {timeframe.value}")
 
-    async def _stored_up_to(self, open_time: int, timeframe: Timeframe) -> int:
-        """Wait until the store has the candle of `open_time`, or a later one; the open time of its newest."""
+    async def _has_all(self, timeframe: Timeframe, span: Range) -> bool:
+        bounds = {"start": span.start, "end": span.end}
+        first = await self._store.candles(self._symbol, timeframe, **bounds, limit=1)
+        last = await self._store.newest_candles(self._symbol, timeframe, **bounds, limit=1)
+        if not first or first[0].open_time > span.start or last[0].close_time < span.end:
+            return False
+        return all(gap.symbol != self._symbol for gap in await self._store.gaps(timeframe, **bounds))
+
+    async def _is_stored(self, open_time: int) -> bool:
+        """Whether the store has the minute of `open_time`, or a later one."""
+        return bool(await self._store.newest_candles(self._symbol, Timeframe.M1, start=open_time, limit=1))
+
+    async def _poll(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
         deadline = self._clock() + _STALLED_SECONDS
-        while True:
-            newest = await self._store.newest_candles(self._symbol, timeframe, end=self._end, limit=1)
-            if newest and newest[0].open_time >= open_time:
-                return newest[0].open_time
+        while not await condition():
             if self._clock() > deadline:
-                raise ReplayError(f"the store has no candle of {timeframe.value} at {open_time} after two minutes")
-            await asyncio.sleep(0.1)
+                raise ReplayError(f"the store does not have {what} after two minutes")
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _wait(self, condition: Callable[[], bool], what: str) -> None:
         while not condition():
@@ -157,7 +174,7 @@ class Replay:
 
     # --- the gateway's part ------------------------------------------------------------------------------------------
 
-    async def _answer(self) -> None:
+    async def _respond(self) -> None:
         async for event in self._bus.events():
             if isinstance(event, Connected):
                 await self._publish_feed(FeedCondition.LIVE)
@@ -186,9 +203,9 @@ class Replay:
                     await self._publish_minutes(request.range.start, min(request.range.end, self._now))
 
     async def _seed(self) -> None:
-        """All that this week and the one before hold; the file says nothing of higher timeframes.
+        """Publish the minutes of this week and the previous one, and empty batches of the higher timeframes.
 
-        The one before, because an aggregator that takes over just after its end still owes the 1w candle.
+        The previous week is for an aggregator that takes over just after its end and still has to close its 1w candle.
         """
         now = self._now
         start = Timeframe.W1.floor(now) - Timeframe.W1.seconds
@@ -220,7 +237,7 @@ class Replay:
         await self._bus.publish(self._topics.watermark(self._feed), encode_watermark(mark))
 
     async def _keep_alive(self) -> None:
-        """Repeat the watermark while nothing moves, as the gateway does each second."""
+        """Publish the watermark each second, as the gateway does."""
         while True:
             await asyncio.sleep(_KEEP_ALIVE_SECONDS)
             await self._publish_watermark()

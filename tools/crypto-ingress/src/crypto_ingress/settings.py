@@ -7,7 +7,7 @@ from kraken_gateway.settings import GatewaySettings
 
 
 class RunSettings(AdminSettings, GatewaySettings, AggregatorSettings):
-    """Everything in one process. Where MQTT_URL is not set, a broker is embedded."""
+    """Settings of all services in one process. Without MQTT_URL the runner embeds a broker."""
 
     symbols: SymbolPatterns = ("BTC/USD", "ETH/USD", "SOL/USD", "BTC/USDC")
     store_url: StoreUrl = "sqlite:///data/crypto-ingress.db"
@@ -15,12 +15,12 @@ class RunSettings(AdminSettings, GatewaySettings, AggregatorSettings):
 
     @property
     def external_broker(self) -> bool:
-        """Whether MQTT_URL was given."""
+        """Whether MQTT_URL is set."""
         return "mqtt_url" in self.model_fields_set
 
 
 class DemoSettings(RunSettings):
-    """The same on the simulator: all of its markets, in a store of its own."""
+    """Settings of the demo: all of the simulator's markets, in a separate store."""
 
     symbols: SymbolPatterns = ("*",)
     store_url: StoreUrl = "sqlite:///data/demo.db"

@@ -1,6 +1,6 @@
 """A bus over two connections, for the embedded broker."""
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -11,8 +11,8 @@ from ingress_common.bus import Bus, Event
 class SplitBus:
     """Receives over one connection and publishes over another.
 
-    rumqttd confirms nothing to a client that holds 100 unacknowledged messages. A service that acknowledges a message
-    once what it published because of it is confirmed would wait for ever on a single connection.
+    rumqttd confirms nothing to a client with 100 unacknowledged messages. On a single connection, a service that
+    acknowledges a message only after its own publications are confirmed would wait forever.
     """
 
     def __init__(self, inbound: Bus, outbound: Bus) -> None:
@@ -21,7 +21,7 @@ class SplitBus:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Open both."""
+        """Open both connections."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._outbound)
             await stack.enter_async_context(self._inbound)
@@ -31,18 +31,23 @@ class SplitBus:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close both."""
+        """Close both connections."""
         await self._stack.aclose()
 
     @property
     def connected(self) -> bool:
-        """Whether both are connected."""
+        """Whether both connections are up."""
         return self._inbound.connected and self._outbound.connected
+
+    @property
+    def maximum_packet(self) -> int | None:
+        """The broker's maximum packet size in bytes."""
+        return self._outbound.maximum_packet
 
     async def subscribe(self, *filters: str, no_local: bool = False) -> None:
         """Subscribe on the inbound connection.
 
-        Our own messages come back whatever `no_local`: they leave by the other one.
+        Our own messages arrive whatever `no_local`, because they leave on the other connection.
         """
         await self._inbound.subscribe(*filters, no_local=no_local)
 
@@ -50,10 +55,18 @@ class SplitBus:
         """Unsubscribe on the inbound connection."""
         await self._inbound.unsubscribe(*filters)
 
-    async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> Awaitable[None]:
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        properties: Mapping[str, str] | None = None,
+    ) -> Awaitable[None]:
         """Publish on the outbound connection."""
-        return await self._outbound.publish(topic, payload, qos=qos, retain=retain)
+        return await self._outbound.publish(topic, payload, qos=qos, retain=retain, properties=properties)
 
     def events(self) -> AsyncIterator[Event]:
-        """What arrives on the inbound connection."""
+        """The events of the inbound connection."""
         return self._inbound.events()

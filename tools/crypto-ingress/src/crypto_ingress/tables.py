@@ -1,40 +1,40 @@
-"""The CSV files that `rollup` and `export` write."""
+"""Output files of `rollup` and `export`: each gets its name only when it is complete."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from ingress_common.model import Candle
-
-HEADER = "time,open,high,low,close,volume,vwap,trades,infilled"
+from ingress_common.candle_csv import HEADER
 
 
 class OutputError(Exception):
-    """A file that cannot be written; the text names it."""
+    """A file cannot be written. The text names it."""
 
 
 @contextmanager
-def candle_table(path: Path) -> Iterator[Callable[[Candle], None]]:
-    """A file of candles, one row each: unix seconds, plain decimals, `infilled` 0 or 1.
-
-    It appears under its name once it is whole.
-    """
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path that is renamed to `path` at the end and removed on any error. OutputError if that fails."""
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="ascii", newline="") as file:
-            file.write(HEADER + "\n")
-
-            def write(c: Candle) -> None:
-                file.write(
-                    f"{c.open_time},{c.open:f},{c.high:f},{c.low:f},{c.close:f},{c.volume:f},{c.vwap:f},{c.trades},{c.infilled:d}\n"
-                )
-
-            yield write
+        yield part
         part.replace(path)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
-        # Where no file can be there is none to remove, and that has been said.
+        # The error that prevented the file has been raised already.
         with suppress(OSError):
             part.unlink()
+
+
+@contextmanager
+def csv_files(paths: Mapping[str, Path]) -> Iterator[dict[str, BinaryIO]]:
+    """Open CSV files with the header line, by the keys of `paths`. OutputError if one cannot be written."""
+    with ExitStack() as stack:
+        files: dict[str, BinaryIO] = {}
+        for key, path in paths.items():
+            part = stack.enter_context(whole_file(path))
+            files[key] = stack.enter_context(part.open("wb"))
+            files[key].write(HEADER.encode())
+        yield files

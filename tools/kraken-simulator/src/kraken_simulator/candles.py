@@ -1,27 +1,25 @@
-"""The exchange's own candles: folded trade by trade as they become known, for the WebSocket and REST answers.
+"""The exchange's own candles, computed from its tape for WebSocket and REST.
 
-What `truth.py` answers is computed apart from this, so that a mistake here shows.
+`truth.py` computes candles independently, so that an error here shows.
 """
 
 from typing import NamedTuple
 
-from kraken_simulator.tape import Tape
+from kraken_simulator.tape import Tape, TradeSums
 from kraken_simulator.text import NANOS
 
 INTERVALS = (1, 5, 15, 30, 60, 240, 1440, 10080, 21600)
-"""Kraken's intervals in minutes (kraken-protocol.md, WebSocket v2)."""
+"""Kraken's intervals in minutes (`docs/kraken-protocol.md`, WebSocket v2)."""
 
 COMMITTED_ROWS = 720
-"""How many committed rows REST gives at most."""
+"""Maximum number of committed rows in a REST response."""
 
 SNAPSHOT_ROWS = 10
-"""How many traded candles a snapshot holds (fact 5)."""
-
-_KEPT = COMMITTED_ROWS + 80
+"""Number of candles with trades in a snapshot (fact 5)."""
 
 
-class Candle(NamedTuple):
-    """The state of an interval that traded; prices and volume in units of their last decimal, time in unix seconds."""
+class OhlcCandle(NamedTuple):
+    """A candle with trades; prices and volume in units of their last decimal, time in unix seconds."""
 
     open_time: int
     open: int
@@ -32,14 +30,9 @@ class Candle(NamedTuple):
     turnover: int
     trades: int
 
-    @property
-    def vwap(self) -> int:
-        """The volume-weighted price, truncated to the pair's decimals (fact 12)."""
-        return self.turnover // self.volume if self.volume else self.close
-
-    def after(self, price: int, quantity: int) -> "Candle":
-        """Return the state after one more trade."""
-        return Candle(
+    def after(self, price: int, quantity: int) -> "OhlcCandle":
+        """Return the candle after one more trade."""
+        return OhlcCandle(
             self.open_time,
             self.open,
             max(self.high, price),
@@ -51,54 +44,77 @@ class Candle(NamedTuple):
         )
 
 
-class CandleSeries:
-    """The latest traded candles of one interval, following a tape."""
+def candles_between(tape: Tape, minutes: int, first: int, end: int) -> dict[int, OhlcCandle]:
+    """Return the traded candles of an interval that open from `first` to before `end` (unix seconds), by open time."""
+    seconds = minutes * 60
+    candles: dict[int, OhlcCandle] = {}
+    position, limit = tape.position_at(first * NANOS), tape.position_at(end * NANOS)
+    while position < limit:
+        open_time = tape.time(position) // NANOS // seconds * seconds
+        after = tape.position_at((open_time + seconds) * NANOS)
+        candles[open_time] = _candle(open_time, tape.sums(position, after))
+        position = after
+    return candles
+
+
+def latest_candles(tape: Tape, minutes: int, count: int) -> tuple[OhlcCandle, ...]:
+    """Return the last `count` traded candles of an interval, oldest first."""
+    seconds = minutes * 60
+    candles: list[OhlcCandle] = []
+    after = len(tape)
+    while after and len(candles) < count:
+        open_time = tape.time(after - 1) // NANOS // seconds * seconds
+        position = tape.position_at(open_time * NANOS)
+        candles.append(_candle(open_time, tape.sums(position, after)))
+        after = position
+    return tuple(reversed(candles))
+
+
+def candle_before(tape: Tape, minutes: int, open_time: int) -> OhlcCandle | None:
+    """Return the last traded candle before the one that opens at `open_time` (unix seconds)."""
+    after = tape.position_at(open_time * NANOS)
+    if not after:
+        return None
+    seconds = minutes * 60
+    opened = tape.time(after - 1) // NANOS // seconds * seconds
+    return _candle(opened, tape.sums(tape.position_at(opened * NANOS), after))
+
+
+def _candle(open_time: int, sums: TradeSums) -> OhlcCandle:
+    return OhlcCandle(open_time, *sums)
+
+
+class LiveCandle:
+    """The forming candle of one interval, updated trade by trade."""
 
     def __init__(self, minutes: int) -> None:
-        self.minutes = minutes
         self._seconds = minutes * 60
-        self._candles: dict[int, Candle] = {}
+        self._candle: OhlcCandle | None = None
         self._position = 0
         self._revision = -1
 
-    def follow(self, tape: Tape) -> None:
-        """Take in the trades that the tape has gained; start again where it was revised."""
-        if tape.revision != self._revision:
-            self._revision = tape.revision
-            self._candles.clear()
-            self._position = self._first_position(tape)
-        size = self._seconds * NANOS
-        for time, price, quantity in tape.states(self._position, len(tape)):
-            open_time = time // size * self._seconds
-            candle = self._candles.get(open_time)
-            if candle is None:
-                self._candles[open_time] = Candle(open_time, price, price, price, price, quantity, price * quantity, 1)
-                if len(self._candles) > _KEPT:
-                    del self._candles[next(iter(self._candles))]
+    def take(self, tape: Tape, first: int) -> tuple[tuple[OhlcCandle, int], ...]:
+        """Process the trades from position `first` on.
+
+        Return the last candle of each interval that they touch, with the time of its last trade.
+        """
+        if first >= len(tape):
+            return ()
+        if (self._position, self._revision) != (first, tape.revision):
+            self._candle = self._before(tape, first)
+        states: dict[int, tuple[OhlcCandle, int]] = {}
+        candle, seconds = self._candle, self._seconds
+        for time, price, quantity in tape.states(first, len(tape)):
+            open_time = time // NANOS // seconds * seconds
+            if candle is not None and candle.open_time == open_time:
+                candle = candle.after(price, quantity)
             else:
-                self._candles[open_time] = candle.after(price, quantity)
-        self._position = len(tape)
+                candle = OhlcCandle(open_time, price, price, price, price, quantity, price * quantity, 1)
+            states[open_time] = candle, time
+        self._candle, self._position, self._revision = candle, len(tape), tape.revision
+        return tuple(states.values())
 
-    def _first_position(self, tape: Tape) -> int:
-        if not len(tape):
-            return 0
-        size = self._seconds * NANOS
-        slot = tape.time(-1) // size
-        position = tape.position_at((slot - COMMITTED_ROWS - 1) * size)
-        seen = len({tape.time(i) // size for i in range(position, min(len(tape), position + 5_000))})
-        while position and seen <= SNAPSHOT_ROWS:
-            position = tape.position_at(tape.time(position - 1) // size * size)
-            seen += 1
-        return position
-
-    def at(self, open_time: int) -> Candle | None:
-        """Return the candle that opens at `open_time` (unix seconds), None where that interval did not trade."""
-        return self._candles.get(open_time)
-
-    def latest(self, count: int) -> tuple[Candle, ...]:
-        """Return the last `count` traded candles, oldest first."""
-        return tuple(self._candles.values())[-count:]
-
-    def before(self, open_time: int) -> Candle | None:
-        """Return the last traded candle before the one that opens at `open_time`."""
-        return next((candle for candle in reversed(self._candles.values()) if candle.open_time < open_time), None)
+    def _before(self, tape: Tape, first: int) -> OhlcCandle | None:
+        open_time = tape.time(first) // NANOS // self._seconds * self._seconds
+        position = tape.position_at(open_time * NANOS)
+        return _candle(open_time, tape.sums(position, first)) if position < first else None

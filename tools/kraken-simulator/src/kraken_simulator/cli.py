@@ -1,4 +1,4 @@
-"""The command line: options and environment to settings, and a simulator that runs until it is told to stop."""
+"""The command line: reads options and environment, and runs a simulator until a signal."""
 
 import argparse
 import asyncio

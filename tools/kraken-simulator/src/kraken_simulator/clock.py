@@ -5,9 +5,9 @@ from collections.abc import Callable
 from kraken_simulator.text import NANOS
 
 Clock = Callable[[], float]
-"""Returns the present as unix seconds."""
+"""Returns the current time in unix seconds."""
 
 
 def nanos(seconds: float) -> int:
-    """Return unix seconds as nanoseconds (of microsecond exactness, as floats have no more)."""
+    """Return unix seconds as nanoseconds, rounded to microseconds, the precision of floats."""
     return round(seconds * 1_000_000) * (NANOS // 1_000_000)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from kraken_simulator.errors import SimulatorError
+from kraken_simulator.pace import MAX_TICKS
 from kraken_simulator.pairs import SYMBOL_PATTERN
 
 
@@ -38,7 +39,7 @@ Files = Annotated[dict[str, Path], NoDecode, BeforeValidator(_parse_files)]
 
 
 class SimulatorConfig(BaseModel):
-    """Everything that can be set. Port 0 takes a free one; times are unix seconds."""
+    """All settings. Port 0 takes a free port; times are unix seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,23 +47,32 @@ class SimulatorConfig(BaseModel):
     port: int = Field(8700, ge=0, le=65535, description="port of WebSocket and REST")
     control_port: int = Field(8701, ge=0, le=65535, description="port of truth, faults and counters")
     seed: int = Field(1, description="seed of the synthetic markets")
-    symbols: Symbols = Field(None, description="synthetic pairs: how many, or their names (default: 8)")
+    symbols: Symbols = Field(None, description="synthetic pairs: their number or names (default: 8)")
     archives: Files = Field({}, description="archive files of 1m candles, PAIR=FILE")
-    trades: Files = Field({}, description="recorded REST Trades answers, PAIR=FILE")
-    play_from: float | None = Field(None, description="moment of the files that plays at the start")
-    epoch: float | None = Field(None, description="when the synthetic past ends and live trading begins (default: now)")
+    trades: Files = Field({}, description="recorded REST Trades responses, PAIR=FILE")
+    play_from: float | None = Field(None, description="time in the files at which replay starts")
+    epoch: float | None = Field(None, description="end of the synthetic past and start of live trading (default: now)")
     activity: float = Field(1.0, gt=0, le=1_000, description="factor on the live trading of synthetic pairs")
+    rate: float | None = Field(
+        None, ge=1, le=MAX_TICKS, description="ticks a second over all synthetic pairs (default: by their profiles)"
+    )
+    burst_rate: float | None = Field(None, ge=1, le=MAX_TICKS, description="ticks a second in a burst (default: none)")
+    burst_seconds: float = Field(60.0, gt=0, description="seconds that a burst lasts")
+    burst_every: float = Field(600.0, gt=0, description="seconds between the starts of bursts")
+    tokenized: int = Field(0, ge=0, description="number of additional tokenised stocks such as AAPLx/USD")
     history_weeks: int | None = Field(
         None, ge=1, le=1_000, description="weeks of history (default: 720, many pairs 12)"
     )
     connection_budget: int = Field(150, ge=0, description="connection attempts per window and address before 429")
-    connection_window: float = Field(600.0, gt=0, description="seconds of the connection budget")
-    rest_rate: float = Field(1.0, gt=0, description="REST calls a second for each address and pair")
-    rest_burst: int = Field(5, ge=1, description="REST calls that may come at once")
-    request_rate: float = Field(20.0, gt=0, description="WebSocket requests a second on one socket")
-    request_burst: int = Field(50, ge=1, description="WebSocket requests that may come at once")
-    idle_seconds: float = Field(60.0, gt=0, description="close a socket without subscription after")
-    poll_seconds: float = Field(0.05, gt=0, le=1, description="how often trades are made and frames sent")
+    connection_window: float = Field(600.0, gt=0, description="seconds of that window")
+    rest_rate: float = Field(1.0, gt=0, description="REST calls per second for each address and pair")
+    rest_burst: int = Field(5, ge=1, description="maximum burst of REST calls")
+    request_rate: float = Field(20.0, gt=0, description="WebSocket requests per second on one socket")
+    request_burst: int = Field(50, ge=1, description="maximum burst of WebSocket requests")
+    idle_seconds: float = Field(60.0, gt=0, description="seconds after which a socket without subscriptions is closed")
+    poll_seconds: float = Field(
+        0.05, gt=0, le=1, description="seconds between two steps that make trades and send frames"
+    )
 
     @field_validator("archives", "trades")
     @classmethod
@@ -75,17 +85,17 @@ class SimulatorConfig(BaseModel):
 
 
 class EnvironmentConfig(BaseSettings, SimulatorConfig):
-    """The same settings read from the environment: `SIM_PORT`, `SIM_SYMBOLS`, ...; arguments go first."""
+    """The settings from the environment: `SIM_PORT`, `SIM_SYMBOLS`, ...; arguments have precedence."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="SIM_")
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="SIM_", env_ignore_empty=True)
 
 
 OPTIONS = {"archives": "--archive", "trades": "--trades"}
-"""Options that are not called like their setting, because each takes one file and may be repeated."""
+"""Options with another name than their setting: each takes one file and may be repeated."""
 
 
 def read_config(**options: Any) -> SimulatorConfig:
-    """Settings from `options`, then the environment. SimulatorError names the wrong one, what it holds and why not."""
+    """Settings from `options`, then the environment. SimulatorError names a wrong setting, its value and the reason."""
     try:
         return EnvironmentConfig(**options)
     except ValidationError as error:

@@ -1,13 +1,13 @@
-"""What can go wrong, one type for each kind a caller can act on."""
+"""Errors, one type for each kind that a caller can act on."""
 
 
 class SimulatorError(Exception):
-    """Anything that keeps the simulator from running; the message is one clear line."""
+    """The simulator cannot run. The text is one line."""
 
 
 class SourceError(SimulatorError):
-    """A market source (archive or trades file) is missing or does not hold what it should."""
+    """A source file (archive or trades) does not exist or is malformed. The text names the file."""
 
 
 class FaultError(SimulatorError):
-    """A fault was asked for that does not exist or cannot be started so."""
+    """A requested fault does not exist or cannot be started with these fields."""

@@ -1,19 +1,18 @@
-"""The faults that can be asked for, and which of them are running."""
+"""The kinds of faults, and the running faults."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 from types import MappingProxyType
 
-from kraken_simulator.errors import FaultError
-from kraken_simulator.tape import Trade
-
 KINDS = MappingProxyType(
     {
         "eof": "drops the connections (of the symbol) once: TCP ends without a close frame",
         "close_1001": "drops the connections (of the symbol) once: close 1001 'CloudFlare WebSocket proxy restarting'",
         "rst": "drops the connections (of the symbol) once: TCP reset",
-        "silent": "acks subscriptions, then sends nothing at all, no heartbeat either; also on new connections unless "
+        "close_1008": "drops the connections (of the symbol) once: close 1008 'policy violation', after which a client "
+        "should not reconnect at once",
+        "silent": "acks subscriptions, then sends nothing, not even heartbeats; also on new connections unless "
         "new_connections is false. With a symbol: the connections subscribed to it",
         "blind": "heartbeats, but no data of the symbol (default: of all) on the connections open at the start, and on "
         "new ones if new_connections is true; trading goes on, the frames are lost",
@@ -21,45 +20,89 @@ KINDS = MappingProxyType(
         "new_connections is true. They are reset at the end",
         "msg_rate": 'answers every WebSocket request with {"Error":"Exceeded msg rate"} and ignores it',
         "http_429": "refuses new WebSocket connections with HTTP 429",
-        "maintenance": "status maintenance, no trading, REST answers EService:Unavailable; online again at the end",
-        "cancel_only": "status cancel_only, no trading; online again at the end",
-        "post_only": "status post_only, no trading; online again at the end",
+        "maintenance": "status maintenance, no trading, REST responds EService:Unavailable; online at the end",
+        "cancel_only": "status cancel_only, no trading; online at the end",
+        "post_only": "status post_only, no trading; online at the end",
         "unlisted": "the pair (default: every pair) does not exist: instrument update delisted, no trading, its "
-        "subscriptions are silent and new ones refused, REST answers EQuery:Unknown asset pair; listed again at the "
+        "subscriptions are silent and new ones refused, REST responds EQuery:Unknown asset pair; relisted at the "
         "end, with an instrument update online",
-        "late_frame": "holds back the frames of an interval's last 20 s; the last of them comes 2 s after its "
-        "end, behind frames of the next one",
+        "late_frame": "delays the frames of an interval's last 20 s; the last of them is sent 2 s after its "
+        "end, after frames of the next interval",
         "duplicate": "sends every snapshot and update twice",
-        "many_rows": "sends updates of two rows: the candle before, and the current one",
-        "revised_snapshot": "a trade that moves the high is known late: at the end, not before its minute is over, "
-        "snapshots and REST have it, and the connections subscribed are reset, so a snapshot follows",
-        "rest_revision": "a trade that moves the high is known late: REST rows change after the close; no "
-        "connection is touched",
-        "outage": "everything is refused: connections dropped and answered 503, REST answers EService:Unavailable; "
+        "many_rows": "sends updates with two rows: the previous candle and the current one",
+        "revised_snapshot": "a trade that moves the high becomes known late: at the end, after its minute, snapshots "
+        "and REST include it, and subscribed connections are reset, so a snapshot follows",
+        "rest_revision": "a trade that moves the high becomes known late: REST rows change after the close; "
+        "connections continue",
+        "outage": "everything is refused: connections are dropped and get 503, REST responds EService:Unavailable; "
         "trading goes on",
-        "rest_down": "REST answers HTTP 503 with an HTML page",
-        "rest_slow": "REST answers 10 s late (or when the fault ends)",
-        "rest_limit": "REST answers EGeneral:Too many requests",
+        "rest_down": "REST responds HTTP 503 with an HTML page",
+        "rest_slow": "REST responds 10 s late (or when the fault ends)",
+        "rest_limit": "REST responds EGeneral:Too many requests",
         "not_json": "a text frame that is not JSON, once a second on every connection",
         "unknown_message": "a message of an unknown channel, once a second on every connection",
+        "status_frames": "the status frame once a second on every connection",
+        "throttled": "REST responds EService:Throttled: and the fault's end in unix seconds",
+        "string_numbers": "candle rows with their prices and volumes as strings",
+        "float_interval": "candle rows with interval 1.0 instead of 1",
+        "empty_last": "REST Trades returns an empty string as last if there are no trades",
+        "asked_key": "REST results are keyed by the requested name instead of the pair's key",
+        "no_status": "AssetPairs rows of every seventh pair have no status",
     }
 )
 """Every kind of fault with its description."""
 
-ONE_SHOT = frozenset({"eof", "close_1001", "rst"})
-"""Faults that happen at once and are over."""
+ONE_SHOT = frozenset({"eof", "close_1001", "close_1008", "rst"})
+"""Faults without duration."""
+
+CHANGES = MappingProxyType(
+    {
+        "list": "a new pair begins to trade, without a past; or a delisted one is relisted",
+        "delist": "the pair leaves the exchange, as in unlisted",
+        "rename": "the pair continues under the name `to`; the old name no longer exists",
+        "reprecision": "the pair trades with other price_decimals or qty_decimals from now on",
+        "status": "the pair gets another status; cancel_only, maintenance and work_in_progress stop its trading",
+    }
+)
+"""Changes of a pair with their descriptions: permanent without `seconds`, else reverted at the end."""
+
+CHANGE_FIELDS = MappingProxyType(
+    {
+        "list": frozenset({"price_decimals", "qty_decimals", "status", "trades_per_minute", "price"}),
+        "delist": frozenset[str](),
+        "rename": frozenset({"to"}),
+        "reprecision": frozenset({"price_decimals", "qty_decimals"}),
+        "status": frozenset({"status"}),
+    }
+)
+"""The fields of each change besides `symbol` and `seconds`."""
+
+PAIR_STATUSES = (
+    "online",
+    "limit_only",
+    "post_only",
+    "reduce_only",
+    "cancel_only",
+    "maintenance",
+    "work_in_progress",
+)
+"""The possible statuses of a listed pair; new listings begin in limit_only."""
+
+HALTED_STATUSES = frozenset({"cancel_only", "maintenance", "work_in_progress"})
+"""Statuses in which a pair does not trade."""
 
 SYSTEM_STATES = ("maintenance", "cancel_only", "post_only")
-"""Engine states other than online, the strongest first."""
+"""Engine states other than online, by precedence."""
 
 MAX_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault that runs from `started` until `until` (unix seconds); `symbol` None means all.
+    """A fault from `started` until `until` (unix seconds; infinite if permanent). `symbol` None means all symbols.
 
-    `connections` had come before its start (they are numbered as they come); `unseen` are trades to reveal at its end.
+    `connections`: number of the last connection before its start. `unseen`: symbols and times (unix nanoseconds) of
+    trades to reveal at its end. `undo`: the change that reverts a change of a pair at its end.
     """
 
     number: int
@@ -69,14 +112,15 @@ class Fault:
     until: float
     new_connections: bool
     connections: int = 0
-    unseen: tuple[tuple[str, Trade], ...] = ()
+    unseen: tuple[tuple[str, int], ...] = ()
+    undo: "FaultRequest | None" = None
 
     def concerns(self, symbol: str) -> bool:
-        """Say whether the fault acts on a symbol."""
+        """Return whether the fault acts on a symbol."""
         return self.symbol in (None, symbol)
 
     def reaches(self, connection: int) -> bool:
-        """Say whether the fault acts on a connection by its number."""
+        """Return whether the fault acts on the connection with this number."""
         return self.new_connections or connection <= self.connections
 
 
@@ -97,26 +141,26 @@ class FaultBoard:
         return next(self._numbers)
 
     def add(self, fault: Fault) -> None:
-        """Put a fault on the board."""
+        """Add a running fault."""
         self._running = (*self._running, fault)
 
     def take(self, over: Callable[[Fault], bool]) -> tuple[Fault, ...]:
-        """Remove the faults that are over and return them."""
+        """Remove and return the faults for which `over` is true."""
         ended = tuple(fault for fault in self._running if over(fault))
         if ended:
             self._running = tuple(fault for fault in self._running if fault not in ended)
         return ended
 
     def of(self, *kinds: str) -> Iterable[Fault]:
-        """Give the running faults of some kinds."""
+        """Return the running faults of some kinds."""
         return (fault for fault in self._running if fault.kind in kinds)
 
     def on(self, kind: str) -> bool:
-        """Say whether a fault of a kind runs."""
+        """Return whether a fault of a kind runs."""
         return any(fault.kind == kind for fault in self._running)
 
     def on_symbol(self, kind: str, symbol: str) -> bool:
-        """Say whether a fault of a kind acts on a symbol."""
+        """Return whether a fault of a kind acts on a symbol."""
         return any(fault.kind == kind and fault.concerns(symbol) for fault in self._running)
 
     @property
@@ -127,46 +171,18 @@ class FaultBoard:
 
 @dataclass(frozen=True, slots=True)
 class FaultRequest:
-    """A fault as asked for; `new_connections` None takes the kind's own way."""
+    """A requested fault. `new_connections` None: the kind's default. `seconds` None: 30.
+
+    The other fields are for changes of a pair; None keeps the current value or takes the default.
+    """
 
     kind: str
     symbol: str | None = None
-    seconds: float = 30.0
+    seconds: float | None = None
     new_connections: bool | None = None
-
-
-def parse_fault(body: object, symbols: Iterable[str]) -> FaultRequest:
-    """Return the fault that a JSON body asks for; a `FaultError` says what is wrong with it."""
-    if not isinstance(body, dict):
-        message = 'expected a JSON object such as {"kind": "eof", "seconds": 5}'
-        raise FaultError(message)
-    unknown = set(body) - {"kind", "symbol", "seconds", "new_connections"}
-    if unknown:
-        message = (
-            f"expected the fields kind, symbol, seconds and new_connections, was also {', '.join(sorted(unknown))}"
-        )
-        raise FaultError(message)
-    kind, seconds, new = body.get("kind"), body.get("seconds"), body.get("new_connections")
-    if not isinstance(kind, str) or kind not in KINDS:
-        message = f"kind: expected one of {', '.join(KINDS)}, was {kind!r}"
-        raise FaultError(message)
-    seconds = 30.0 if seconds is None else seconds
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_SECONDS:
-        message = f"seconds: expected a number from 0 to {MAX_SECONDS:.0f}, was {seconds!r}"
-        raise FaultError(message)
-    if new is not None and not isinstance(new, bool):
-        message = f"new_connections: expected true or false, was {new!r}"
-        raise FaultError(message)
-    return FaultRequest(kind, _symbol(body.get("symbol"), symbols), float(seconds), new)
-
-
-def _symbol(text: object, symbols: Iterable[str]) -> str | None:
-    if text is None:
-        return None
-    known = tuple(symbols)
-    symbol = text.replace("-", "/") if isinstance(text, str) else text
-    if not isinstance(symbol, str) or symbol not in known:
-        names = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
-        message = f"symbol: expected one of {names}, was {text!r}"
-        raise FaultError(message)
-    return symbol
+    to: str | None = None
+    status: str | None = None
+    price_decimals: int | None = None
+    qty_decimals: int | None = None
+    trades_per_minute: float | None = None
+    price: float | None = None

@@ -1,4 +1,4 @@
-"""The simulator as a whole: markets, the two ports, and the task that keeps them trading."""
+"""The whole simulator: markets, two ports, and the trading task."""
 
 import asyncio
 import logging
@@ -13,27 +13,30 @@ from kraken_simulator.clock import Clock
 from kraken_simulator.config import SimulatorConfig
 from kraken_simulator.control import ControlServer
 from kraken_simulator.errors import SimulatorError, SourceError
-from kraken_simulator.exchange import Ending, Exchange
+from kraken_simulator.exchange import Exchange
+from kraken_simulator.listeners import Ending
 from kraken_simulator.market import Market
-from kraken_simulator.pairs import DEFAULT_PROFILES, Profile, default_profiles, profile_of
+from kraken_simulator.pace import factor_for
+from kraken_simulator.profiles import DEFAULT_PROFILES, Profile, default_profiles, profile_of, tokenized_profiles
 from kraken_simulator.server import ExchangeServer
 from kraken_simulator.sources.archive import archive_source
 from kraken_simulator.sources.port import TradeSource
 from kraken_simulator.sources.recorded import recorded_source
-from kraken_simulator.sources.synthetic import full_history, light_history, synthetic_source
+from kraken_simulator.sources.synthetic import SyntheticSource, full_history, light_history, sparse_history, usual_rate
 from kraken_simulator.stats import Stats
 
 _LOG = logging.getLogger("kraken_simulator")
 _FULL_HISTORY_SYMBOLS = 20
+_LIGHT_HISTORY_SYMBOLS = 400
 _FULL_HISTORY_WEEKS = 720
 _SHORT_HISTORY_WEEKS = 12
 _SHUTDOWN_SECONDS = 1.0
 
 
 class Simulator:
-    """A Kraken to start and stop, or to use as an asynchronous context manager.
+    """A simulated Kraken to start and stop, or to use as an async context manager.
 
-    Nothing happens before `start`; a `SimulatorError` says what kept it from starting.
+    The constructor does no I/O; `start` raises SimulatorError if the simulator cannot start.
     """
 
     def __init__(self, config: SimulatorConfig | None = None, *, clock: Clock = time.time) -> None:
@@ -55,17 +58,17 @@ class Simulator:
 
     @property
     def ws_url(self) -> str:
-        """Where WebSocket v2 is; with port 0 known after the start."""
+        """The URL of WebSocket v2; with port 0 valid after the start."""
         return f"ws://{self._address}:{self._port}/v2"
 
     @property
     def rest_url(self) -> str:
-        """Where REST is, without the path `/0/public`."""
+        """The base URL of REST, without the path `/0/public`."""
         return f"http://{self._address}:{self._port}"
 
     @property
     def control_url(self) -> str:
-        """Where the control port is."""
+        """The URL of the control port."""
         return f"http://{self._address}:{self._control_port}"
 
     @property
@@ -82,7 +85,7 @@ class Simulator:
         return f"[{host}]" if ":" in host else host
 
     async def start(self) -> None:
-        """Load the sources, make the past, open both ports and begin to trade."""
+        """Load the sources, create the past, open both ports and begin to trade. SimulatorError on failure."""
         if self._task is not None:
             message = "the simulator is started already"
             raise SimulatorError(message)
@@ -91,7 +94,7 @@ class Simulator:
             self._port, self._control_port = (listening.getsockname()[1] for listening in sockets)
             self._exchange = await asyncio.to_thread(self._open_exchange)
             server = ExchangeServer(self._exchange)
-            control = ControlServer(self._exchange, server.budget)
+            control = ControlServer(self._exchange, server.attempt_limit)
             for listening, application in zip(sockets, (server.application(), control.application()), strict=True):
                 runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
                 self._runners.append(runner)
@@ -107,7 +110,7 @@ class Simulator:
 
     def _open_exchange(self) -> Exchange:
         exchange = Exchange(_markets(self.config, self._profiles, self._clock()), self.config, self._clock, Stats())
-        exchange.open_for_trading()
+        exchange.open_for_trading(past_at_once=len(exchange.markets) <= _FULL_HISTORY_SYMBOLS)
         return exchange
 
     async def _trade(self, exchange: Exchange) -> None:
@@ -120,12 +123,12 @@ class Simulator:
             raise
 
     async def wait(self) -> None:
-        """Wait until the simulator stops; raises what made it fail."""
+        """Wait until the simulator stops; raises the error that stopped it."""
         if self._task is not None:
             await asyncio.shield(self._task)
 
     async def stop(self) -> None:
-        """Close every connection and both ports; does nothing if it is not started."""
+        """Close all connections and both ports; does nothing if not started."""
         task, self._task = self._task, None
         if self._exchange is not None:
             for listener in tuple(self._exchange.listeners):
@@ -156,6 +159,10 @@ class Simulator:
 
 
 def _profiles(config: SimulatorConfig) -> tuple[Profile, ...]:
+    return _named_profiles(config) + tokenized_profiles(config.tokenized)
+
+
+def _named_profiles(config: SimulatorConfig) -> tuple[Profile, ...]:
     if config.symbols is None:
         return DEFAULT_PROFILES
     if isinstance(config.symbols, int):
@@ -166,16 +173,19 @@ def _profiles(config: SimulatorConfig) -> tuple[Profile, ...]:
 def _markets(config: SimulatorConfig, profiles: tuple[Profile, ...], now: float) -> dict[str, Market]:
     many = len(profiles) > _FULL_HISTORY_SYMBOLS
     weeks = config.history_weeks or (_SHORT_HISTORY_WEEKS if many else _FULL_HISTORY_WEEKS)
-    history = light_history(weeks) if many else full_history(weeks)
+    history = full_history(weeks)
+    if many:
+        history = sparse_history(weeks) if len(profiles) > _LIGHT_HISTORY_SYMBOLS else light_history(weeks)
     epoch = int(config.epoch if config.epoch is not None else now)
     file_weeks = config.history_weeks or _SHORT_HISTORY_WEEKS
+    pace = config.activity
+    if config.rate is not None:
+        pace = factor_for(config.rate, [usual_rate(profile) for profile in profiles], config.poll_seconds)
     sources: dict[str, TradeSource] = {}
     for profile in profiles:
         symbol = profile.pair.symbol
         if symbol not in config.archives and symbol not in config.trades:
-            sources[symbol] = synthetic_source(
-                profile, seed=config.seed, epoch=epoch, history=history, activity=config.activity
-            )
+            sources[symbol] = SyntheticSource(profile, seed=config.seed, epoch=epoch, history=history, pace=pace)
     for symbol, path in config.archives.items():
         sources[symbol] = archive_source(symbol, path, now=now, play_from=config.play_from, history_weeks=file_weeks)
     for symbol, path in config.trades.items():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Stats:
-    """What the simulator has counted since its start."""
+    """The simulator's counters since its start."""
 
     connection_attempts: int = 0
     connections_refused: int = 0

@@ -1,4 +1,4 @@
-"""Text of numbers and times as Kraken writes them: fixed decimals, and RFC 3339 with a varying number of digits."""
+"""Numbers and times in Kraken's text formats: fixed decimals, and RFC 3339 with a varying number of digits."""
 
 import time
 from decimal import Decimal, InvalidOperation
@@ -7,9 +7,6 @@ from kraken_simulator.errors import SourceError
 
 NANOS = 1_000_000_000
 """Nanoseconds in a second."""
-
-VOLUME_DECIMALS = 8
-"""Decimals of every volume on the wire."""
 
 
 def fixed(units: int, decimals: int) -> str:
@@ -27,7 +24,7 @@ def units(text: str, decimals: int) -> int:
 
 
 def parse_decimal(text: str) -> Decimal:
-    """Return decimal text as a finite Decimal; a `SourceError` says what came instead."""
+    """Return decimal text as a finite Decimal. SourceError if it is not one."""
     try:
         value = Decimal(text)
     except InvalidOperation:
@@ -39,7 +36,7 @@ def parse_decimal(text: str) -> Decimal:
 
 
 def decimals_of(text: str) -> int:
-    """Return how many decimals the value of `text` needs, trailing zeros not counted."""
+    """Return the number of decimals that the value of `text` needs, without trailing zeros."""
     exponent = parse_decimal(text).normalize().as_tuple().exponent
     return max(0, -exponent) if isinstance(exponent, int) else 0
 
@@ -50,15 +47,15 @@ def rfc3339_seconds(seconds: int) -> str:
 
 
 def rfc3339(nanos: int, digits: int) -> str:
-    """Return unix nanoseconds with `digits` fractional digits (1 to 9), the rest cut off."""
+    """Return unix nanoseconds as RFC 3339, truncated to `digits` fractional digits (1 to 9)."""
     seconds, fraction = divmod(nanos, NANOS)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction:09d}"[: 20 + digits] + "Z"
 
 
 def rfc3339_shortest(nanos: int) -> str:
-    """Return unix nanoseconds with 0, 3, 6 or 9 fractional digits, as many as the value needs.
+    """Return unix nanoseconds as RFC 3339 with the fewest sufficient fractional digits of 0, 3, 6 and 9.
 
-    Recorded update frames carry 9 digits or 6 (kraken-protocol.md, the frames of 2026-10-06).
+    Recorded update frames carry 9 digits or 6 (`docs/kraken-protocol.md`).
     """
     if nanos % NANOS == 0:
         return rfc3339_seconds(nanos // NANOS)

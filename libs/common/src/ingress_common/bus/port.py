@@ -1,35 +1,40 @@
-"""The bus as the services see it: a small port, with MQTT 5 and an in-memory broker behind it."""
+"""The bus port: the interface that services use."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Protocol, Self
+
+import msgspec
+
+NO_PROPERTIES: Mapping[str, str] = MappingProxyType({})
+"""The properties of a message without any."""
 
 
 class BusError(Exception):
-    """The broker cannot be used: it refuses, or cannot be reached when the service starts. The message names it."""
+    """The broker refuses a request or cannot be reached at the start. The text names the broker and the reason."""
 
 
 class BusClosedError(Exception):
-    """A call on a bus that has been closed, or a delivery that a close cut off."""
+    """A call on a closed bus, or a publication that the close interrupted."""
 
 
 @dataclass(frozen=True, slots=True)
 class LastWill:
-    """What the broker publishes (QoS 1, retained) when the connection dies without a goodbye."""
+    """The message that the broker publishes (QoS 1, retained) when the connection ends without a DISCONNECT."""
 
     topic: str
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """A message from the broker.
 
-    It stays with the broker until `ack()` is called: a crash before that brings it again. `ack` may be called from the
-    loop at any later time, once or more, but must be called in the end, whatever the QoS: the broker hears of it only
-    once all earlier messages are acknowledged too. After a reconnect an old `ack` does nothing, because the broker
-    sends the message again.
+    The broker keeps it until `ack()` is called and redelivers it after a crash. Call `ack` on the event loop for every
+    message, at any time and whatever its QoS: acknowledgements reach the broker in order of arrival, so an absent one
+    blocks all later ones. A second call does nothing, nor does a call after a reconnect, which redelivers the message.
+
+    `properties`: the MQTT 5 user properties; of a repeated name, the last value.
     """
 
     topic: str
@@ -37,14 +42,14 @@ class Message:
     qos: int
     retain: bool
     ack: Callable[[], None]
+    properties: Mapping[str, str] = NO_PROPERTIES
 
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The connection was made, or made again.
+    """The connection was made or remade.
 
-    `session_kept` is false when the broker had no session for us: then messages may have been missed since the last
-    event.
+    `session_kept`: false if the broker had no session for us; then messages since the previous event may be lost.
     """
 
     session_kept: bool
@@ -54,10 +59,10 @@ Event = Message | Connected
 
 
 class Bus(Protocol):
-    """One client's connection to the broker. It is opened and closed as an async context manager.
+    """One client of the broker, opened and closed as an async context manager.
 
-    Opening connects once, with a few tries, and raises BusError where that fails. After that it reconnects by itself,
-    with backoff and without end; subscriptions and unacknowledged publications survive that.
+    Entering connects, with a few retries, or raises BusError. Later the client reconnects by itself, with backoff and
+    without a last attempt; subscriptions and unconfirmed publications survive a reconnect.
     """
 
     async def __aenter__(self) -> Self:
@@ -67,20 +72,24 @@ class Bus(Protocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Say goodbye (the last will is not sent) and release everything."""
+        """Disconnect cleanly, without the last will, and release all resources."""
         ...
 
     @property
     def connected(self) -> bool:
-        """Whether the broker is there now."""
+        """Whether the broker is connected."""
+        ...
+
+    @property
+    def maximum_packet(self) -> int | None:
+        """The broker's maximum packet size in bytes; None if it has no limit or is disconnected."""
         ...
 
     async def subscribe(self, *filters: str, no_local: bool = False) -> None:
-        """Subscribe with QoS 1 and wait until the broker has confirmed; kept over reconnects. Retained messages arrive
-        for new filters.
+        """Subscribe with QoS 1 and wait for the broker's confirmation. Reconnects restore the subscription.
 
-        `$share/<group>/<filter>` shares the messages of a filter among the members of a group. `no_local`: not our own
-        messages.
+        Retained messages arrive for new filters. `$share/<group>/<filter>` shares the messages of a filter among the
+        members of a group. `no_local`: exclude our own messages.
         """
         ...
 
@@ -88,18 +97,27 @@ class Bus(Protocol):
         """End subscriptions; unknown filters are ignored."""
         ...
 
-    async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> Awaitable[None]:
-        """Hand a message to the bus, in order; waits while the bounded outbound window is full.
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        properties: Mapping[str, str] | None = None,
+    ) -> Awaitable[None]:
+        """Publish a message, in order; waits while the outbound window is full.
 
-        The awaitable that comes back is done when the broker has the message (QoS 1), or when it has been sent (QoS 0).
-        It need not be awaited. A QoS 0 message given while disconnected is dropped and counted.
+        Returns an awaitable that is done when the broker has confirmed the message (QoS 1) or it has been sent (QoS 0);
+        awaiting it is optional. While disconnected, a QoS 0 message is dropped and counted. `properties` become MQTT 5
+        user properties.
         """
         ...
 
     def events(self) -> AsyncIterator[Event]:
-        """Everything that arrives, in order, with `Connected` where a connection was made. One consumer.
+        """All messages in order, with a `Connected` event for each connection. For one consumer.
 
-        The broker sends at most a bounded number of unacknowledged QoS 1 messages; QoS 0 beyond the bound are dropped,
-        oldest first, and counted.
+        The broker sends a limited number of unacknowledged QoS 1 messages. QoS 0 messages beyond the inbound limit are
+        dropped, oldest first, and counted.
         """
         ...

@@ -1,38 +1,41 @@
-"""Where the broker is and how to log in."""
+"""The broker's URL: address and credentials."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from ingress_common.tls import TlsFiles
+
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 EXPECTED = "a broker URL such as mqtt://user:password@host:1883 or mqtts://host"
-"""What `MqttUrl.parse` takes, in words for an error message."""
+"""The valid form of a broker URL, for error messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class MqttUrl:
-    """A broker's address, `mqtt://` or `mqtts://` (TLS). Its text form never holds the password."""
+    """A broker's address, `mqtt://` or `mqtts://` (TLS), with credentials. Its text form omits the password.
+
+    `tls_files`: certificate authorities and a client certificate, for `mqtts://`.
+    """
 
     host: str
     port: int
     tls: bool = False
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    tls_files: TlsFiles = TlsFiles()  # noqa: RUF009 - immutable
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `mqtt[s]://[user[:password]@]host[:port]`; ValueError says what is wrong, without the password."""
-        try:
-            parts = urlsplit(text)
-            port = parts.port
-        except ValueError:
-            raise ValueError("the address or port is malformed; a port is a number from 1 to 65535") from None
-        reason = _objection(parts, port)
+        """Parse `mqtt[s]://[user[:password]@]host[:port]`. ValueError names the fault, without the password."""
+        parts = split_url(text)
+        reason = _objection(parts)
         if reason:
             raise ValueError(reason)
         return cls(
             host=parts.hostname or "",
-            port=port or _PORTS[parts.scheme],
+            port=parts.port or _PORTS[parts.scheme],
             tls=parts.scheme == "mqtts",
             username=None if parts.username is None else unquote(parts.username),
             password=None if parts.password is None else unquote(parts.password),
@@ -45,15 +48,33 @@ class MqttUrl:
         return f"{scheme}://{user}{host}:{self.port}"
 
 
-def _objection(parts: SplitResult, port: int | None) -> str | None:
+def split_url(text: str) -> SplitResult:
+    """The parts of a URL. ValueError, without user and password, if these contain a character that must be encoded or
+    if the address or port is malformed.
+    """
+    credentials, at, _ = text.partition("://")[2].rpartition("@")
+    if at and re.search(r"[/?#\[\]\s]", credentials):
+        raise ValueError(
+            "encode these characters in the user and password of a URL: # as %23, / as %2F, ? as %3F, [ as %5B, "
+            "] as %5D, a blank as %20, % as %25"
+        )
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # raises what is wrong with it
+    except ValueError:
+        raise ValueError("the address or port is malformed; a port is a number from 1 to 65535") from None
+    return parts
+
+
+def _objection(parts: SplitResult) -> str | None:
     if parts.scheme not in _PORTS:
-        return f"the scheme is {parts.scheme!r} instead of mqtt or mqtts" if parts.scheme else "the scheme is missing"
+        return f"the scheme is {parts.scheme!r} instead of mqtt or mqtts" if parts.scheme else "it has no scheme"
     if not parts.hostname:
-        return "the host is missing"
-    if port == 0:
-        return "port 0 is not a broker's"
+        return "it has no host"
+    if parts.port == 0:
+        return "port 0 cannot be connected to"
     if parts.path.strip("/") or parts.query or parts.fragment:
         return "nothing may follow the host and port"
     if parts.password is not None and not parts.username:
-        return "there is a password without a user name"
+        return "it has a password and no user name"
     return None

@@ -1,8 +1,9 @@
-"""Where an InfluxDB is, and what lets us in."""
+"""The address and credentials of an InfluxDB."""
 
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from ingress_common.tls import TlsFiles
 from ingress_store.errors import StoreUrlError
 
 _EXPECTED = "expected a store URL such as influxdb://host:8086 or influxdbs://host:8086"
@@ -11,15 +12,18 @@ _PORT = 8086
 
 @dataclass(frozen=True, slots=True)
 class InfluxAccess:
-    """The organisation, the token, and a token for reading where the first one may only write (None: the first one)."""
+    """The organisation, by its name or ID, and a token that may read and write its buckets.
+
+    `tls`: own authorities and a client certificate, for `influxdbs://`.
+    """
 
     org: str
     token: str = field(repr=False)
-    read_token: str | None = field(default=None, repr=False)
+    tls: TlsFiles = TlsFiles()  # noqa: RUF009 - immutable
 
 
 def http_url(url: str) -> str:
-    """The server's HTTP address of `influxdb://host:port` (8086 where there is no port); StoreUrlError otherwise."""
+    """The server's HTTP address of `influxdb://host:port` (port 8086 by default); StoreUrlError otherwise."""
     try:
         parts = urlsplit(url)
         port = parts.port or _PORT

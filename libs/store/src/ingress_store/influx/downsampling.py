@@ -1,27 +1,23 @@
-"""The tasks: candles rolled up once more inside InfluxDB, by the aggregator's laws.
+"""The tasks: a second roll-up of the candles inside InfluxDB, by the aggregator's laws.
 
 They are the second pair of eyes and the repair path, not the source. A task reads the closed and complete candles of
 the next lower bucket and what is already in its own one, and writes only what is missing, still forming, incomplete, or
 tells of other trades than its children do; so it leaves an aggregator's candle alone, to the last digit. vwap is not
 compared: Kraken cuts its own off, and a candle that came from there may differ from a roll-up by a tick.
-"""
 
-from collections.abc import Mapping
+It looks closer only where the storage's own sums (candles, trades, volume, last close, latest `at`) say that something
+is to be done, which is 12 times cheaper than to read every candle. A price that was wrong from the beginning, with the
+right trades and volume and an `at` no earlier than its children's, is for the self-check.
+"""
 
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store.influx import flux
-from ingress_store.influx.lines import NO_CHECK
 from ingress_store.influx.names import CANDLE, candles, task
 
-# Windows that a run looks back: late repairs flow up, and what it costs stays bounded (some 6,000 children a second).
-_LOOK_BACK: Mapping[Timeframe, int] = {
-    Timeframe.M5: 60,
-    Timeframe.M15: 48,
-    Timeframe.H1: 48,
-    Timeframe.H4: 24,
-    Timeframe.D1: 14,
-    Timeframe.W1: 8,
-}
+# A run looks back over four days of windows, within these bounds: late repairs reach the higher timeframes, and the
+# cost stays bounded.
+_LOOK_BACK_SECONDS = 4 * 86_400
+_FEWEST_WINDOWS, _MOST_WINDOWS = 14, 60
 _LONGEST_INTERVAL = Timeframe.H4.seconds
 _FIRST_OFFSET = 15
 _OFFSET_STEP = 10
@@ -33,28 +29,33 @@ LOWER_TIMEFRAMES: tuple[tuple[Timeframe, Timeframe], ...] = tuple(
 
 
 def interval(timeframe: Timeframe) -> int:
-    """Seconds between two runs: the candle's length, but at least every 4 hours so that late repairs flow up."""
+    """Seconds between two runs: the candle's length, at most 4 hours so that late repairs reach higher timeframes."""
     return min(timeframe.seconds, _LONGEST_INTERVAL)
 
 
 def offset(timeframe: Timeframe) -> int:
-    """Seconds after the boundary: the aggregator comes first, and every task after those that it builds on."""
+    """Seconds after the boundary: the aggregator comes first, and a task after the tasks that it builds on."""
     return _FIRST_OFFSET + _OFFSET_STEP * (TIMEFRAMES.index(timeframe) - 1)
 
 
+def look_back(timeframe: Timeframe) -> int:
+    """Seconds before a run that its task covers."""
+    windows = _LOOK_BACK_SECONDS // timeframe.seconds
+    return min(max(windows, _FEWEST_WINDOWS), _MOST_WINDOWS) * timeframe.seconds
+
+
 def task_flux(timeframe: Timeframe) -> str:
-    """The text of the timeframe's task."""
+    """The Flux of the timeframe's task."""
     options = (
         f'option task = {{name: "{task(timeframe)}", every: {interval(timeframe)}s, offset: {offset(timeframe)}s}}'
     )
-    look_back = _LOOK_BACK[timeframe] * timeframe.seconds
-    return _TEMPLATE.format(options=f"{options}\n\n", range=f"start: -{look_back}s", **_names(timeframe, ""))
+    bounds = {"begin": f"time(v: int(v: now()) - {look_back(timeframe)}000000000)", "end": "now()"}
+    return _TEMPLATE.format(options=f"{options}\n\n", **bounds, **_names(timeframe, ""))
 
 
 def backfill_flux(timeframe: Timeframe, start: float, stop: float, prefix: str = "") -> str:
-    """The same for the windows that lie in [start, stop), at any time. `prefix`: of the buckets, for a copy of them."""
-    bounds = f"start: {flux.time(start)}, stop: {flux.time(stop)}"
-    return _TEMPLATE.format(options="", range=bounds, **_names(timeframe, prefix))
+    """The same Flux for the windows in [start, stop), at any time. `prefix`: of the buckets, for a copy of them."""
+    return _TEMPLATE.format(options="", begin=flux.time(start), end=flux.time(stop), **_names(timeframe, prefix))
 
 
 def _names(timeframe: Timeframe, prefix: str) -> dict[str, str | int]:
@@ -68,10 +69,13 @@ def _names(timeframe: Timeframe, prefix: str) -> dict[str, str | int]:
         "source_seconds": lower.seconds,
         "seconds": timeframe.seconds,
         "children": timeframe.children,
-        "no_check": NO_CHECK,
     }
 
 
+# First the windows are found in which something is to be done, from sums that the storage makes by itself; only their
+# series, and only from the first such window on, are then read candle by candle. What came later than the candle above
+# it has a later `at`.
+#
 # A window at the edge of the range has not all of its children in it, and so is not written.
 #
 # `to` writes tags in the order of the table's columns, and InfluxDB 2.7 does not sort them: where symbol comes before
@@ -79,15 +83,74 @@ def _names(timeframe: Timeframe, prefix: str) -> dict[str, str | int]:
 # alphabetical order only if Flux cannot vectorize it, else in any. So the last one calls a function that it cannot
 # vectorize (a price is positive, so math.abs changes nothing), and nothing comes between it and `to`.
 _TEMPLATE = """\
+import "array"
 import "math"
+import "regexp"
 
-{options}// A candle of either bucket as a row of the same columns. What a foreign hand wrote may lack the last three.
+{options}begin = {begin}
+end = {end}
+
+same = (a, b) => math.abs(x: a - b) <= 0.000000001 * math.abs(x: b)
+
+// One number for each window that has candles, as the column `name`. A foreign candle may lack any.
+sum_up = (tables, fn, name) => tables
+  |> aggregateWindow(every: {seconds}s, fn: fn, createEmpty: false, timeSrc: "_start")
+  |> toFloat()
+  |> set(key: "_field", value: name)
+
+sums = (bucket, prefix) => {{
+  // A function, since the storage sums up for one reader only.
+  all = () => from(bucket: bucket)
+    |> range(start: begin, stop: end)
+    |> filter(fn: (r) => r._measurement == {measurement})
+  of = (field) => all() |> filter(fn: (r) => r._field == field)
+  closed = all() |> filter(fn: (r) => r._field == "closed" and r._value == true)
+  incomplete = all() |> filter(fn: (r) => r._field == "complete" and r._value == false)
+  return union(tables: [
+    sum_up(tables: closed, fn: count, name: prefix + "closed"),
+    sum_up(tables: incomplete, fn: count, name: prefix + "incomplete"),
+    sum_up(tables: of(field: "trades"), fn: sum, name: prefix + "trades"),
+    sum_up(tables: of(field: "volume"), fn: sum, name: prefix + "volume"),
+    sum_up(tables: of(field: "close"), fn: last, name: prefix + "close"),
+    sum_up(tables: of(field: "at"), fn: max, name: prefix + "at"),
+  ])
+}}
+
+// The series, and since when, in which a window has all of its children and is not what they come to.
+found = union(tables: [
+  union(tables: [sums(bucket: {source}, prefix: ""), sums(bucket: {target}, prefix: "is_")])
+    |> group(columns: ["exchange", "symbol"])
+    |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")
+    |> filter(fn: (r) => exists r.closed and r.closed == {children}.0 and not exists r.incomplete and (
+      not exists r.is_closed or exists r.is_incomplete
+      or (if exists r.trades then r.trades else 0.0) != (if exists r.is_trades then r.is_trades else 0.0)
+      or (if exists r.close then r.close else 0.0) != (if exists r.is_close then r.is_close else 0.0)
+      or not same(a: if exists r.volume then r.volume else 0.0, b: if exists r.is_volume then r.is_volume else 0.0)
+      or (if exists r.at then r.at else 0.0) > (if exists r.is_at then r.is_at else 0.0)))
+    |> map(fn: (r) => ({{symbol: r.symbol, start: int(v: r._time)}})),
+  array.from(rows: [{{symbol: "-", start: int(v: end) - 1}}]),
+])
+  |> group(columns: ["symbol"])
+  |> min(column: "start")
+  |> group()
+  |> reduce(
+    identity: {{symbols: "", start: int(v: end)}},
+    fn: (r, accumulator) => ({{
+      symbols: accumulator.symbols + "|" + regexp.quoteMeta(v: r.symbol),
+      start: if r.start < accumulator.start then r.start else accumulator.start,
+    }}),
+  )
+  |> findRecord(fn: (key) => true, idx: 0)
+symbols = regexp.compile(v: "^(-" + found.symbols + ")$")
+
+// A candle of either bucket as a row of the same columns. What a foreign hand wrote may lack the last three.
 candles = (bucket, seconds) =>
   from(bucket: bucket)
-    |> range({range})
-    |> filter(fn: (r) => r._measurement == {measurement})
+    |> range(start: time(v: found.start), stop: end)
+    |> filter(fn: (r) => r._measurement == {measurement} and r.symbol =~ symbols)
     |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")
-    |> filter(fn: (r) => exists r.closed and exists r.open and exists r.trades)
+    |> filter(fn: (r) => exists r.exchange and exists r.symbol and exists r.closed and exists r.open and exists r.high
+      and exists r.low and exists r.close and exists r.volume and exists r.vwap and exists r.trades)
     |> map(fn: (r) => ({{
       exchange: r.exchange, symbol: r.symbol, _time: r._time, child: seconds == {source_seconds},
       open: r.open, high: r.high, low: r.low, close: r.close, volume: r.volume, vwap: r.vwap, trades: r.trades,
@@ -96,8 +159,6 @@ candles = (bucket, seconds) =>
       complete: if exists r.complete then r.complete else true,
       at: if exists r.at then r.at else int(v: r._time) / 1000 + seconds * 1000000,
     }}))
-
-same = (a, b) => math.abs(x: a - b) <= 0.000000001 * math.abs(x: b)
 
 // All children or nothing, and only those that traded count; without any the candle is flat at the last close.
 union(tables: [
@@ -163,7 +224,6 @@ union(tables: [
     fieldFn: (r) => ({{
       open: r.open, high: r.high, low: r.low, close: r.close, volume: r.volume, vwap: r.vwap, trades: r.trades,
       closed: true, infilled: r.infilled, revision: r.revision, complete: true, source: "rollup", at: r.at,
-      check: {no_check},
     }}),
   )
 """

@@ -1,4 +1,4 @@
-"""The Flux that reads. Texts and times come in only through `quoted` and `time`, so no name can become code."""
+"""The Flux queries that read. Texts and times are inserted only by `quoted` and `time`, so no name can become code."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ def time(instant: float) -> str:
 
 
 def rows(bucket: str, symbols: Sequence[str] | None, start: float, stop: float, fields: Sequence[str] = ()) -> str:
-    """The candles of `symbols` (None: all), a row each, in no order. `fields`: only those."""
+    """The candles of `symbols` (None for all), a row each, in no order. `fields`: only those."""
     wanted = "".join(_one_of(column, names) for column, names in (("symbol", symbols), ("_field", fields)) if names)
     return (
         f"{_from(bucket, start, stop)}\n"
@@ -47,7 +47,7 @@ def ticks(bucket: str, symbol: str, start: float, stop: float, limit: int) -> st
 
 
 def edge(bucket: str, symbol: str, start: float, stop: float, which: str) -> str:
-    """Time of the `first` or `last` candle and whether it is closed, found without reading the others."""
+    """The time of the `first` or `last` candle and whether it is closed, without reading the others."""
     return (
         f"{_from(bucket, start, stop)}\n"
         f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)} and r.symbol == {quoted(symbol)}"
@@ -58,7 +58,7 @@ def edge(bucket: str, symbol: str, start: float, stop: float, which: str) -> str
 
 
 def newest_versions(buckets: Iterable[str], start: float, stop: float) -> str:
-    """The newest `closed` and `at` of every symbol, a result for each bucket."""
+    """The newest `closed` and `at` of every symbol, one result a bucket."""
     return "\n".join(
         f"{_from(bucket, start, stop)}\n"
         f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)}"
@@ -71,18 +71,50 @@ def newest_versions(buckets: Iterable[str], start: float, stop: float) -> str:
     )
 
 
-def together(texts: Iterable[str]) -> str:
-    """Several questions as one; their rows come one after the other."""
-    return "\n".join(f'{text}\n  |> yield(name: "{number}")' for number, text in enumerate(texts))
+def newest_closed(bucket: str, start: float, stop: float) -> str:
+    """The time of the newest closed candle of every symbol that has one."""
+    return (
+        f"{_from(bucket, start, stop)}\n"
+        f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)}"
+        ' and r._field == "closed")\n'
+        "  |> filter(fn: (r) => r._value == true)\n"
+        "  |> last()\n"
+        '  |> keep(columns: ["_time", "symbol"])'
+    )
+
+
+BY_TIME = '\n  |> group()\n  |> sort(columns: ["_time"])'
+"""Puts the rows of `rows` in order."""
+
+
+def count(bucket: str, symbol: str, start: float, stop: float) -> str:
+    """The number of a symbol's candles; the storage engine counts."""
+    return (
+        f"{_from(bucket, start, stop)}\n"
+        f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)} and r.symbol == {quoted(symbol)}"
+        ' and r._field == "closed")\n'
+        '  |> count()\n  |> keep(columns: ["_value"])'
+    )
+
+
+def closed_edge(bucket: str, symbol: str, which: str) -> str:
+    """Time of the `first` or `last` closed candle of all time."""
+    return (
+        f"{_from(bucket, FIRST, LAST)}\n"
+        f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)} and r.symbol == {quoted(symbol)}"
+        ' and r._field == "closed" and r._value == true)\n'
+        f'  |> {which}()\n  |> keep(columns: ["_time"])'
+    )
 
 
 MISSING, INCOMPLETE, FORMING = "missing", "incomplete", "forming"
-"""The results of `holes`."""
+"""The results of `gaps`."""
 
 
-def holes(bucket: str, window: int, start: float, stop: float) -> str:
-    """Of all symbols, in one question: closed candles that come later than `window` seconds after the one before (with
-    `elapsed`, seconds), candles that are not complete, and those that are not closed."""
+def gaps(bucket: str, window: int, start: float, stop: float) -> str:
+    """For all symbols in one query: closed candles more than `window` seconds after the one before (with `elapsed`,
+    seconds), candles that are not complete, and candles that are not closed.
+    """
     candles = f"{_from(bucket, start, stop)}\n  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)}"
     return (
         f'{candles} and r._field == "closed")\n'
@@ -103,7 +135,7 @@ def holes(bucket: str, window: int, start: float, stop: float) -> str:
 
 
 def symbols(buckets: Iterable[str]) -> str:
-    """Every symbol of some buckets, a result for each; the index knows, no candle is read."""
+    """Every symbol of some buckets, one result each, from the index, without reading candles."""
     values = "\n".join(
         f'schema.tagValues(bucket: {quoted(bucket)}, tag: "symbol", start: {time(FIRST)}, stop: {time(LAST)},'
         f" predicate: (r) => r._measurement == {quoted(CANDLE)})\n"

@@ -1,7 +1,6 @@
-"""Candles and ticks as line protocol. Rendered by hand: the client's `Point` takes seven times as long."""
+"""Candles and ticks as line protocol, with their exact decimals."""
 
 import math
-from zlib import crc32
 
 from ingress_common.model import Candle
 from ingress_store.influx.names import CANDLE, TICK
@@ -11,64 +10,45 @@ _LATEST = 9_223_372_036  # unix seconds; InfluxDB's nanoseconds end in the year 
 _NUMBERS = ("open", "high", "low", "close", "volume", "vwap")
 _SPECIAL = str.maketrans({",": r"\,", " ": r"\ ", "=": r"\="})
 
-NO_CHECK = 0
-"""The field `check` of a row that was not written by us: by a task."""
+
+class LineError(ValueError):
+    """A candle that line protocol cannot hold; the message states what was expected and what was received."""
 
 
-def candle_line(c: Candle) -> str:
-    """A line of a candle bucket, time in seconds.
+class Lines:
+    """Renders lines; caches the tags of each series."""
 
-    `at` (microseconds) goes beyond the contract, so that a candle comes back as it was on the bus; and so does `check`.
-    """
-    fields = _all_fields(c)
-    return (
-        f"{CANDLE},exchange={_tag(c.exchange)},symbol={_tag(c.symbol)} {fields},check={_check(fields)}i {c.open_time}"
-    )
+    def __init__(self) -> None:
+        self._tags: dict[tuple[str, str], str] = {}
 
+    def candle(self, c: Candle) -> str:
+        """A line of a candle bucket, time in seconds. LineError if line protocol cannot hold it.
 
-def is_of_one_write(c: Candle, check: int) -> bool:
-    """Whether the fields of a stored row, `c` and `check`, were written together.
+        `at` (microseconds), `complete` and `source` go beyond the contract, so that a candle is read back as it was
+        published.
+        """
+        return f"{CANDLE}{self._tags_of(c)} {_fields(c)},at={microseconds(c.at)}i {c.open_time}"
 
-    Two writes of one point at one moment are merged field by field, so a row may be made of both. `NO_CHECK`: unknown.
-    """
-    return check in (NO_CHECK, _check(_all_fields(c)))
+    def tick(self, c: Candle) -> str:
+        """A line of the tick bucket, time in nanoseconds: `at` in microseconds, and its minute in the digits below.
 
+        One frame may hold the last state of a minute and the first of the next; with the same time they would be one
+        point. LineError if line protocol cannot hold it.
+        """
+        fields = _fields(c)
+        time = microseconds(c.at) * 1000 + c.open_time // 60 % 1000
+        return f"{TICK}{self._tags_of(c)} {fields},open_time={c.open_time}i {time}"
 
-def tick_line(c: Candle) -> str:
-    """A line of the tick bucket, time in nanoseconds: `at` in microseconds, and below that the minute it is of.
-
-    One frame may hold the last state of a minute and the first of the next; at the same time they would be one point.
-    """
-    time = microseconds(c.at) * 1000 + c.open_time // 60 % 1000
-    return (
-        f"{TICK},exchange={_tag(c.exchange)},symbol={_tag(c.symbol)} {_fields(c)},closed={_bool(c.closed)},"
-        f"infilled={_bool(c.infilled)},revision={c.revision}i,complete={_bool(c.complete)},"
-        f'source="{c.source.value}",open_time={c.open_time}i {time}'
-    )
-
-
-def rejection(c: Candle) -> str | None:
-    """Why a line cannot hold `c`; None if it can. A bad line would cost the whole batch a round of its own."""
-    for name in _NUMBERS:
-        value = getattr(c, name)
-        try:
-            finite = math.isfinite(float(value))
-        except OverflowError:
-            finite = False
-        if not finite:
-            return f"expected {name} to be a finite number, got {value}"
-    for name in ("trades", "revision"):
-        number: int = getattr(c, name)
-        if abs(number) > _MAX_INTEGER:
-            return f"expected {name} to fit into 64 bits, got {number}"
-    for name in ("open_time", "at"):
-        instant: float = getattr(c, name)
-        if not (math.isfinite(instant) and abs(instant) < _LATEST):
-            return f"expected {name} to be an instant before the year 2262, got {instant}"
-    for text in (c.symbol, c.exchange):
-        if not text or not text.isprintable() or text.endswith("\\") or len(text) > 1000:
-            return f"expected a name without control characters, got {text[:100]!r}"
-    return None
+    def _tags_of(self, c: Candle) -> str:
+        series = c.exchange, c.symbol
+        tags = self._tags.get(series)
+        if tags is None:
+            for text in series:
+                if not text or not text.isprintable() or text.endswith("\\") or len(text) > 1000:
+                    raise LineError(f"expected a name without control characters, got {text[:100]!r}")
+            tags = f",exchange={c.exchange.translate(_SPECIAL)},symbol={c.symbol.translate(_SPECIAL)}"
+            self._tags[series] = tags
+        return tags
 
 
 def microseconds(instant: float) -> int:
@@ -76,27 +56,35 @@ def microseconds(instant: float) -> int:
     return round(instant * 1_000_000)
 
 
-def _all_fields(c: Candle) -> str:
-    return (
-        f"{_fields(c)},closed={_bool(c.closed)},infilled={_bool(c.infilled)},revision={c.revision}i,"
-        f'complete={_bool(c.complete)},source="{c.source.value}",at={microseconds(c.at)}i'
-    )
-
-
-def _check(fields: str) -> int:
-    return crc32(fields.encode()) or 1
-
-
 def _fields(c: Candle) -> str:
+    if not (
+        c.open.is_finite()
+        and c.high.is_finite()
+        and c.low.is_finite()
+        and c.close.is_finite()
+        and c.volume.is_finite()
+        and c.vwap.is_finite()
+        and c.trades <= _MAX_INTEGER
+        and c.revision <= _MAX_INTEGER
+        and abs(c.at) < _LATEST
+        and abs(c.open_time) < _LATEST
+    ):
+        raise LineError(_trouble(c))
     return (
-        f"open={float(c.open)!r},high={float(c.high)!r},low={float(c.low)!r},close={float(c.close)!r},"
-        f"volume={float(c.volume)!r},vwap={float(c.vwap)!r},trades={c.trades}i"
+        f"open={c.open},high={c.high},low={c.low},close={c.close},volume={c.volume},vwap={c.vwap},trades={c.trades}i,"
+        f"closed={c.closed},infilled={c.infilled},revision={c.revision}i,complete={c.complete},"
+        f'source="{c.source.value}"'
     )
 
 
-def _tag(text: str) -> str:
-    return text.translate(_SPECIAL)
-
-
-def _bool(value: bool) -> str:  # noqa: FBT001 - renders it
-    return "true" if value else "false"
+def _trouble(c: Candle) -> str:
+    for name in _NUMBERS:
+        value = getattr(c, name)
+        if not value.is_finite():
+            return f"expected {name} to be a finite number, got {value}"
+    for name in ("trades", "revision"):
+        number: int = getattr(c, name)
+        if number > _MAX_INTEGER:
+            return f"expected {name} to fit into 64 bits, got {number}"
+    instant = next(i for i in (c.open_time, c.at) if not (math.isfinite(i) and abs(i) < _LATEST))
+    return f"expected open_time and at to be instants before the year 2262, got {instant}"

@@ -1,4 +1,4 @@
-"""What is called how in InfluxDB (the contract, `design.md`, section 4)."""
+"""The names in InfluxDB (the contract, `design.md`, section 4)."""
 
 from ingress_common.timeframes import Timeframe
 
@@ -12,7 +12,7 @@ TICKS = "ticks_1m"
 """Bucket of raw ticks."""
 
 WRITER_TOKEN = "crypto-ingress writer"  # noqa: S105 - the name of one
-"""Description of the token that may only write."""
+"""Description of the writer's token: it may read and write our buckets."""
 
 READER_TOKEN = "crypto-ingress reader"  # noqa: S105 - the name of one
 """Description of the token that may only read."""
@@ -24,5 +24,5 @@ def candles(timeframe: Timeframe) -> str:
 
 
 def task(timeframe: Timeframe) -> str:
-    """Task that makes a timeframe's candles from those of the next lower one."""
+    """Task that rolls up a timeframe's candles from the next lower one."""
     return f"downsample_{timeframe.value}"

@@ -1,25 +1,27 @@
-"""Reading candles: every query is about a bounded piece of time, so that its cost goes by what is asked for."""
+"""Reading candles. Every query has a bounded range, so that its cost follows from the request."""
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store.errors import StoreUnavailableError
-from ingress_store.holes import Hole, holes_of
+from ingress_store.gaps import StoredGap, gaps_of
 from ingress_store.influx import flux, names
-from ingress_store.influx.rows import candle_of, rows_of, seconds_of, tick_of
+from ingress_store.influx.rows import candle_of, rows_of, rows_of_symbols, seconds_of, tick_of, version_of
 from ingress_store.influx.server import RefusedError, Server
+from ingress_store.influx.versions import Identity, Version
 from ingress_store.port import Freshness
 
 _PIECE = 2_000
 """Windows in the first piece beside those asked for; the following ones grow, in case there is little in them."""
 
 _RECENT_WINDOWS = 3
+_NAMED_SYMBOLS = 50
 
 
 class Reader:
-    """Questions about candles, to one server."""
+    """Queries for candles, on one server."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -87,21 +89,32 @@ class Reader:
         text = flux.newest_versions(buckets, flux.FIRST, flux.LAST)
         closed: dict[tuple[str, Timeframe], Freshness] = {}
         forming: dict[tuple[Timeframe, int], set[str]] = {}
-        for row in rows_of(await self._query(text)):
+        for row in rows_of_symbols(await self._query(text)):
             timeframe = buckets[row["result"]]
             open_time = seconds_of(row["_time"])
             if row.get("closed") == "true":
                 closed[row["symbol"], timeframe] = _freshness(row, timeframe)
             elif row.get("closed"):
                 forming.setdefault((timeframe, open_time), set()).add(row["symbol"])
-        # Most of the newest candles are forming, and of one window; the closed ones before them are few questions more.
+        # Most of the newest candles are forming and of one window; the closed ones before them need few further
+        # queries.
         for (timeframe, open_time), symbols in forming.items():
             async for freshness in self._closed_before(timeframe, open_time, symbols):
                 closed[freshness.symbol, timeframe] = freshness
         order = {timeframe: place for place, timeframe in enumerate(TIMEFRAMES)}
         return sorted(closed.values(), key=lambda f: (f.symbol, order[f.timeframe]))
 
-    async def holes(self, timeframe: Timeframe, start: float, end: float) -> list[Hole]:
+    async def newest_closed(self, timeframe: Timeframe, since: float) -> dict[str, int]:
+        """The open time of every symbol's newest closed candle since `since`."""
+        low, high = _bounds(since, None)
+        found: dict[str, int] = {}
+        for row in rows_of(await self._query(flux.newest_closed(names.candles(timeframe), low, high))):
+            # There may be foreign rows without a symbol, or a second series of a symbol with another tag.
+            if symbol := row.get("symbol"):
+                found[symbol] = max(seconds_of(row["_time"]), found.get(symbol, 0))
+        return found
+
+    async def gaps(self, timeframe: Timeframe, start: float, end: float) -> list[StoredGap]:
         """Where closed candles are missing or incomplete in [start, end), widened to whole windows."""
         low, high = _bounds(timeframe.floor(start), timeframe.ceil(end))
         if low >= high:
@@ -109,8 +122,8 @@ class Reader:
         missing: list[tuple[str, int, int]] = []
         incomplete: set[tuple[str, int]] = set()
         forming: set[tuple[str, int]] = set()
-        text = flux.holes(names.candles(timeframe), timeframe.seconds, low, high)
-        for row in rows_of(await self._query(text)):
+        text = flux.gaps(names.candles(timeframe), timeframe.seconds, low, high)
+        for row in rows_of_symbols(await self._query(text)):
             place = (row["symbol"], seconds_of(row["_time"]))
             if row["result"] == flux.MISSING:
                 symbol, after = place
@@ -119,13 +132,30 @@ class Reader:
                 incomplete.add(place)
             else:
                 forming.add(place)
-        return holes_of(timeframe, missing, incomplete - forming)
+        return gaps_of(timeframe, missing, incomplete - forming)
+
+    async def versions(
+        self, symbols: Collection[str], timeframe: Timeframe, start: float, end: float
+    ) -> dict[Identity, Version]:
+        """The stored versions of the candles of `symbols` with start <= open_time < end."""
+        low, high = _bounds(start, end)
+        if low >= high:
+            return {}
+        named = tuple(symbols) if len(symbols) <= _NAMED_SYMBOLS else None
+        text = flux.rows(names.candles(timeframe), named, low, high, ("closed", "at", "revision"))
+        rows = rows_of_symbols(await self._query(text))
+        wanted = frozenset(symbols)
+        return {
+            (row["symbol"], timeframe, seconds_of(row["_time"])): version_of(row)
+            for row in rows
+            if row["symbol"] in wanted
+        }
 
     async def _closed_before(self, timeframe: Timeframe, open_time: int, symbols: set[str]) -> AsyncIterator[Freshness]:
         start = open_time - _RECENT_WINDOWS * timeframe.seconds
         text = flux.rows(names.candles(timeframe), None, start, open_time, ("closed", "at"))
         recent: dict[str, Freshness] = {}
-        for row in rows_of(await self._query(text)):
+        for row in rows_of_symbols(await self._query(text)):
             if row.get("closed") == "true" and row["symbol"] in symbols:
                 freshness = _freshness(row, timeframe)
                 known = recent.get(freshness.symbol)
@@ -158,7 +188,7 @@ class Reader:
         try:
             return await self.server.query(text)
         except RefusedError as error:
-            # Our own Flux that the server does not take is a defect; it must show and not end a service.
+            # If the server rejects our Flux, that is a defect: it must show, and must not end a service.
             raise StoreUnavailableError(f"the server refuses a query: {error}") from error
 
 
@@ -171,12 +201,12 @@ def _freshness(row: dict[str, str], timeframe: Timeframe) -> Freshness:
 
 
 def _is_short(low: float, high: float, windows: int, timeframe: Timeframe) -> bool:
-    """Whether the range holds no more than `windows`: then it is read at once, without looking for its edge."""
+    """Whether the range holds at most `windows`: then it is read at once, without finding its edge first."""
     return low < high and high - low <= windows * timeframe.seconds
 
 
 def _bounds(start: float | None, end: float | None, *, whole: bool = True) -> tuple[float, float]:
-    """The range in times that InfluxDB can hold; `whole`: in whole seconds, as open times are."""
+    """The range within the times of InfluxDB; `whole`: in whole seconds, like open times."""
     low = flux.FIRST if start is None else min(max(start, flux.FIRST), flux.LAST)
     high = flux.LAST if end is None else min(max(end, flux.FIRST), flux.LAST)
     return (math.ceil(low), math.ceil(high)) if whole else (low, high)

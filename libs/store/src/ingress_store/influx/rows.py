@@ -1,13 +1,14 @@
-"""The server's CSV as rows, and rows as candles."""
+"""Parse the server's CSV to rows, and rows to candles."""
 
 import csv
 from collections.abc import Iterator
 from datetime import datetime
-from decimal import Decimal
 
 from ingress_common.model import Candle, Source
 from ingress_common.timeframes import Timeframe
 from ingress_store.errors import StoreUnavailableError
+from ingress_store.influx.versions import Version
+from ingress_store.numbers import decimal_of
 
 _SOURCES = {source.value: source for source in Source}
 
@@ -16,13 +17,15 @@ Row = dict[str, str]
 
 
 def rows_of(text: str) -> Iterator[Row]:
-    """The rows of an answer; StoreUnavailableError if the server gave up in the middle of it."""
+    """The rows of a response; StoreUnavailableError if it ends with an error."""
     header: list[str] | None = None
     for values in csv.reader(text.splitlines()):
         if not values:
             header = None
         elif header is None:
             header = values
+            if "result" not in header and "error" not in header:
+                raise StoreUnavailableError(f"expected rows of a query, got {','.join(values)[:100]!r}")
             if "error" in header and "_time" not in header and "_value" not in header:
                 header = ["error"] if header[0] == "error" else header
         else:
@@ -30,6 +33,11 @@ def rows_of(text: str) -> Iterator[Row]:
             if row.get("error"):
                 raise StoreUnavailableError(f"the query ended early: {row['error']}")
             yield row
+
+
+def rows_of_symbols(text: str) -> Iterator[Row]:
+    """The rows that have a symbol; foreign rows may lack one."""
+    return (row for row in rows_of(text) if row.get("symbol"))
 
 
 def instant_of(text: str) -> float:
@@ -43,38 +51,40 @@ def seconds_of(text: str) -> int:
 
 
 def candle_of(row: Row, timeframe: Timeframe) -> Candle | None:
-    """The candle of a row; None if somebody left one without its numbers.
+    """The candle of a row; None if a number is missing or malformed.
 
-    What a foreign hand writes may lack the fields beyond the contract; it counts as a complete roll-up received at
-    its close.
+    A foreign row may lack the fields beyond the contract; it counts as a complete roll-up received at its close.
     """
     open_time = seconds_of(row["_time"])
     at = row.get("at")
-    return _candle(row, timeframe, open_time, int(at) / 1_000_000 if at else float(open_time + timeframe.seconds))
+    try:
+        return _candle(row, timeframe, open_time, int(at) / 1_000_000 if at else float(open_time + timeframe.seconds))
+    except (ValueError, ArithmeticError):
+        return None
 
 
 def tick_of(row: Row) -> Candle | None:
-    """The raw 1m state of a row; None if somebody left one without its numbers."""
+    """The raw 1m state of a row; None if a number is missing."""
     open_time = row.get("open_time")
     return _candle(row, Timeframe.M1, int(open_time), instant_of(row["_time"])) if open_time else None
 
 
 def _candle(row: Row, timeframe: Timeframe, open_time: int, at: float) -> Candle | None:
-    if not (row.get("open") and row.get("high") and row.get("low") and row.get("close")):
+    if not all(row.get(name) for name in ("exchange", "symbol", "open", "high", "low", "close")):
         return None
     # The server writes the shortest digits that give the same float.
-    close = Decimal(row["close"])
+    close = decimal_of(row["close"])
     return Candle(
         exchange=row["exchange"],
         symbol=row["symbol"],
         timeframe=timeframe,
         open_time=open_time,
-        open=Decimal(row["open"]),
-        high=Decimal(row["high"]),
-        low=Decimal(row["low"]),
+        open=decimal_of(row["open"]),
+        high=decimal_of(row["high"]),
+        low=decimal_of(row["low"]),
         close=close,
-        volume=Decimal(row.get("volume") or 0),
-        vwap=Decimal(row["vwap"]) if row.get("vwap") else close,
+        volume=decimal_of(row.get("volume") or "0"),
+        vwap=decimal_of(row["vwap"]) if row.get("vwap") else close,
         trades=int(row.get("trades") or 0),
         closed=row.get("closed") == "true",
         infilled=row.get("infilled") == "true",
@@ -83,6 +93,12 @@ def _candle(row: Row, timeframe: Timeframe, open_time: int, at: float) -> Candle
         source=_source(row.get("source")),
         at=at,
     )
+
+
+def version_of(row: Row) -> Version:
+    """The version of a row with `closed`, `at` and `revision`."""
+    at = row.get("at")
+    return row.get("closed") == "true", int(at) / 1_000_000 if at else 0.0, int(row.get("revision") or 0)
 
 
 def _source(text: str | None) -> Source:

@@ -1,5 +1,6 @@
-"""What must be in InfluxDB: the organisation, buckets, tasks and tokens; looked at, made and made right."""
+"""The resources in InfluxDB: the organisation, buckets, tasks and tokens; compare, create and correct them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,6 +8,7 @@ from typing import Any
 
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store.bootstrap import BootstrapResult, BootstrapState, Comparison, Resource, compare
+from ingress_store.errors import StoreUnavailableError
 from ingress_store.influx import downsampling, names
 from ingress_store.influx.server import NotThereError, RefusedError, Server
 from ingress_store.port import TaskState
@@ -15,22 +17,26 @@ from ingress_store.retention import DAY, Retention
 _PAGE = 100
 _MAX_TASKS = 500
 _TAKEN = (409, 422)
-# Points of a shard lie together: about what a query wants, and never so few that the shard costs more than they do.
-_SHARDS: Mapping[Timeframe, int] = {
-    Timeframe.M1: DAY,
-    Timeframe.M5: 7 * DAY,
-    Timeframe.M15: 14 * DAY,
-    Timeframe.H1: 56 * DAY,
-    Timeframe.H4: 182 * DAY,
-    Timeframe.D1: 1092 * DAY,
-    Timeframe.W1: 7280 * DAY,
-}
+# A shard's points are stored together: about as many as a query reads, and enough to be worth a shard.
+_WINDOWS_PER_SHARD = 1_092
 _SYSTEM = "system"
+_ID = re.compile(r"[0-9a-f]{16}")
+_OUR_BUCKETS = (*map(names.candles, TIMEFRAMES), names.TICKS)
+_PERMISSIONS: Mapping[str, str] = {
+    names.WRITER_TOKEN: ", ".join(sorted(f"{do} buckets/{name}" for do in ("read", "write") for name in _OUR_BUCKETS)),
+    names.READER_TOKEN: "read buckets",
+}
+
+
+def _shard_seconds(timeframe: Timeframe) -> int:
+    """The range of one shard: whole weeks, a day for the shortest timeframe."""
+    seconds = _WINDOWS_PER_SHARD * timeframe.seconds
+    return -(-seconds // (7 * DAY)) * 7 * DAY if seconds > DAY else DAY
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Something in the organisation, ours or not; `others`: ids of further ones of the same name."""
+    """A resource of the organisation, ours or not; `others`: ids of duplicates of its name."""
 
     resource: Resource
     id: str
@@ -38,10 +44,11 @@ class _Found:
 
 
 class Setup:
-    """Compares an organisation with what the services need, and makes it so. Foreign things in it are left alone.
+    """Compares an organisation with what the services need, and makes the difference. It does not touch foreign
+    resources.
 
-    The server forbids two buckets of one name, but not two tasks or tokens: of those that two bootstraps made at once,
-    both keep the oldest (ids grow with time).
+    The server forbids two buckets of one name, but not two tasks or tokens: if two bootstraps make duplicates, both
+    keep the oldest (ids grow with time).
     """
 
     def __init__(self, server: Server, location: str, org: str, retention: Retention) -> None:
@@ -51,7 +58,7 @@ class Setup:
         self._retention = retention
 
     async def inspect(self) -> BootstrapState:
-        """What is there, what should be, and the difference."""
+        """The existing and the expected resources."""
         org_id = await self._org_id()
         return self._compare(org_id, await self._found(org_id))
 
@@ -66,13 +73,13 @@ class Setup:
             change = await self._change(row, org_id, found.get((row.kind, row.name)))
             if change:
                 changes.append(change)
-        # Also what an earlier bootstrap was killed over.
+        # Also after a bootstrap that was killed.
         found = await self._found(org_id)
         changes += await self._without_doubles(found)
         return BootstrapResult(tuple(changes), self._compare(org_id, found))
 
     async def task_states(self) -> list[TaskState]:
-        """How our tasks are doing, also those that are not there."""
+        """The state of our tasks, missing ones included."""
         org_id = await self._org_id()
         by_name: dict[str, dict[str, Any]] = {}
         for found in await self._tasks(org_id) if org_id else []:
@@ -102,14 +109,14 @@ class Setup:
     def _expected(self) -> list[Resource]:
         expected = [Resource("organization", self._org, {})]
         for timeframe in TIMEFRAMES:
-            properties = _bucket_properties(self._retention.candles[timeframe], _SHARDS[timeframe])
+            properties = _bucket_properties(self._retention.candles[timeframe], _shard_seconds(timeframe))
             expected.append(Resource("bucket", names.candles(timeframe), properties))
         expected.append(Resource("bucket", names.TICKS, _bucket_properties(self._retention.ticks, DAY)))
         for timeframe, _ in downsampling.LOWER_TIMEFRAMES:
             text = downsampling.task_flux(timeframe)
             expected.append(Resource("task", names.task(timeframe), {"status": "active", "flux": text}))
-        for name, action in ((names.WRITER_TOKEN, "write"), (names.READER_TOKEN, "read")):
-            expected.append(Resource("token", name, {"status": "active", "permissions": f"{action} buckets"}))
+        for name, permissions in _PERMISSIONS.items():
+            expected.append(Resource("token", name, {"status": "active", "permissions": permissions}))
         return expected
 
     def _compare(self, org_id: str | None, found: "_Everything") -> BootstrapState:
@@ -117,14 +124,25 @@ class Setup:
         return compare(self._location, self._expected(), there + [entry.resource for entry in found.values()])
 
     async def _org_id(self) -> str | None:
+        """The ID of the organisation with this name, else with this ID; None without one."""
         try:
-            answer = await self._server.get("orgs", org=self._org)
+            named = await self._server.get("orgs", org=self._org)
+        except NotThereError:
+            named = {}
+        ids = [str(org["id"]) for org in named.get("orgs", ()) if org["name"] == self._org]
+        if ids or not _ID.fullmatch(self._org):
+            return ids[0] if ids else None
+        try:
+            return str((await self._server.get(f"orgs/{self._org}"))["id"])
         except NotThereError:
             return None
-        ids = [str(org["id"]) for org in answer.get("orgs", ()) if org["name"] == self._org]
-        return ids[0] if ids else None
 
     async def _make_organisation(self, changes: list[str]) -> str:
+        if _ID.fullmatch(self._org):
+            # An organisation of this name would hide that the ID is wrong.
+            raise StoreUnavailableError(
+                f"{self._location}: INFLUX_ORG is the ID {self._org}, and there is no organisation of that ID"
+            )
         try:
             made = await self._server.post("orgs", {"name": self._org})
         except RefusedError as error:
@@ -139,14 +157,16 @@ class Setup:
         found: _Everything = {}
         if org_id is None:
             return found
-        for bucket in await self._buckets(org_id):
+        buckets = await self._buckets(org_id)
+        for bucket in buckets:
             _add(found, Resource("bucket", bucket["name"], _properties_of_bucket(bucket)), bucket["id"])
         for task in await self._tasks(org_id):
             properties = {"status": task.get("status"), "flux": task.get("flux")}
             _add(found, Resource("task", task["name"], properties), task["id"])
+        bucket_names = {bucket["id"]: bucket["name"] for bucket in buckets}
         for token in await self._tokens(org_id):
-            properties = {"status": token.get("status"), "permissions": _permissions(token)}
-            # Only ids and descriptions go further: the server's answer holds the secret.
+            properties = {"status": token.get("status"), "permissions": _permissions(token, bucket_names)}
+            # Keep only ids and descriptions: the server's response contains the secret.
             _add(found, Resource("token", token.get("description") or token["id"], properties), token["id"])
         return found
 
@@ -182,9 +202,8 @@ class Setup:
         if row.kind == "task":
             body = {"flux": expected["flux"], "status": expected["status"]}
             return await self._change_or_make("tasks", row, {"orgID": org_id, **body}, body, found)
-        action = str(expected["permissions"]).split()[0]
-        permission = {"action": action, "resource": {"type": "buckets", "orgID": org_id}}
-        token = {"orgID": org_id, "description": row.name, "permissions": [permission]}
+        permissions = await self._permissions_as_json(str(expected["permissions"]), org_id)
+        token = {"orgID": org_id, "description": row.name, "permissions": permissions}
         same_rights = found is not None and found.resource.properties["permissions"] == expected["permissions"]
         if found is not None and not same_rights:
             # A token's permissions cannot be changed.
@@ -192,6 +211,17 @@ class Setup:
             await self._server.post("authorizations", token)
             return f"replaced token {row.name}, which is another one now"
         return await self._change_or_make("authorizations", row, token, {"status": "active"}, found)
+
+    async def _permissions_as_json(self, text: str, org_id: str) -> list[dict[str, Any]]:
+        """The permissions that `_permissions` writes as `text`."""
+        ids = {bucket["name"]: bucket["id"] for bucket in await self._buckets(org_id)}
+        permissions = []
+        for permission in text.split(", "):
+            action, _, resource = permission.partition(" ")
+            kind, _, name = resource.partition("/")
+            one = {"id": ids[name]} if name else {}
+            permissions.append({"action": action, "resource": {"type": kind, "orgID": org_id, **one}})
+        return permissions
 
     async def _change_bucket(
         self, name: str, expected: Mapping[str, Any], org_id: str, found: _Found | None
@@ -207,7 +237,7 @@ class Setup:
         try:
             await self._server.post("buckets", {"orgID": org_id, "name": name, "retentionRules": [rule]})
         except RefusedError as error:
-            # Another bootstrap was faster.
+            # A concurrent bootstrap was faster.
             if error.status in _TAKEN and any(bucket["name"] == name for bucket in await self._buckets(org_id)):
                 return None
             raise
@@ -235,7 +265,7 @@ class Setup:
         try:
             await self._server.delete(f"{path}/{resource_id}")
         except NotThereError:
-            # Another bootstrap was faster.
+            # A concurrent bootstrap was faster.
             return
 
 
@@ -264,13 +294,14 @@ def _properties_of_bucket(bucket: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def _permissions(token: Mapping[str, Any]) -> str:
-    return ", ".join(sorted(_permission(entry) for entry in token.get("permissions") or ()))
+def _permissions(token: Mapping[str, Any], bucket_names: Mapping[str, str]) -> str:
+    return ", ".join(sorted(_permission(entry, bucket_names) for entry in token.get("permissions") or ()))
 
 
-def _permission(entry: Mapping[str, Any]) -> str:
+def _permission(entry: Mapping[str, Any], bucket_names: Mapping[str, str]) -> str:
     resource = entry["resource"]
-    return f"{entry['action']} {resource['type']}" + (f"/{resource['id']}" if resource.get("id") else "")
+    one = resource.get("id")
+    return f"{entry['action']} {resource['type']}" + (f"/{bucket_names.get(one, one)}" if one else "")
 
 
 def _instant(text: str | None) -> float | None:

@@ -1,70 +1,57 @@
 """`CandleStore` on InfluxDB 2."""
 
-import time
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Collection, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self, TypeVar
 
 from ingress_common.model import Candle
-from ingress_common.timeframes import Timeframe
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store.bootstrap import BootstrapResult, BootstrapState
 from ingress_store.errors import StoreOpenError, StoreUnavailableError
-from ingress_store.holes import Hole
+from ingress_store.gaps import StoredGap
 from ingress_store.influx import names
 from ingress_store.influx.access import InfluxAccess, http_url
-from ingress_store.influx.lines import rejection, tick_line
-from ingress_store.influx.ordered import SETTLE_AGES, Indexed, OrderedWriter
+from ingress_store.influx.bulk import InfluxSeries
+from ingress_store.influx.lines import LineError, Lines
 from ingress_store.influx.reading import Reader
-from ingress_store.influx.server import RefusedError, Server, TokenError
+from ingress_store.influx.server import NotThereError, RefusedError, Server, TokenError
 from ingress_store.influx.setup import Setup
-from ingress_store.influx.versions import Identity, identity
+from ingress_store.influx.versions import Identity, KnownVersions, Version
 from ingress_store.influx.writing import Line, write_lines
-from ingress_store.ordering import replaces
-from ingress_store.port import Freshness, Rejection, Settlement, TaskState, WriteResult
+from ingress_store.port import Freshness, Rejection, TaskState, WriteResult
 from ingress_store.retention import Retention
 
 AnswerT = TypeVar("AnswerT")
 
+_BUCKETS = {timeframe: names.candles(timeframe) for timeframe in TIMEFRAMES}
+
 
 class InfluxStore:
-    """Candles in one InfluxDB, a bucket for each timeframe; any number of services may write.
+    """Candles in one InfluxDB, a bucket for each timeframe.
 
-    Which version of a candle stays is the business of `influx.ordered`, which looks at each write again at
-    `settle_ages` (seconds). `clock` gives unix seconds.
+    InfluxDB keeps the last write and has no conditional write, so each symbol has one writer at a time. Of the versions
+    of a candle that this store receives it keeps the newest (`ingress_store.ordering`), as far back as it remembers
+    what it has written or recalled.
     """
 
-    def __init__(
-        self,
-        url: str,
-        access: InfluxAccess,
-        *,
-        clock: Callable[[], float] = time.time,
-        retention: Retention | None = None,
-        settle_ages: Sequence[float] = SETTLE_AGES,
-    ) -> None:
+    def __init__(self, url: str, access: InfluxAccess, *, retention: Retention | None = None) -> None:
         self._url = http_url(url)
         self._location = url
         self._access = access
-        self._clock = clock
         self._retention = retention or Retention()
         self._stack = AsyncExitStack()
-        self._writing: Server | None = None
-        self._reading: Server | None = None
-        self._settle_ages = settle_ages
-        self._candles: OrderedWriter | None = None
+        self._connected: Server | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._lines = Lines()
+        self._known = KnownVersions()
 
     async def __aenter__(self) -> Self:
-        """Open; StoreOpenError if the server does not know the token. One that is away is no reason not to start."""
-        if self._writing is not None:
+        """Open; StoreOpenError if the server does not know the token. A server that is away is no error."""
+        if self._connected is not None:
             raise StoreOpenError(f"{self._location} is already open")
-        self._writing = await self._stack.enter_async_context(
-            Server.for_writing(self._url, self._access, self._location)
-        )
-        self._reading = await self._stack.enter_async_context(
-            Server.for_reading(self._url, self._access, self._location)
-        )
-        self._candles = OrderedWriter(self._writing, self._reading, self._clock, self._settle_ages)
+        self._connected = await self._stack.enter_async_context(Server(self._url, self._access, self._location))
         try:
             await self.ping()
         except TokenError as error:
@@ -90,44 +77,91 @@ class InfluxStore:
 
     async def close(self) -> None:
         """Close the connections."""
-        self._writing = self._reading = self._candles = None
+        self._connected = None
         await self._stack.aclose()
 
     async def ping(self) -> None:
-        """Ask the server for next to nothing, with both tokens."""
-        await self._writer().get("buckets", limit=1)
-        if self._access.read_token is not None:
-            await self._reader().server.get("buckets", limit=1)
+        """Send the server a trivial query."""
+        found = await self._answered(self._server().get("buckets", limit=1))
+        if "buckets" not in found:
+            raise StoreUnavailableError(f"{self._location}: expected InfluxDB's buckets, got {str(found)[:100]}")
 
     async def bootstrap(self) -> BootstrapResult:
-        """Make organisation, buckets, tasks and tokens, or make them right."""
+        """Create or correct organisation, buckets, tasks and tokens."""
         return await self._answered(self._setup().make())
 
     async def inspect(self) -> BootstrapState:
-        """Compare organisation, buckets, tasks and tokens with what should be there."""
+        """Compare organisation, buckets, tasks and tokens with the expected ones."""
         return await self._answered(self._setup().inspect())
 
     async def tasks(self) -> list[TaskState]:
-        """How the tasks are doing."""
+        """The state of the tasks."""
         return await self._answered(self._setup().task_states())
 
     async def write(self, candles: Sequence[Candle], ticks: Sequence[Candle]) -> WriteResult:
-        """Write a batch, one request a bucket."""
-        kept, rejected_candles = _sorted_out(candles)
-        kept_ticks, rejected_ticks = _sorted_out(ticks)
-        rejected_candles += await self._candles_writer().write(_winners(kept))
-        lines = [Line(index, tick_line(tick)) for index, tick in _oldest_first(kept_ticks)]
-        rejected_ticks += await write_lines(self._writer(), names.TICKS, "ns", lines)
+        """Write a batch, one request a bucket; a missing bucket does not delay the others."""
+        async with self._one_at_a_time:
+            lines, newest, rejected_candles = self._candle_lines(candles)
+            tick_lines, rejected_ticks = self._tick_lines(ticks)
+            absent: NotThereError | None = None
+            for timeframe, rows in lines.items():
+                try:
+                    rejected_candles += await write_lines(self._server(), _BUCKETS[timeframe], "s", rows)
+                except NotThereError as error:
+                    absent = error
+            if tick_lines:
+                rejected_ticks += await write_lines(self._server(), names.TICKS, "ns", tick_lines)
+            if absent is not None:
+                raise absent
+            self._known.remember(newest)
         taken = len(candles) + len(ticks) - len(rejected_candles) - len(rejected_ticks)
         return WriteResult(taken, _by_index(rejected_candles), _by_index(rejected_ticks))
 
-    async def settle(self) -> Settlement:
-        """Write again what an older version of another writer has replaced."""
-        return await self._candles_writer().settle()
+    def series(self, symbol: str, timeframe: Timeframe) -> InfluxSeries:
+        """The candles of one series, for bulk work."""
+        return InfluxSeries(self._server(), self._location, symbol, timeframe)
+
+    def _candle_lines(
+        self, candles: Sequence[Candle]
+    ) -> tuple[dict[Timeframe, list[Line]], dict[Identity, Version], list[Rejection]]:
+        """The lines of the candles that are not older than the known versions, oldest first; and their versions."""
+        newest: dict[Identity, Version] = {}
+        chosen: dict[Identity, Line] = {}
+        rejected: list[Rejection] = []
+        for index, candle in enumerate(candles):
+            identity = candle.symbol, candle.timeframe, candle.open_time
+            version = candle.closed, candle.at, candle.revision
+            known = newest.get(identity) or self._known.get(identity)
+            if known is not None and version < known:
+                continue
+            try:
+                chosen[identity] = index, self._lines.candle(candle)
+            except LineError as error:
+                rejected.append(Rejection(index, str(error)))
+                continue
+            newest[identity] = version
+        lines: dict[Timeframe, list[Line]] = {}
+        for identity in sorted(chosen, key=_open_time):
+            lines.setdefault(identity[1], []).append(chosen[identity])
+        return lines, newest, rejected
+
+    def _tick_lines(self, ticks: Sequence[Candle]) -> tuple[list[Line], list[Rejection]]:
+        lines: list[Line] = []
+        rejected: list[Rejection] = []
+        for index, tick in enumerate(ticks):
+            try:
+                lines.append((index, self._lines.tick(tick)))
+            except LineError as error:
+                rejected.append(Rejection(index, str(error)))
+        return lines, rejected
+
+    async def recall(self, symbols: Collection[str], timeframe: Timeframe, *, start: float, end: float) -> None:
+        """Read the versions that are stored: one query."""
+        self._known.remember(await self._reader().versions(symbols, timeframe, start, end))
 
     async def prune(self) -> int:
-        """Nothing: the server does it, by the buckets' retention."""
-        self._writer()
+        """Nothing to do: the server applies the buckets' retention."""
+        self._server()
         return 0
 
     async def candles(
@@ -158,65 +192,45 @@ class InfluxStore:
         """The newest closed candle of each series."""
         return await self._reader().latest()
 
-    async def holes(self, timeframe: Timeframe, *, start: float, end: float) -> list[Hole]:
+    async def newest_closed(self, timeframe: Timeframe, *, since: float) -> dict[str, int]:
+        """The newest closed candle of each symbol: one query for all."""
+        return await self._reader().newest_closed(timeframe, since)
+
+    async def gaps(self, timeframe: Timeframe, *, start: float, end: float) -> list[StoredGap]:
         """Where closed candles are missing or incomplete: one query for all symbols."""
-        return await self._reader().holes(timeframe, start, end)
+        return await self._reader().gaps(timeframe, start, end)
 
     async def query(self, text: str) -> str:
-        """Run any Flux, with the token that writes; its answer as CSV. StoreUnavailableError also if it is wrong."""
-        return await self._answered(self._writer().query(text))
+        """Run any Flux; returns the response as CSV. StoreUnavailableError also if the Flux is wrong."""
+        return await self._answered(self._server().query(text))
 
     async def _answered(self, question: Awaitable[AnswerT]) -> AnswerT:
-        """The answer; what the server refuses becomes StoreUnavailableError, so that it shows and ends nothing."""
+        """The response. A rejection, or a response that is not InfluxDB's, becomes StoreUnavailableError, so that it
+        shows and ends no service.
+        """
         try:
             return await question
         except RefusedError as error:
             raise StoreUnavailableError(f"{self._location}: {error}") from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise StoreUnavailableError(
+                f"{self._location}: expected an answer of InfluxDB, it lacks {error}"
+            ) from error
 
-    def _writer(self) -> Server:
-        if self._writing is None:
+    def _server(self) -> Server:
+        if self._connected is None:
             raise StoreUnavailableError(f"{self._location} is closed")
-        return self._writing
-
-    def _candles_writer(self) -> OrderedWriter:
-        if self._candles is None:
-            raise StoreUnavailableError(f"{self._location} is closed")
-        return self._candles
+        return self._connected
 
     def _reader(self) -> Reader:
-        if self._reading is None:
-            raise StoreUnavailableError(f"{self._location} is closed")
-        return Reader(self._reading)
+        return Reader(self._server())
 
     def _setup(self) -> Setup:
-        return Setup(self._writer(), self._location, self._access.org, self._retention)
+        return Setup(self._server(), self._location, self._access.org, self._retention)
 
 
-def _sorted_out(candles: Sequence[Candle]) -> tuple[list[Indexed], list[Rejection]]:
-    kept: list[Indexed] = []
-    rejected: list[Rejection] = []
-    for index, candle in enumerate(candles):
-        reason = rejection(candle)
-        if reason is None:
-            kept.append((index, candle))
-        else:
-            rejected.append(Rejection(index, reason))
-    return kept, rejected
-
-
-def _winners(rows: list[Indexed]) -> list[Indexed]:
-    """The row of each identity that the others of the batch give way to."""
-    winners: dict[Identity, Indexed] = {}
-    for index, candle in rows:
-        other = winners.get(identity(candle))
-        if other is None or replaces(candle, other[1]):
-            winners[identity(candle)] = (index, candle)
-    return list(winners.values())
-
-
-def _oldest_first(rows: list[Indexed]) -> list[Indexed]:
-    """So that what is past its retention stands together."""
-    return sorted(rows, key=lambda row: row[1].open_time)
+def _open_time(identity: Identity) -> int:
+    return identity[2]
 
 
 def _by_index(rejections: list[Rejection]) -> tuple[Rejection, ...]:

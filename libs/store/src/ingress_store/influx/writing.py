@@ -1,7 +1,6 @@
-"""Batches on their way into a bucket: what the server rejects is found, and the rest is written."""
+"""Write lines to a bucket: find those that the server rejects, and write the rest."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ingress_store.influx.server import RefusedError, Server
 from ingress_store.port import Rejection
@@ -11,31 +10,27 @@ BATCH_LINES = 5_000
 
 _TOO_LARGE = 413
 
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A rendered row, and its place in what was given."""
-
-    index: int
-    text: str
+Line = tuple[int, str]
+"""The place of a row in what was given, and its text."""
 
 
 async def write_lines(server: Server, bucket: str, precision: str, lines: Sequence[Line]) -> list[Rejection]:
-    """Write `lines`, oldest first, and name those that the server does not take, with its reason.
+    """Write `lines`; returns those that the server rejects, with its reason.
 
-    A rejected batch is cut in two until the bad lines stand alone; writing a good one twice changes nothing. Where the
-    server says that it dropped them all, as it does with what is older than the retention, no further cut is needed.
+    A rejected batch is halved until the bad lines stand alone; to write a good line twice changes nothing. If the
+    server reports that it dropped all of a batch, as with lines older than the retention, it is not halved further.
     """
     rejected: list[Rejection] = []
-    parts = [list(lines[start : start + BATCH_LINES]) for start in range(0, len(lines), BATCH_LINES)][::-1]
+    parts = [lines[start : start + BATCH_LINES] for start in range(0, len(lines), BATCH_LINES)][::-1]
     while parts:
         part = parts.pop()
         try:
-            await server.write(bucket, precision, [line.text for line in part])
+            await server.write(bucket, precision, "\n".join([text for _, text in part]).encode())
         except RefusedError as error:
             if len(part) == 1 or (error.status != _TOO_LARGE and error.dropped == len(part)):
-                rejected += (Rejection(line.index, str(error)) for line in part)
+                rejected += (Rejection(index, str(error)) for index, _ in part)
             else:
                 middle = len(part) // 2
+                # Oldest first, so that lines older than the retention stand together.
                 parts += (part[middle:], part[:middle])
     return rejected

@@ -77,10 +77,13 @@ def symbols(connection: sqlite3.Connection) -> list[str]:
 
 
 def latest(connection: sqlite3.Connection) -> list[Freshness]:
-    """The newest closed candle of every series: one look into the primary key for each."""
+    """The newest closed candle of every series: two lookups in the primary key for each.
+
+    The join is a cross join because SQLite keeps the order of that one; otherwise it would begin with all candles.
+    """
     sql = """
         SELECT newest.symbol, newest.timeframe, newest.open_time, newest.at
-        FROM series AS s JOIN candles AS newest
+        FROM series AS s CROSS JOIN candles AS newest
         ON newest.exchange = s.exchange AND newest.symbol = s.symbol AND newest.timeframe = s.timeframe
         AND newest.open_time = (
             SELECT c.open_time FROM candles AS c
@@ -91,10 +94,21 @@ def latest(connection: sqlite3.Connection) -> list[Freshness]:
     return [Freshness(symbol, Timeframe(timeframe), open_time, at) for symbol, timeframe, open_time, at in rows]
 
 
+def newest_closed(connection: sqlite3.Connection, timeframe: Timeframe, since: float) -> dict[str, int]:
+    """The open time of every symbol's newest closed candle since `since`: one lookup in the primary key for each."""
+    sql = """
+        SELECT symbol, (
+            SELECT open_time FROM candles AS c
+            WHERE c.exchange = s.exchange AND c.symbol = s.symbol AND c.timeframe = s.timeframe AND c.closed = 1
+            AND c.open_time >= ? ORDER BY c.open_time DESC LIMIT 1) AS newest
+        FROM series AS s WHERE s.exchange = ? AND s.timeframe = ? AND newest IS NOT NULL"""
+    return dict(connection.execute(sql, (since, EXCHANGE, timeframe.value)).fetchall())
+
+
 def missing(
     connection: sqlite3.Connection, symbol: str, timeframe: Timeframe, start: int, end: int
 ) -> list[tuple[str, int, int]]:
-    """Symbol, start and end of each stretch without closed candles between two of [start, end)."""
+    """Symbol, start and end of each range without closed candles between two of [start, end)."""
     seconds = timeframe.seconds
     found = connection.execute(_MISSING, (seconds, EXCHANGE, symbol, timeframe.value, start, end, seconds))
     return [(symbol, begin, stop) for begin, stop in found]
@@ -109,7 +123,7 @@ def incomplete(
 
 
 def prune_candles(connection: sqlite3.Connection, timeframe: Timeframe, before: float, limit: int) -> int:
-    """Remove up to `limit` candles written before `before` (unix seconds) and say how many."""
+    """Delete up to `limit` candles written before `before` (unix seconds); returns how many."""
     sql = """
         DELETE FROM candles WHERE (exchange, symbol, timeframe, open_time) IN (
             SELECT exchange, symbol, timeframe, open_time FROM candles
@@ -118,7 +132,7 @@ def prune_candles(connection: sqlite3.Connection, timeframe: Timeframe, before: 
 
 
 def prune_ticks(connection: sqlite3.Connection, before: float, limit: int) -> int:
-    """Remove up to `limit` ticks written before `before` (unix seconds) and say how many."""
+    """Delete up to `limit` ticks written before `before` (unix seconds); returns how many."""
     sql = """
         DELETE FROM ticks WHERE (exchange, symbol, at, open_time) IN (
             SELECT exchange, symbol, at, open_time FROM ticks WHERE written_at < ? LIMIT ?)"""

@@ -7,6 +7,7 @@ from typing import Any
 
 from ingress_common.model import Candle, Source
 from ingress_common.timeframes import Timeframe
+from ingress_store.numbers import decimal_of
 
 COLUMNS = (
     "exchange, symbol, timeframe, open_time, open, high, low, close, volume, vwap, trades, "
@@ -18,7 +19,7 @@ _MAX_INTEGER = 2**63 - 1
 
 
 def row_of(candle: Candle) -> tuple[Any, ...]:
-    """`candle` as column values; `str` of a Decimal gives back exactly its digits."""
+    """`candle` as column values; `str` of a Decimal keeps its exact digits."""
     return (
         candle.exchange,
         candle.symbol,
@@ -47,12 +48,12 @@ def candle_of(row: tuple[Any, ...]) -> Candle:
         symbol=row[1],
         timeframe=Timeframe(row[2]),
         open_time=row[3],
-        open=Decimal(row[4]),
-        high=Decimal(row[5]),
-        low=Decimal(row[6]),
-        close=Decimal(row[7]),
-        volume=Decimal(row[8]),
-        vwap=Decimal(row[9]),
+        open=decimal_of(row[4]),
+        high=decimal_of(row[5]),
+        low=decimal_of(row[6]),
+        close=decimal_of(row[7]),
+        volume=decimal_of(row[8]),
+        vwap=decimal_of(row[9]),
         trades=row[10],
         closed=bool(row[11]),
         infilled=bool(row[12]),

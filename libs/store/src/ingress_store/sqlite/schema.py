@@ -1,4 +1,4 @@
-"""The tables, and how the ones in a file compare with them."""
+"""The tables, and the comparison with those in a file."""
 
 import sqlite3
 
@@ -27,9 +27,8 @@ _ROW = """    exchange TEXT NOT NULL,
     written_at REAL NOT NULL,
 """
 
-# Prices and volumes are text, because a float would not give back the digits that came. `written_at` (the wall clock
-# of the write) is what retention goes by: candles of years ago that are imported today are young. `series` saves a scan
-# of all candles to know what there is.
+# Prices and volumes are text, because a float would not keep their digits. `written_at` (the wall clock of the write)
+# decides the retention: old candles that are imported today are young. `series` saves a scan of all candles.
 TABLES: dict[str, str] = {
     "candles": f"""CREATE TABLE candles (
 {_ROW}    PRIMARY KEY (exchange, symbol, timeframe, open_time)
@@ -51,11 +50,11 @@ INDEXES: dict[str, str] = {
 
 
 class LayoutError(Exception):
-    """The file has other tables than ours under our names, or comes from a newer version."""
+    """The file has different tables under our names, or is from a newer version."""
 
 
 def inspect(connection: sqlite3.Connection, store: str) -> BootstrapState:
-    """Compare the tables and indexes in the file with what should be there."""
+    """Compare the tables and indexes in the file with the expected ones."""
     expected = [Resource("table", name, {"definition": sql}) for name, sql in TABLES.items()]
     expected += [Resource("index", name, {"definition": sql}) for name, sql in INDEXES.items()]
     rows = connection.execute(
@@ -66,7 +65,9 @@ def inspect(connection: sqlite3.Connection, store: str) -> BootstrapState:
 
 
 def create_missing(connection: sqlite3.Connection, store: str) -> tuple[str, ...]:
-    """Create what is missing, in one transaction, and name it. LayoutError if something else has one of our names."""
+    """Create the missing resources in one transaction; returns them. LayoutError if something else has one of our
+    names.
+    """
     connection.execute("BEGIN IMMEDIATE")
     with connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]

@@ -1,9 +1,10 @@
 """`CandleStore` on one SQLite file."""
 
 import asyncio
+import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,10 +15,11 @@ from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store.bootstrap import BootstrapResult, BootstrapState
 from ingress_store.errors import StoreOpenError, StoreUnavailableError
-from ingress_store.holes import Hole, holes_of
-from ingress_store.port import Freshness, Rejection, Settlement, TaskState, WriteResult
+from ingress_store.gaps import StoredGap, gaps_of
+from ingress_store.port import Freshness, Rejection, TaskState, WriteResult
 from ingress_store.retention import Retention
 from ingress_store.sqlite import queries, rows, schema
+from ingress_store.sqlite.bulk import SqliteSeries
 
 _PRUNE_ROWS = 5_000
 
@@ -49,7 +51,7 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
 
     async def __aenter__(self) -> Self:
-        """Open the file, made with its directory and tables where it is missing."""
+        """Open the file; creates it, its directory and tables if missing."""
         if self._worker is not None:
             raise StoreOpenError(f"{self.location} is already open")
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-store")
@@ -72,7 +74,7 @@ class SqliteStore:
         return f"sqlite:///{self._path}"
 
     async def close(self) -> None:
-        """Finish the write in hand and close the file."""
+        """Finish the running write and close the file."""
         worker, self._worker = self._worker, None
         if worker is None:
             return
@@ -82,8 +84,8 @@ class SqliteStore:
             worker.shutdown(wait=False)
 
     async def ping(self) -> None:
-        """Read from the file, which must still be there: SQLite goes on with a deleted one and loses it at the end."""
-        await self._run(self._ping)
+        """Read from the file."""
+        await self._run(lambda connection: connection.execute("SELECT 1 FROM series LIMIT 1").fetchone())
 
     async def bootstrap(self) -> BootstrapResult:
         """Create tables and indexes that are missing."""
@@ -95,7 +97,7 @@ class SqliteStore:
         return await self._run(work)
 
     async def inspect(self) -> BootstrapState:
-        """Compare tables and indexes with what should be there."""
+        """Compare tables and indexes with the expected ones."""
         return await self._run(lambda connection: schema.inspect(connection, self.location))
 
     async def tasks(self) -> list[TaskState]:
@@ -117,12 +119,15 @@ class SqliteStore:
         )
         return WriteResult(len(kept_candles) + len(kept_ticks), rejected_candles, rejected_ticks)
 
-    async def settle(self) -> Settlement:
+    def series(self, symbol: str, timeframe: Timeframe) -> SqliteSeries:
+        """The candles of one series, for bulk work."""
+        return SqliteSeries(self._run, self._clock, symbol, timeframe)
+
+    async def recall(self, symbols: Collection[str], timeframe: Timeframe, *, start: float, end: float) -> None:
         """Nothing: the comparison is part of the write."""
-        return Settlement()
 
     async def prune(self) -> int:
-        """Remove rows written longer ago than their retention, some at a time so that writes come in between."""
+        """Delete expired rows, in pieces so that writes can run in between."""
         now = self._clock()
         removed = 0
         for timeframe, kept in self._retention.candles.items():
@@ -161,8 +166,12 @@ class SqliteStore:
         order = {timeframe: place for place, timeframe in enumerate(TIMEFRAMES)}
         return sorted(await self._run(queries.latest), key=lambda f: (f.symbol, order[f.timeframe]))
 
-    async def holes(self, timeframe: Timeframe, *, start: float, end: float) -> list[Hole]:
-        """Where closed candles are missing or incomplete; symbol by symbol, so that writes come in between."""
+    async def newest_closed(self, timeframe: Timeframe, *, since: float) -> dict[str, int]:
+        """The newest closed candle of each symbol."""
+        return await self._run(partial(queries.newest_closed, timeframe=timeframe, since=since))
+
+    async def gaps(self, timeframe: Timeframe, *, start: float, end: float) -> list[StoredGap]:
+        """Where closed candles are missing or incomplete; symbol by symbol, so that writes can run in between."""
         begin, stop = timeframe.floor(start), timeframe.ceil(end)
         missing: list[tuple[str, int, int]] = []
         incomplete: list[tuple[str, int]] = []
@@ -173,15 +182,20 @@ class SqliteStore:
             incomplete += await self._run(
                 partial(queries.incomplete, symbol=symbol, timeframe=timeframe, start=begin, end=stop)
             )
-        return holes_of(timeframe, missing, incomplete)
+        return gaps_of(timeframe, missing, incomplete)
 
     async def _run(self, work: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
-        """Do `work` in the worker thread; what SQLite says is passed on as StoreUnavailableError."""
+        """Run `work` in the worker thread; errors of SQLite become StoreUnavailableError.
+
+        So does a file that was deleted or replaced: SQLite would go on with the old one, which nobody can read.
+        """
 
         def guarded() -> ResultT:
             if self._connection is None:
                 raise StoreUnavailableError(f"{self.location} is closed")
             try:
+                if not os.path.samestat(self._path.stat(), self._opened):
+                    raise StoreUnavailableError(f"{self.location}: the file was replaced; a restart opens the new one")
                 return work(self._connection)
             except (sqlite3.Error, OSError, schema.LayoutError) as error:
                 raise StoreUnavailableError(f"{self.location}: {error}") from error
@@ -201,7 +215,7 @@ class SqliteStore:
     def _open(self) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            # The worker thread is the only one to use it, also for closing.
+            # Only the worker thread uses it, also to close it.
             connection = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None)
         except (sqlite3.Error, OSError) as error:
             raise StoreOpenError(f"expected a SQLite file at {self._path}, got: {_reason(error)}") from error
@@ -212,16 +226,13 @@ class SqliteStore:
         except (sqlite3.Error, schema.LayoutError) as error:
             connection.close()
             raise StoreOpenError(f"expected a SQLite file at {self._path}, got: {_reason(error)}") from error
+        self._opened = self._path.stat()
         self._connection = connection
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-
-    def _ping(self, connection: sqlite3.Connection) -> None:
-        self._path.stat()
-        connection.execute("SELECT 1 FROM series LIMIT 1").fetchone()
 
 
 def _sorted_out(candles: Sequence[Candle]) -> tuple[list[Candle], tuple[Rejection, ...]]:
@@ -241,7 +252,7 @@ def _reason(error: Exception) -> str:
 
 
 def _retry_while_busy(step: Callable[[], Any], seconds: float) -> None:
-    """The switch to WAL does not wait for a lock by itself; two services that start at once would trip over it."""
+    """The switch to WAL does not wait for a lock by itself, so two services that start at once would fail."""
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -1,1 +1,1 @@
-"""What is served over HTTP: routes, their models, and what every answer has."""
+"""What all answers over HTTP share: errors, limits, headers, parameters. It knows nothing of what is served."""

@@ -1,24 +1,54 @@
-"""What happens to every request: it is counted and timed, and HEAD and OPTIONS are answered for all routes alike."""
+"""What happens to every request: it is counted and timed, HEAD and OPTIONS work for all routes, headers are added.
+
+Plain ASGI, so that a stream passes through without a copy of each chunk.
+"""
 
 from collections.abc import Callable
 
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from admin_api.http.problems import allowed_methods, problem
-from admin_api.metrics import AdminMetrics
 
 _ENDLESS = frozenset({"/stream"})
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+_DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
+
+
+class HttpMetrics:
+    """How many requests were served or refused, and how fast."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "ingress_admin_requests", "HTTP requests, by route and status", ("route", "status"), registry=registry
+        )
+        self.seconds = Histogram(
+            "ingress_admin_request_seconds",
+            "Time from an HTTP request's arrival to the head of its response, by route",
+            ("route",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.refused = Counter(
+            "ingress_admin_refused", "HTTP requests beyond a limit, by status", ("status",), registry=registry
+        )
 
 
 class RequestCounter:
     """Counts answers by route and status, and times them up to their head, so that a stream is not a slow answer.
 
-    Only ASGI, so that a stream passes through without a copy of each chunk. `steady`: seconds, never stepping.
+    `steady`: seconds, never stepping.
     """
 
-    def __init__(self, app: ASGIApp, metrics: AdminMetrics, steady: Callable[[], float]) -> None:
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics, steady: Callable[[], float]) -> None:
         self._app = app
         self._metrics = metrics
         self._steady = steady
@@ -42,7 +72,7 @@ class RequestCounter:
 
 
 class Methods:
-    """HEAD is GET without the body, wherever there is GET; OPTIONS tells what there is."""
+    """HEAD is GET without the body, wherever there is GET; OPTIONS lists the methods."""
 
     def __init__(self, app: ASGIApp, router: Router) -> None:
         self._app = app
@@ -54,7 +84,8 @@ class Methods:
         if scope["type"] != "http" or method not in ("HEAD", "OPTIONS"):
             await self._app(scope, receive, send)
             return
-        allowed = [name for name in allowed_methods(self._router, scope) if self._is_allowed(name, scope)]
+        endless = scope["path"] in _ENDLESS
+        allowed = [name for name in allowed_methods(self._router, scope) if name != "HEAD" or not endless]
         if method == "OPTIONS" and allowed:
             await Response(status_code=204, headers={"Allow": ", ".join(allowed)})(scope, receive, send)
         elif method == "HEAD" and allowed and "HEAD" not in allowed:
@@ -66,10 +97,6 @@ class Methods:
         else:
             await self._app(scope, receive, send)
 
-    @staticmethod
-    def _is_allowed(method: str, scope: Scope) -> bool:
-        return method != "HEAD" or scope["path"] not in _ENDLESS
-
 
 def _without_body(send: Send) -> Send:
     async def bodiless(message: Message) -> None:
@@ -78,3 +105,32 @@ def _without_body(send: Send) -> Send:
         await send(message)
 
     return bodiless
+
+
+class SecurityHeaders:
+    """Adds to every answer what keeps a browser from doing more with it than it is for.
+
+    A header that a route has set itself stays. Pages bring a content policy of their own; everything else is data,
+    which may load nothing. `shared` is for when other origins may read (CORS_ORIGINS).
+    """
+
+    def __init__(self, app: ASGIApp, *, shared: bool) -> None:
+        self._app = app
+        self._headers = {**_SECURITY, "Cross-Origin-Resource-Policy": "cross-origin" if shared else "same-origin"}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, and add to the head of the answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+                if not headers.get("content-type", "").startswith("text/html"):
+                    headers.setdefault("Content-Security-Policy", _DATA_POLICY)
+            await send(message)
+
+        await self._app(scope, receive, with_headers)

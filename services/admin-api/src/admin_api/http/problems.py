@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from msgspec import Meta
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.routing import Match, Router
 from starlette.types import Scope
 
+from admin_api.http.responses import Body
 from ingress_common.logs import get_logger
 from ingress_store import StoreUnavailableError
 
@@ -28,7 +30,7 @@ _SHOWN = 200
 _EXAMPLES: Mapping[int, str] = {
     400: "There was an error parsing the body",
     401: "expected a header Authorization: Bearer <ADMIN_TOKEN>",
-    404: "unknown symbol: ETH/EUR; GET /symbols lists what there is",
+    404: "unknown symbol: ETH/EUR; GET /symbols lists the known ones",
     405: "expected GET, HEAD or OPTIONS, got DELETE",
     409: "a repair of this range is under way",
     413: "expected a body of at most 65536 bytes",
@@ -39,25 +41,23 @@ _EXAMPLES: Mapping[int, str] = {
 }
 
 
-class ProblemError(BaseModel):
+class ProblemError(Body, frozen=True):
     """One thing that is wrong with a request."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "limit", "detail": "expected a number"}]})
-
-    name: str = Field(description="The parameter or field; empty where it is the whole body")
-    detail: str = Field(description="What was expected, and what came")
+    name: Annotated[str, Meta(description="The parameter or field; empty where it is the whole body")]
+    detail: Annotated[str, Meta(description="What was expected, and what came")]
 
 
-class Problem(BaseModel):
+class Problem(Body, frozen=True, omit_defaults=True):
     """Why a request failed (RFC 9457)."""
 
-    type: str = Field(description="Always about:blank: the status says what kind it is", examples=["about:blank"])
-    title: str = Field(description="The name of the status")
-    status: int = Field(description="The HTTP status", ge=400, le=599)
-    detail: str = Field(description="What was expected, and what came; for people")
-    errors: list[ProblemError] | None = Field(
-        default=None, description="With 422: each thing that is wrong, by parameter or field"
-    )
+    type: Annotated[str, Meta(description="Always about:blank: the status gives the kind")]
+    title: Annotated[str, Meta(description="The name of the status")]
+    status: Annotated[int, Meta(description="The HTTP status", ge=400, le=599)]
+    detail: Annotated[str, Meta(description="What was expected, and what came; for people")]
+    errors: Annotated[
+        list[ProblemError] | None, Meta(description="With 422: each thing that is wrong, by parameter or field")
+    ] = None
 
 
 class InvalidError(Exception):
@@ -73,18 +73,18 @@ def problem(
     status: int,
     detail: str,
     headers: Mapping[str, str] | None = None,
-    errors: Sequence[Mapping[str, str]] | None = None,
-) -> JSONResponse:
+    errors: list[ProblemError] | None = None,
+) -> Response:
     """An error answer: what kind, and what exactly."""
-    body: dict[str, Any] = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-    }
-    if errors is not None:
-        body["errors"] = list(errors)
-    return JSONResponse(body, status, headers={"Cache-Control": "no-store", **(headers or {})}, media_type=MEDIA_TYPE)
+    body = Problem("about:blank", HTTPStatus(status).phrase, status, detail, errors)
+    headers = {"Cache-Control": "no-store", **(headers or {})}
+    return Response(msgspec.json.encode(body), status, headers, media_type=MEDIA_TYPE)
+
+
+def invalid(*errors: ProblemError) -> Response:
+    """422, with each thing that is wrong."""
+    lines = [f"{error.name}: {error.detail}" if error.name else error.detail for error in errors]
+    return problem(422, "; ".join(lines), errors=list(errors))
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -96,11 +96,8 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def describe_common(document: dict[str, Any]) -> None:
-    """Add to an OpenAPI document what any route may answer, and the schema of problems."""
+    """Add to an OpenAPI document what any route may answer."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas.update(schema.pop("$defs", {}))
-    schemas["Problem"] = schema
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     for operations in document.get("paths", {}).values():
@@ -108,12 +105,8 @@ def describe_common(document: dict[str, Any]) -> None:
             responses = operation["responses"]
             if "HTTPValidationError" in str(responses.get("422")):
                 responses["422"] = _description(422)
-            for status in (
-                414,
-                429,
-                *((413,) if method != "get" else ()),
-                *((400,) if "requestBody" in operation else ()),
-            ):
+            common = [414, 429, *([413] if method != "get" else []), *([400] if "requestBody" in operation else [])]
+            for status in common:
                 responses.setdefault(str(status), _description(status))
 
 
@@ -121,37 +114,30 @@ def install(app: FastAPI) -> None:
     """Make every error of `app` a problem."""
 
     @app.exception_handler(HTTPException)
-    async def _http(request: Request, error: HTTPException) -> JSONResponse:
-        headers = dict(error.headers or {})
+    async def _http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 405:
             allowed = allowed_methods(app.router, request.scope)
             return problem(405, f"expected {_listed(allowed)}, got {request.method}", {"Allow": ", ".join(allowed)})
         if error.status_code == 422:
-            return invalid([{"name": "", "detail": str(error.detail)}])
-        return problem(error.status_code, str(error.detail), headers)
+            return invalid(ProblemError("", str(error.detail)))
+        return problem(error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def _validation(_request: Request, error: RequestValidationError) -> JSONResponse:
-        return invalid([_complaint(entry) for entry in error.errors()])
+    async def _validation(_request: Request, error: RequestValidationError) -> Response:
+        return invalid(*map(_complaint, error.errors()))
 
     @app.exception_handler(InvalidError)
-    async def _invalid(_request: Request, error: InvalidError) -> JSONResponse:
-        return invalid([{"name": error.name, "detail": error.detail}])
+    async def _invalid(_request: Request, error: InvalidError) -> Response:
+        return invalid(ProblemError(error.name, error.detail))
 
     @app.exception_handler(StoreUnavailableError)
-    async def _store(_request: Request, error: StoreUnavailableError) -> JSONResponse:
+    async def _store(_request: Request, error: StoreUnavailableError) -> Response:
         return problem(503, f"the store does not answer: {error}", {"Retry-After": "5"})
 
     @app.exception_handler(Exception)
-    async def _defect(request: Request, error: Exception) -> JSONResponse:
+    async def _defect(request: Request, error: Exception) -> Response:
         log.error("http.failed", path=request.url.path, exc_info=error)
-        return problem(500, "the request failed; the service's log says why")
-
-
-def invalid(errors: Sequence[Mapping[str, str]]) -> JSONResponse:
-    """422, with each thing that is wrong: `name` and `detail`."""
-    lines = [f"{entry['name']}: {entry['detail']}" if entry["name"] else entry["detail"] for entry in errors]
-    return problem(422, "; ".join(lines), errors=errors)
+        return problem(500, "the request failed; the service's log has the reason")
 
 
 def allowed_methods(router: Router, scope: Scope) -> list[str]:
@@ -177,12 +163,12 @@ def _description(status: int) -> dict[str, Any]:
     return {"description": phrase, "content": content}
 
 
-def _complaint(entry: Mapping[str, Any]) -> dict[str, str]:
+def _complaint(entry: Mapping[str, Any]) -> ProblemError:
     name = ".".join(str(part) for part in entry["loc"][1:])
     message = str(entry["msg"]).removeprefix("Value error, ")
     if "got " not in message:
         message = f"{message}, got {entry['input']!r:.{_SHOWN}}"
-    return {"name": name, "detail": message}
+    return ProblemError(name, message)
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -1,1 +1,1 @@
-"""What is known of the whole system: from the bus, and from the store."""
+"""What the bus reports about the system: shared by the packages that judge it, and knowing none of them."""

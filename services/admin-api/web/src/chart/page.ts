@@ -89,7 +89,7 @@ export class ChartPage implements Page {
     this.#view = new ChartView(this.#canvas, {
       hover: (time) => {
         this.#hovered = time;
-        this.#tell();
+        this.#showState();
       },
       nearStart: () => void this.#loadOlder(),
     });
@@ -130,10 +130,10 @@ export class ChartPage implements Page {
     try {
       const entries = await getSymbols(this.#closed.signal);
       this.#picker.setEntries(entries);
-      if (entries.length === 0) this.#say("No symbol is known yet. The first candles come within seconds of a start.");
+      if (entries.length === 0) this.#showText("No symbol is known yet. The first candles come within seconds of a start.");
       return entries;
     } catch (error) {
-      if (!this.#closed.signal.aborted && this.#sight === null) this.#say(`${complaint(error)}; trying again`);
+      if (!this.#closed.signal.aborted && this.#sight === null) this.#showText(`${complaint(error)}; trying again`);
       return [];
     }
   }
@@ -164,7 +164,7 @@ export class ChartPage implements Page {
     this.#describe();
     this.#readout.showNothing();
     this.#setState("loading");
-    this.#say(`Loading ${symbol} ${timeframe}`);
+    this.#showText(`Loading ${symbol} ${timeframe}`);
     void this.#load(sight);
   }
 
@@ -182,7 +182,7 @@ export class ChartPage implements Page {
         const candles = await getCandles(symbol, timeframe, AT_ONCE, stop.signal);
         if (stop.signal.aborted) return;
         this.#take(sight, candles);
-        if (candles.length === 0) this.#say(`There is no candle of ${symbol} ${timeframe} yet.`);
+        if (candles.length === 0) this.#showText(`There is no candle of ${symbol} ${timeframe} yet.`);
         localStorage.setItem(LAST_SYMBOL, symbol);
         sight.live = new Live(symbol, timeframe, {
           candles: (news) => this.#take(sight, news),
@@ -193,7 +193,7 @@ export class ChartPage implements Page {
       } catch (error) {
         if (stop.signal.aborted) return;
         this.#setState("reconnecting");
-        this.#say(`${symbol} ${timeframe}: ${complaint(error)}; trying again`);
+        this.#showText(`${symbol} ${timeframe}: ${complaint(error)}; trying again`);
         if (localStorage.getItem(LAST_SYMBOL) === symbol) localStorage.removeItem(LAST_SYMBOL);
         await pause(RETRY_MILLISECONDS, stop.signal);
       }
@@ -208,7 +208,7 @@ export class ChartPage implements Page {
     if (change !== "nothing") {
       this.#notice.hidden = true;
       this.#describe();
-      this.#tell();
+      this.#showState();
     }
     return change !== "nothing";
   }
@@ -219,9 +219,9 @@ export class ChartPage implements Page {
       if (sight !== this.#sight || !sight.series.setGaps(gaps)) return;
       this.#view.setAll(sight.series.slots);
       this.#describe();
-      this.#tell();
+      this.#showState();
     } catch {
-      // The state of the live candles tells that there is no answer; the next question follows.
+      // The state of the live candles shows that there is no answer; the next request follows.
     }
   }
 
@@ -235,7 +235,7 @@ export class ChartPage implements Page {
       sight.exhausted = candles.length === 0;
       this.#take(sight, candles);
     } catch (error) {
-      if (!sight.stop.signal.aborted) this.#say(`Older candles: ${complaint(error)}; scroll to try again`);
+      if (!sight.stop.signal.aborted) this.#showText(`Older candles: ${complaint(error)}; scroll to try again`);
     } finally {
       sight.loadingOlder = false;
     }
@@ -273,7 +273,7 @@ export class ChartPage implements Page {
     const within = Math.min(Math.max(index, 0), slots.length - 1);
     this.#pointed = slots[within]?.time ?? null;
     this.#view.point(within);
-    this.#tell();
+    this.#showState();
     setText(this.#spoken, this.#readout.sentence());
   }
 
@@ -281,11 +281,11 @@ export class ChartPage implements Page {
     this.#pointed = this.#hovered = null;
     this.#view.point(null);
     if (newest) this.#view.toNewest();
-    this.#tell();
+    this.#showState();
   }
 
   /** Show the numbers of the candle that is pointed at, else of the newest. */
-  #tell(): void {
+  #showState(): void {
     const series = this.#sight?.series;
     if (series === undefined || series.last === null) return;
     const time = this.#pointed ?? this.#hovered;
@@ -303,7 +303,7 @@ export class ChartPage implements Page {
     setAttribute(this.#state, "data-state", state);
   }
 
-  #say(text: string): void {
+  #showText(text: string): void {
     setText(this.#notice, text);
     this.#notice.hidden = false;
   }

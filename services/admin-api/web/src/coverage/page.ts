@@ -152,7 +152,7 @@ export class CoveragePage implements Page {
   #tellAudit({ audit, filled_since_start: filled, requests_waiting: waiting }: Gaps): void {
     const last = audit.last_at === null ? "has not been looked through yet" : `was last looked through at ${shownToSecond(audit.last_at)}`;
     const trouble = audit.trouble === null ? "" : ` The last look failed: ${audit.trouble}.`;
-    const asked = waiting === 0 ? "" : ` ${counted(waiting, "range")} that people asked for wait for their turn.`;
+    const asked = waiting === 0 ? "" : ` ${counted(waiting, "range")} requested by hand wait for their turn.`;
     setText(
       this.#audit,
       `The store ${last}; that is done every ${duration(audit.every_seconds)}, ${duration(audit.horizon_seconds)} back, and what is found is asked for by itself. ` +

@@ -1,4 +1,4 @@
-/** What an instance's status says beside its name; each service says something else, so this reads whatever comes. */
+/** An instance's status beside its name; it differs for each service, so this reads whatever comes. */
 
 import type { Details } from "../api.ts";
 import { rfc3339, shown } from "../times.ts";
@@ -7,7 +7,7 @@ const NAMED = 4;
 /** Said elsewhere on the page, or of use to programs only. */
 const LEFT_OUT = new Set([
   ...["symbols", "feeds", "owned_since", "run", "port", "missing"],
-  ...["wanted", "connection_attempts", "connection_attempts_limit", "doubted", "withheld", "blind", "clock_skew_seconds"],
+  ...["wanted", "connection_attempts", "connection_attempts_limit", "lag_seconds", "overloaded", "suspect", "excluded", "stale", "recent_starts", "clock_skew_seconds"],
 ]);
 
 /** Which symbols and feeds an instance has. */
@@ -22,8 +22,8 @@ export function ownership(details: Details): string {
 
 /** The rest, as `name value` pairs: queues, budgets, problems. */
 export function describe(details: Details): string {
-  const said = Object.entries(details).filter(([name]) => !LEFT_OUT.has(name));
-  return said.map(([name, value]) => `${name.replaceAll("_", " ")} ${text(value)}`).join(", ") || "-";
+  const reported = Object.entries(details).filter(([name]) => !LEFT_OUT.has(name));
+  return reported.map(([name, value]) => `${name.replaceAll("_", " ")} ${text(value)}`).join(", ") || "-";
 }
 
 function text(value: unknown): string {

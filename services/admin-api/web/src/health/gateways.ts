@@ -1,4 +1,4 @@
-/** What the gateways say of Kraken: connections, clock, and symbols whose silence is in doubt. */
+/** What the gateways report of Kraken: connections, clock, load, and subscriptions that are suspect or stale. */
 
 import type { Details, Instance } from "../api.ts";
 import { Table, type Mark } from "../table.ts";
@@ -18,9 +18,10 @@ export class Gateways {
       { label: "Symbols", text: ({ details }) => `${count(details["symbols"])} of ${count(details["wanted"])}`, numeric: true },
       { label: "Connection attempts", text: ({ details }) => attempts(details), mark: ({ details }) => attemptsMark(details) },
       { label: "Clock", text: ({ details }) => clock(details), mark: ({ details }) => (Math.abs(skew(details)) > SKEWED_SECONDS ? "warn" : null) },
-      { label: "Quieter than usual", text: ({ details }) => names(details["doubted"]) },
-      { label: "Withheld until checked", text: ({ details }) => names(details["withheld"]), mark: ({ details }) => markOf(details["withheld"], "warn") },
-      { label: "Blind for", text: ({ details }) => names(details["blind"]), mark: ({ details }) => markOf(details["blind"], "bad") },
+      { label: "Behind", text: ({ details }) => duration(count(details["lag_seconds"])), mark: ({ details }) => markOf(details["overloaded"], "bad") },
+      { label: "Suspect", text: ({ details }) => names(details["suspect"]) },
+      { label: "Excluded until verified", text: ({ details }) => names(details["excluded"]), mark: ({ details }) => markOf(details["excluded"], "warn") },
+      { label: "Stale subscriptions", text: ({ details }) => names(details["stale"]), mark: ({ details }) => markOf(details["stale"], "bad") },
     ],
     (row) => row.instance,
     "No gateway is online.",

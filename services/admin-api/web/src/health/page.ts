@@ -9,15 +9,16 @@ import { Table } from "../table.ts";
 import { duration, seconds, shown, shownToSecond } from "../times.ts";
 import { describe, ownership } from "./details.ts";
 import { Gateways } from "./gateways.ts";
-import { Letters } from "./letters.ts";
-import { Upkeep } from "./upkeep.ts";
+import { DeadLetterTable } from "./dead_letters.ts";
+import { RepairTable } from "./repair.ts";
 
 const SYMBOLS_SHOWN = 25;
 
 export class HealthPage implements Page {
   readonly #closed = new AbortController();
   readonly #verdict = h("p", { class: "verdict", id: "verdict", role: "status" });
-  readonly #asked = h("p", { class: "hint" });
+  readonly #warnings = h("p", { class: "notice", id: "warnings", hidden: "" });
+  readonly #asOf = h("p", { class: "hint" });
   readonly #checks = new Table<Check>(
     "Checks",
     [
@@ -35,10 +36,10 @@ export class HealthPage implements Page {
       { label: "Instance", text: (row) => row.instance },
       { label: "State", text: (row) => (row.online ? "online" : "offline"), mark: (row) => (row.online ? "good" : "unknown") },
       { label: "Owns", text: (row) => ownership(row.details) },
-      { label: "Last word", text: (row) => `${duration(row.seen_seconds_ago)} ago`, numeric: true },
+      { label: "Last seen", text: (row) => `${duration(row.seen_seconds_ago)} ago`, numeric: true },
       { label: "Started", text: (row) => shownToSecond(row.started_at), whole: true },
       { label: "Version", text: (row) => row.version },
-      { label: "Says of itself", text: (row) => describe(row.details) },
+      { label: "Reports", text: (row) => describe(row.details) },
     ],
     (row) => `${row.service} ${row.instance}`,
     "No instance has been seen.",
@@ -66,7 +67,7 @@ export class HealthPage implements Page {
     [
       { label: "Symbol", text: (row) => row.symbol, link: (row) => chartHash(row.symbol, "1m") },
       { label: "Feed", text: (row) => (row.live ? "live" : "none"), mark: (row) => (row.live ? "good" : "bad") },
-      { label: "Newest word", text: (row) => `${duration(row.age_seconds)} ago`, numeric: true },
+      { label: "Newest update", text: (row) => `${duration(row.age_seconds)} ago`, numeric: true },
       { label: "Closed until", text: (row) => (row.closed_until === null ? "not known yet" : shown(row.closed_until)) },
       { label: "Lag", text: (row) => this.#lag(row), numeric: true },
       { label: "Gateway", text: (row) => this.#owner(row, "gateway") },
@@ -77,7 +78,7 @@ export class HealthPage implements Page {
     "No symbol is known.",
   );
   readonly #moreSymbols = h("p", { class: "hint" });
-  readonly #upkeep = new Upkeep();
+  readonly #repair = new RepairTable();
   readonly #tasks = new Table<Task>(
     "Tasks of the store",
     [
@@ -89,21 +90,22 @@ export class HealthPage implements Page {
     (row) => row.task,
     "The store has no tasks; the embedded one needs none.",
   );
-  readonly #letters = new Letters(this.#closed.signal);
+  readonly #deadLetters = new DeadLetterTable(this.#closed.signal);
   readonly element = h(
     "div",
     { class: "page" },
     h("h1", {}, "Health"),
     this.#verdict,
-    this.#asked,
+    this.#warnings,
+    this.#asOf,
     section("Checks", this.#checks.element),
     section("Services", this.#instances.element),
     section("Kraken", this.#gateways.element),
     section("Feeds", this.#feeds.element),
     section("Symbols", this.#symbols.element, this.#moreSymbols),
-    section("Repair", this.#upkeep.element),
+    section("Repair", this.#repair.element),
     section("Tasks", this.#tasks.element),
-    section("Dead letters", this.#letters.element),
+    section("Dead letters", this.#deadLetters.element),
   );
   #now = 0;
   #owners: ReadonlyMap<string, Ownership> = new Map();
@@ -132,7 +134,9 @@ export class HealthPage implements Page {
     const well = health.status === "ok";
     setText(this.#verdict, well ? "Everything is well" : `Failing: ${failing.map((check) => check.name).join(", ")}`);
     setAttribute(this.#verdict, "data-mark", well ? "good" : "bad");
-    setText(this.#asked, `As of ${shownToSecond(health.at)}`);
+    setText(this.#asOf, `As of ${shownToSecond(health.at)}`);
+    setText(this.#warnings, health.warnings.join(". "));
+    this.#warnings.hidden = health.warnings.length === 0;
     this.#fill(health);
   }
 
@@ -147,9 +151,9 @@ export class HealthPage implements Page {
     this.#symbols.show(behind.slice(0, SYMBOLS_SHOWN));
     const more = behind.length - SYMBOLS_SHOWN;
     setText(this.#moreSymbols, more > 0 ? `and ${more} more that are further ahead` : "");
-    this.#upkeep.show(health);
+    this.#repair.show(health);
     this.#tasks.show(health.tasks);
-    this.#letters.tell(health.dead_letters);
+    this.#deadLetters.showCounts(health.dead_letters);
   }
 
   /** How long ago the newest closed minute ended; up to a minute is as it should be. */

@@ -1,7 +1,7 @@
 """The candle core: a pure function of messages. No clock, no I/O, no asyncio."""
 
-from aggregator.core.book import Book, Depth
 from aggregator.core.coverage import Intervals
 from aggregator.core.engine import Engine, Output
+from aggregator.core.series import CandleSeries, Depth
 
-__all__ = ["Book", "Depth", "Engine", "Intervals", "Output"]
+__all__ = ["CandleSeries", "Depth", "Engine", "Intervals", "Output"]

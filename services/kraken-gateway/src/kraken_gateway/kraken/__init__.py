@@ -1,1 +1,1 @@
-"""The ways to Kraken: WebSocket, REST, and what they may be used for."""
+"""What we send to Kraken, and what it answers: connections, limits, frames, REST."""

@@ -1,68 +1,91 @@
 """Kraken's REST: pairs, OHLC and Trades (`kraken-protocol.md`, REST).
 
-Answers are checked here; rows that are not rows fail the call.
+Responses are decoded into the structs below; a malformed row fails the call.
 """
 
 import asyncio
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from typing import Any
+from math import isfinite
+from typing import TypeVar
 
 import httpx
+import msgspec
 
+from ingress_common.logs import get_logger
 from ingress_common.timeframes import Timeframe
-from kraken_gateway.kraken.protocol import ONLINE
+from kraken_gateway.kraken.kraken_time import KrakenClock
+from kraken_gateway.kraken.protocol import ONLINE, Row
+from kraken_gateway.kraken.unreachable import unreachable
 from kraken_gateway.metrics import GatewayMetrics
 
 CALL_GAP = 1.0
 """Seconds between calls for one pair."""
 
 LONGEST_GAP = 8.0
-"""Seconds between calls for one pair when Kraken says that it is asked too much."""
+"""Seconds between calls for one pair when Kraken wants fewer calls for it."""
 
 CONCURRENCY = 4
 """Calls at the same time, over all pairs."""
 
 PAGE = 1000
-"""Trades asked for at once."""
+"""Trades requested at once."""
 
+ASSET_CLASSES = ("currency", "tokenized_asset")
+"""The classes whose pairs are listed, each by a call of its own; REST answers of the first one without being told."""
+
+_PAIRS_SECONDS = 60.0
 _TIMEOUT = 15.0
 _TOO_MANY = ("EGeneral:Too many requests", "EAPI:Rate limit exceeded")
+_THROTTLED = "EService:Throttled"
+_LONGEST_THROTTLED = 600.0
 _NAMES = {"XBT": "BTC", "XDG": "DOGE"}
 _LIMIT = Decimal("1e20")
+_T = TypeVar("_T")
+
+log = get_logger(__name__)
 
 
 class RestError(Exception):
-    """A call that may succeed later: the network, a busy or ailing Kraken, an answer that makes no sense."""
+    """A call that may succeed later: a network error, a busy or failing Kraken, a malformed response."""
 
 
 class KrakenAilingError(RestError):
-    """Kraken as a whole cannot be reached or does not work: no other call would fare better now."""
+    """Kraken as a whole is unreachable or failing: no other call would succeed now."""
 
 
 class TooManyRequestsError(RestError):
-    """Kraken wants to be asked less often for this pair."""
+    """Kraken wants fewer calls for this pair."""
+
+
+class ThrottledError(TooManyRequestsError):
+    """Kraken wants no call at all before `until` (unix seconds, Kraken's time)."""
+
+    def __init__(self, text: str, until: float) -> None:
+        super().__init__(text)
+        self.until = until
+
+
+class InvalidArgumentsError(RestError):
+    """Kraken rejects the call's arguments."""
 
 
 class UnknownPairError(Exception):
     """Kraken does not know the pair."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """How REST calls a pair (`name`), the decimals of its prices, and its status as in `protocol`."""
+class Pair(msgspec.Struct, frozen=True):
+    """REST's `name` of a pair, its price decimals, its status as in `protocol`, and its asset class."""
 
     name: str
     price_decimals: int
     status: str = ONLINE
+    asset_class: str = ASSET_CLASSES[0]
 
 
-@dataclass(frozen=True, slots=True)
-class OhlcRow:
-    """One row of OHLC; `open_time` in unix seconds. `trades` 0 marks a row that Kraken has filled in (fact 3)."""
+class OhlcRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One row of OHLC; `open_time` in unix seconds. `trades` 0 marks a row that Kraken infilled (fact 3)."""
 
     open_time: int
     open: Decimal
@@ -73,9 +96,14 @@ class OhlcRow:
     volume: Decimal
     trades: int
 
+    def row(self, symbol: str, timeframe: Timeframe) -> Row:
+        """The same as a row of the WebSocket. In a row that Kraken infilled the vwap is 0."""
+        vwap = self.vwap if self.trades else self.close
+        prices = (self.open, self.high, self.low, self.close)
+        return Row.of(symbol, timeframe, self.open_time, prices, self.volume, vwap, self.trades)
 
-@dataclass(frozen=True, slots=True)
-class Trade:
+
+class Trade(msgspec.Struct, frozen=True, gc=False):
     """One trade; `time` in unix seconds, exact."""
 
     number: int
@@ -84,59 +112,121 @@ class Trade:
     volume: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class TradePage:
-    """Consecutive trades and `last`, the place (ns) where the next page begins."""
+class TradePage(msgspec.Struct, frozen=True):
+    """Consecutive trades, and `last`: the position (ns) of the next page; None if there is none."""
 
     trades: tuple[Trade, ...]
-    last: int
+    last: int | None
+
+
+class _TradeRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    price: Decimal
+    volume: Decimal
+    time: Decimal
+    side: str
+    type: str
+    misc: str
+    number: int
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    error: list[str] = []
+    result: msgspec.Raw = msgspec.Raw()
 
 
 class KrakenRest:
-    """REST calls at Kraken's pace. RestError: try again later. UnknownPairError: do not.
+    """REST calls at Kraken's pace. RestError: retry later. UnknownPairError: do not retry.
 
-    `dated` is told the date of each answer (unix seconds).
+    `clock` learns from the date of each response.
     """
 
-    def __init__(
-        self,
-        url: str,
-        client: httpx.AsyncClient,
-        metrics: GatewayMetrics,
-        dated: Callable[[float], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, url: str, client: httpx.AsyncClient, metrics: GatewayMetrics, clock: KrakenClock) -> None:
         self._url = url
         self._client = client
         self._metrics = metrics
-        self._dated = dated
+        self._clock = clock
         self._slots = asyncio.Semaphore(CONCURRENCY)
+        self._pairs: dict[str, Pair] = {}
+        self._pairs_at = float("-inf")
+        self._pairs_changed = True
+        self._pairs_lock = asyncio.Lock()
         self._next_call: dict[str, float] = {}
         self._gaps: dict[str, float] = {}
+        self._throttled_until = float("-inf")
 
-    def ready_at(self, pair: Pair) -> float:
-        """When `pair` may be asked for again without waiting (seconds of the loop's clock)."""
-        return self._next_call.get(pair.name, float("-inf"))
+    def ready_at(self, symbol: str) -> float:
+        """When the pair of `symbol` may be requested again without waiting (seconds of the loop's clock)."""
+        pair = self._pairs.get(symbol)
+        return max(self._next_call.get(pair.name, float("-inf")) if pair else float("-inf"), self._throttled_until)
+
+    def knows(self, symbol: str) -> bool:
+        """Whether Kraken's list contains `symbol`, or may contain it by now."""
+        return self._pairs_changed or symbol in self._pairs
+
+    def pairs_changed(self) -> None:
+        """The pairs may have changed: read them again before the next call."""
+        self._pairs_changed = True
+
+    async def pair(self, symbol: str) -> Pair:
+        """The pair of `symbol`; UnknownPairError if REST does not know it."""
+        async with self._pairs_lock:
+            now = asyncio.get_running_loop().time()
+            if self._pairs_changed or (symbol not in self._pairs and now - self._pairs_at >= _PAIRS_SECONDS):
+                await self.pairs()
+            if symbol not in self._pairs:
+                raise UnknownPairError(f"Kraken's AssetPairs has no {symbol}")
+            return self._pairs[symbol]
 
     async def pairs(self) -> dict[str, Pair]:
-        """Every pair by its WebSocket v2 name."""
-        return parse_pairs(await self._call("AssetPairs", {}, "AssetPairs"))
+        """Every pair of every asset class by its WebSocket v2 name, read now."""
+        self._pairs_changed = False
+        try:
+            found: dict[str, Pair] = {}
+            for asset_class in ASSET_CLASSES:
+                found |= await self._pairs_of(asset_class)
+        except BaseException:
+            self._pairs_changed = True
+            raise
+        self._pairs, self._pairs_at = found, asyncio.get_running_loop().time()
+        return found
+
+    async def _pairs_of(self, asset_class: str) -> dict[str, Pair]:
+        if asset_class == ASSET_CLASSES[0]:
+            return parse_pairs(await self._call("AssetPairs", {}, "AssetPairs"))
+        try:
+            return parse_pairs(
+                await self._call("AssetPairs", {"aclass_base": asset_class}, f"AssetPairs {asset_class}")
+            )
+        except InvalidArgumentsError as error:
+            # This Kraken does not have the asset class.
+            log.info("pairs.no-class", asset_class=asset_class, error=str(error))
+            return {}
 
     async def ohlc(self, pair: Pair, timeframe: Timeframe, since: int) -> tuple[OhlcRow, ...]:
-        """The candles that open after `since` (unix seconds), oldest first; at most 720 and the forming one, which is
-        last.
-        """
-        parameters: dict[str, str | int] = {"pair": pair.name, "interval": timeframe.minutes, "since": since}
-        return parse_ohlc(await self._call("OHLC", parameters, pair.name), timeframe)
+        """The candles that open after `since` (unix seconds), oldest first: at most 720, and the forming one last."""
+        return parse_ohlc(await self._call_for(pair, "OHLC", interval=timeframe.minutes, since=since), timeframe)
 
     async def trades(self, pair: Pair, since: int) -> TradePage:
         """Trades after `since` (ns), oldest first."""
-        return parse_trades(await self._call("Trades", {"pair": pair.name, "since": since, "count": PAGE}, pair.name))
+        return parse_trades(await self._call_for(pair, "Trades", since=since, count=PAGE))
 
-    async def latest_trades(self, pair: Pair) -> TradePage:
-        """The last PAGE trades, oldest first, however long ago."""
-        return parse_trades(await self._call("Trades", {"pair": pair.name, "count": PAGE}, pair.name))
+    async def first_trade(self, pair: Pair) -> Trade | None:
+        """The first trade of the pair; None if it has never traded."""
+        trades = parse_trades(await self._call_for(pair, "Trades", since=0, count=1)).trades
+        return trades[0] if trades else None
 
-    async def _call(self, endpoint: str, parameters: Mapping[str, str | int], key: str) -> Any:
+    async def _call_for(self, pair: Pair, endpoint: str, **parameters: int) -> msgspec.Raw:
+        names = {"pair": pair.name}
+        if pair.asset_class != ASSET_CLASSES[0]:
+            names["asset_class"] = pair.asset_class
+        try:
+            return await self._call(endpoint, {**names, **parameters}, pair.name)
+        except UnknownPairError as error:
+            # The list contained it, so the list has changed.
+            self.pairs_changed()
+            raise RestError(f"{error} {pair.name}") from None
+
+    async def _call(self, endpoint: str, parameters: Mapping[str, str | int], key: str) -> msgspec.Raw:
         await self._wait_turn(key)
         async with self._slots:
             self._metrics.rest_requests.labels(endpoint).inc()
@@ -145,13 +235,15 @@ class KrakenRest:
                     f"{self._url}/0/public/{endpoint}", params=dict(parameters), timeout=_TIMEOUT
                 )
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise KrakenAilingError(
-                    f"{self._url} cannot be reached: {str(error) or type(error).__name__}"
-                ) from None
+                raise KrakenAilingError(unreachable(self._url, error)) from None
         if (date := parse_date(response.headers.get("date", ""))) is not None:
-            self._dated(date)
+            self._clock.date(date)
         try:
             result = parse_envelope(response.status_code, response.content)
+        except ThrottledError as error:
+            wait = min(max(CALL_GAP, error.until - self._clock.now()), _LONGEST_THROTTLED)
+            self._throttled_until = asyncio.get_running_loop().time() + wait
+            raise
         except TooManyRequestsError:
             self._slow_down(key)
             raise
@@ -168,7 +260,7 @@ class KrakenRest:
         now = loop.time()
         for old in [name for name, at in self._next_call.items() if at <= now]:
             del self._next_call[old]
-        turn = max(now, self._next_call.get(key, now))
+        turn = max(now, self._throttled_until, self._next_call.get(key, now))
         self._next_call[key] = turn + self._gaps.get(key, CALL_GAP)
         await asyncio.sleep(turn - now)
 
@@ -177,54 +269,78 @@ class KrakenRest:
 
 
 def parse_date(text: str) -> float | None:
-    """The date of an answer's head (unix seconds); None if it is none."""
+    """The date in a response's headers (unix seconds); None without one."""
     try:
         return parsedate_to_datetime(text).timestamp()
     except (ValueError, OverflowError):
         return None
 
 
-def parse_envelope(status: int, body: bytes) -> Any:
-    """The `result` of an answer. Errors come with HTTP 200 and a list of texts."""
+def parse_envelope(status: int, body: bytes) -> msgspec.Raw:
+    """The `result` of a response. Kraken sends errors with HTTP 200 and a list of texts."""
     if status == httpx.codes.TOO_MANY_REQUESTS:
-        raise TooManyRequestsError("Kraken says: HTTP 429")
+        raise TooManyRequestsError("Kraken answers: HTTP 429")
     try:
-        answer = json.loads(body, parse_float=Decimal)
-    except (ValueError, RecursionError, ArithmeticError):
+        envelope = msgspec.json.decode(body, type=_Envelope)
+    except msgspec.ValidationError as error:
+        raise RestError(f"expected an error list and a result from Kraken, got HTTP {status} and {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise KrakenAilingError(
             f"expected JSON from Kraken, got HTTP {status} and {len(body)} bytes of something else"
         ) from None
-    if not isinstance(answer, dict):
-        raise RestError(f"expected a JSON object from Kraken, got HTTP {status} and {type(answer).__name__}")
-    errors = answer.get("error")
-    if errors:
-        texts = [str(error) for error in errors] if isinstance(errors, list) else [str(errors)]
-        if any(text.startswith("EQuery:Unknown asset pair") for text in texts):
-            raise UnknownPairError(", ".join(texts))
-        if any(text.startswith(_TOO_MANY) for text in texts):
-            raise TooManyRequestsError(f"Kraken says: {', '.join(texts)}")
-        if any(text.startswith("EService:") for text in texts):
-            raise KrakenAilingError(f"Kraken says: {', '.join(texts)}")
-        raise RestError(f"Kraken says: {', '.join(texts)}")
+    texts = ", ".join(envelope.error)
+    if any(text.startswith("EQuery:Unknown asset pair") for text in envelope.error):
+        raise UnknownPairError(texts)
+    for text in envelope.error:
+        if text.startswith(_THROTTLED):
+            raise ThrottledError(f"Kraken answers: {texts}", _until(text))
+    if any(text.startswith(_TOO_MANY) for text in envelope.error):
+        raise TooManyRequestsError(f"Kraken answers: {texts}")
+    if any(text.startswith("EService:") for text in envelope.error):
+        raise KrakenAilingError(f"Kraken answers: {texts}")
+    if any(text.startswith("EGeneral:Invalid arguments") for text in envelope.error):
+        raise InvalidArgumentsError(f"Kraken answers: {texts}")
+    if envelope.error:
+        raise RestError(f"Kraken answers: {texts}")
     if status >= httpx.codes.INTERNAL_SERVER_ERROR:
         raise KrakenAilingError(f"expected a result from Kraken, got HTTP {status}")
-    if status != httpx.codes.OK or "result" not in answer:
+    if status != httpx.codes.OK or not bytes(envelope.result):
         raise RestError(f"expected a result from Kraken, got HTTP {status}")
-    return answer["result"]
+    return envelope.result
 
 
-def parse_pairs(result: Any) -> dict[str, Pair]:
-    """Pairs by v2 name, out of AssetPairs; entries without a `wsname` (dark pools) are left out."""
-    if not isinstance(result, dict):
-        raise RestError(f"expected pairs by name, got {type(result).__name__}")
+def _until(text: str) -> float:
+    """The unix seconds at the end of `EService:Throttled: 1796000000`; 0 if there are none."""
+    try:
+        until = float(text.rpartition(":")[2])
+    except ValueError:
+        return 0.0
+    return until if isfinite(until) else 0.0
+
+
+class _PairEntry(msgspec.Struct, frozen=True):
+    wsname: str
+    pair_decimals: int
+    altname: str | None = None
+    status: str | None = None
+    aclass_base: str | None = None
+
+
+def parse_pairs(result: msgspec.Raw) -> dict[str, Pair]:
+    """Pairs by v2 name, from AssetPairs; entries without a `wsname` (dark pools) are omitted."""
     pairs: dict[str, Pair] = {}
-    for key, entry in result.items():
-        if not isinstance(entry, dict):
+    for key, raw in _decode(result, dict[str, msgspec.Raw], "pairs by name").items():
+        try:
+            entry = msgspec.json.decode(raw, type=_PairEntry)
+        except (msgspec.DecodeError, UnicodeDecodeError):
             continue
-        name, decimals = entry.get("wsname"), entry.get("pair_decimals")
-        if isinstance(name, str) and isinstance(decimals, int) and 0 <= decimals <= 30:
-            status = str(entry.get("status") or ONLINE)
-            pairs[native_name(name)] = Pair(str(entry.get("altname") or key), decimals, status)
+        if 0 <= entry.pair_decimals <= 30:
+            pairs[native_name(entry.wsname)] = Pair(
+                entry.altname or key,
+                entry.pair_decimals,
+                entry.status or ONLINE,
+                entry.aclass_base or ASSET_CLASSES[0],
+            )
     return pairs
 
 
@@ -233,52 +349,52 @@ def native_name(wsname: str) -> str:
     return "/".join(_NAMES.get(side, side) for side in wsname.split("/"))
 
 
-def _rows(result: Any) -> tuple[Sequence[Any], Any]:
-    """The rows and `last`; the pair's key varies, so it is whichever is not `last`."""
-    if not isinstance(result, dict):
-        raise RestError(f"expected rows by pair, got {type(result).__name__}")
-    keys = [key for key in result if key != "last"]
-    if len(keys) != 1 or not isinstance(result[keys[0]], list):
-        raise RestError(f"expected the rows of one pair, got the keys {', '.join(map(str, keys)) or 'none'}")
-    return result[keys[0]], result.get("last")
+def _decode(raw: msgspec.Raw, kind: type[_T], what: str) -> _T:
+    try:
+        # Not strict: numbers may be strings.
+        return msgspec.json.decode(raw, type=kind, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RestError(f"expected {what}, got {bytes(raw)[:200]!r}: {error}") from None
 
 
-def parse_ohlc(result: Any, timeframe: Timeframe) -> tuple[OhlcRow, ...]:
-    """The rows of an OHLC answer, oldest first, each once."""
-    rows = {row.open_time: row for row in (_ohlc_row(item, timeframe) for item in _rows(result)[0])}
+def _rows(result: msgspec.Raw, kind: type[_T]) -> tuple[list[_T], msgspec.Raw]:
+    """The rows and `last`. The pair's key varies, so it is the one that is not `last`."""
+    fields = _decode(result, dict[str, msgspec.Raw], "rows by pair")
+    last = fields.pop("last", msgspec.Raw())
+    if len(fields) != 1:
+        raise RestError(f"expected the rows of one pair, got the keys {', '.join(fields) or 'none'}")
+    (rows,) = fields.values()
+    return _decode(rows, list[kind], "rows of one pair"), last  # type: ignore[valid-type]
+
+
+def parse_ohlc(result: msgspec.Raw, timeframe: Timeframe) -> tuple[OhlcRow, ...]:
+    """The rows of an OHLC response, oldest first, each once."""
+    rows = {row.open_time: row for row in _rows(result, OhlcRow)[0]}
+    for row in rows.values():
+        if row.open_time % timeframe.seconds or row.trades < 0:
+            raise RestError(f"expected an OHLC row of {timeframe.value}, got {row}")
+        _check(row.open, row.high, row.low, row.close, row.vwap, row.volume)
+        if not row.low <= row.open <= row.high or not row.low <= row.close <= row.high:
+            raise RestError(f"expected an OHLC row with low <= open, close <= high, got {row}")
     return tuple(rows[open_time] for open_time in sorted(rows))
 
 
-def _ohlc_row(item: Any, timeframe: Timeframe) -> OhlcRow:
-    try:
-        opening, high, low, close, vwap, volume = (_number(text) for text in item[1:7])
-        row = OhlcRow(int(item[0]), opening, high, low, close, vwap, volume, int(item[7]))
-    except (TypeError, ValueError, ArithmeticError, LookupError):
-        raise RestError(f"expected an OHLC row, got {str(item)[:200]}") from None
-    if row.open_time % timeframe.seconds or row.trades < 0:
-        raise RestError(f"expected an OHLC row of {timeframe.value}, got {str(item)[:200]}")
-    if not row.low <= min(row.open, row.close) <= max(row.open, row.close) <= row.high:
-        raise RestError(f"expected an OHLC row with low <= open, close <= high, got {str(item)[:200]}")
-    return row
+def parse_trades(result: msgspec.Raw) -> TradePage:
+    """The trades of a page, oldest first; a trade that Kraken recorded late has a later number."""
+    rows, last = _rows(result, _TradeRow)
+    for row in rows:
+        _check(row.price, row.volume, row.time)
+    ordered = sorted(rows, key=lambda row: (row.time, row.number))
+    trades = tuple(Trade(row.number, row.time, row.price, row.volume) for row in ordered)
+    text = (
+        _decode(last, str, "the last trade's time in nanoseconds") if bytes(last)[:1] == b'"' else bytes(last).decode()
+    )
+    if text and not text.isdigit():
+        raise RestError(f"expected the last trade's time in nanoseconds, got {text[:100]!r}")
+    return TradePage(trades, int(text) if text else None)
 
 
-def _number(text: Any) -> Decimal:
-    number = Decimal(str(text))
-    if not 0 <= number < _LIMIT:
-        raise ValueError(f"expected a number of 0 or more, got {text}")
-    return number
-
-
-def parse_trades(result: Any) -> TradePage:
-    """The trades of a page, oldest first; a trade that Kraken learned of late has a later number."""
-    rows, last = _rows(result)
-    try:
-        trades = sorted(
-            (Trade(int(item[6]), Decimal(str(item[2])), _number(item[0]), _number(item[1])) for item in rows),
-            key=lambda trade: (trade.time, trade.number),
-        )
-        return TradePage(tuple(trades), int(last))
-    except (TypeError, ValueError, ArithmeticError, LookupError):
-        raise RestError(
-            "expected trades [price, volume, time, side, type, misc, id] and last, got something else"
-        ) from None
+def _check(*numbers: Decimal) -> None:
+    for number in numbers:
+        if not number.is_finite() or not 0 <= number < _LIMIT or len(str(number)) > 64:
+            raise RestError(f"expected a number from 0 to 1e20, got {str(number)[:100]}")

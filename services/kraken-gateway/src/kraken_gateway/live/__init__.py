@@ -1,1 +1,1 @@
-"""Live feeds, and the doubts about them."""
+"""What we believe about subscriptions: live feeds, what they cover, and which are stale."""

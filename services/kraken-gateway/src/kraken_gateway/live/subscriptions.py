@@ -1,19 +1,22 @@
-"""What is subscribed on one connection: who was asked for, acked, refused, seen.
+"""The subscriptions of one connection: what was sent for each symbol, and Kraken's responses.
 
 Pure; times are steady seconds unless said otherwise.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from kraken_gateway.kraken.protocol import CHUNK
 
 ANSWER_SECONDS = 5.0
-"""After this time without ack or snapshot a symbol is asked for again."""
+"""After this time without ack or snapshot a symbol is subscribed again."""
 
 RETRY_REJECTED_SECONDS = 600.0
 """A rejected symbol is tried again after this time: pairs can appear."""
+
+LEAVE_SECONDS = 2.0
+"""How long a symbol that is not wanted any more stays subscribed: its last updates may be on their way."""
 
 _RETRY_OTHER_SECONDS = 60.0
 _CALM_SECONDS = 60.0
@@ -21,30 +24,34 @@ _MAX_PAUSE = 600.0
 
 
 class Stage(Enum):
-    """Where a symbol stands."""
+    """The stage of a symbol's subscription."""
 
     WANTED = auto()
-    """To be asked for, not before its time."""
-    ASKED = auto()
+    """To be subscribed, not before its time."""
+    SUBSCRIBING = auto()
     """Subscribe sent; ack and snapshot have not both come."""
-    RELEASING = auto()
-    """Unsubscribe sent, to be asked for anew after that."""
-    READY = auto()
+    UNSUBSCRIBING = auto()
+    """To be unsubscribed, or unsubscribe sent; subscribed anew after that."""
+    LIVE = auto()
     """Acked, and its snapshot is on the bus."""
     REJECTED = auto()
     """Kraken refuses it."""
 
 
+_SUBSCRIBED = (Stage.SUBSCRIBING, Stage.LIVE, Stage.UNSUBSCRIBING)
+
+
 @dataclass(slots=True)
 class _Symbol:
+    name: str
     stage: Stage = Stage.WANTED
     due: float = 0.0
     req_id: int | None = None
     acked: bool = False
     oldest: float | None = None
-    asked_at: float = 0.0
+    sent_at: float = 0.0
     tries: int = 0
-    ready_at: float = 0.0
+    live_at: float = 0.0
     reason: str = ""
 
 
@@ -62,41 +69,50 @@ class Unsubscribe:
     symbols: tuple[str, ...]
 
 
-@dataclass(slots=True)
 class Subscriptions:
-    """The symbols of one connection. Feed it with what Kraken says, and send what `next_request` asks for."""
+    """The symbols of one connection. Pass it Kraken's responses, and send what `next_request` returns.
 
-    _symbols: dict[str, _Symbol] = field(default_factory=dict)
-    _leaving: dict[str, None] = field(default_factory=dict)
-    _left: set[str] = field(default_factory=set)
+    `version` rises with every change of live or rejected symbols.
+    """
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._symbols: dict[str, _Symbol] = {}
+        self._unsettled: dict[str, _Symbol] = {}
+        self._leaving: dict[str, float] = {}
+        self._left: set[str] = set()
 
     # --- what is wanted ---
 
     def want(self, symbols: Collection[str], rejected: Mapping[str, tuple[str, float]], now: float) -> None:
-        """Make `symbols` the ones wanted. `rejected`: reason and time of the next try of those refused before."""
-        for symbol in [s for s in self._symbols if s not in symbols]:
-            if self._symbols.pop(symbol).stage in (Stage.ASKED, Stage.READY, Stage.RELEASING):
-                self._leaving[symbol] = None
-            self._left.add(symbol)
-        for symbol in sorted(s for s in symbols if s not in self._symbols):
-            entry = self._symbols[symbol] = _Symbol(due=now)
-            self._left.discard(symbol)
-            if symbol in rejected:
-                entry.stage = Stage.REJECTED
-                entry.reason, entry.due = rejected[symbol]
-            elif self._leaving.pop(symbol, "none") is None:
-                # Still subscribed, and no second snapshot comes unless it is ended first.
-                entry.stage = Stage.RELEASING
+        """Carry `symbols` from now on. `rejected`: reason and time of the next try of those refused before."""
+        for name in [s for s in self._symbols if s not in symbols]:
+            self._unsettled.pop(name, None)
+            if self._symbols.pop(name).stage in _SUBSCRIBED:
+                self._leaving[name] = now + LEAVE_SECONDS
+            self._left.add(name)
+        for name in sorted(s for s in symbols if s not in self._symbols):
+            entry = self._symbols[name] = _Symbol(name, due=now)
+            self._left.discard(name)
+            stage = Stage.WANTED
+            if name in rejected:
+                stage = Stage.REJECTED
+                entry.reason, entry.due = rejected[name]
+            elif self._leaving.pop(name, None) is not None:
+                # It is still subscribed; Kraken sends a second snapshot only after an unsubscribe.
+                stage = Stage.UNSUBSCRIBING
+            self._move(entry, stage)
+        self.version += 1
 
     def carries(self, symbol: str) -> bool:
-        """Whether rows of `symbol` are to be taken."""
-        return symbol in self._symbols
+        """Whether rows of `symbol` are expected."""
+        return symbol in self._symbols or symbol in self._leaving
 
     def has_left(self, symbol: str) -> bool:
-        """Whether `symbol` was wanted here before, so that rows of it are no surprise."""
+        """Whether `symbol` was carried here before, so that its rows may still arrive."""
         return symbol in self._left
 
-    # --- what Kraken says ---
+    # --- what Kraken answers ---
 
     def on_ack(self, symbol: str, method: str, now: float) -> None:
         """Kraken has accepted a subscription or its end."""
@@ -104,88 +120,88 @@ class Subscriptions:
         if entry is None:
             return
         if method == "unsubscribe":
-            if entry.stage is Stage.RELEASING:
-                entry.stage, entry.due, entry.req_id = Stage.WANTED, now, None
-            return
-        if entry.stage is Stage.ASKED:
+            if entry.stage is Stage.UNSUBSCRIBING:
+                entry.due, entry.req_id = now, None
+                self._move(entry, Stage.WANTED)
+        elif entry.stage is Stage.SUBSCRIBING:
             entry.acked, entry.reason = True, ""
             entry.due = max(entry.due, now + ANSWER_SECONDS)
             self._settle(entry, now)
 
     def on_update(self, symbol: str, now: float) -> None:
-        """A row of `symbol` has come. If it is still without a snapshot, there is one to be had now: it has traded."""
-        entry = self._symbols.get(symbol)
-        if entry is not None and entry.stage is Stage.ASKED and entry.asked_at + ANSWER_SECONDS <= now:
+        """A row of `symbol` was received. It has traded, so if it lacks a snapshot it can get one now."""
+        entry = self._unsettled.get(symbol)
+        if entry is not None and entry.stage is Stage.SUBSCRIBING and entry.sent_at + ANSWER_SECONDS <= now:
             entry.due = now
 
     def on_refusal(self, req_id: int | None, symbol: str | None, error: str, now: float) -> tuple[str, ...]:
-        """Kraken has refused a request; gives the symbols that count as rejected by it."""
-        found = [s for s, e in self._symbols.items() if self._meant(s, e, req_id, symbol)]
+        """Kraken has refused a request; returns the symbols that are rejected by that."""
+        found = [entry for entry in self._unsettled.values() if _meant(entry, req_id, symbol)]
         rejected = []
-        for name in found:
-            entry = self._symbols[name]
-            if entry.stage is Stage.RELEASING:
-                # Not subscribed, or it cannot be ended: asking anew tells.
-                entry.stage, entry.due = Stage.WANTED, now
+        for entry in found:
+            if entry.stage is Stage.UNSUBSCRIBING:
+                # It is not subscribed, or cannot be unsubscribed: a new subscribe shows which.
+                entry.due = now
+                self._move(entry, Stage.WANTED)
             elif error.startswith("Already subscribed"):
-                self._already(entry, now)
+                self._already_subscribed(entry, now)
             else:
                 wait = RETRY_REJECTED_SECONDS if error.startswith("Currency pair") else _RETRY_OTHER_SECONDS
-                entry.stage, entry.reason, entry.due = Stage.REJECTED, error, now + wait
-                rejected.append(name)
+                entry.reason, entry.due = error, now + wait
+                self._move(entry, Stage.REJECTED)
+                rejected.append(entry.name)
         return tuple(rejected)
 
     def on_snapshot(self, symbol: str, oldest: float, now: float) -> None:
         """The snapshot of `symbol` is on the bus; its oldest row opened at `oldest` (unix seconds)."""
         entry = self._symbols.get(symbol)
-        if entry is None or entry.stage is not Stage.ASKED:
-            return
-        entry.oldest = oldest
-        self._settle(entry, now)
+        if entry is not None and entry.stage is Stage.SUBSCRIBING:
+            entry.oldest = oldest
+            self._settle(entry, now)
 
-    def on_broken(self, symbol: str | None, now: float) -> None:
-        """Something of `symbol` was lost: what was claimed of it no longer holds until it has a new snapshot."""
-        entry = self._symbols.get(symbol) if symbol is not None else None
-        if entry is None or entry.stage not in (Stage.ASKED, Stage.READY):
-            return
-        if entry.stage is Stage.READY and now - entry.ready_at > _CALM_SECONDS:
-            entry.tries = 0
-        entry.stage, entry.due = Stage.RELEASING, now + self._pause(entry)
-        entry.acked, entry.oldest, entry.req_id = False, None, None
-
-    def renew(self, symbol: str, now: float) -> None:
-        """End the subscription of `symbol` and ask for it anew, at once, for the sake of a new snapshot."""
+    def on_broken(self, symbol: str, now: float) -> None:
+        """Data of `symbol` was lost: it is not covered until it has a new snapshot."""
         entry = self._symbols.get(symbol)
-        if entry is not None and entry.stage is Stage.READY:
-            entry.stage, entry.due = Stage.RELEASING, now
-            entry.acked, entry.oldest, entry.req_id = False, None, None
+        if entry is None or entry.stage not in (Stage.SUBSCRIBING, Stage.LIVE):
+            return
+        if entry.stage is Stage.LIVE and now - entry.live_at > _CALM_SECONDS:
+            entry.tries = 0
+        self._renew(entry, now + _pause(entry))
+
+    def resubscribe(self, symbol: str, now: float) -> None:
+        """Unsubscribe `symbol` and subscribe it again at once, to get a new snapshot."""
+        entry = self._symbols.get(symbol)
+        if entry is not None and entry.stage is Stage.LIVE:
+            self._renew(entry, now)
 
     def retry(self, symbols: Collection[str], now: float) -> None:
-        """Ask at once for those of `symbols` that were refused."""
+        """Subscribe at once those of `symbols` that were refused."""
         for symbol in symbols:
             entry = self._symbols.get(symbol)
             if entry is not None and entry.stage is Stage.REJECTED:
                 entry.due = now
 
-    def on_ignored(self, now: float) -> None:
-        """Kraken says that it ignores requests: whoever waits for an answer asks again, after a pause."""
-        for entry in self._symbols.values():
-            if entry.stage in (Stage.ASKED, Stage.RELEASING) and not entry.acked:
+    def on_rate_exceeded(self, now: float) -> None:
+        """Kraken ignores requests: repeat the unanswered ones after a pause."""
+        for entry in self._unsettled.values():
+            if entry.stage in (Stage.SUBSCRIBING, Stage.UNSUBSCRIBING) and not entry.acked:
                 entry.due = min(entry.due, now + ANSWER_SECONDS)
 
-    # --- what to do ---
+    # --- what to send ---
 
     def next_request(self, now: float) -> Subscribe | Unsubscribe | None:
         """The next request to send, if one is due."""
-        self._expire(now)
-        if leaving := tuple(self._leaving)[:CHUNK]:
+        if leaving := tuple(symbol for symbol, due in self._leaving.items() if due <= now)[:CHUNK]:
             for symbol in leaving:
                 del self._leaving[symbol]
             return Unsubscribe(leaving)
-        if ending := self._due(now, Stage.RELEASING):
+        if not self._unsettled:
+            return None
+        self._expire(now)
+        if ending := self._due(now, Stage.UNSUBSCRIBING):
             return Unsubscribe(ending)
-        if asking := self._due(now, Stage.WANTED):
-            return Subscribe(asking)
+        if wanted := self._due(now, Stage.WANTED):
+            return Subscribe(wanted)
         return None
 
     def sent(self, request: Subscribe | Unsubscribe, req_id: int, now: float) -> None:
@@ -196,76 +212,102 @@ class Subscriptions:
                 continue
             entry.req_id = req_id
             if isinstance(request, Subscribe):
-                entry.stage, entry.acked, entry.oldest, entry.asked_at = Stage.ASKED, False, None, now
-                entry.due = now + self._pause(entry, at_least=ANSWER_SECONDS)
+                entry.acked, entry.oldest, entry.sent_at = False, None, now
+                entry.due = now + _pause(entry, at_least=ANSWER_SECONDS)
+                self._move(entry, Stage.SUBSCRIBING)
             else:
-                entry.stage, entry.due = Stage.RELEASING, now + ANSWER_SECONDS
+                entry.due = now + ANSWER_SECONDS
+                self._move(entry, Stage.UNSUBSCRIBING)
 
     def next_due(self) -> float:
-        """When `next_request` may have something (steady seconds)."""
-        if self._leaving:
-            return 0.0
-        return min((e.due for e in self._symbols.values() if e.stage is not Stage.READY), default=float("inf"))
+        """When the next request may be due (steady seconds)."""
+        return min((*self._leaving.values(), *(entry.due for entry in self._unsettled.values())), default=float("inf"))
 
-    def ready(self) -> dict[str, float]:
-        """The symbols that the connection can speak for, and since when (unix seconds): the open of the oldest row."""
-        return {s: e.oldest for s, e in self._symbols.items() if e.stage is Stage.READY and e.oldest is not None}
+    # --- how it stands ---
+
+    def live(self) -> dict[str, float]:
+        """The symbols that can be covered, and since when (unix seconds): the open of the oldest row."""
+        return {s: e.oldest for s, e in self._symbols.items() if e.stage is Stage.LIVE and e.oldest is not None}
+
+    def is_live(self, symbol: str) -> bool:
+        """Whether `symbol` is subscribed and has its snapshot."""
+        entry = self._symbols.get(symbol)
+        return entry is not None and entry.stage is Stage.LIVE
 
     def rejected(self) -> dict[str, tuple[str, float]]:
         """The refused symbols with Kraken's reason and the time of the next try."""
-        return {s: (e.reason, e.due) for s, e in self._symbols.items() if e.reason}
+        return {s: (e.reason, e.due) for s, e in self._unsettled.items() if e.reason}
 
     def all_rejected(self) -> bool:
-        """Whether there is nothing on this connection to wait for."""
-        return all(e.stage is Stage.REJECTED for e in self._symbols.values())
-
-    def any_acked(self) -> bool:
-        """Whether Kraken has accepted a subscription, so that heartbeats are to be expected."""
-        return any(e.acked or e.stage is Stage.READY for e in self._symbols.values())
+        """Whether every symbol of this connection is rejected."""
+        return (
+            not self._leaving
+            and len(self._unsettled) == len(self._symbols)
+            and all(entry.stage is Stage.REJECTED for entry in self._unsettled.values())
+        )
 
     # --- inside ---
 
+    def _move(self, entry: _Symbol, stage: Stage) -> None:
+        if Stage.LIVE in (entry.stage, stage) or Stage.REJECTED in (entry.stage, stage):
+            self.version += 1
+        entry.stage = stage
+        if stage is Stage.LIVE:
+            self._unsettled.pop(entry.name, None)
+        else:
+            self._unsettled[entry.name] = entry
+
+    def _renew(self, entry: _Symbol, due: float) -> None:
+        entry.due, entry.acked, entry.oldest, entry.req_id = due, False, None, None
+        self._move(entry, Stage.UNSUBSCRIBING)
+
     def _expire(self, now: float) -> None:
-        for entry in self._symbols.values():
+        for entry in list(self._unsettled.values()):
             if entry.due > now:
                 continue
-            if entry.stage is Stage.ASKED:
-                # Acked without a snapshot: only ending it brings one. Not acked: ask again.
-                entry.stage = Stage.RELEASING if entry.acked else Stage.WANTED
+            if entry.stage is Stage.SUBSCRIBING:
+                # Acknowledged without a snapshot: unsubscribe to get one. Not acknowledged: subscribe again.
                 entry.req_id = None
-            elif entry.stage is Stage.RELEASING and entry.req_id is not None:
-                entry.stage, entry.req_id = Stage.WANTED, None
+                self._move(entry, Stage.UNSUBSCRIBING if entry.acked else Stage.WANTED)
+            elif entry.stage is Stage.UNSUBSCRIBING and entry.req_id is not None:
+                entry.req_id = None
+                self._move(entry, Stage.WANTED)
             elif entry.stage is Stage.REJECTED:
-                entry.stage, entry.tries = Stage.WANTED, 0
+                entry.tries = 0
+                self._move(entry, Stage.WANTED)
 
     def _due(self, now: float, stage: Stage) -> tuple[str, ...]:
-        found = [
+        found = (
             s
-            for s, e in self._symbols.items()
-            if e.stage is stage and e.due <= now and not (stage is Stage.RELEASING and e.req_id is not None)
-        ]
-        return tuple(found[:CHUNK])
+            for s, e in self._unsettled.items()
+            if e.stage is stage and e.due <= now and not (stage is Stage.UNSUBSCRIBING and e.req_id is not None)
+        )
+        return tuple(sorted(found)[:CHUNK])
 
-    def _meant(self, name: str, entry: _Symbol, req_id: int | None, symbol: str | None) -> bool:
-        if entry.stage not in (Stage.ASKED, Stage.RELEASING) or entry.acked:
-            return False
-        if symbol is not None:
-            # Without req_id the symbol has to do (fact 8 has frames with either).
-            return name == symbol and req_id in (None, entry.req_id)
-        return req_id is not None and req_id == entry.req_id
-
-    def _already(self, entry: _Symbol, now: float) -> None:
+    def _already_subscribed(self, entry: _Symbol, now: float) -> None:
         if entry.oldest is not None:
             entry.acked = True
             self._settle(entry, now)
         else:
-            entry.stage, entry.due, entry.req_id = Stage.RELEASING, now, None
+            entry.due, entry.req_id = now, None
+            self._move(entry, Stage.UNSUBSCRIBING)
 
     def _settle(self, entry: _Symbol, now: float) -> None:
-        if entry.stage is Stage.ASKED and entry.acked and entry.oldest is not None:
-            entry.stage, entry.ready_at = Stage.READY, now
+        if entry.stage is Stage.SUBSCRIBING and entry.acked and entry.oldest is not None:
+            entry.live_at = now
+            self._move(entry, Stage.LIVE)
 
-    def _pause(self, entry: _Symbol, at_least: float = 0.0) -> float:
-        pause = min(max(at_least, 1.0) * 2.0 ** min(entry.tries, 10), _MAX_PAUSE)
-        entry.tries += 1
-        return max(pause, at_least)
+
+def _meant(entry: _Symbol, req_id: int | None, symbol: str | None) -> bool:
+    if entry.stage not in (Stage.SUBSCRIBING, Stage.UNSUBSCRIBING) or entry.acked:
+        return False
+    if symbol is not None:
+        # Without a req_id, use the symbol (fact 8 has frames with either).
+        return entry.name == symbol and req_id in (None, entry.req_id)
+    return req_id is not None and req_id == entry.req_id
+
+
+def _pause(entry: _Symbol, at_least: float = 0.0) -> float:
+    pause = min(max(at_least, 1.0) * 2.0 ** min(entry.tries, 10), _MAX_PAUSE)
+    entry.tries += 1
+    return max(pause, at_least)

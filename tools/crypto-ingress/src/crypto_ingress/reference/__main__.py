@@ -1,4 +1,4 @@
-"""`python -m crypto_ingress.reference docs` writes the generated pages into that folder."""
+"""`python -m crypto_ingress.reference docs` writes the generated pages into the folder `docs`."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ def pages() -> dict[str, str]:
 
 
 def main(folder: Path) -> None:
-    """Write all pages below `folder`, and remove schemas of payloads that are no more."""
+    """Write all pages below `folder` and remove schemas of payloads that no longer exist."""
     wanted = pages()
     for path in folder.glob("schemas/*.json"):
         if str(path.relative_to(folder)) not in wanted:

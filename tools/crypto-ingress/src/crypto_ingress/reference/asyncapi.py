@@ -13,7 +13,7 @@ _WHOLE = ("timeframe", "service")
 
 
 def asyncapi(version: str) -> dict[str, Any]:
-    """The description, as JSON values; `version` is the project's."""
+    """The description as JSON values. `version`: the project's version."""
     all_channels = channels(Topics())
     schemas = payload_schemas("#/components/schemas/{name}")
     return {
@@ -22,7 +22,7 @@ def asyncapi(version: str) -> dict[str, Any]:
             "title": "Crypto Ingress",
             "version": version,
             "description": "Kraken's candles, complete and correct, on an MQTT bus. Topics begin with "
-            "`INGRESS_TOPIC_PREFIX`, here its default, `ingress`. Generated from the code by `make docs`.",
+            "`INGRESS_TOPIC_PREFIX`, here its default `ingress`. Generated from the code by `make docs`.",
             "license": {"name": "MIT"},
         },
         "defaultContentType": "application/json",
@@ -82,7 +82,7 @@ def _operations(all_channels: tuple[Channel, ...]) -> dict[str, Any]:
             operations[f"{service}.receive.{channel.name}"] = {
                 "action": "receive",
                 "channel": {"$ref": f"#/channels/{channel.name}"},
-                "summary": f"{service} reads: {channel.description}",
+                "summary": f"{service} receives: {channel.description}",
                 "tags": [{"name": service}],
                 "bindings": {"mqtt": {"qos": 1, "bindingVersion": _BINDING_VERSION}},
             }

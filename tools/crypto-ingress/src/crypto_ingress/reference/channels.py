@@ -1,7 +1,8 @@
-"""The bus's channels: their topics, what is published on them, by whom and for whom (`design.md`, section 4)."""
+"""The bus's channels: topics, payloads, publishers and subscribers (`docs/design.md`, section 4)."""
 
 from dataclasses import dataclass
 
+from ingress_common.timeframes import TIMEFRAMES
 from ingress_common.topics import Topics
 
 GATEWAY, AGGREGATOR, WRITER, ADMIN = "kraken-gateway", "aggregator", "influx-writer", "admin-api"
@@ -22,7 +23,7 @@ class Sending:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A kind of topic. `address` has the contract's default prefix; braces are parameters."""
+    """A kind of topic. `address`: the topic with the default prefix and parameters in braces."""
 
     name: str
     address: str
@@ -33,18 +34,18 @@ class Channel:
 
     @property
     def payloads(self) -> tuple[str, ...]:
-        """The names of all payloads that may come on it, each once."""
+        """The names of all payloads on the channel, each once."""
         return tuple(dict.fromkeys(name for sending in self.sendings for name in sending.payloads))
 
 
 PARAMETERS = {
-    "symbol": ("The pair with a dash in place of the slash.", ("BTC-USD",)),
-    "timeframe": ("The candle length.", ("1m", "5m", "15m", "1h", "4h", "1d", "1w")),
+    "symbol": ("The pair with a dash instead of the slash.", ("BTC-USD",)),
+    "timeframe": ("The candle length.", tuple(timeframe.value for timeframe in TIMEFRAMES)),
     "feed": ("Name of a live connection to Kraken.", ("gateway-1-0",)),
     "service": ("Name of a service.", SERVICES),
     "instance": ("Name of a process (`INSTANCE_ID`).", ("aggregator-1",)),
 }
-"""What stands for a parameter of an address: its meaning and examples; of timeframe and service all that there are."""
+"""Description and example values of each parameter; for timeframe and service, all values."""
 
 
 def _with_parameters(topics: Topics) -> dict[str, str]:
@@ -59,10 +60,12 @@ def _with_parameters(topics: Topics) -> dict[str, str]:
         "feed": shown(topics.feed("+"), "feed"),
         "watermark": shown(topics.watermark("+"), "feed"),
         "candles": shown(topics.candles("+", "+"), "symbol", "timeframe"),
+        "ending": shown(topics.ending("+", "+"), "symbol", "timeframe"),
         "seedRequest": topics.seed_requests(),
         "historyRequest": topics.history_requests(),
+        "republishRequest": topics.republish_requests(),
         "status": shown(topics.status("+", "+"), "service", "instance"),
-        "attempts": shown(topics.attempts(GATEWAY, "+"), "instance"),
+        "marks": shown(topics.marks(WRITER, "+"), "instance"),
         "deadLetter": shown(topics.dead_letter("+"), "service"),
     }
 
@@ -74,67 +77,94 @@ def channels(topics: Topics) -> tuple[Channel, ...]:
         Channel(
             "raw",
             address["raw"],
-            "Raw 1m ticks: the state of the current minute, as Kraken sent it.",
-            (Sending("raw", (GATEWAY,), ("candle",), "At each update that Kraken sends."),),
+            "Raw 1m ticks: the state of the current minute as Kraken sent it.",
+            (Sending("raw", (GATEWAY,), ("candle",), "At each update from Kraken."),),
             (AGGREGATOR, WRITER),
         ),
         Channel(
             "history",
             address["history"],
-            "Snapshots and REST answers, with the time that they speak for.",
-            (Sending("history", (GATEWAY,), ("history",), "In answer to a seed or history request."),),
+            "Snapshots and REST responses with the range that they cover.",
+            (Sending("history", (GATEWAY,), ("history",), "In response to a seed or history request."),),
             (AGGREGATOR, ADMIN),
         ),
         Channel(
             "feed",
             address["feed"],
             "State of each live connection to Kraken.",
-            (Sending("feed", (GATEWAY,), ("feed-state",), "When it has changed.", retain=True),),
-            (AGGREGATOR, ADMIN),
+            (Sending("feed", (GATEWAY,), ("feed-state",), "When it changes.", retain=True),),
+            (AGGREGATOR, WRITER, ADMIN),
             last_will=True,
         ),
         Channel(
             "watermark",
             address["watermark"],
-            "Up to when everything of a feed's symbols has been published.",
+            "The time up to which every tick of a feed's symbols has been published.",
             (Sending("watermark", (GATEWAY,), ("watermark",), "Once a second, and when a minute has ended."),),
-            (AGGREGATOR, ADMIN),
+            (AGGREGATOR, WRITER, ADMIN),
         ),
         Channel(
             "candles",
             address["candles"],
-            "Candles. The retained message is the newest candle of its symbol and timeframe, closed or forming.",
+            "Candles. The retained message is the newest candle of its symbol and timeframe, closed or forming. An "
+            "empty payload clears it: the symbol has ended or is no longer followed. Closed candles have the user "
+            "properties `run` (the publisher's time with the symbol) and `seq` (number in it).",
             (
                 Sending("closed", (AGGREGATOR,), ("candle",), "When the newest candle closes or changes.", retain=True),
-                Sending("corrected", (AGGREGATOR,), ("candle",), "A candle older than the newest: correction, repair."),
-                Sending("forming", (AGGREGATOR,), ("candle",), "The forming candle, as it moves.", qos=0, retain=True),
+                Sending("corrected", (AGGREGATOR,), ("candle",), "An older candle: correction, repair."),
+                Sending(
+                    "forming", (AGGREGATOR,), ("candle",), "The forming candle, when it changes.", qos=0, retain=True
+                ),
             ),
             (WRITER, ADMIN, AGGREGATOR),
+        ),
+        Channel(
+            "ending",
+            address["ending"],
+            "The last windows of symbols that are not traded any more: what traded in each, until it closes. An empty "
+            "payload clears it.",
+            (Sending("ending", (AGGREGATOR,), ("candle",), "When a symbol has ended.", retain=True),),
+            (AGGREGATOR,),
         ),
         Channel(
             "seedRequest",
             address["seedRequest"],
             "Requests for the snapshots of all timeframes.",
-            (Sending("seed", (AGGREGATOR,), ("seed-request",), "When it takes a symbol on."),),
+            (Sending("seed", (AGGREGATOR,), ("seed-request",), "When it gains a symbol."),),
             (GATEWAY,),
         ),
         Channel(
             "historyRequest",
             address["historyRequest"],
             "Requests for the candles of a range.",
-            (Sending("ask", (AGGREGATOR, ADMIN), ("history-request",), "For gaps, repair and self-check."),),
+            (Sending("request", (AGGREGATOR, ADMIN), ("history-request",), "For gaps, repair and self-check."),),
             (GATEWAY,),
+        ),
+        Channel(
+            "republishRequest",
+            address["republishRequest"],
+            "Requests to publish closed candles once more. The user property `request` is the request's id; the last "
+            "republished candle of each symbol carries the same id.",
+            (Sending("republish", (WRITER,), ("republish-request",), "When it may have missed candles."),),
+            (AGGREGATOR,),
+        ),
+        Channel(
+            "marks",
+            address["marks"],
+            "Marks that a writer sends to itself: when one arrives, every message queued before it has arrived.",
+            (Sending("mark", (WRITER,), ("mark",), "At a takeover, a handover, and before a request."),),
+            (WRITER,),
         ),
         Channel(
             "status",
             address["status"],
-            "Presence of each instance. An empty retained message takes one back that is gone for good.",
+            "The state of each instance. An empty retained message removes an instance for good.",
             (
                 Sending(
                     "status",
                     SERVICES,
                     tuple(f"status-{service}" for service in SERVICES),
-                    "When it has changed, and at least every 5 s; the last will says offline.",
+                    "When it changes, and at least every 5 s; the last will has the state `offline`.",
                     retain=True,
                 ),
             ),
@@ -142,17 +172,10 @@ def channels(topics: Topics) -> tuple[Channel, ...]:
             last_will=True,
         ),
         Channel(
-            "attempts",
-            address["attempts"],
-            "When an instance has tried to connect to Kraken in the last ten minutes, for its next life.",
-            (Sending("attempts", (GATEWAY,), ("attempts",), "Before each attempt.", retain=True),),
-            (GATEWAY,),
-        ),
-        Channel(
             "deadLetter",
             address["deadLetter"],
-            "Messages that a service could not use, with the reason.",
-            (Sending("letter", SERVICES, ("dead-letter",), "When it gets a message that it cannot use."),),
+            "Messages that a service rejected, with the reason.",
+            (Sending("deadLetter", SERVICES, ("dead-letter",), "When it rejects a message."),),
             (ADMIN,),
         ),
     )

@@ -1,4 +1,4 @@
-"""The reference of all settings, as a Markdown page, from the classes that read them."""
+"""The reference page of all settings, generated from the settings classes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ from pydantic.fields import FieldInfo
 
 from admin_api.settings import AdminSettings
 from aggregator.settings import AggregatorSettings
-from crypto_ingress.reference.meanings import MissingMeaningError, meanings
+from crypto_ingress.reference.field_docs import UndocumentedFieldError, field_docs
 from crypto_ingress.settings import DemoSettings, RunSettings
 from influx_writer.settings import WriterSettings
 from ingress_common.settings import ServiceSettings
@@ -32,29 +32,30 @@ _SHOWN: Mapping[str, str] = {
     "retention": "`1m=90d,5m=1y,15m=2y,1h=5y,4h=forever,1d=forever,1w=forever,ticks=7d`",
     "audit_horizon": "`7d`",
 }
-"""Defaults that are worked out, or that are not kept as they are written."""
+"""Defaults that are computed or stored in another form."""
 
 _HEAD = """\
 # Configuration
 
 <!-- Generated from the settings classes by `make docs`. -->
 
-Settings are environment variables; each is also read from `.env` in the working directory, where the environment does
-not have it. An empty variable counts as not set. A wrong value ends a service at its start with one line that names the
-variable, what it holds and what it may hold, and exit code 2. Secrets are never shown.
+Settings are environment variables. `.env` in the working directory may set them too; the
+environment has precedence. An empty variable counts as unset. A wrong value ends a service at its
+start with exit code 2 and one line that names the variable, its value and its valid values.
+Secrets are never shown.
 
 ```sh
 HTTP_PORT=8080 SYMBOLS=BTC/USD,ETH/USD .venv/bin/crypto-ingress run
 ```
 
-The variables of the compose files, such as passwords and host ports, are explained in
-[`.env.example`](../.env.example). *must be set* means that the service does not start without it.
+[`.env.example`](../.env.example) explains the variables of the Compose files, such as passwords
+and host ports. *required*: the service does not start without it.
 """
 
 _COMMAND_LINE = """\
 ## crypto-ingress
 
-The command line takes the settings of all services. What is not set has a default that needs nothing installed:
+The command line reads the settings of all services. Its defaults need no other program:
 
 | variable | default of `crypto-ingress` | default of `crypto-ingress demo` |
 |---|---|---|
@@ -63,8 +64,8 @@ The command line takes the settings of all services. What is not set has a defau
 _SIMULATOR = """\
 ## kraken-simulator
 
-For `kraken-simulator` and `crypto-ingress demo`, from the environment alone: only Compose takes them from `.env`. Each
-is also an option of `python -m kraken_simulator`.
+For `kraken-simulator` and `crypto-ingress demo`, from the environment only; Compose also reads
+them from `.env`. Each is also an option of `python -m kraken_simulator`.
 
 | variable | meaning | default |
 |---|---|---|
@@ -72,7 +73,7 @@ is also an option of `python -m kraken_simulator`.
 
 
 def configuration_page() -> str:
-    """The page. MissingMeaningError names a setting that has no docstring."""
+    """The page. UndocumentedFieldError names a setting without a docstring."""
     return f"{_HEAD}\n{_services()}\n{_command_line()}\n{_simulator()}"
 
 
@@ -87,7 +88,7 @@ def _services() -> str:
             readers = [service for service, kind in SERVICES.items() if name in kind.model_fields]
             title = "Every service" if len(readers) == len(SERVICES) else ", ".join(readers)
             sections.setdefault(title, []).append(_row(name, readers))
-    table = "| variable | meaning | may hold | default |\n|---|---|---|---|\n"
+    table = "| variable | meaning | valid values | default |\n|---|---|---|---|\n"
     return "\n".join(f"## {title}\n\n{table}{''.join(rows)}" for title, rows in sections.items())
 
 
@@ -102,7 +103,7 @@ def _row(name: str, readers: Sequence[str]) -> str:
         .replace("|", "\\|")
         .replace("*", "\\*")
     )
-    return f"| `{name.upper()}` | {_meaning(kind, name)} | {holds} | {usual}{''.join(others)} |\n"
+    return f"| `{name.upper()}` | {_docstring(kind, name)} | {holds} | {usual}{''.join(others)} |\n"
 
 
 def _command_line() -> str:
@@ -111,7 +112,7 @@ def _command_line() -> str:
         service = next(kind for kind in SERVICES.values() if name in kind.model_fields)
         own = [_default(name, kind.model_fields[name]) for kind in _COMMANDS.values()]
         if name == "mqtt_url":
-            own = ["a broker of its own"] * 2
+            own = ["an embedded broker"] * 2
         elif own == [_default(name, service.model_fields[name])] * 2 and name != "http_port":
             continue
         rows.append(f"| `{name.upper()}` | {own[0]} | {own[1]} |\n")
@@ -126,23 +127,23 @@ def _simulator() -> str:
     return _SIMULATOR + "".join(rows)
 
 
-def _meaning(kind: type[BaseModel], name: str) -> str:
+def _docstring(kind: type[BaseModel], name: str) -> str:
     try:
-        return meanings(kind)[name].replace("|", "\\|")
+        return field_docs(kind)[name].replace("|", "\\|")
     except KeyError:
-        raise MissingMeaningError(f"expected a docstring behind {kind.__name__}.{name}, got none") from None
+        raise UndocumentedFieldError(f"expected a docstring behind {kind.__name__}.{name}, got none") from None
 
 
 def _default(name: str, field: FieldInfo) -> str:
     if name in _SHOWN:
         return _SHOWN[name]
     if field.is_required():
-        return "*must be set*"
+        return "*required*"
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is None or value in ((), {}):
         return ""
     if isinstance(value, SecretStr):
-        raise MissingMeaningError(f"expected no default for the secret {name}, got one")
+        raise UndocumentedFieldError(f"expected no default for the secret {name}, got one")
     if isinstance(value, tuple):
         value = ",".join(value)
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"

@@ -1,17 +1,17 @@
-"""JSON schemas (draft 7) of the bus's payloads, made from the types that decode them.
+"""JSON schemas (draft 7) of the bus's payloads, generated from the types that decode them.
 
-They describe what is published: every field is there, prices are numbers and times RFC 3339 in UTC. Readers are to
-ignore fields that they do not know.
+They describe published payloads: every field is present, prices are numbers, times are RFC 3339 in UTC. Subscribers
+must ignore unknown fields.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from decimal import Decimal
 from enum import Enum
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from crypto_ingress.reference.statuses import STATUSES
 from ingress_common import payloads
@@ -22,14 +22,16 @@ from ingress_common.model import (
     FeedState,
     History,
     HistoryRequest,
-    Presence,
+    InstanceState,
     Range,
+    RepublishRequest,
     SeedRequest,
     Source,
     Status,
     Watermark,
 )
 from ingress_common.timeframes import Timeframe
+from ingress_common.times import UnixSeconds, UnixTime
 
 JsonSchema = dict[str, Any]
 
@@ -42,61 +44,70 @@ _TIME = {
 }
 _SYMBOL = {"type": "string", "pattern": "^[^\\s+#/-]+/[^\\s+#/-]+$"}
 _NUMBER = {"type": "number", "minimum": 0}
-_ENUMS: Mapping[str, type[Enum]] = {kind.__name__: kind for kind in (Timeframe, Source, FeedCondition, Presence)}
+_ENUMS: Mapping[str, type[Enum]] = {kind.__name__: kind for kind in (Timeframe, Source, FeedCondition, InstanceState)}
 
-_TIMES = frozenset({"open_time", "close_time", "at", "from", "to", "since", "watermark", "started_at", "last_commit"})
+_TIMES = frozenset(
+    {
+        *("open_time", "close_time", "at", "from", "to", "since", "watermark"),
+        *("started_at", "last_commit", "missing_since"),
+    }
+)
+_NULLABLE_TIMES = frozenset({"last_commit", "missing_since"})
 _COUNTS = frozenset({"trades", "revision"})
 
 _PURPOSE: Mapping[str, str] = {
-    "candle": "A candle; its identity is (exchange, symbol, timeframe, open_time), and a repeat replaces it.",
-    "history": "A batch of candles that Kraken gave in answer to a question, and the time that it speaks for.",
+    "candle": "A candle. One with the same (exchange, symbol, timeframe, open_time) replaces it.",
+    "history": "A batch of candles from a Kraken response, and the range that it covers.",
     "feed-state": "State of one live connection to Kraken.",
-    "watermark": "Up to when everything of a feed's symbols has been published.",
-    "seed-request": "Asks the gateway for the snapshots of all seven timeframes.",
-    "history-request": "Asks the gateway for the candles of a timeframe and range.",
+    "watermark": "The time up to which every tick of a feed's symbols has been published.",
+    "seed-request": "A request to the gateway for the snapshots of all timeframes.",
+    "history-request": "A request to the gateway for the candles of a timeframe and range.",
+    "republish-request": "A request to the aggregator to publish closed candles once more, selected by their `at`.",
     "status": "State of one instance of a service; each service adds fields of its own (`status-<service>`).",
-    "attempts": "The attempts to connect to Kraken that a gateway has made in the last ten minutes.",
-    "dead-letter": "A message that a service could not use.",
+    "mark": "A numbered message that a writer sends to itself.",
+    "dead-letter": "A message that a service rejected.",
 }
 
 _MEANING: Mapping[str, str] = {
-    "at": "When the gateway received the tick, history or watermark that led to this message, in Kraken's time.",
-    "attempts": "When each was made, in seconds since 1970 by the gateway's clock, oldest first.",
+    "at": "When the gateway received the tick, history or watermark behind this message, in Kraken's time.",
     "candles": "The rows, oldest first.",
     "close": "Price of the last trade.",
-    "close_time": "End of the window, which is the open of the next one.",
-    "closed": "The window is over and settled; it changes only by a correction.",
+    "close_time": "End of the window, which is the next candle's open time.",
+    "closed": "The window has ended and its data is final; only a correction changes it.",
     "complete": "Every minute of it is known.",
-    "covers": "The time that the batch speaks for: an interval of it without a row did not trade.",
+    "details": "Further fields of the service.",
+    "covers": "The range in which the batch is complete: an interval without a row had no trades.",
     "exchange": "Always kraken.",
     "feed": "Name of the live connection.",
-    "from": "Where the range begins.",
+    "from": "Start of the range.",
     "high": "Highest price.",
-    "infilled": "Nothing traded: flat at the last close, volume and trades 0.",
+    "infilled": "No trades: flat at the last close, volume and trades 0.",
     "instance": "Name of the process (`INSTANCE_ID`).",
     "low": "Lowest price.",
+    "number": "Increases by one with each mark.",
     "open": "Price of the first trade.",
     "open_time": "Start of the window, aligned to the Unix epoch in UTC.",
-    "payload": "The message as text; where it is not UTF-8, base64 behind `base64:`.",
-    "reason": "Why it could not be used.",
-    "rejected": "Symbols that Kraken refuses, with its reason.",
-    "revision": "0 at first, higher with every correction of the closed candle.",
-    "run": "A random name of the process, which tells two with one instance name apart.",
+    "payload": "The rejected payload as text; if it is not UTF-8, base64 with the prefix `base64:`.",
+    "published_secrets": "Variables whose secrets stand in the repository. Absent if there is none.",
+    "reason": "Why it was rejected.",
+    "rejected": "Symbols that Kraken refuses, with Kraken's error text.",
+    "revision": "Starts at 0 and rises with each correction of the closed candle.",
+    "run": "A random id of the process, which distinguishes two processes with one instance name.",
     "service": "Name of the service.",
-    "since": "When the state began; a live feed's watermarks speak for the time from then on.",
-    "source": "Where the numbers come from.",
+    "since": "Start of the state; a live feed's watermarks cover the time from then on.",
+    "source": "Origin of the numbers.",
     "started_at": "When the process started.",
-    "state": "Whether it is there.",
-    "symbol": "The pair as Kraken's WebSocket v2 calls it.",
+    "state": "Whether it is up.",
+    "symbol": "The pair as Kraken's WebSocket v2 names it.",
     "symbols": "The pairs.",
     "timeframe": "The candle length.",
-    "to": "Where the range ends; not part of it.",
-    "topic": "The topic that it came on.",
+    "to": "End of the range, not part of it.",
+    "topic": "The topic of the rejected message.",
     "trades": "Number of trades.",
     "version": "Version of the service.",
-    "volume": "Sum of what was traded, in the base currency.",
+    "volume": "Traded volume in the base currency.",
     "vwap": "Volume-weighted average price.",
-    "watermark": "Everything of the feed's symbols up to then has been published (Kraken's time).",
+    "watermark": "Every tick of the feed's symbols up to this time has been published (Kraken's time).",
 }
 
 _CANDLE = Candle(
@@ -130,9 +141,12 @@ _EXAMPLES: Mapping[str, bytes] = {
     ),
     "watermark": payloads.encode_watermark(Watermark("gateway-1-0", 1_708_827_600.1, 1_708_827_601.1)),
     "seed-request": payloads.encode_seed_request(SeedRequest(("BTC/USD",))),
-    "history-request": payloads.encode_history_request(HistoryRequest(("BTC/USD",), Timeframe.M1, _SPAN)),
-    "status": payloads.encode_status(Status("aggregator", "aggregator-1", Presence.OFFLINE, "0.1.0", _STARTED)),
-    "attempts": payloads.encode_attempts((1_708_827_001.25, 1_708_827_300.5)),
+    "history-request": payloads.encode_history_request(
+        HistoryRequest(("BTC/USD",), Timeframe.M1, _SPAN.start, _SPAN.end)
+    ),
+    "republish-request": payloads.encode_republish_request(RepublishRequest(("BTC/USD",), _SPAN.start, _SPAN.end)),
+    "mark": payloads.encode_mark(17),
+    "status": payloads.encode_status(Status("aggregator", "aggregator-1", InstanceState.OFFLINE, "0.1.0", _STARTED)),
     "dead-letter": payloads.encode_dead_letter(
         DeadLetter("ingress/raw/kraken/BTC-USD/1m", "{", "expected a Candle as JSON", _STARTED)
     ),
@@ -140,9 +154,9 @@ _EXAMPLES: Mapping[str, bytes] = {
 
 
 def payload_schemas(reference: str) -> dict[str, JsonSchema]:
-    """The schema of every payload by its name, also `status-<service>`.
+    """The schema of every payload by its name, including `status-<service>`.
 
-    `reference` makes the address of another schema from its name, such as `{name}.json`.
+    `reference`: template for the address of another schema, such as `{name}.json`.
     """
     schemas = {name: _described(name, kind, reference) for name, kind in payloads.WIRE.items()}
     for service, kind in STATUSES.items():
@@ -155,33 +169,43 @@ def _described(name: str, kind: type[msgspec.Struct], reference: str) -> JsonSch
     schema = _object(kind, {kind.__name__: address for kind, address in known.items()})
     example = json.loads(_EXAMPLES[name])
     schema["properties"] = {field: schema["properties"][field] for field in example}
+    schema["required"] = list(example)
     return {"title": name, "description": _PURPOSE[name], **schema, "examples": [example]}
 
 
 def _status(service: str, kind: type[msgspec.Struct], base: JsonSchema) -> JsonSchema:
     details = _object(kind, {})
     run = {"type": "string", "description": _MEANING["run"]}
-    told = ["run", *details["required"]]
+    published = {"type": "array", "items": {"type": "string"}, "description": _MEANING["published_secrets"]}
+    online = ["run", *details["required"]]
     return {
         "title": f"status-{service}",
-        "description": f"State of an instance of {service}. All fields while it is online, the first five at its end.",
+        "description": f"State of an instance of {service}: all fields while online, only the first five when offline.",
         "type": "object",
         "properties": {
             **base["properties"],
             "service": {**base["properties"]["service"], "const": service},
             "run": run,
+            "published_secrets": published,
             **details["properties"],
         },
         "required": base["required"],
         "if": {"properties": {"state": {"const": "online"}}},
-        "then": {"required": told},
+        "then": {"required": online},
     }
 
 
 def _object(kind: type[msgspec.Struct], known: Mapping[str, str]) -> JsonSchema:
-    """The schema of `kind`; `known` are the addresses of types that have schemas of their own."""
-    (schema,), components = msgspec.json.schema_components([kind], ref_template="{name}")
+    """The schema of `kind`. `known`: addresses of types that have their own schemas."""
+    (schema,), components = msgspec.json.schema_components([kind], schema_hook=_time, ref_template="{name}")
     return _rendered(components[schema["$ref"]], components, known)
+
+
+def _time(kind: type) -> JsonSchema:
+    """The schema of an instant: a number in memory, text in a payload."""
+    if kind in (UnixSeconds, UnixTime):
+        return dict(_TIME)
+    raise NotImplementedError(f"expected an instant, got {kind.__name__}")
 
 
 def _rendered(struct: JsonSchema, components: Mapping[str, JsonSchema], known: Mapping[str, str]) -> JsonSchema:
@@ -189,12 +213,15 @@ def _rendered(struct: JsonSchema, components: Mapping[str, JsonSchema], known: M
         name: {**_field(name, field, components, known), "description": field.get("description") or _MEANING[name]}
         for name, field in struct["properties"].items()
     }
+    if "open_time" in properties:
+        # Published but not a field of the type: it follows from the open time.
+        properties["close_time"] = {**_TIME, "description": _MEANING["close_time"]}
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
 def _field(name: str, field: JsonSchema, components: Mapping[str, JsonSchema], known: Mapping[str, str]) -> JsonSchema:
     if name in _TIMES:
-        return {**_TIME, "type": ["string", "null"]} if name == "last_commit" else dict(_TIME)
+        return {**_TIME, "type": ["string", "null"]} if name in _NULLABLE_TIMES else dict(_TIME)
     if name == "symbol":
         return dict(_SYMBOL)
     if name == "owned_since":

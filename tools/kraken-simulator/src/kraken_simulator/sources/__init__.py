@@ -1,1 +1,1 @@
-"""Where trades come from: synthetic markets, recorded trades, archive files of candles."""
+"""Sources of trades: synthetic markets, recorded trades, archive files of candles."""

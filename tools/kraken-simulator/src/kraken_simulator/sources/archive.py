@@ -1,7 +1,7 @@
-"""Archive files: Kraken's downloadable 1m candles (`time,open,high,low,close,volume,trades`), played again as trades.
+"""Replays archive files, Kraken's 1m candles (`time,open,high,low,close,volume,trades`), as trades.
 
-Each candle becomes trades that reproduce it exactly: its open, high, low, close, count and volume. Volumes are taken to
-8 decimals, the wire's precision (the files carry float noise of about 1e-9).
+Each candle becomes trades that reproduce it exactly: open, high, low, close, count and volume. Volumes are rounded to 8
+decimals, the wire's precision (the files carry float noise of about 1e-9).
 """
 
 import random
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kraken_simulator.errors import SourceError
-from kraken_simulator.pairs import Pair
+from kraken_simulator.pairs import VOLUME_UNITS, SimulatedPair
 from kraken_simulator.sources.placement import shift_to_now
 from kraken_simulator.sources.port import StreamSource
-from kraken_simulator.tape import Trade
-from kraken_simulator.text import NANOS, VOLUME_DECIMALS, decimals_of, units
+from kraken_simulator.tape import TapeTrade
+from kraken_simulator.text import NANOS, decimals_of, units
 
 _WEEK = 604_800
 _MINUTE = 60
@@ -24,7 +24,7 @@ _HISTORY_TRADES = 500_000
 _COLUMNS = 7
 
 
-class ArchiveRow(NamedTuple):
+class ArchiveCandle(NamedTuple):
     """A candle of the file: unix seconds, prices and volume in units of their last decimal, number of trades."""
 
     time: int
@@ -39,9 +39,9 @@ class ArchiveRow(NamedTuple):
 def archive_source(
     symbol: str, path: Path, *, now: float, play_from: float | None = None, history_weeks: int = 12
 ) -> StreamSource:
-    """Return the source over an archive file, moved to `now`; a `SourceError` names the line that is wrong.
+    """Return the source of an archive file, shifted to `now`. SourceError names an invalid line.
 
-    Of a long file, `history_weeks` before now are played (at most half a million trades) and eight weeks after.
+    It includes `history_weeks` before now (at most half a million trades) and eight weeks after.
     """
     lines = _lines(path)
     first, last = _time(path, 1, lines[0]), _time(path, len(lines), lines[-1])
@@ -58,7 +58,7 @@ def archive_source(
         if later.time <= earlier.time:
             message = f"{path}: expected ascending times, found {later.time} after {earlier.time}"
             raise SourceError(message)
-    return StreamSource(Pair(symbol, decimals), _trades(_within_limit(rows, position), shift))
+    return StreamSource(SimulatedPair(symbol, decimals), _trades(_within_limit(rows, position), shift))
 
 
 def _lines(path: Path) -> list[str]:
@@ -92,11 +92,11 @@ def _decimals(path: Path, number: int, columns: list[str]) -> int:
         raise SourceError(message) from error
 
 
-def _row(path: Path, number: int, columns: list[str], decimals: int) -> ArchiveRow:
+def _row(path: Path, number: int, columns: list[str], decimals: int) -> ArchiveCandle:
     try:
         opened, high, low, close = (units(text, decimals) for text in columns[1:5])
-        volume = units(columns[5], VOLUME_DECIMALS)
-        row = ArchiveRow(int(columns[0]), opened, high, low, close, volume, int(columns[6]))
+        volume = units(columns[5], VOLUME_UNITS)
+        row = ArchiveCandle(int(columns[0]), opened, high, low, close, volume, int(columns[6]))
     except (SourceError, ValueError) as error:
         message = f"{path}, line {number}: {error}"
         raise SourceError(message) from error
@@ -109,7 +109,7 @@ def _row(path: Path, number: int, columns: list[str], decimals: int) -> ArchiveR
     return row
 
 
-def _within_limit(rows: list[ArchiveRow], position: float) -> list[ArchiveRow]:
+def _within_limit(rows: list[ArchiveCandle], position: float) -> list[ArchiveCandle]:
     left = _HISTORY_TRADES
     for index in range(len(rows) - 1, -1, -1):
         if rows[index].time <= position:
@@ -119,24 +119,24 @@ def _within_limit(rows: list[ArchiveRow], position: float) -> list[ArchiveRow]:
     return rows
 
 
-def _trades(rows: list[ArchiveRow], shift: int) -> Iterator[Trade]:
+def _trades(rows: list[ArchiveCandle], shift: int) -> Iterator[TapeTrade]:
     for row in rows:
         yield from candle_trades(row._replace(time=row.time + shift))
 
 
-def candle_trades(row: ArchiveRow) -> list[Trade]:
-    """Return trades that make exactly this candle, spread over its minute; the same ones every time."""
+def candle_trades(row: ArchiveCandle) -> list[TapeTrade]:
+    """Return trades that reproduce this candle exactly, spread over its minute; deterministic."""
     draw = random.Random(row.time)  # noqa: S311 (not for secrets)
     times = sorted(draw.sample(range(_MINUTE * NANOS), row.trades))
     prices = _prices(row, draw)
     quantities = _quantities(row.volume, row.trades, draw)
     return [
-        Trade(row.time * NANOS + time, price, quantity, draw.random() < 0.5, draw.random() < 0.4)
+        TapeTrade(row.time * NANOS + time, price, quantity, draw.random() < 0.5, draw.random() < 0.4)
         for time, price, quantity in zip(times, prices, quantities, strict=True)
     ]
 
 
-def _prices(row: ArchiveRow, draw: random.Random) -> list[int]:
+def _prices(row: ArchiveCandle, draw: random.Random) -> list[int]:
     if row.trades == 1:
         return [row.open]
     extremes = [row.low, row.high] if row.close >= row.open else [row.high, row.low]

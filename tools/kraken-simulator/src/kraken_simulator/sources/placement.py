@@ -1,14 +1,14 @@
-"""Moving recorded data to now: by whole weeks where it is long enough, so that every candle keeps its boundaries."""
+"""Shifting recorded data to now, by whole weeks if it is long enough, so that candles keep their boundaries."""
 
 _DAY = 86_400
 _GRAINS = (604_800, 86_400, 14_400, 3_600, 900, 300, 60)
 
 
 def shift_to_now(first: int, last: int, now: float, play_from: float | None) -> int:
-    """Return how many seconds to add to the times of data from `first` to `last` (unix seconds) to play it now.
+    """Return the seconds to add to the times of data from `first` to `last` (unix seconds) to replay it now.
 
-    With `play_from` that moment of the data is now, to the minute. Otherwise the newest possible moment that leaves a
-    day to play (half of the data if it is shorter), by the longest grain of week, day, 4 h ... minute that fits.
+    With `play_from`, that time in the data becomes now, to the minute. Without, the latest time that leaves a day of
+    data (half of shorter data), shifted by the longest possible unit of week, day, 4 h ... minute.
     """
     if play_from is not None:
         return round((now - play_from) / 60) * 60

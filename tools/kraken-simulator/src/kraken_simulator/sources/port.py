@@ -1,38 +1,66 @@
-"""The port behind which every source of trades stands."""
+"""The port of sources of trades."""
 
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from kraken_simulator.pairs import Pair
-from kraken_simulator.tape import Trade
+from kraken_simulator.pairs import SimulatedPair
+from kraken_simulator.tape import TapeTrade
 
 
 class TradeSource(Protocol):
-    """Trades of one pair, given once each, in the order of time."""
+    """A source of one pair's trades, each returned once, in order of time."""
 
     @property
-    def pair(self) -> Pair:
-        """The pair that is traded."""
+    def pair(self) -> SimulatedPair:
+        """The traded pair."""
 
-    def take_until(self, now: int) -> Iterable[Trade]:
-        """Return the trades up to and including `now` (unix nanoseconds) that were not given before."""
+    @property
+    def next_time(self) -> int | None:
+        """Time of the next trade (unix nanoseconds); None if there is none."""
+
+    @property
+    def usual_rate(self) -> float:
+        """Ticks per second at the source's own pace; 0 if its pace cannot be set."""
+
+    def past(self) -> Iterable[TapeTrade]:
+        """Return the trades before the first one of `take_until`; the same at each call."""
+
+    def take_until(self, now: int) -> Iterable[TapeTrade]:
+        """Return the new trades up to and including `now` (unix nanoseconds)."""
+
+    def set_pace(self, factor: float, now: int) -> None:
+        """Trade `factor` times as often as usual from `now` (unix nanoseconds) on, if the source can."""
 
 
 class StreamSource:
-    """A source over an iterator of trades in the order of time, which may be endless."""
+    """A source over an iterator of trades in order of time, possibly endless; its pace is fixed."""
 
-    def __init__(self, pair: Pair, trades: Iterator[Trade]) -> None:
+    def __init__(self, pair: SimulatedPair, trades: Iterator[TapeTrade]) -> None:
         self._pair = pair
         self._trades = trades
         self._next = next(trades, None)
 
     @property
-    def pair(self) -> Pair:
-        """The pair that is traded."""
+    def pair(self) -> SimulatedPair:
+        """The traded pair."""
         return self._pair
 
-    def take_until(self, now: int) -> Iterable[Trade]:
-        """Return the trades up to and including `now` (unix nanoseconds) that were not given before."""
+    @property
+    def next_time(self) -> int | None:
+        """Time of the next trade (unix nanoseconds); None if there is none."""
+        return self._next.time if self._next is not None else None
+
+    @property
+    def usual_rate(self) -> float:
+        """0, because recorded trades have a fixed pace."""
+        return 0.0
+
+    def past(self) -> Iterable[TapeTrade]:
+        """Return nothing: the past of recorded trades is part of the stream."""
+        return ()
+
+    def take_until(self, now: int) -> Iterable[TapeTrade]:
+        """Return the new trades up to and including `now` (unix nanoseconds)."""
         if self._next is None or self._next.time > now:
             return ()
         taken = []
@@ -40,3 +68,6 @@ class StreamSource:
             taken.append(self._next)
             self._next = next(self._trades, None)
         return taken
+
+    def set_pace(self, factor: float, now: int) -> None:
+        """Do nothing: recorded trades have a fixed pace."""

@@ -1,4 +1,4 @@
-"""Recorded trades: an answer of Kraken's REST Trades, played again now."""
+"""Replays recorded trades: a response of Kraken's REST Trades."""
 
 import json
 from collections.abc import Iterator
@@ -7,24 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from kraken_simulator.errors import SourceError
-from kraken_simulator.pairs import Pair
+from kraken_simulator.pairs import VOLUME_UNITS, SimulatedPair
 from kraken_simulator.sources.placement import shift_to_now
 from kraken_simulator.sources.port import StreamSource
-from kraken_simulator.tape import Trade
-from kraken_simulator.text import NANOS, VOLUME_DECIMALS, decimals_of, units
+from kraken_simulator.tape import TapeTrade
+from kraken_simulator.text import NANOS, decimals_of, units
 
 
 def recorded_source(symbol: str, path: Path, *, now: float, play_from: float | None = None) -> StreamSource:
-    """Return the source over a REST Trades answer in a file, moved to `now`; a `SourceError` says what is wrong."""
+    """Return the source of a REST Trades response in a file, shifted to `now`. SourceError if it is malformed."""
     rows = _rows(path)
     try:
         decimals = max(1, *(decimals_of(row[0]) for row in rows))
         trades = sorted(
             (
-                Trade(
+                TapeTrade(
                     int(row[2].scaleb(9)),
                     units(row[0], decimals),
-                    units(row[1], VOLUME_DECIMALS),
+                    units(row[1], VOLUME_UNITS),
                     row[3] == "s",
                     row[4] == "l",
                 )
@@ -36,10 +36,10 @@ def recorded_source(symbol: str, path: Path, *, now: float, play_from: float | N
         message = f"{path}: expected rows [price, volume, time, b/s, m/l, ...], found another shape ({error})"
         raise SourceError(message) from error
     shift = shift_to_now(trades[0].time // NANOS, trades[-1].time // NANOS, now, play_from) * NANOS
-    return StreamSource(Pair(symbol, decimals), _moved(trades, shift))
+    return StreamSource(SimulatedPair(symbol, decimals), _moved(trades, shift))
 
 
-def _moved(trades: list[Trade], shift: int) -> Iterator[Trade]:
+def _moved(trades: list[TapeTrade], shift: int) -> Iterator[TapeTrade]:
     return (trade._replace(time=trade.time + shift) for trade in trades)
 
 

@@ -1,0 +1,195 @@
+"""A test of everything that the services need from a broker, in a few seconds.
+
+Each connect also checks what the broker announces (`bus.link.Granted`).
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ingress_common.bus.client import DEFAULT_CLIENT, MqttClient
+from ingress_common.bus.mqtt import MqttBus
+from ingress_common.bus.port import BusError, Message
+from ingress_common.bus.url import MqttUrl
+
+ResultT = TypeVar("ResultT")
+
+BURST = 5_000
+"""Messages to queue for a disconnected client: what 60 symbols publish at start-up. Common defaults are 1,000."""
+
+UNACKNOWLEDGED = 300
+"""Messages to receive before the first acknowledgement: a small batch of the writer."""
+
+PAYLOAD = 256 * 1024
+"""Size in bytes of a large message, such as the history or state of many symbols."""
+
+_SESSION_SECONDS = 120
+_PATIENCE_SECONDS = 5.0
+_OUTBOUND = 1_000
+_STALL_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerCheck:
+    """The result of one test. `lacking`: what failed and which broker setting fixes it; None if the test passed."""
+
+    what: str
+    lacking: str | None = None
+
+
+class LackingError(Exception):
+    """The broker lacks something. The text names it and the broker setting that fixes it."""
+
+
+async def check_broker(url: MqttUrl, prefix: str, client: MqttClient = DEFAULT_CLIENT) -> list[BrokerCheck]:
+    """Run all tests on topics under `<prefix>/check/`, which the user of `url` must be allowed to publish and read.
+
+    BusError if the connection fails; its text names what the broker lacks or refuses.
+    """
+    tester = _Tester(url, f"{prefix}/check/{secrets.token_hex(6)}", client)
+    async with tester.bus("connect"):
+        results = [BrokerCheck("MQTT 5, retained messages, wildcard subscriptions, QoS 1 and sessions are announced")]
+    tests: tuple[tuple[str, Callable[[], Awaitable[None]]], ...] = (
+        (f"a session keeps {BURST} messages for a disconnected client, in order", tester.burst),
+        (f"{UNACKNOWLEDGED} messages may be unacknowledged, and are redelivered in order", tester.redelivery),
+        ("a later subscriber gets a retained message, which can be cleared", tester.retained),
+        ("user properties are delivered", tester.properties),
+        (f"a message of {PAYLOAD // 1024} KiB is delivered", tester.large),
+    )
+    for what, test in tests:
+        try:
+            await test()
+        except (LackingError, BusError) as error:
+            results.append(BrokerCheck(what, " ".join(str(error).split())))
+        else:
+            results.append(BrokerCheck(what))
+    return results
+
+
+class _Tester:
+    """The tests, each with its own clients and topic."""
+
+    def __init__(self, url: MqttUrl, topic: str, client: MqttClient) -> None:
+        self._url = url
+        self._topic = topic
+        self._client = client
+
+    @asynccontextmanager
+    async def bus(self, name: str, *, expiry: int = 0, inbound: int = 500) -> AsyncIterator[MqttBus]:
+        bus = MqttBus(
+            self._url,
+            client=self._client,
+            client_id=f"{self._topic.replace('/', '-')}-{name}",
+            session_expiry=expiry,
+            inbound_limit=inbound,
+            outbound_limit=_OUTBOUND,
+        )
+        async with bus:
+            yield bus
+
+    @asynccontextmanager
+    async def _waiting(self, name: str, count: int) -> AsyncIterator[str]:
+        """Queue `count` numbered messages in the session of the disconnected client `name`; yields their topic."""
+        topic = f"{self._topic}/{name}"
+        async with self.bus(name, expiry=_SESSION_SECONDS) as bus:
+            await _answered(bus.subscribe(topic))
+        async with self.bus(f"{name}-publisher") as publisher:
+            taken = [await _answered(publisher.publish(topic, str(number).encode())) for number in range(count)]
+            for publication in taken:
+                await _answered(publication)
+        try:
+            yield topic
+        finally:
+            # Remove the session: a connection without session expiry replaces it and ends it.
+            async with self.bus(name):
+                pass
+
+    async def burst(self) -> None:
+        async with self._waiting("burst", BURST), self.bus("burst", expiry=_SESSION_SECONDS) as bus:
+            numbers = [int(message.payload) async for message in _messages(bus, BURST)]
+        if len(numbers) < BURST:
+            raise LackingError(
+                f"{len(numbers)} of {BURST} arrived; raise the session's queue limit (Mosquitto: max_queued_messages, "
+                "HiveMQ: queued-messages max-queue-size, RMQTT: max_mqueue_len, EMQX: max_mqueue_len)"
+            )
+        if numbers != sorted(numbers):
+            raise LackingError("they arrived in another order, which causes needless corrections of candles")
+
+    async def redelivery(self) -> None:
+        async with self._waiting("redelivery", UNACKNOWLEDGED):
+            for attempt in ("first", "second"):
+                async with self.bus("redelivery", expiry=_SESSION_SECONDS) as bus:
+                    taken = _messages(bus, UNACKNOWLEDGED, acknowledge=attempt == "second")
+                    numbers = [int(message.payload) async for message in taken]
+                if len(numbers) < UNACKNOWLEDGED:
+                    raise LackingError(
+                        f"{len(numbers)} arrived the {attempt} time; allow more in flight (Mosquitto: "
+                        "max_inflight_messages, EMQX: max_inflight; HiveMQ CE has no setting for it)"
+                    )
+                if numbers != sorted(numbers):
+                    raise LackingError(f"they arrived in another order the {attempt} time")
+
+    async def retained(self) -> None:
+        topic = f"{self._topic}/retained"
+        async with self.bus("retainer") as publisher:
+            await (await publisher.publish(topic, b"kept", retain=True))
+            if await self._retained_by(topic, "reader") != [b"kept"]:
+                raise LackingError("it did not arrive; retained messages are off, or forbidden for this user")
+            await (await publisher.publish(topic, b"", retain=True))
+            if await self._retained_by(topic, "later-reader", seconds=1.0):
+                raise LackingError("it still arrived after it was cleared")
+
+    async def _retained_by(self, topic: str, name: str, seconds: float = _PATIENCE_SECONDS) -> list[bytes]:
+        async with self.bus(name) as reader:
+            await reader.subscribe(topic)
+            return [message.payload async for message in _messages(reader, 1, seconds)]
+
+    async def properties(self) -> None:
+        topic = f"{self._topic}/properties"
+        async with self.bus("properties") as bus:
+            await bus.subscribe(topic)
+            await (await bus.publish(topic, b"x", properties={"sequence": "1"}))
+            found = [dict(message.properties) async for message in _messages(bus, 1)]
+        if found != [{"sequence": "1"}]:
+            raise LackingError("they are dropped, so lost candles go unnoticed")
+
+    async def large(self) -> None:
+        topic = f"{self._topic}/large"
+        async with self.bus("large") as bus:
+            await bus.subscribe(topic)
+            await (await bus.publish(topic, b"x" * PAYLOAD))
+            found = [len(message.payload) async for message in _messages(bus, 1)]
+        if found != [PAYLOAD]:
+            raise LackingError(
+                "it did not arrive; raise the maximum packet size (Mosquitto: message_size_limit, others: max packet)"
+            )
+
+
+async def _answered(response: Awaitable[ResultT]) -> ResultT:
+    """What `response` gives; LackingError if the broker does not answer at all."""
+    try:
+        async with asyncio.timeout(_STALL_SECONDS):
+            return await response
+    except TimeoutError:
+        raise LackingError(f"the broker stopped answering, for {_STALL_SECONDS:.0f} s") from None
+
+
+async def _messages(
+    bus: MqttBus, count: int, seconds: float = _PATIENCE_SECONDS, *, acknowledge: bool = True
+) -> AsyncIterator[Message]:
+    """The next `count` messages; ends earlier if none arrives for `seconds`."""
+    events = bus.events()
+    while count:
+        try:
+            async with asyncio.timeout(seconds):
+                event = await anext(events)
+        except (TimeoutError, StopAsyncIteration):
+            return
+        if isinstance(event, Message):
+            if acknowledge:
+                event.ack()
+            count -= 1
+            yield event

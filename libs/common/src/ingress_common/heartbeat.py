@@ -1,0 +1,204 @@
+"""The heartbeat of an instance: its retained status, its last will, and the ownership of its name."""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ingress_common.bus.mqtt import MqttBus
+from ingress_common.bus.port import Bus, BusClosedError, LastWill, Message
+from ingress_common.errors import NameTakenError
+from ingress_common.logs import get_logger
+from ingress_common.model import InstanceState, Status
+from ingress_common.payloads import PayloadError, decode_status, encode_status
+from ingress_common.settings import ServiceSettings
+from ingress_common.times import rfc3339
+from ingress_common.topics import Topics
+
+RUN = "run"
+"""The key in a status's details for the process's random id. Two processes with one instance name differ in it."""
+
+PUBLISHED_SECRETS = "published_secrets"
+"""Status detail: the variables that hold a secret which stands in the repository; left out where there is none."""
+
+RETAINED_SECONDS = 1.0
+"""Seconds after the subscription within which retained statuses arrive."""
+
+STALE_SECONDS = 12.0
+"""Seconds after which a retained status that is not repeated is stale."""
+
+_MAXIMUM_INTERVAL = 5.0
+_POLL_SECONDS = 0.5
+_GOODBYE_SECONDS = 2.0
+_PATIENCE_SECONDS = 30.0
+
+log = get_logger(__name__)
+
+
+def will_of(topics: Topics, service: str, instance: str, *, version: str, started_at: float) -> LastWill:
+    """The last will that marks `instance` as offline. `started_at` in unix seconds."""
+    status = Status(service, instance, InstanceState.OFFLINE, version, started_at)
+    return LastWill(topics.status(service, instance), encode_status(status))
+
+
+class StatusPublisher:
+    """Keeps the retained status of one instance up to date.
+
+    Publishes `online` at the start, after each reconnect (the broker may have published the last will), when `details`
+    change (checked every `refresh_seconds`), and at least every 5 s. Publishes `offline` at a clean stop.
+    `published_secrets`: the variables whose secrets stand in the repository.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        topics: Topics,
+        service: str,
+        instance: str,
+        version: str,
+        started_at: float,
+        details: Callable[[], Mapping[str, Any]] = dict,
+        refresh_seconds: float = 5,
+        published_secrets: Sequence[str] = (),
+    ) -> None:
+        self._bus = bus
+        self._topic = topics.status(service, instance)
+        self._identity = (service, instance)
+        self._version = version
+        self._started_at = started_at
+        self._own_details: dict[str, Any] = {RUN: secrets.token_hex(4)}
+        if published_secrets:
+            self._own_details[PUBLISHED_SECRETS] = list(published_secrets)
+        self._details = details
+        self._refresh_seconds = refresh_seconds
+        self._announced = asyncio.Event()
+
+    def announce(self) -> None:
+        """Publish the status now. Call it on each `Connected` event, because polling can miss a short reconnect."""
+        self._announced.set()
+
+    def received(self, status: Status) -> None:
+        """Process a live (not retained) status message. If it marks us as offline, publish our status now.
+
+        NameTakenError if a process that started later has our name: it considered us dead and took over our work.
+        """
+        if (status.service, status.instance) != self._identity:
+            return
+        if status.state is InstanceState.OFFLINE:
+            self.announce()
+        elif status.started_at > self._started_at and status.details.get(RUN) != self._own_details[RUN]:
+            raise _taken(status)
+
+    async def run(self) -> None:
+        """Publish until cancelled, then publish `offline`. Keep the bus open until this has returned."""
+        try:
+            await self._keep_true()
+        finally:
+            await self._publish_offline()
+
+    async def _keep_true(self) -> None:
+        loop = asyncio.get_running_loop()
+        published: dict[str, Any] | None = None
+        published_at = checked_at = loop.time()
+        was_connected = False
+        while True:
+            now = loop.time()
+            connected = self._bus.connected
+            due = (
+                published is None
+                or not was_connected
+                or self._announced.is_set()
+                or now - published_at >= _MAXIMUM_INTERVAL
+            )
+            if connected and (due or now - checked_at >= self._refresh_seconds):
+                self._announced.clear()
+                checked_at = now
+                details = {**self._own_details, **self._details()}
+                if due or details != published:
+                    await self._publish(InstanceState.ONLINE, details)
+                    published, published_at = details, now
+            was_connected = connected
+            try:
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await self._announced.wait()
+            except TimeoutError:
+                continue
+            if not self._bus.connected:
+                # The connection was lost after the announcement: poll at the usual interval until it is back.
+                self._announced.clear()
+
+    async def _publish_offline(self) -> None:
+        if not self._bus.connected:
+            return
+        try:
+            async with asyncio.timeout(_GOODBYE_SECONDS):
+                await (await self._publish(InstanceState.OFFLINE, {}))
+        except (TimeoutError, BusClosedError):
+            # The broker publishes the last will instead, once the connection is gone.
+            return
+
+    async def _publish(self, state: InstanceState, details: Mapping[str, Any]) -> Any:
+        status = Status(*self._identity, state, self._version, self._started_at, details)
+        return await self._bus.publish(self._topic, encode_status(status), qos=1, retain=True)
+
+
+async def claim_name(service: str, settings: ServiceSettings) -> None:
+    """Wait until no running process of `service` uses the name INSTANCE_ID. Await it before connecting under that name.
+
+    An online status that is not repeated is stale: the broker was killed before it could publish the last will.
+
+    Raises:
+        NameTakenError: the name is still in use after 30 s.
+        BusError: the broker cannot be used.
+    """
+    client_id = f"{settings.ingress_topic_prefix}-{service}-{settings.instance_id}-claim-{secrets.token_hex(4)}"
+    async with MqttBus(settings.mqtt_url, client=settings.mqtt_client, client_id=client_id) as bus:
+        await await_free_name(bus, settings.topics, service, settings.instance_id)
+
+
+async def await_free_name(
+    bus: Bus,
+    topics: Topics,
+    service: str,
+    instance: str,
+    stale_seconds: float = STALE_SECONDS,
+    patience_seconds: float = _PATIENCE_SECONDS,
+) -> None:
+    """Do the same as `claim_name` on an open `bus`."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    holder: Status | None = None
+    until = began + RETAINED_SECONDS
+    await bus.subscribe(topics.status(service, instance))
+    events = bus.events()
+    while True:
+        try:
+            async with asyncio.timeout_at(until):
+                event = await anext(events)
+        except TimeoutError:
+            return
+        if not isinstance(event, Message):
+            continue
+        event.ack()
+        if not event.payload:
+            return
+        try:
+            status = decode_status(event.payload)
+        except PayloadError as error:
+            log.warning("status.undecodable", topic=event.topic, reason=str(error))
+            continue
+        if status.state is InstanceState.OFFLINE:
+            return
+        if loop.time() - began > patience_seconds:
+            raise _taken(status)
+        if holder is None:
+            log.info("name.in-use", service=service, instance=instance, started_at=rfc3339(status.started_at))
+        holder = status
+        until = loop.time() + stale_seconds
+
+
+def _taken(status: Status) -> NameTakenError:
+    return NameTakenError(
+        f"INSTANCE_ID: expected a name of its own for every {status.service}, but {status.instance!r} is online, "
+        f"started at {rfc3339(status.started_at)}"
+    )

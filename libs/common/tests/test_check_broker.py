@@ -1,0 +1,47 @@
+"""`check_broker` on real brokers: a suitable one and some that lack something."""
+
+import pytest
+
+from ingress_common.bus import BusError
+from ingress_common.bus.check import check_broker
+from ingress_common.bus.url import MqttUrl
+from proxy import HoldingProxy
+
+
+async def lacking(server, **options) -> dict[str, str]:
+    checks = await check_broker(MqttUrl.parse(server.url), "ingress", **options)
+    return {check.what: check.lacking for check in checks if check.lacking}
+
+
+@pytest.mark.parametrize("client", ["mqtt5", "paho"])
+async def test_a_broker_that_is_right_lacks_nothing(mosquitto_of, client):
+    assert await lacking(mosquitto_of(), client=client) == {}
+
+
+async def test_a_short_queue_is_named_with_its_setting(mosquitto_of):
+    found = await lacking(mosquitto_of("allow_anonymous true\nmax_queued_messages 1000\n"))
+    (text,) = [text for what, text in found.items() if "disconnected client" in what]
+    assert "max_queued_messages" in text
+
+
+async def test_a_small_packet_is_named(mosquitto_of):
+    found = await lacking(mosquitto_of("allow_anonymous true\nmax_packet_size 131072\n"))
+    (text,) = found.values()
+    assert "131072" in text
+
+
+async def test_a_broker_without_retained_messages_is_refused_at_once(mosquitto_of):
+    server = mosquitto_of("allow_anonymous true\nretain_available false\n")
+    with pytest.raises(BusError, match="Retain Available"):
+        await lacking(server)
+
+
+async def test_a_broker_that_stops_answering_costs_one_test_and_is_named(mosquitto_of, monkeypatch):
+    monkeypatch.setattr("ingress_common.bus.check._STALL_SECONDS", 5.0)
+    async with HoldingProxy("127.0.0.1", mosquitto_of().port, b"/burst") as proxy:
+        proxy.hold()
+        checks = await check_broker(MqttUrl("127.0.0.1", proxy.port), "ingress")
+        proxy.release()
+    (check,) = (check for check in checks if check.lacking)
+    assert "a session keeps" in check.what
+    assert "stopped answering" in check.lacking

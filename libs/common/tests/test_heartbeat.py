@@ -1,0 +1,204 @@
+import asyncio
+
+import pytest
+from memory_broker import MemoryBroker, MemoryBus
+
+from ingress_common.bus import Message
+from ingress_common.errors import NameTakenError
+from ingress_common.heartbeat import PUBLISHED_SECRETS, RUN, StatusPublisher, await_free_name, will_of
+from ingress_common.model import InstanceState, Status
+from ingress_common.payloads import decode_status, encode_status
+from ingress_common.topics import Topics
+
+TOPICS = Topics()
+TOPIC = TOPICS.status("aggregator", "a")
+
+
+def bus_of(broker: MemoryBroker) -> MemoryBus:
+    will = will_of(TOPICS, "aggregator", "a", version="1.2", started_at=1700000000.0)
+    return MemoryBus(broker, client_id="a", will=will)
+
+
+def publisher(bus: MemoryBus, details=dict, refresh_seconds=0.0) -> StatusPublisher:
+    return StatusPublisher(bus, TOPICS, "aggregator", "a", "1.2", 1700000000.0, details, refresh_seconds)
+
+
+def details_of(status) -> dict:
+    return {name: value for name, value in status.details.items() if name != RUN}
+
+
+async def until_retained(broker: MemoryBroker, condition):
+    async with asyncio.timeout(20):
+        while TOPIC not in broker.retained or not condition(decode_status(broker.retained[TOPIC])):
+            await asyncio.sleep(0.01)
+    return decode_status(broker.retained[TOPIC])
+
+
+async def test_status_is_online_while_running_and_offline_after_a_clean_stop():
+    broker = MemoryBroker()
+    async with bus_of(broker) as bus:
+        running = asyncio.create_task(publisher(bus, lambda: {"symbols": 3}).run())
+        online = await until_retained(broker, lambda status: status.state is InstanceState.ONLINE)
+        assert (online.service, online.instance, online.version) == ("aggregator", "a", "1.2")
+        assert details_of(online) == {"symbols": 3}
+        running.cancel()
+        await asyncio.wait([running])
+        assert decode_status(broker.retained[TOPIC]).state is InstanceState.OFFLINE
+
+
+async def test_status_names_the_variables_whose_secrets_everybody_knows():
+    broker = MemoryBroker()
+    async with bus_of(broker) as bus:
+        status = StatusPublisher(bus, TOPICS, "aggregator", "a", "1.2", 1700000000.0, published_secrets=("MQTT_URL",))
+        running = asyncio.create_task(status.run())
+        online = await until_retained(broker, lambda status: status.state is InstanceState.ONLINE)
+        assert details_of(online) == {PUBLISHED_SECRETS: ["MQTT_URL"]}
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_last_will_says_offline_and_reconnect_says_online_again():
+    broker = MemoryBroker()
+    async with bus_of(broker) as bus:
+        running = asyncio.create_task(publisher(bus, refresh_seconds=1000).run())
+        await until_retained(broker, lambda status: status.state is InstanceState.ONLINE)
+        bus.drop(reconnect=False)
+        await until_retained(broker, lambda status: status.state is InstanceState.OFFLINE)
+        bus.resume()
+        await until_retained(broker, lambda status: status.state is InstanceState.ONLINE)
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_announce_publishes_at_once_though_the_reconnect_went_unseen():
+    broker = MemoryBroker()
+    async with bus_of(broker) as bus:
+        status = publisher(bus, refresh_seconds=1000)
+        running = asyncio.create_task(status.run())
+        await until_retained(broker, lambda status: status.state is InstanceState.ONLINE)
+        broker.publish(
+            "will", TOPIC, will_of(TOPICS, "aggregator", "a", version="1", started_at=0).payload, qos=1, retain=True
+        )
+        status.announce()
+        await until_retained(broker, lambda status: status.state is InstanceState.ONLINE)
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_changed_details_are_published():
+    broker = MemoryBroker()
+    details = {"symbols": 1}
+    async with bus_of(broker) as bus:
+        running = asyncio.create_task(publisher(bus, lambda: details).run())
+        await until_retained(broker, lambda status: details_of(status) == {"symbols": 1})
+        details["symbols"] = 2
+        await until_retained(broker, lambda status: details_of(status) == {"symbols": 2})
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_unchanged_details_are_not_repeated():
+    broker = MemoryBroker()
+    async with bus_of(broker) as bus, MemoryBus(broker, client_id="watcher") as watcher:
+        await watcher.subscribe(TOPIC)
+        looks = 0
+
+        def details():
+            nonlocal looks
+            looks += 1
+            return {}
+
+        running = asyncio.create_task(publisher(bus, details).run())
+        async with asyncio.timeout(20):
+            while looks < 3:
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.wait([running])
+        states = []
+        async with asyncio.timeout(20):
+            async for event in watcher.events():
+                if isinstance(event, Message):
+                    states.append(decode_status(event.payload).state)
+                    if states[-1] is InstanceState.OFFLINE:
+                        break
+    assert states == [InstanceState.ONLINE, InstanceState.OFFLINE]
+
+
+def status_of(state: InstanceState, started_at: float, run: str = "other", instance: str = "a") -> Status:
+    return Status("aggregator", instance, state, "1.2", started_at, {RUN: run})
+
+
+async def test_last_will_of_an_earlier_process_is_put_right_at_once():
+    broker = MemoryBroker()
+    async with bus_of(broker) as bus:
+        status = publisher(bus, refresh_seconds=1000)
+        running = asyncio.create_task(status.run())
+        await until_retained(broker, lambda status: status.state is InstanceState.ONLINE)
+        late = status_of(InstanceState.OFFLINE, 0.0)
+        broker.publish("will", TOPIC, encode_status(late), qos=1, retain=True)
+        status.received(late)
+        await until_retained(broker, lambda status: status.state is InstanceState.ONLINE)
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_process_that_was_taken_for_dead_gives_way_to_the_one_started_later():
+    async with bus_of(MemoryBroker()) as bus:
+        status = publisher(bus)
+        status.received(status_of(InstanceState.ONLINE, 1700000500.0, instance="b"))
+        status.received(status_of(InstanceState.ONLINE, 1600000000.0))
+        with pytest.raises(NameTakenError, match="INSTANCE_ID"):
+            status.received(status_of(InstanceState.ONLINE, 1700000500.0))
+
+
+async def publish(broker: MemoryBroker, status: Status) -> None:
+    broker.publish("holder", TOPIC, encode_status(status), qos=1, retain=True)
+
+
+async def wait_for_name(broker: MemoryBroker, **seconds: float) -> None:
+    async with MemoryBus(broker, client_id="name") as bus:
+        await await_free_name(bus, TOPICS, "aggregator", "a", **seconds)
+
+
+async def test_name_that_nobody_has_or_that_was_left_is_free():
+    broker = MemoryBroker()
+    await wait_for_name(broker)
+    await publish(broker, status_of(InstanceState.OFFLINE, 1.0))
+    await wait_for_name(broker)
+
+
+async def test_name_is_free_once_its_holder_has_gone():
+    broker = MemoryBroker()
+    await publish(broker, status_of(InstanceState.ONLINE, 1.0))
+    waiting = asyncio.create_task(wait_for_name(broker))
+    await publish(broker, status_of(InstanceState.ONLINE, 1.0))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await publish(broker, status_of(InstanceState.OFFLINE, 1.0))
+    async with asyncio.timeout(10):
+        await waiting
+
+
+async def test_online_status_that_nobody_repeats_is_stale():
+    broker = MemoryBroker()
+    await publish(broker, status_of(InstanceState.ONLINE, 1.0))
+    async with asyncio.timeout(10):
+        await wait_for_name(broker, stale_seconds=0.1)
+
+
+async def test_name_of_a_living_process_is_refused():
+    broker = MemoryBroker()
+    await publish(broker, status_of(InstanceState.ONLINE, 1.0))
+
+    async def live() -> None:
+        while True:
+            await publish(broker, status_of(InstanceState.ONLINE, 1.0))
+            await asyncio.sleep(0.02)
+
+    holder = asyncio.create_task(live())
+    try:
+        with pytest.raises(NameTakenError, match="started at 1970"):
+            await wait_for_name(broker, stale_seconds=5.0, patience_seconds=0.1)
+    finally:
+        holder.cancel()
+        await asyncio.wait([holder])

@@ -1,0 +1,45 @@
+"""The bus metrics of a service with several connections."""
+
+from prometheus_client import CollectorRegistry
+
+from ingress_common.metrics import BusGauges, BusMetrics
+
+
+class Queues:
+    """A connection and how it is."""
+
+    def __init__(self, inbound: int, outbound: int, *, connected: bool = True) -> None:
+        self.inbound, self.outbound, self.connected = inbound, outbound, connected
+
+    def connection(self, limit: int = 100) -> BusGauges:
+        return BusGauges(lambda: self.connected, lambda: self.inbound, limit, lambda: self.outbound, limit)
+
+
+def value(registry: CollectorRegistry, name: str) -> float | None:
+    return registry.get_sample_value(f"ingress_bus_{name}", {"service": "test"})
+
+
+def test_service_is_connected_when_all_of_its_connections_are():
+    registry = CollectorRegistry()
+    metrics = BusMetrics(registry, "test")
+    assert value(registry, "connected") == 0
+    one, two = Queues(0, 0), Queues(0, 0, connected=False)
+    metrics.opened(one.connection())
+    second = two.connection()
+    metrics.opened(second)
+    assert value(registry, "connected") == 0
+    two.connected = True
+    assert value(registry, "connected") == 1
+    two.connected = False
+    metrics.closed(second)
+    assert value(registry, "connected") == 1
+
+
+def test_queue_that_is_told_is_the_fullest():
+    registry = CollectorRegistry()
+    metrics = BusMetrics(registry, "test")
+    assert (value(registry, "inbound_queued"), value(registry, "outbound_queued")) == (0, 0)
+    metrics.opened(Queues(50, 1).connection(limit=1000))
+    metrics.opened(Queues(20, 0).connection(limit=30))
+    assert (value(registry, "inbound_queued"), value(registry, "inbound_limit")) == (20, 30)
+    assert (value(registry, "outbound_queued"), value(registry, "outbound_limit")) == (1, 1000)

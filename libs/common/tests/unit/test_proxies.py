@@ -1,0 +1,60 @@
+"""Proxy variables: loopback bypasses them, and another kind of proxy is refused in one line."""
+
+import urllib.request
+
+import httpx
+import pytest
+
+from ingress_common.errors import SettingsError
+from ingress_common.proxies import prepare_proxies
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
+def test_loopback_never_goes_through_a_proxy(monkeypatch, name):
+    environment = {name: "http://proxy.example:3128", "NO_PROXY": "internal.example"}
+    prepare_proxies(environment)
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    for host in ("127.0.0.1", "localhost", "internal.example"):
+        assert urllib.request.proxy_bypass(host)
+        with httpx.Client() as client:
+            chosen = client._transport_for_url(httpx.URL(f"http://{host}:8700"))
+            assert chosen is client._transport
+
+
+def test_without_a_proxy_nothing_is_changed():
+    environment = {"PATH": "/bin", "HTTP_PROXY": ""}
+    prepare_proxies(environment)
+    assert environment == {"PATH": "/bin", "HTTP_PROXY": ""}
+
+
+def test_socks_is_refused_in_one_line_without_its_password():
+    with pytest.raises(SettingsError) as caught:
+        prepare_proxies({"ALL_PROXY": "socks5://user:secret@proxy.example:1080"})
+    assert str(caught.value) == "ALL_PROXY: expected a proxy of the form http://host:port, got one of socks5://"
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://user:secr#et@proxy.example:3128",
+        "http://user:secr/et@proxy.example:3128",
+        "user:secret@proxy.example:port",
+        "http://user:secret@",
+        "http://secret@proxy.example:3128",
+        "http://user:secret@proxy.example:3128/path",
+        "http://:3128",
+        "user:secr://et@proxy.example:3128",
+    ],
+)
+def test_a_malformed_proxy_is_refused_in_one_line_without_its_password(proxy):
+    with pytest.raises(SettingsError) as caught:
+        prepare_proxies({"HTTPS_PROXY": proxy})
+    assert str(caught.value).startswith("HTTPS_PROXY: ")
+    assert "secr" not in str(caught.value)
+
+
+def test_a_proxy_without_a_scheme_is_one_of_http():
+    environment = {"HTTPS_PROXY": "user:secret@proxy.example:3128"}
+    prepare_proxies(environment)
+    assert environment["HTTPS_PROXY"] == "http://user:secret@proxy.example:3128"

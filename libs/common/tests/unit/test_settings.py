@@ -1,0 +1,243 @@
+import socket
+
+import pytest
+from pydantic import SecretStr
+
+from ingress_common.bus.url import MqttUrl
+from ingress_common.settings import (
+    HttpUrl,
+    ServiceSettings,
+    SettingsError,
+    StoreUrl,
+    SymbolPatterns,
+    WsUrl,
+    load_settings,
+)
+
+
+class Everything(ServiceSettings):
+    symbols: SymbolPatterns = ("BTC/USD",)
+    store_url: StoreUrl = "sqlite:///candles.db"
+    kraken_ws_url: WsUrl = "wss://localhost/v2"
+    kraken_rest_url: HttpUrl = "https://localhost"
+    admin_token: SecretStr | None = None
+    influx_token: SecretStr | None = None
+
+
+class Demanding(ServiceSettings):
+    symbols: SymbolPatterns
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in Everything.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+        monkeypatch.delenv(f"{name.upper()}_FILE", raising=False)
+
+
+def complaint(settings_type=Everything) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(settings_type)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert caught.value.__cause__ is None
+    return text
+
+
+def test_defaults_need_no_environment():
+    settings = load_settings(Everything)
+    assert settings.mqtt_url == MqttUrl("localhost", 1883)
+    assert settings.topics.prefix == "ingress"
+    assert settings.instance_id
+    assert not set(settings.instance_id) & set("/+# ")
+
+
+def test_host_name_that_is_no_topic_level_is_made_one(monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "a/b+c#d e")
+    assert load_settings(Everything).instance_id == "a-b-c-d-e"
+
+
+def test_environment_wins_over_env_file_and_override_over_both(monkeypatch, tmp_path):
+    (tmp_path / ".env").write_text("HTTP_PORT=1\nLOG_LEVEL=debug\nSOMETHING_ELSE=1\n")
+    monkeypatch.setenv("HTTP_PORT", "2")
+    settings = load_settings(Everything, symbols="ETH/USD")
+    assert (settings.http_port, settings.log_level, settings.symbols) == (2, "debug", ("ETH/USD",))
+
+
+def test_empty_variable_counts_as_unset(monkeypatch):
+    monkeypatch.setenv("HTTP_PORT", "")
+    monkeypatch.setenv("MQTT_URL", "")
+    settings = load_settings(Everything)
+    assert (settings.http_port, settings.mqtt_url.host) == (9000, "localhost")
+
+
+def test_env_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / ".env").write_bytes(b"\xff\xfe\x00")
+    assert ".env" in complaint()
+
+
+def test_symbols_are_split_and_each_taken_once(monkeypatch):
+    monkeypatch.setenv("SYMBOLS", "BTC/USD, */USD,ETH/*,*,BTC/USD")
+    assert load_settings(Everything).symbols == ("BTC/USD", "*/USD", "ETH/*", "*")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("mqtt://host", MqttUrl("host", 1883)),
+        ("mqtts://host", MqttUrl("host", 8883, tls=True)),
+        ("mqtt://user:p%40ss@host:1", MqttUrl("host", 1, username="user", password="p@ss")),
+        ("mqtt://[::1]:1884", MqttUrl("::1", 1884)),
+    ],
+)
+def test_broker_url_is_parsed(monkeypatch, url, expected):
+    monkeypatch.setenv("MQTT_URL", url)
+    assert load_settings(Everything).mqtt_url == expected
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "parts"),
+    [
+        ("MQTT_URL", "http://host", ["http://host", "mqtt://", "scheme"]),
+        ("MQTT_URL", "mqtt://", ["it has no host"]),
+        ("MQTT_URL", "mqtt://host:port", ["port", "mqtt://host:port"]),
+        ("MQTT_URL", "mqtt://host:70000", ["port"]),
+        ("MQTT_URL", "host:1883", ["mqtt://"]),
+        ("MQTT_URL", "mqtt://host/path", ["nothing may follow"]),
+        ("HTTP_PORT", "abc", ["abc", "65535"]),
+        ("HTTP_PORT", "65536", ["65536"]),
+        ("LOG_LEVEL", "loud", ["loud", "warning"]),
+        ("LOG_FORMAT", "xml", ["xml", "console or json"]),
+        ("MQTT_CLIENT", "gmqtt", ["gmqtt", "mqtt5 or paho"]),
+        ("INSTANCE_ID", "a/b", ["a/b"]),
+        ("INSTANCE_ID", "a\x01", ["a\\x01"]),
+        ("INSTANCE_ID", "a$", ["a$"]),
+        ("INGRESS_TOPIC_PREFIX", "a//b", ["a//b"]),
+        ("INGRESS_TOPIC_PREFIX", "a\x7f", ["a\\x7f"]),
+        ("INGRESS_TOPIC_PREFIX", "x" * 201, ["200 characters"]),
+        ("INGRESS_TOPIC_PREFIX", "a/#", ["a/#"]),
+        ("SYMBOLS", "BTC/USD,XBTUSD", ["XBTUSD", "BTC/USD,ETH/USD"]),
+        ("SYMBOLS", ",", [","]),
+        ("STORE_URL", "postgres://host", ["postgres", "influxdb://"]),
+        ("STORE_URL", "influxdb://", ["it has no host"]),
+        ("STORE_URL", "sqlite://file", ["three slashes"]),
+        ("KRAKEN_WS_URL", "https://host", ["https", "wss"]),
+        ("KRAKEN_REST_URL", "wss://host", ["wss", "https"]),
+    ],
+)
+def test_wrong_value_is_one_line_with_the_variable_and_what_it_may_hold(monkeypatch, variable, value, parts):
+    monkeypatch.setenv(variable, value)
+    text = complaint()
+    assert text.startswith(f"{variable}: expected ")
+    for part in parts:
+        assert part in text
+
+
+def test_missing_variable_is_named():
+    assert complaint(Demanding).startswith("SYMBOLS is not set: expected ")
+
+
+def test_every_wrong_variable_is_named_at_once(monkeypatch):
+    monkeypatch.setenv("HTTP_PORT", "x")
+    monkeypatch.setenv("LOG_LEVEL", "x")
+    text = complaint()
+    assert "HTTP_PORT" in text
+    assert "LOG_LEVEL" in text
+
+
+@pytest.mark.parametrize(
+    "url", ["http://u:secret@host", "mqtt://u:secret@host:x", "u:secret@host", "mqtt://u:sec[ret@host"]
+)
+def test_password_is_not_repeated(monkeypatch, url):
+    monkeypatch.setenv("MQTT_URL", url)
+    text = complaint()
+    assert "secret" not in text
+    assert "sec[ret" not in text
+
+
+@pytest.mark.parametrize("raw", "#/?[] ")
+@pytest.mark.parametrize(
+    ("variable", "scheme"),
+    [("MQTT_URL", "mqtt"), ("STORE_URL", "influxdb"), ("KRAKEN_WS_URL", "wss"), ("KRAKEN_REST_URL", "https")],
+)
+def test_a_raw_character_in_a_password_is_explained_and_no_part_of_it_is_shown(monkeypatch, variable, scheme, raw):
+    monkeypatch.setenv(variable, f"{scheme}://user:abc{raw}xyz@host:1")
+    text = complaint()
+    assert "%23" in text
+    assert "abc" not in text
+    assert "xyz" not in text
+
+
+def test_a_password_of_its_own_takes_every_character(monkeypatch):
+    monkeypatch.setenv("MQTT_URL", "mqtt://user@host")
+    monkeypatch.setenv("MQTT_PASSWORD", "a#b/c?d[e@f%23")
+    assert load_settings(Everything).mqtt_url.password == "a#b/c?d[e@f%23"
+
+
+@pytest.mark.parametrize("url", ["mqtt://user:other@host", "mqtt://host"])
+def test_a_password_of_its_own_needs_a_user_and_no_other_password(monkeypatch, url):
+    monkeypatch.setenv("MQTT_URL", url)
+    monkeypatch.setenv("MQTT_PASSWORD", "s3cret")
+    assert complaint().startswith("MQTT_URL: ")
+    assert "s3cret" not in complaint()
+
+
+def test_secrets_come_from_files(monkeypatch, tmp_path):
+    (tmp_path / "token").write_text("of-a-file\n")
+    (tmp_path / ".env").write_text(f"MQTT_URL=mqtt://u@host\nMQTT_PASSWORD_FILE={tmp_path / 'token'}\nINFLUX_TOKEN=\n")
+    monkeypatch.setenv("ADMIN_TOKEN_FILE", str(tmp_path / "token"))
+    settings = load_settings(Everything)
+    assert settings.admin_token.get_secret_value() == "of-a-file"
+    assert settings.mqtt_url.password == "of-a-file"
+    assert settings.influx_token is None
+
+
+def test_a_secret_that_is_given_twice_or_whose_file_is_not_there_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("ADMIN_TOKEN_FILE", str(tmp_path / "none"))
+    assert complaint().startswith("ADMIN_TOKEN_FILE: expected a file")
+    monkeypatch.setenv("ADMIN_TOKEN", "s3cret")
+    assert complaint() == "ADMIN_TOKEN_FILE: expected either it or ADMIN_TOKEN, got both"
+
+
+def test_published_secrets_are_known(monkeypatch):
+    assert load_settings(Everything).published_secrets == ()
+    monkeypatch.setenv("MQTT_URL", "mqtt://u:change-me-writer@host")
+    monkeypatch.setenv("ADMIN_TOKEN", "change-me-admin-token")
+    monkeypatch.setenv("INFLUX_TOKEN", "my-own")
+    assert load_settings(Everything).published_secrets == ("ADMIN_TOKEN", "MQTT_URL")
+
+
+def test_tls_files_are_checked_at_the_start(monkeypatch, tmp_path):
+    monkeypatch.setenv("MQTT_URL", "mqtts://host")
+    monkeypatch.setenv("MQTT_CA_FILE", str(tmp_path / "none.pem"))
+    assert complaint().startswith("MQTT_CA_FILE: expected a file of certificates")
+    (tmp_path / "none.pem").write_text("no certificate")
+    assert "no certificate in PEM form" in complaint()
+    monkeypatch.delenv("MQTT_CA_FILE")
+    monkeypatch.setenv("HTTP_CERT_FILE", str(tmp_path / "none.pem"))
+    assert complaint().startswith("HTTP_CERT_FILE: expected a file with a certificate")
+
+
+def test_tls_files_are_for_tls(monkeypatch, certificates):
+    monkeypatch.setenv("MQTT_CA_FILE", str(certificates.ca))
+    assert "mqtts://" in complaint()
+    monkeypatch.setenv("MQTT_URL", "mqtts://host")
+    assert load_settings(Everything).mqtt_url.tls_files.ca_file == certificates.ca
+
+
+@pytest.mark.parametrize("variable", ["HTTP_CLIENT_CA_FILE", "HTTP_KEY_FILE", "MQTT_KEY_FILE"])
+def test_a_file_that_would_do_nothing_without_a_certificate_is_refused(monkeypatch, certificates, variable):
+    monkeypatch.setenv("MQTT_URL", "mqtts://host")
+    monkeypatch.setenv(variable, str(certificates.ca))
+    assert f"{variable} requires it" in complaint()
+
+
+def test_token_is_not_repeated(monkeypatch):
+    class Long(Everything):
+        admin_token: int
+
+    monkeypatch.setenv("ADMIN_TOKEN", "secret-token")
+    text = complaint(Long)
+    assert "ADMIN_TOKEN" in text
+    assert "secret-token" not in text

@@ -1,0 +1,121 @@
+"""`BulkSeries` on a bucket."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from ingress_common.model import EXCHANGE
+from ingress_common.timeframes import Timeframe
+from ingress_store.bulk import COLUMNS, Row
+from ingress_store.errors import StoreUnavailableError
+from ingress_store.influx import flux, names
+from ingress_store.influx.lines import microseconds
+from ingress_store.influx.rows import rows_of, seconds_of
+from ingress_store.influx.server import RefusedError, Server
+
+_LINES_AT_ONCE = 10_000
+_WINDOWS_AT_ONCE = 20_000
+_SPECIAL = str.maketrans({",": r"\,", " ": r"\ ", "=": r"\="})
+
+
+class InfluxSeries:
+    """The candles of one symbol and timeframe.
+
+    InfluxDB has no conditional write: a row replaces the existing one, so the caller compares first.
+    """
+
+    def __init__(self, server: Server, location: str, symbol: str, timeframe: Timeframe) -> None:
+        self._server = server
+        self._location = location
+        self._symbol = symbol
+        self._timeframe = timeframe
+        self._bucket = names.candles(timeframe)
+        self._head = f"{names.CANDLE},exchange={EXCHANGE},symbol={symbol.translate(_SPECIAL)} "
+
+    async def count(self, start: int, end: int) -> int:
+        """The number of candles."""
+        text = flux.count(self._bucket, self._symbol, start, end)
+        return sum(int(row["_value"]) for row in rows_of(await self._query(text)))
+
+    async def read(self, start: int, end: int, columns: Sequence[str] = COLUMNS) -> bytes:
+        """The candles as CSV, read in pieces small enough for the server."""
+        out = io.StringIO()
+        write = csv.writer(out, lineterminator="\n").writerow
+        write(columns)
+        wanted = [COLUMNS.index(name) for name in columns]
+        fields = tuple({*columns, "open", "close"} - {"time"})  # a row without prices is none
+        step = _WINDOWS_AT_ONCE * self._timeframe.seconds
+        for first in range(start, end, step):
+            text = flux.rows(self._bucket, [self._symbol], first, min(first + step, end), fields) + flux.BY_TIME
+            for row in rows_of(await self._query(text)):
+                if row.get("open"):
+                    values = _values(row)
+                    write([values[place] for place in wanted])
+        return out.getvalue().encode()
+
+    async def bounds(self) -> tuple[int, int] | None:
+        """The open times of the oldest and the newest closed candle."""
+        found = [
+            seconds_of(row["_time"])
+            for which in ("first", "last")
+            for row in rows_of(await self._query(flux.closed_edge(self._bucket, self._symbol, which)))
+        ]
+        return (min(found), max(found)) if found else None
+
+    async def write(self, rows: Iterable[Row]) -> int:
+        """Write rows in batches of lines."""
+        written = 0
+        lines = self._lines(rows)
+        while batch := list(islice(lines, _LINES_AT_ONCE)):
+            try:
+                await self._server.write(self._bucket, "s", "\n".join(batch).encode())
+            except RefusedError as error:
+                raise StoreUnavailableError(f"{self._location}: {self._bucket} refuses candles: {error}") from error
+            written += len(batch)
+        return written
+
+    async def delete(self, times: Iterable[int]) -> None:
+        """Remove some candles."""
+        predicate = f'_measurement="{names.CANDLE}" AND symbol="{self._symbol}"'
+        for time in times:
+            await self._server.delete_points(self._bucket, flux.time(time), flux.time(time), predicate)
+
+    def _lines(self, rows: Iterable[Row]) -> Iterator[str]:
+        head = self._head
+        for time, o, h, low, c, volume, vwap, trades, closed, infilled, complete, revision, source, at in rows:
+            yield (
+                f"{head}open={o},high={h},low={low},close={c},volume={volume},vwap={vwap},trades={trades}i,"
+                f"closed={closed},infilled={infilled},revision={revision}i,complete={complete},"
+                f'source="{source}",at={microseconds(at)}i {time}'
+            )
+
+    async def _query(self, text: str) -> str:
+        try:
+            return await self._server.query(text)
+        except RefusedError as error:
+            raise StoreUnavailableError(f"{self._location}: the server refuses a query: {error}") from error
+
+
+def _values(row: dict[str, str]) -> list[object]:
+    """The values of `COLUMNS`; a foreign row may lack those beyond the contract."""
+    time = seconds_of(row["_time"])
+    at = row.get("at")
+    return [
+        time,
+        *(_plain(row.get(name) or row["close"]) for name in ("open", "high", "low", "close")),
+        _plain(row.get("volume") or "0.0"),
+        _plain(row.get("vwap") or row["close"]),
+        row.get("trades") or 0,
+        int(row.get("closed") == "true"),
+        int(row.get("infilled") == "true"),
+        int(row.get("complete") != "false"),
+        row.get("revision") or 0,
+        row.get("source") or "rollup",
+        int(at) / 1_000_000 if at else time,
+    ]
+
+
+def _plain(number: str) -> str:
+    """The server writes the shortest digits, and whole numbers without a decimal point."""
+    return number if "." in number else number + ".0"

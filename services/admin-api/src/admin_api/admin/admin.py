@@ -1,0 +1,81 @@
+"""The package's parts put together: what `app.py` mounts and runs."""
+
+import asyncio
+from collections.abc import Callable
+
+from fastapi import APIRouter
+from prometheus_client import CollectorRegistry
+
+from admin_api.admin import dashboard, routes_bootstrap, routes_dead_letters, routes_health
+from admin_api.admin.authorization import Authorization
+from admin_api.admin.bootstrap import StoreMonitor
+from admin_api.admin.dead_letters import DeadLetters, LetterMetrics
+from admin_api.admin.health import Contribution, HealthReporter
+from admin_api.admin.metrics import SystemCollector
+from admin_api.admin.ownership import OwnershipWatch
+from admin_api.system.state import SystemState
+from ingress_common.bus import Bus
+from ingress_common.topics import Topics
+from ingress_store import CandleStore
+
+_WATCH_SECONDS = 1.0
+
+
+class Admin:
+    """Health of everything, bootstrap of `store`, dead letters of `letters_bus`, and the dashboard.
+
+    `others`: what the other parts of the service add to the report. `on_deleted` is called when something was deleted
+    from the store. `clock` in unix seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        state: SystemState,
+        store: CandleStore,
+        letters_bus: Bus,
+        letters_kept: int,
+        topics: Topics,
+        broker_connected: Callable[[], bool],
+        authorization: Authorization,
+        others: Contribution,
+        on_deleted: Callable[[], None],
+        registry: CollectorRegistry,
+        clock: Callable[[], float],
+    ) -> None:
+        self._clock = clock
+        self._watch = OwnershipWatch(state)
+        self.monitor = StoreMonitor(store, on_deleted)
+        """Whether the store answers and has what it needs."""
+        self.letters = DeadLetters(letters_bus, topics, LetterMetrics(registry), letters_kept)
+        """The dead letters of all services."""
+        self.health = HealthReporter(
+            state,
+            self._watch,
+            broker_connected,
+            lambda: self.monitor.check,
+            lambda: self.monitor.tasks,
+            others,
+            clock,
+        )
+        """The health of everything."""
+        registry.register(SystemCollector(state, self.health.checks, lambda: self.monitor.tasks, clock))
+        self.routers: tuple[APIRouter, ...] = (
+            routes_health.router(self.health, registry),
+            routes_bootstrap.router(store, self.monitor, authorization),
+            routes_dead_letters.router(self.letters, authorization),
+            dashboard.router(),
+        )
+        """What it serves."""
+
+    async def run(self) -> None:
+        """Work until cancelled. BusError if the broker refuses at the start."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.monitor.run(), name="admin.watch-store")
+            tasks.create_task(self.letters.run(), name="admin.letters")
+            tasks.create_task(self._watch_ownership(), name="admin.ownership")
+
+    async def _watch_ownership(self) -> None:
+        while True:
+            self._watch.look(self._clock())
+            await asyncio.sleep(_WATCH_SECONDS)

@@ -1,0 +1,92 @@
+"""Asks the store now and then whether it is there and how its tasks are doing, and makes what it needs."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from ingress_common.health import Check
+from ingress_common.logs import get_logger
+from ingress_store import BootstrapResult, CandleStore, ResourceState, StoreUnavailableError, TaskState
+
+_EVERY_SECONDS = 2.0
+_PATIENCE_SECONDS = 5.0
+_BOOTSTRAP_SECONDS = 60.0
+_TASKS_SECONDS = 5.0
+_INSPECT_SECONDS = 5.0
+
+log = get_logger(__name__)
+
+
+class StoreMonitor:
+    """Knows whether the store answers; bootstraps it once it does, and whenever something has been deleted since.
+
+    `deleted` is called then, because rows are gone with it.
+    """
+
+    def __init__(self, store: CandleStore, deleted: Callable[[], None]) -> None:
+        self._store = store
+        self._deleted = deleted
+        self._one_at_a_time = asyncio.Lock()
+        self._bootstrapped = False
+        self._asked_tasks: float | None = None
+        self._inspected_at: float | None = None
+        self.check = Check("store", ok=False, detail="not asked yet")
+        self.tasks: tuple[TaskState, ...] = ()
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    await self._store.ping()
+                async with asyncio.timeout(_BOOTSTRAP_SECONDS):
+                    await self._make_what_is_missing()
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    await self._ask_tasks()
+            except (StoreUnavailableError, TimeoutError) as error:
+                text = str(error) or "no answer in time"
+                self._note(Check("store", ok=False, detail=text))
+            else:
+                self._note(Check("store", ok=True, detail=self._store.location))
+            await asyncio.sleep(_EVERY_SECONDS)
+
+    async def bootstrap(self) -> BootstrapResult:
+        """Make what the store needs, one call at a time; StoreUnavailableError if it does not answer."""
+        async with self._one_at_a_time:
+            result = await self._store.bootstrap()
+        self._bootstrapped = result.state.complete
+        self._asked_tasks = None
+        for change in result.changes:
+            log.info("store.bootstrapped", change=change)
+        return result
+
+    async def _make_what_is_missing(self) -> None:
+        """Bootstrap at the start, and whenever something has been deleted since. What is different stays so until the
+        next start: somebody may want it so.
+        """
+        now = time.monotonic()
+        if self._bootstrapped and self._inspected_at is not None and now - self._inspected_at < _INSPECT_SECONDS:
+            return
+        if self._bootstrapped:
+            difference = (await self._store.inspect()).difference
+            missing = [row for row in difference if row.state is ResourceState.MISSING]
+            for row in missing:
+                log.warning("store.missing", kind=row.kind, name=row.name)
+            if missing:
+                self._bootstrapped = False
+                self._note(Check("store", ok=False, detail=f"{missing[0].kind} {missing[0].name} has been deleted"))
+                self._deleted()
+        if not self._bootstrapped:
+            await self.bootstrap()
+        self._inspected_at = now
+
+    async def _ask_tasks(self) -> None:
+        now = time.monotonic()
+        if self._asked_tasks is None or now - self._asked_tasks >= _TASKS_SECONDS:
+            self.tasks = tuple(await self._store.tasks())
+            self._asked_tasks = now
+
+    def _note(self, check: Check) -> None:
+        if check.ok != self.check.ok:
+            log.log(20 if check.ok else 30, "store.checked", ok=check.ok, detail=check.detail)
+        self.check = check

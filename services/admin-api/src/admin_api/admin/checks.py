@@ -1,0 +1,212 @@
+"""Whether the system works: pure functions of its state, each giving one check of `GET /health`.
+
+Green means stored: every wanted symbol is live, seeded in all timeframes, closed on time and in the store, and every
+service reports that it can work.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from admin_api.system.details import instant_of, some, texts
+from admin_api.system.state import (
+    AGGREGATOR,
+    OWNER_SILENCE_SECONDS,
+    WATERMARK_SECONDS,
+    WRITER,
+    Feed,
+    SymbolState,
+    SystemState,
+)
+from admin_api.system.wanted import Wanted
+from ingress_common.health import Check
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_store import TaskState
+
+CLOSE_SECONDS = 45.0
+"""How long after its end a candle may be closed: Kraken's delay, the watermark's, and a check of an inactive symbol."""
+
+CLOCK_SECONDS = 30.0
+"""How far this machine's clock may be from Kraken's time."""
+
+LOST_SECONDS = 15.0
+"""How long candles may be lost: a writer requests them from the aggregator at once, and again after some seconds."""
+
+TASK_SECONDS = 120.0
+"""How long a task's run may take beyond the time at which it is due."""
+
+_DAY = 86_400.0
+_NEVER_SEEN = SymbolState(seen_at=0.0)
+
+
+def data_check(state: SystemState) -> Check:
+    """Red while nothing has been published yet."""
+    if not state.feeds and not state.symbols:
+        return Check("data", ok=False, detail="neither a feed nor a candle on the bus")
+    return Check("data", ok=True, detail=f"{len(state.feeds)} feeds, {len(state.symbols)} symbols")
+
+
+def clock_check(state: SystemState, now: float) -> Check:
+    """Red when our clock is wrong: watermarks carry Kraken's time and come every second."""
+    recent = (feed for feed in state.feeds.values() if now - feed.seen_at <= WATERMARK_SECONDS)
+    skew = min((feed.skew for feed in recent if feed.skew is not None), key=abs, default=0.0)
+    if abs(skew) > CLOCK_SECONDS:
+        side = "ahead of" if skew > 0 else "behind"
+        return Check("clock", ok=False, detail=f"this machine's clock is {abs(skew):.0f} s {side} Kraken's time")
+    return Check("clock", ok=True, detail="this machine's clock agrees with Kraken's time")
+
+
+def service_check(state: SystemState, service: str, now: float) -> Check:
+    """Red when no instance of `service` is online, or one that is online is not ready."""
+    online = dict(state.online(service, now))
+    unready = [f"{name}: {_problems(details)}" for name, details in online.items() if details.get("ready") is False]
+    if unready:
+        return Check(service, ok=False, detail=some(unready))
+    if online:
+        return Check(service, ok=True, detail=f"online: {some(list(online))}")
+    known = sum(of == service for of, _ in state.instances)
+    away = f"none of {known} known instances is online" if known else "no instance has been seen"
+    return Check(service, ok=False, detail=away)
+
+
+def _problems(details: Mapping[str, Any]) -> str:
+    """Why an instance cannot work, by its own status."""
+    return "; ".join(texts(details.get("problems"))) or "not ready, and no reason given"
+
+
+def feeds_check(state: SystemState, now: float, carried: frozenset[str]) -> Check:
+    """Red when a feed is down or behind and no other one carries its symbols."""
+    fresh = sorted(name for name, feed in state.feeds.items() if feed.is_fresh(now))
+    # What a dead gateway left behind is no trouble once others carry its symbols.
+    failing = [
+        f"{name}: {_trouble(feed, now)}"
+        for name, feed in sorted(state.feeds.items())
+        if name not in fresh and not carried.issuperset(feed.carried)
+    ]
+    if failing:
+        return Check("feeds", ok=False, detail=some(failing))
+    if not fresh:
+        away = [f"{name}: {_trouble(feed, now)}" for name, feed in sorted(state.feeds.items())]
+        return Check("feeds", ok=False, detail=f"no live feed ({some(away)})" if away else "no live feed")
+    return Check("feeds", ok=True, detail=f"live: {some(fresh)}")
+
+
+def _trouble(feed: Feed, now: float) -> str:
+    age = feed.age(now)
+    return f"{feed.state.state.value}, " + ("no watermark yet" if age is None else f"watermark {age:.0f} s old")
+
+
+def symbols_check(state: SystemState, now: float, carried: frozenset[str], wanted: Wanted) -> Check:
+    """Red when no live feed carries a wanted symbol, or when Kraken's REST does not know one."""
+    uncarried = sorted(wanted.symbols - carried)
+    if uncarried:
+        return Check("symbols", ok=False, detail=f"no live feed carries {some(uncarried)}")
+    if wanted.unknown_at_rest:
+        named = [f"{symbol}: {reason}" for symbol, reason in sorted(wanted.unknown_at_rest.items())]
+        return Check("symbols", ok=False, detail=some(named))
+    left = sorted(
+        name
+        for name, symbol in state.symbols.items()
+        if name not in wanted.symbols and name not in wanted.rejected and _is_of_today(symbol, now)
+    )
+    notes = [
+        f"; {what}: {some(names)}"
+        for what, names in (
+            ("rejected", [f"{symbol} ({reason})" for symbol, reason in sorted(wanted.rejected.items())]),
+            ("no longer followed", left),
+        )
+        if names
+    ]
+    return Check("symbols", ok=True, detail=f"{len(carried)} carried by live feeds{''.join(notes)}")
+
+
+def _is_of_today(symbol: SymbolState, now: float) -> bool:
+    return symbol.at is not None and now - symbol.at <= _DAY
+
+
+def seeds_check(state: SystemState, now: float, wanted: Wanted) -> Check:
+    """Red when a wanted symbol lacks candles of some timeframe.
+
+    A symbol that its aggregator has seeded as far as possible may have none at all: it has never traded.
+    """
+    seeded: set[str] = set()
+    for _, details in state.online(AGGREGATOR, now):
+        symbols = texts(details.get("symbols"))
+        if details.get("initialized") == len(symbols):
+            seeded.update(symbols)
+    lacking, empty = [], []
+    for name in sorted(wanted.symbols):
+        known = state.symbols.get(name, _NEVER_SEEN).timeframes
+        if not known:
+            empty.append(name)
+        if len(known) < len(TIMEFRAMES) and (known or name not in seeded):
+            lacking.append(f"{name} ({', '.join(t.value for t in TIMEFRAMES if t not in known)})")
+    if lacking:
+        return Check("seeds", ok=False, detail=f"{len(lacking)} symbols lack candles: {some(lacking)}")
+    note = f"; never traded: {some(empty)}" if empty else ""
+    return Check("seeds", ok=True, detail=f"{len(wanted.symbols)} symbols have candles of all timeframes{note}")
+
+
+def candles_check(state: SystemState, now: float, wanted: Wanted) -> Check:
+    """Red when a candle of a wanted symbol should have closed and has not, while its feed is live."""
+    gapped: set[str] = set()
+    for _, details in state.online(AGGREGATOR, now):
+        gapped.update(texts(details.get("gaps")))
+    live = {n: since for n, since in state.live_since(now).items() if n in wanted.symbols and n in state.symbols}
+    due = {timeframe: timeframe.floor(now - CLOSE_SECONDS) for timeframe in TIMEFRAMES}
+    late = []
+    for name, since in sorted(live.items()):
+        # Over a known gap only minutes close.
+        timeframes = (Timeframe.M1,) if name in gapped else TIMEFRAMES
+        first = _first_late(state.symbols[name], since, due, timeframes)
+        if first is not None:
+            late.append(f"{name} {first.value} ({now - due[first]:.0f} s)")
+    if late:
+        return Check("candles", ok=False, detail=f"the feed is live, but these do not close: {some(late)}")
+    return Check("candles", ok=True, detail=f"{len(live)} symbols close on time")
+
+
+def _first_late(
+    symbol: SymbolState, since: float, due: Mapping[Timeframe, int], timeframes: Sequence[Timeframe]
+) -> Timeframe | None:
+    """The lowest timeframe of which a candle is late; what began before the feed was live may have a gap."""
+    for timeframe in timeframes:
+        newest = symbol.closed.get(timeframe)
+        opened = due[timeframe] - timeframe.seconds
+        if opened >= since and (newest is None or newest.open_time < opened):
+            return timeframe
+    return None
+
+
+def losses_check(state: SystemState, now: float) -> Check:
+    """Red when a writer has lacked published candles for longer than LOST_SECONDS, by their sequence numbers."""
+    lost: list[str] = []
+    late = False
+    for instance, details in state.online(WRITER, now, OWNER_SILENCE_SECONDS):
+        count, since = details.get("missing_candles"), instant_of(details.get("missing_since"))
+        if isinstance(count, int) and count and since is not None:
+            lost.append(f"{count} for {max(0.0, now - since):.0f} s ({instance})")
+            late |= now - since > LOST_SECONDS
+    detail = f"published candles that no writer received: {', '.join(lost)}" if lost else "no closed candle was lost"
+    return Check("losses", ok=not late, detail=detail)
+
+
+def task_trouble(task: TaskState, now: float) -> str | None:
+    """What is wrong with a task of the store at `now` (unix seconds); None if it does its work."""
+    if not task.exists:
+        return "is missing"
+    if not task.active:
+        return "is switched off"
+    if task.error is not None:
+        return f"failed: {task.error}"
+    # A run is due at the boundary, and begins its offset later.
+    seen = max((instant for instant in (task.since, task.last_run) if instant is not None), default=now)
+    late = now - (seen + task.every + task.offset + TASK_SECONDS)
+    return f"is {late:.0f} s late" if late > 0 else None
+
+
+def tasks_check(tasks: Sequence[TaskState], now: float) -> Check:
+    """Red when a task inside the store does not do its work."""
+    found = [f"{task.name} {trouble}" for task in tasks if (trouble := task_trouble(task, now))]
+    if found:
+        return Check("tasks", ok=False, detail=some(found))
+    return Check("tasks", ok=True, detail=f"{len(tasks)} tasks run on time")

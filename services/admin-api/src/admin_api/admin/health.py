@@ -1,0 +1,198 @@
+"""The report of `GET /health`: the checks, and all that they were made of."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from admin_api.admin.checks import (
+    candles_check,
+    clock_check,
+    data_check,
+    feeds_check,
+    losses_check,
+    seeds_check,
+    service_check,
+    symbols_check,
+    task_trouble,
+    tasks_check,
+)
+from admin_api.admin.ownership import OwnershipWatch, ownership, ownership_details
+from admin_api.system.details import texts
+from admin_api.system.state import AGGREGATOR, GATEWAY, WRITER, SymbolState, SystemState
+from admin_api.system.wanted import wanted
+from ingress_common.health import Check, Health
+from ingress_common.heartbeat import PUBLISHED_SECRETS
+from ingress_common.times import rfc3339
+from ingress_store import TaskState
+
+WORKERS = (GATEWAY, AGGREGATOR, WRITER)
+"""The services of which at least one instance must be online."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The checks, and all that they were made of."""
+
+    checks: tuple[Check, ...]
+    details: dict[str, Any]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is well."""
+        return all(check.ok for check in self.checks)
+
+    def as_json(self) -> dict[str, Any]:
+        """The answer of `GET /health`."""
+        checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in self.checks]
+        return {"status": "ok" if self.ok else "failing", "checks": checks, **self.details}
+
+
+class Contribution(Protocol):
+    """What another part of the service adds to the report."""
+
+    def checks(self, now: float) -> Sequence[Check]:
+        """Its checks at `now` (unix seconds)."""
+        ...
+
+    def details(self) -> Mapping[str, Any]:
+        """Its details."""
+        ...
+
+
+class HealthReporter:
+    """Makes reports of the system's state, of the store and its tasks. `clock` in unix seconds."""
+
+    def __init__(
+        self,
+        state: SystemState,
+        watch: OwnershipWatch,
+        broker_connected: Callable[[], bool],
+        store: Callable[[], Check],
+        tasks: Callable[[], Sequence[TaskState]],
+        others: Contribution,
+        clock: Callable[[], float],
+    ) -> None:
+        self._state = state
+        self._watch = watch
+        self._broker_connected = broker_connected
+        self._store = store
+        self._tasks = tasks
+        self._others = others
+        self._clock = clock
+
+    def process(self) -> Health:
+        """The health of this process alone: ready when broker and store answer."""
+        checks = (self._broker(), self._store())
+        return Health(live=True, ready=all(check.ok for check in checks), checks=checks)
+
+    def checks(self) -> tuple[Check, ...]:
+        """Every check, the nearest cause first."""
+        state, now, tasks = self._state, self._clock(), self._tasks()
+        carried, expected = frozenset(state.live_since(now)), wanted(state, now)
+        return (
+            self._broker(),
+            self._store(),
+            data_check(state),
+            clock_check(state, now),
+            *(service_check(state, service, now) for service in WORKERS),
+            feeds_check(state, now, carried),
+            symbols_check(state, now, carried, expected),
+            seeds_check(state, now, expected),
+            candles_check(state, now, expected),
+            *([tasks_check(tasks, now)] if tasks else []),
+            losses_check(state, now),
+            self._watch.check(now),
+            *self._others.checks(now),
+        )
+
+    def report(self) -> Report:
+        """The health of everything."""
+        state, now = self._state, self._clock()
+        self._watch.look(now)
+        carried, expected = state.live_since(now).keys(), wanted(state, now).symbols
+        details = {
+            "warnings": _warnings(state, now),
+            "at": rfc3339(now),
+            "instances": _instances(state, now),
+            "feeds": _feeds(state, now),
+            "symbols": [
+                {"symbol": name, "live": name in carried, "wanted": name in expected, **_freshness(symbol, now)}
+                for name, symbol in sorted(state.symbols.items())
+                if symbol.at is not None
+            ],
+            "dead_letters": [
+                {"service": service, "count": e.count, "topic": e.topic, "reason": e.reason, "at": rfc3339(e.at)}
+                for service, e in sorted(state.dead_letters.items())
+            ],
+            "tasks": [_task(task, now) for task in self._tasks()],
+            **ownership_details(ownership(state, now)),
+            **self._others.details(),
+        }
+        return Report(self.checks(), details)
+
+    def _broker(self) -> Check:
+        connected = self._broker_connected()
+        return Check("broker", ok=connected, detail="connected" if connected else "not connected")
+
+
+def _warnings(state: SystemState, now: float) -> list[str]:
+    """What is not as it should be in production, and makes nothing red."""
+    found = [
+        (variable, service)
+        for (service, _), entry in sorted(state.instances.items())
+        if entry.is_online(now)
+        for variable in texts(entry.status.details.get(PUBLISHED_SECRETS))
+    ]
+    return [
+        f"{variable} of {service} is the secret that stands in the repository; set one of your own (make env)"
+        for variable, service in dict.fromkeys(found)
+    ]
+
+
+def _instances(state: SystemState, now: float) -> list[dict[str, Any]]:
+    return [
+        {
+            "service": service,
+            "instance": instance,
+            "state": entry.status.state.value,
+            "online": entry.is_online(now),
+            "seen_seconds_ago": round(now - entry.seen_at, 3),
+            "version": entry.status.version,
+            "started_at": rfc3339(entry.status.started_at),
+            "details": dict(entry.status.details),
+        }
+        for (service, instance), entry in sorted(state.instances.items())
+    ]
+
+
+def _feeds(state: SystemState, now: float) -> list[dict[str, Any]]:
+    return [
+        {
+            "feed": name,
+            "state": feed.state.state.value,
+            "fresh": feed.is_fresh(now),
+            "since": rfc3339(feed.state.since),
+            "watermark_age_seconds": None if (age := feed.age(now)) is None else round(age, 3),
+            "symbols": len(feed.state.symbols),
+            "rejected": dict(feed.state.rejected),
+        }
+        for name, feed in sorted(state.feeds.items())
+    ]
+
+
+def _freshness(symbol: SymbolState, now: float) -> dict[str, Any]:
+    at = symbol.at if symbol.at is not None else now
+    return {
+        "closed_until": None if symbol.closed_until is None else rfc3339(symbol.closed_until),
+        "at": rfc3339(at),
+        "age_seconds": round(now - at, 3),
+    }
+
+
+def _task(task: TaskState, now: float) -> dict[str, Any]:
+    return {
+        "task": task.name,
+        "every_seconds": task.every,
+        "last_run": None if task.last_run is None else rfc3339(task.last_run),
+        "trouble": task_trouble(task, now),
+    }

@@ -1,0 +1,322 @@
+"""The composition: one service of three packages that do not know each other, on one port."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from prometheus_client import CollectorRegistry, Counter
+from starlette.middleware.cors import CORSMiddleware
+
+from admin_api.admin import bodies as admin_bodies
+from admin_api.admin.admin import Admin
+from admin_api.admin.authorization import Authorization
+from admin_api.admin.dead_letters import (
+    LETTERS_INBOUND_SPARE,
+    LETTERS_KEPT,
+    LETTERS_SESSION_SECONDS,
+    client_id_of_letters,
+)
+from admin_api.candles import bodies as candles_bodies
+from admin_api.candles.candles import Candles
+from admin_api.candles.live import LiveFullError
+from admin_api.http import problems
+from admin_api.http.compression import Compression
+from admin_api.http.limits import Limiter
+from admin_api.http.middleware import HttpMetrics, Methods, RequestCounter, SecurityHeaders
+from admin_api.http.responses import schemas
+from admin_api.prefix import STORE, claim_name_and_prefix
+from admin_api.reconciler import bodies as reconciler_bodies
+from admin_api.reconciler.reconciler import Reconciler
+from admin_api.settings import AdminSettings
+from admin_api.system.state import AheadError, StateFullError, SystemState
+from ingress_common.bus import Bus, Connected, LastWill, Message
+from ingress_common.bus.mqtt import MqttBus
+from ingress_common.errors import StartError
+from ingress_common.health import Health
+from ingress_common.health_server import serve_http
+from ingress_common.heartbeat import StatusPublisher, will_of
+from ingress_common.logs import get_logger
+from ingress_common.metrics import BusMetrics
+from ingress_common.payloads import dead_letter, decode_status, encode_dead_letter
+from ingress_common.timeframes import Timeframe
+from ingress_common.topics import Topics, symbol_of
+from ingress_store import CandleStore, StoreOpenError
+
+NAME = "admin-api"
+
+_INBOUND = 20_000
+"""Messages: the retained candles of all of Kraken's pairs and timeframes, which come at once, with room to spare."""
+
+_BODIES = (problems.Problem, *admin_bodies.BODIES, *candles_bodies.BODIES, *reconciler_bodies.BODIES)
+
+log = get_logger(__name__)
+
+
+def client_id(topics: Topics, instance: str) -> str:
+    """The MQTT client of an instance, one for each topic prefix on a broker."""
+    return f"{topics.prefix}-{NAME}-{instance}"
+
+
+def last_will(topics: Topics, instance: str, started_at: float) -> LastWill:
+    """What the broker publishes when the service's connection dies. `started_at` in unix seconds."""
+    return will_of(topics, NAME, instance, version=version(NAME), started_at=started_at)
+
+
+def store_of(settings: AdminSettings, store: CandleStore) -> str:
+    """Where the stack stores candles, without secrets: what all of its services have in common."""
+    return f"{store.location} {settings.influx_org or ''}".strip()
+
+
+def build(settings: AdminSettings, registry: CollectorRegistry) -> "AdminApi":
+    """The service on a real broker; SettingsError if STORE_URL names no store of this version."""
+    started_at = time.time()
+    store = settings.store()
+    metrics = BusMetrics(registry, NAME)
+    connect = partial(MqttBus, settings.mqtt_url, client=settings.mqtt_client, metrics=metrics)
+    return AdminApi(
+        settings,
+        bus=connect(
+            client_id=client_id(settings.topics, settings.instance_id),
+            will=last_will(settings.topics, settings.instance_id, started_at),
+            inbound_limit=_INBOUND,
+            before=partial(claim_name_and_prefix, NAME, settings, store_of(settings, store)),
+        ),
+        letters_bus=connect(
+            client_id=client_id_of_letters(settings.topics, settings.instance_id),
+            session_expiry=LETTERS_SESSION_SECONDS,
+            inbound_limit=LETTERS_KEPT + LETTERS_INBOUND_SPARE,
+        ),
+        store=store,
+        registry=registry,
+        started_at=started_at,
+    )
+
+
+class AdminApi:
+    """Health of everything, bootstrap and repair of the store, candles over HTTP.
+
+    It needs no session on the broker but that of the dead letters, on `letters_bus`: what else counts is retained or
+    comes again every second. `clock` gives unix seconds.
+    """
+
+    name = NAME
+
+    def __init__(
+        self,
+        settings: AdminSettings,
+        *,
+        bus: Bus,
+        letters_bus: Bus,
+        store: CandleStore,
+        registry: CollectorRegistry,
+        started_at: float,
+        clock: Callable[[], float] = time.time,
+        letters_kept: int = LETTERS_KEPT,
+    ) -> None:
+        topics, instance = settings.topics, settings.instance_id
+        self._settings = settings
+        self._bus = bus
+        self._store = store
+        self._topics = topics
+        self._clock = clock
+        self.port = settings.http_port
+        """The port that HTTP is served on; once running, the one that was found free for 0."""
+        self._own_status = topics.status(NAME, instance)
+        self._status = StatusPublisher(
+            bus,
+            topics,
+            NAME,
+            instance,
+            version(NAME),
+            started_at,
+            self._details,
+            published_secrets=settings.published_secrets,
+        )
+        self._metrics = _BusCounters(registry)
+        self.state = SystemState(topics)
+        """What the bus reports."""
+        self.candles = Candles(
+            state=self.state,
+            store=store,
+            streams=(settings.max_streams, settings.max_streams_per_address),
+            registry=registry,
+            clock=clock,
+        )
+        authorization = Authorization(settings.admin_token.get_secret_value() if settings.admin_token else None)
+        self.reconciler = Reconciler(
+            state=self.state,
+            bus=bus,
+            store=store,
+            topics=topics,
+            service=NAME,
+            instance=instance,
+            pace=settings.pace,
+            store_ready=lambda: self.admin.monitor.check.ok,
+            authorized=authorization.required,
+            registry=registry,
+            clock=clock,
+        )
+        self.admin = Admin(
+            state=self.state,
+            store=store,
+            letters_bus=letters_bus,
+            letters_kept=letters_kept,
+            topics=topics,
+            broker_connected=lambda: bus.connected,
+            authorization=authorization,
+            others=self.reconciler,
+            on_deleted=self.reconciler.stored.forget,
+            registry=registry,
+            clock=clock,
+        )
+        routers = (*self.admin.routers, *self.candles.routers, *self.reconciler.routers)
+        self.app = _application(routers, settings, registry)
+
+    def health(self) -> Health:
+        """Ready when broker and store answer."""
+        return self.admin.health.process()
+
+    async def run(self) -> None:
+        """Serve until cancelled; StartError if the port is taken or the store cannot be used as it is."""
+        host, proxies = self._settings.http_host, self._settings.trusted_proxies
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self._store)
+            except StoreOpenError as error:
+                raise StartError(f"STORE_URL: {error}") from None
+            await stack.enter_async_context(self._bus)
+            await self._bus.subscribe(*self.state.filters())
+            self.port = await stack.enter_async_context(
+                serve_http(self.app, host, self.port, trusted_proxies=proxies, tls=self._settings.http_tls)
+            )
+            # Before the server waits for what is under way, which streams would be without end.
+            stack.callback(self.candles.stop)
+            log.info("http.serving", host=host, port=self.port)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._status.run(), name="admin-api.status")
+                tasks.create_task(self._follow(), name="admin-api.follow")
+                tasks.create_task(self.admin.run(), name="admin-api.admin")
+                tasks.create_task(self.candles.run(), name="admin-api.candles")
+                tasks.create_task(self.reconciler.run(), name="admin-api.reconciler")
+
+    async def _follow(self) -> None:
+        connected = False
+        async for event in self._bus.events():
+            if isinstance(event, Connected):
+                if connected:
+                    self.candles.reconnected()
+                connected = True
+                self._status.announce()
+                self.reconciler.reconnected()
+            else:
+                await self._take(event)
+                event.ack()
+
+    async def _take(self, message: Message) -> None:
+        self._metrics.messages.inc()
+        try:
+            self._hand_out(message)
+        except (StateFullError, LiveFullError) as error:
+            self._metrics.rejected.labels("full").inc()
+            log.debug("state.full", reason=str(error))
+        except AheadError as error:
+            # A good message where it is our clock that is wrong, so no dead letter; the check of the clock shows it.
+            self._metrics.rejected.labels("ahead").inc()
+            log.debug("state.ahead", topic=message.topic, reason=str(error))
+        except ValueError as error:
+            self._metrics.rejected.labels("undecodable").inc()
+            await self._dead_letter(message, str(error))
+
+    def _hand_out(self, message: Message) -> None:
+        """Give a message to whoever needs it; ValueError if it makes no sense."""
+        if self.reconciler.take(message):
+            return
+        topic, payload = message.topic, message.payload
+        candle = self.state.apply(topic, payload, self._clock())
+        if candle is not None:
+            self.candles.take(candle, payload)
+        elif not payload:
+            match self._topics.split(topic):
+                case ("candles", _, symbol, timeframe):
+                    self.candles.forget((symbol_of(symbol), Timeframe.parse(timeframe)))
+        elif topic == self._own_status and not message.retain:
+            self._status.received(decode_status(payload))
+
+    async def _dead_letter(self, message: Message, reason: str) -> None:
+        own = self._topics.dead_letter(NAME)
+        # A bad message among the dead letters must not breed more of them.
+        if message.topic.rpartition("/")[0] != own.rpartition("/")[0]:
+            letter = dead_letter(message.topic, message.payload, reason, self._clock())
+            await self._bus.publish(own, encode_dead_letter(letter))
+
+    def _details(self) -> dict[str, Any]:
+        return {
+            "ready": self.health().ready,
+            "port": self.port,
+            STORE: store_of(self._settings, self._store),
+        }
+
+
+class _BusCounters:
+    """What comes from the bus."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.messages = Counter("ingress_admin_messages", "Messages received from the bus", registry=registry)
+        self.rejected = Counter(
+            "ingress_admin_rejected", "Messages that could not be used, by reason", ("reason",), registry=registry
+        )
+
+
+def _application(routers: tuple[APIRouter, ...], settings: AdminSettings, registry: CollectorRegistry) -> FastAPI:
+    app = FastAPI(
+        title="Crypto Ingress",
+        summary="Health, bootstrap, candles and repair",
+        version=version(NAME),
+        redirect_slashes=False,
+        # Relative to the document, so that the page of the API works behind a proxy that adds a path.
+        servers=[{"url": "./"}],
+        # Those pages would load their scripts from another host; `/docs` is a page of the dashboard's.
+        docs_url=None,
+        redoc_url=None,
+    )
+    problems.install(app)
+    for router in routers:
+        app.include_router(router)
+    # The last one added is the first to see a request.
+    metrics, origins = HttpMetrics(registry), settings.cors_origins
+    app.add_middleware(Compression)
+    app.add_middleware(
+        Limiter, rate=settings.rate_limit, burst=settings.rate_burst, metrics=metrics, steady=time.monotonic
+    )
+    app.add_middleware(RequestCounter, metrics=metrics, steady=time.monotonic)
+    app.add_middleware(Methods, router=app.router)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=["Authorization", "If-None-Match", "Last-Event-ID"],
+            expose_headers=["ETag", "Link", "Retry-After"],
+        )
+    app.add_middleware(SecurityHeaders, shared=bool(origins))
+    _describe(app)
+    return app
+
+
+def _describe(app: FastAPI) -> None:
+    """Complete the OpenAPI document with the schemas of answers, and with what is the same for all routes."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            document.setdefault("components", {}).setdefault("schemas", {}).update(schemas(_BODIES))
+            problems.describe_common(document)
+        return generate()
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,278 @@
+"""The bus's candles in bounded memory: the newest of each series, and a ring of closed ones.
+
+A series is a symbol and a timeframe. Pure: no clock and no I/O.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from msgspec import Struct
+
+from admin_api.candles.subscription import Subscription
+from admin_api.system.candle_header import CandleHeader
+from ingress_common.payloads import decode_candle, encode_candle
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+
+RING = 20_000
+"""Closed candles that are kept to be sent again: about ten minutes of all of Kraken's pairs."""
+
+MAX_SERIES = 70_000
+"""Series that are kept: seven of ten thousand symbols."""
+
+Series = tuple[str, Timeframe]
+"""Symbol and timeframe."""
+
+Version = tuple[float, int]
+"""What orders the states of one candle: at, revision."""
+
+
+class LiveFullError(Exception):
+    """There is no room for another series; more names are published than can exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The position of a reader of events, by its last event id.
+
+    `epoch`: the run of this service (or of its broker connection) that numbered the event. `number`: its place, from 1;
+    0 for one that came from the store. `time`: unix seconds up to which candles had been sent.
+    """
+
+    epoch: str
+    number: int
+    time: int
+
+    def __str__(self) -> str:
+        """The event id."""
+        return f"{self.epoch}-{self.number}-{self.time}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Position | None":
+        """The position of an event id; None if it is not one of ours."""
+        parts = text.split("-")
+        if len(parts) != 3 or not all(len(part) <= 20 and part.isascii() for part in parts):
+            return None
+        epoch, number, time = parts
+        if not (epoch.isalnum() and number.isdigit() and time.isdigit()):
+            return None
+        return cls(epoch, int(number), int(time))
+
+
+class Frame(Struct, frozen=True, gc=False):
+    """A candle with its payload as on the bus, in one line.
+
+    `at` and `revision` are the candle's; `came`: when it was received (unix seconds).
+    """
+
+    epoch: str
+    number: int
+    series: Series
+    open_time: int
+    closed: bool
+    at: float
+    revision: int
+    came: float
+    payload: bytes
+
+    @property
+    def version(self) -> Version:
+        """The order of the states of one candle."""
+        return self.at, self.revision
+
+    @property
+    def event(self) -> bytes:
+        """The candle as a server-sent event."""
+        return candle_event(Position(self.epoch, self.number, int(self.came)), self.payload)
+
+
+def candle_event(position: Position, payload: bytes) -> bytes:
+    """The event of a candle."""
+    return b"id: %s\nevent: candle\ndata: %s\n\n" % (str(position).encode(), payload)
+
+
+def reset_event(reason: str, position: Position) -> bytes:
+    """The event that makes a reader read everything again. `reason` is a plain sentence without quotes."""
+    return f'id: {position}\nevent: reset\ndata: {{"reason":"{reason}"}}\n\n'.encode()
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is kept of a series: the newest closed and the forming candle, and its part of the ring, oldest first."""
+
+    key: Series
+    newest: Frame | None = None
+    forming: Frame | None = None
+    # A list, because an empty deque takes 600 bytes and there are ten thousand of them.
+    closed: list[Frame] = field(default_factory=list)
+
+    def is_news(self, candle: CandleHeader, payload: bytes) -> bool:
+        """Whether a candle is neither known nor older than what is known."""
+        version = candle.version
+        if candle.closed:
+            newest = () if self.newest is None else (self.newest,)
+            same = [frame for frame in (*newest, *self.closed) if frame.open_time == candle.open_time]
+            return not any(frame.payload == payload or frame.version > version for frame in same)
+        if self.newest is not None and self.newest.open_time >= candle.open_time:
+            return False
+        forming = self.forming
+        return forming is None or (forming.open_time, forming.version) <= (candle.open_time, version)
+
+    def keep(self, frame: Frame) -> None:
+        """Add a frame that is news."""
+        if not frame.closed:
+            self.forming = frame
+            return
+        if self.newest is None or self.newest.open_time <= frame.open_time:
+            self.newest = frame
+        if self.forming is not None and self.forming.open_time <= frame.open_time:
+            self.forming = None
+        self.closed.append(frame)
+
+
+class LiveCandles:
+    """Keeps candles added by `take`, and offers them to readers. `new_epoch` returns a name never used before."""
+
+    def __init__(self, new_epoch: Callable[[], str], ring: int = RING) -> None:
+        self._new_epoch = new_epoch
+        self.epoch = new_epoch()
+        self.number = 0
+        self._floor = 0
+        self._limit = ring
+        self._ring: deque[Frame] = deque()
+        self._known: dict[Series, _Known] = {}
+        self._readers: dict[str | None, set[Subscription]] = {}
+
+    def take(self, candle: CandleHeader, payload: bytes, now: float) -> Frame | None:
+        """Add a candle received at `now` (unix seconds); None if it is known or older than what is known.
+
+        LiveFullError if there is no room for another series.
+        """
+        known = self._series((candle.symbol, candle.timeframe))
+        if not known.is_news(candle, payload):
+            return None
+        self.number += 1
+        # An event ends at an empty line, so a foreign payload of several lines is encoded again.
+        line = payload if b"\n" not in payload and b"\r" not in payload else encode_candle(decode_candle(payload))
+        frame = Frame(
+            epoch=self.epoch,
+            number=self.number,
+            series=known.key,
+            open_time=candle.open_time,
+            closed=candle.closed,
+            at=candle.at,
+            revision=candle.revision,
+            came=now,
+            payload=line,
+        )
+        known.keep(frame)
+        if frame.closed:
+            self._ring.append(frame)
+            self._trim_ring()
+        self._offer(frame)
+        return frame
+
+    def forget(self, series: Series) -> None:
+        """The bus no longer has a candle of this series."""
+        known = self._known.get(series)
+        if known is not None:
+            known.newest = known.forming = None
+            self._drop_if_empty(known)
+
+    def interrupted(self, reason: str, now: float) -> None:
+        """Candles may have been missed: a resume from the ring is no longer exact, so every reader is reset."""
+        self.epoch = self._new_epoch()
+        self._ring.clear()
+        for known in self._known.values():
+            known.closed.clear()
+        self._floor = self.number
+        event = reset_event(reason, self.position(now))
+        for readers in self._readers.values():
+            for reader in readers:
+                reader.reset(event)
+
+    def add(self, reader: Subscription) -> None:
+        """Offer candles to `reader` from now on."""
+        for key in reader.symbols if reader.symbols is not None else (None,):
+            self._readers.setdefault(key, set()).add(reader)
+
+    def remove(self, reader: Subscription) -> None:
+        """Offer it nothing more."""
+        for key in reader.symbols if reader.symbols is not None else (None,):
+            readers = self._readers.get(key, set())
+            readers.discard(reader)
+            if not readers:
+                self._readers.pop(key, None)
+
+    def position(self, now: float) -> Position:
+        """The position of a reader that has everything at `now` (unix seconds)."""
+        return Position(self.epoch, self.number, int(now))
+
+    def known(self, symbols: frozenset[str] | None, timeframes: frozenset[Timeframe]) -> list[Series]:
+        """The series of `symbols` and `timeframes`; where `symbols` is None, those that the bus has."""
+        if symbols is not None:
+            return [(s, t) for s in sorted(symbols) for t in TIMEFRAMES if t in timeframes]
+        return [key for key, known in self._known.items() if key[1] in timeframes and (known.newest or known.forming)]
+
+    def newest(self, series: Series) -> Frame | None:
+        """The newest closed candle; None without one."""
+        known = self._known.get(series)
+        return known.newest if known else None
+
+    def forming(self, series: Series) -> Frame | None:
+        """The forming candle, while its window has not been closed."""
+        known = self._known.get(series)
+        return known.forming if known else None
+
+    def closed(self, series: Series) -> Sequence[Frame]:
+        """The closed candles kept of a series, in the order of receipt."""
+        known = self._known.get(series)
+        return known.closed if known else ()
+
+    def missed(self, series: Iterable[Series], position: Position) -> list[Frame] | None:
+        """What was received after `position`, in order; None if memory does not reach back to it."""
+        if position.epoch != self.epoch or not max(self._floor, 1) <= position.number <= self.number:
+            return None
+        frames = (frame for one in series for frame in (*self.closed(one), self.forming(one)))
+        missed = [frame for frame in frames if frame is not None and frame.number > position.number]
+        return sorted(missed, key=lambda frame: frame.number)
+
+    def state(self, series: Iterable[Series]) -> list[Frame]:
+        """The newest closed and the forming candle of each, in the order of receipt."""
+        frames = [f for one in series for f in (self.newest(one), self.forming(one)) if f is not None]
+        return sorted(frames, key=lambda frame: frame.number)
+
+    def _series(self, key: Series) -> _Known:
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= MAX_SERIES:
+                raise LiveFullError(f"expected at most {MAX_SERIES} series, got another one: {key[0]} {key[1].value}")
+            known = self._known[key] = _Known(key)
+        return known
+
+    def _offer(self, frame: Frame) -> None:
+        symbol, timeframe = frame.series
+        readers = [
+            reader for key in (symbol, None) for reader in self._readers.get(key, ()) if timeframe in reader.timeframes
+        ]
+        if readers:
+            # Rendered once for all readers.
+            event = frame.event
+            for reader in readers:
+                if frame.closed:
+                    reader.offer_closed(frame.number, event)
+                else:
+                    reader.offer_forming(frame.series, event)
+
+    def _trim_ring(self) -> None:
+        if len(self._ring) > self._limit:
+            oldest = self._ring.popleft()
+            self._floor = oldest.number
+            # The same order in both, so it is the first one there too.
+            known = self._known[oldest.series]
+            known.closed.pop(0)
+            self._drop_if_empty(known)
+
+    def _drop_if_empty(self, known: _Known) -> None:
+        if not (known.newest or known.forming or known.closed):
+            del self._known[known.key]

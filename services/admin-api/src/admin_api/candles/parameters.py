@@ -1,0 +1,114 @@
+"""The parameters of the routes that read candles."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Query
+from pydantic import BeforeValidator, WithJsonSchema
+
+from admin_api.candles.formats import Numbers
+from admin_api.http.parameters import SHOWN, TIME_SCHEMA, TIMEFRAME_NAMES, instant_of, number, timeframe_of
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.topics import TopicError, symbol_of
+
+DEFAULT_LIMIT = 500
+MAX_LIMIT = 5_000
+MAX_BULK = 100_000
+MAX_SYMBOLS = 10_000
+MAX_SEARCH = 40
+MAX_STREAM_SYMBOLS = 500
+
+
+def _symbols(value: object) -> frozenset[str] | None:
+    names = _words(value)
+    if len(names) > MAX_STREAM_SYMBOLS:
+        raise ValueError(f"expected at most {MAX_STREAM_SYMBOLS} symbols, or none for all, got {len(names)}")
+    try:
+        return frozenset(symbol_of(name) for name in names) or None
+    except TopicError as error:
+        raise ValueError(str(error)) from None
+
+
+def _timeframes(value: object) -> frozenset[Timeframe]:
+    return frozenset(Timeframe.parse(name[:SHOWN]) for name in _words(value)) or frozenset(TIMEFRAMES)
+
+
+def _words(value: object) -> list[str]:
+    """The words of a parameter that may be given several times, each a list with commas."""
+    given = value if isinstance(value, list) else [] if value is None else [value]
+    return [word for text in given for word in str(text).split(",") if word]
+
+
+def _integer(least: int, most: int, default: int) -> WithJsonSchema:
+    return WithJsonSchema({"type": "integer", "minimum": least, "maximum": most, "default": default})
+
+
+def _list_of(items: dict[str, Any], examples: list[str]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "array", "items": items, "examples": [examples]})
+
+
+TimeframeParameter = Annotated[
+    Timeframe,
+    BeforeValidator(lambda value: timeframe_of(value) or Timeframe.M1),
+    WithJsonSchema({"type": "string", "enum": TIMEFRAME_NAMES, "default": "1m"}),
+    Query(description="The candles' length"),
+]
+FromParameter = Annotated[
+    float | None,
+    BeforeValidator(instant_of),
+    WithJsonSchema(TIME_SCHEMA),
+    Query(alias="from", description="Candles that open at this time or later"),
+]
+ToParameter = Annotated[
+    float | None,
+    BeforeValidator(instant_of),
+    WithJsonSchema(TIME_SCHEMA),
+    Query(alias="to", description="Candles that open before this time"),
+]
+LimitParameter = Annotated[
+    int,
+    number(1, MAX_BULK, DEFAULT_LIMIT),
+    _integer(1, MAX_BULK, DEFAULT_LIMIT),
+    Query(description=f"Maximum number of candles; up to {MAX_LIMIT} as JSON, up to {MAX_BULK} otherwise"),
+]
+KeepParameter = Annotated[
+    Literal["newest", "oldest"],
+    BeforeValidator(lambda value: value or "newest"),
+    Query(description="Which candles are kept where there are more in the range than `limit`"),
+]
+FormatParameter = Annotated[
+    Literal["json", "csv", "arrow", "parquet"] | None,
+    BeforeValidator(lambda value: value or None),
+    Query(alias="format", description="Instead of the header Accept"),
+]
+NumbersParameter = Annotated[
+    Numbers,
+    BeforeValidator(lambda value: value or Numbers.FLOAT),
+    Query(description="Prices in Arrow and Parquet: 64-bit floats, or decimals with 18 digits after the point"),
+]
+SearchParameter = Annotated[
+    str, Query(max_length=MAX_SEARCH, description="Only symbols that contain this, in any case", examples=["btc"])
+]
+SymbolLimitParameter = Annotated[
+    int,
+    number(1, MAX_SYMBOLS, MAX_SYMBOLS),
+    _integer(1, MAX_SYMBOLS, MAX_SYMBOLS),
+    Query(description="Maximum number of symbols"),
+]
+OffsetParameter = Annotated[
+    int,
+    number(0, 1_000_000, 0),
+    _integer(0, 1_000_000, 0),
+    Query(description="Number of symbols to skip"),
+]
+SymbolsParameter = Annotated[
+    frozenset[str] | None,
+    BeforeValidator(_symbols),
+    _list_of({"type": "string"}, ["BTC-USD", "ETH-USD"]),
+    Query(description="Symbols, separated by commas or given several times; all if none is given"),
+]
+TimeframesParameter = Annotated[
+    frozenset[Timeframe],
+    BeforeValidator(_timeframes),
+    _list_of({"type": "string", "enum": TIMEFRAME_NAMES}, ["1m", "5m"]),
+    Query(description="Timeframes, separated by commas or given several times; all if none is given"),
+]

@@ -1,0 +1,291 @@
+"""`GET /symbols` and `GET /candles/{symbol}`."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Path, Request
+from fastapi.responses import Response, StreamingResponse
+from starlette.exceptions import HTTPException
+
+from admin_api.candles import bodies, bulk
+from admin_api.candles.cache import CandleCache, Page
+from admin_api.candles.formats import ARROW_MEDIA_TYPE, PARQUET_MEDIA_TYPE, Csv, Format, Numbers
+from admin_api.candles.live import Frame, Series
+from admin_api.candles.parameters import (
+    DEFAULT_LIMIT,
+    MAX_LIMIT,
+    MAX_SYMBOLS,
+    FormatParameter,
+    FromParameter,
+    KeepParameter,
+    LimitParameter,
+    NumbersParameter,
+    OffsetParameter,
+    SearchParameter,
+    SymbolLimitParameter,
+    TimeframeParameter,
+    ToParameter,
+)
+from admin_api.candles.symbols import Symbols
+from admin_api.http.compression import conditional
+from admin_api.http.parameters import once
+from admin_api.http.problems import InvalidError, documented
+from admin_api.http.responses import JSON, answer, described
+from ingress_common.model import Candle
+from ingress_common.payloads import encode_candle
+from ingress_common.timeframes import Timeframe
+from ingress_common.times import rfc3339
+from ingress_common.topics import TopicError, symbol_of, topic_symbol
+
+_RECENT_SECONDS = 3600.0
+"""A range that ended longer ago is past: only a repair or a correction changes it."""
+
+_LIVE, _SHORT, _PAST = "no-cache", "max-age=30", "max-age=3600"
+
+_CANDLES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Candles, oldest first",
+        "content": {
+            JSON: {"schema": bodies.CANDLES},
+            "text/csv": {"schema": {"type": "string"}, "example": bodies.CSV_EXAMPLE},
+            ARROW_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
+            PARQUET_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
+        },
+        "headers": {
+            "ETag": {"description": "Of JSON: for If-None-Match", "schema": {"type": "string"}},
+            "Link": {
+                "description": "RFC 8288. `previous`: the candles of the range before these; `next`: with keep=oldest, "
+                "those after them. Absent where there are none.",
+                "schema": {"type": "string"},
+            },
+        },
+    },
+    304: {"description": "The client has it already (If-None-Match)"},
+}
+
+
+def router(symbols: Symbols, cache: CandleCache, bulk_reads: bulk.BulkReads, clock: Callable[[], float]) -> APIRouter:
+    """Routes for reading candles. `clock` in unix seconds."""
+    routes = APIRouter(tags=["candles"], default_response_class=Response)
+
+    @routes.get(
+        "/symbols",
+        responses={200: described(bodies.SymbolsBody), **documented(422, 503)},
+        dependencies=[Depends(once("search", "limit", "offset"))],
+    )
+    async def listed(
+        search: SearchParameter = "", limit: SymbolLimitParameter = MAX_SYMBOLS, offset: OffsetParameter = 0
+    ) -> Response:
+        """Every symbol in the store or on the bus, its timeframes, and how fresh it is."""
+        wanted = search.strip().upper().replace("-", "/")
+        return answer(await symbols.page(wanted, limit, offset))
+
+    @routes.get(
+        "/candles/{symbol}",
+        responses={**_CANDLES, **documented(404, 406, 422, 503)},
+        dependencies=[Depends(once("timeframe", "from", "to", "limit", "keep", "format", "numbers"))],
+    )
+    async def candles(
+        request: Request,
+        symbol: Annotated[str, Path(description="BTC-USD for BTC/USD", examples=["BTC-USD"], max_length=64)],
+        timeframe: TimeframeParameter = Timeframe.M1,
+        start: FromParameter = None,
+        end: ToParameter = None,
+        limit: LimitParameter = DEFAULT_LIMIT,
+        keep: KeepParameter = "newest",
+        form: FormatParameter = None,
+        numbers: NumbersParameter = Numbers.FLOAT,
+    ) -> Response:
+        """Candles as on the bus, oldest first: closed ones, and the forming one last if it is in the range.
+
+        As CSV, Arrow or Parquet only closed ones, with the columns of `crypto-ingress export`; in CSV with exact
+        decimals, in the others as `numbers` says.
+        """
+        if start is not None and end is not None and start > end:
+            raise InvalidError("", f"expected from to be no later than to, got {rfc3339(start)} and {rfc3339(end)}")
+        try:
+            name = symbol_of(symbol)
+        except TopicError as error:
+            raise HTTPException(404, f"unknown symbol: {error}") from None
+        written = form or _accepted(request)
+        series = (name, timeframe)
+        if written != "json":
+            await symbols.must_know(name)
+            wanted = _Range(series, start, end, limit, oldest=keep == "oldest")
+            if written == "parquet":
+                return await _parquet(bulk_reads, wanted, numbers)
+            return await _bulk(bulk_reads, wanted, Csv() if written == "csv" else _arrow(numbers))
+        if limit > MAX_LIMIT:
+            raise InvalidError("limit", f"expected a number from 1 to {MAX_LIMIT} with format=json, got '{limit}'")
+        # One candle more than requested shows whether there is another page.
+        read = cache.oldest if keep == "oldest" else cache.newest
+        page = await read(series, start, end, limit + 1)
+        forming = await cache.forming(series)
+        if not page.times:
+            await symbols.must_know(name)
+        page_answer = _Answer(series, start, end, limit, page, forming, oldest=keep == "oldest")
+        headers = {"Cache-Control": page_answer.cache_control(clock())}
+        link = page_answer.link()
+        if link is not None:
+            headers["Link"] = link
+        return conditional(request, page_answer.body(), JSON, headers)
+
+    return routes
+
+
+class _Answer:
+    """What is answered of a page that was read with room for one candle more than asked for."""
+
+    def __init__(
+        self,
+        series: Series,
+        start: float | None,
+        end: float | None,
+        limit: int,
+        page: Page,
+        forming: Frame | Candle | None,
+        *,
+        oldest: bool,
+    ) -> None:
+        self._series = series
+        self._start, self._end = start, end
+        self._limit = limit
+        self._oldest = oldest
+        times, payloads = page.times, page.payloads
+        self._forming = False
+        if forming is not None and self._follows(forming.open_time, times):
+            times = [*times, forming.open_time]
+            payloads = [*payloads, forming.payload if isinstance(forming, Frame) else encode_candle(forming)]
+            self._forming = True
+        self._cut = len(times) > limit
+        self._forming = self._forming and not (self._cut and oldest)
+        kept = slice(None, limit) if oldest else slice(-limit, None)
+        self._times, self._payloads = times[kept], payloads[kept]
+
+    def body(self) -> bytes:
+        """Put together by hand, so that each candle has the bytes that it has on the bus, exact decimals included."""
+        symbol, timeframe = self._series
+        head = f'{{"symbol":{json.dumps(symbol)},"timeframe":"{timeframe.value}","candles":['
+        return head.encode() + b",".join(self._payloads) + b"]}"
+
+    def cache_control(self, now: float) -> str:
+        """How long a client may keep it: the longer, the less can still change."""
+        if self._end is None or self._forming or self._end > now:
+            return _LIVE
+        return _PAST if self._end <= now - _RECENT_SECONDS and self._is_whole() else _SHORT
+
+    def link(self) -> str | None:
+        """The pages beside this one, within the range."""
+        if not self._cut:
+            return None
+        seconds = self._series[1].seconds
+        if self._oldest:
+            return self._reference("next", self._times[-1] + seconds, self._end)
+        return self._reference("previous", self._start, self._times[0])
+
+    def _follows(self, open_time: int, times: Sequence[int]) -> bool:
+        """Whether the forming candle is in the range, and was not closed between the two questions."""
+        if self._start is not None and open_time < self._start:
+            return False
+        if self._end is not None and open_time >= self._end:
+            return False
+        return not times or times[-1] < open_time
+
+    def _is_whole(self) -> bool:
+        """Whether no candle between the first and the last is missing or incomplete."""
+        if not self._times:
+            return False
+        windows = (self._times[-1] - self._times[0]) // self._series[1].seconds + 1
+        return windows == len(self._times) and not any(b'"complete":false' in payload for payload in self._payloads)
+
+    def _reference(self, relation: str, start: float | None, end: float | None) -> str:
+        symbol, timeframe = self._series
+        query: dict[str, str] = {"timeframe": timeframe.value, "limit": str(self._limit)}
+        if start is not None:
+            query["from"] = f"{start:.15g}"
+        if end is not None:
+            query["to"] = f"{end:.15g}"
+        if self._oldest:
+            query["keep"] = "oldest"
+        # Relative, so that it holds behind a proxy that adds a path.
+        return f'<{topic_symbol(symbol)}?{urlencode(query)}>; rel="{relation}"'
+
+
+def _accepted(request: Request) -> str:
+    """The format that the header Accept asks for."""
+    accept = request.headers.get("accept", "*/*").lower()
+    wanted = [part.partition(";")[0].strip() for part in accept.split(",")]
+    for media in wanted:
+        if media in ("", "*/*", "application/*", JSON):
+            return "json"
+        if media in ("text/csv", "text/*"):
+            return "csv"
+        if media == ARROW_MEDIA_TYPE:
+            return "arrow"
+        if media == PARQUET_MEDIA_TYPE:
+            return "parquet"
+    kinds = f"{JSON}, text/csv, {ARROW_MEDIA_TYPE} or {PARQUET_MEDIA_TYPE}"
+    raise HTTPException(406, f"expected Accept to hold {kinds}, got {accept[:100]!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """What a bulk read is about."""
+
+    series: Series
+    start: float | None
+    end: float | None
+    limit: int
+    oldest: bool
+
+    def headers(self, suffix: str) -> dict[str, str]:
+        """A name for the file, and that it may change."""
+        name = f"{topic_symbol(self.series[0])}-{self.series[1].value}.{suffix}"
+        return {
+            "Content-Disposition": f'attachment; filename="{name}"',
+            "Cache-Control": _LIVE,
+            "Vary": "Accept",
+        }
+
+    def parts(self, reads: bulk.BulkReads, form: Format) -> AsyncGenerator[bytes, None]:
+        """What is answered, part by part."""
+        return reads.pages(self.series, self.start, self.end, self.limit, form, oldest=self.oldest)
+
+
+async def _bulk(reads: bulk.BulkReads, wanted: _Range, form: Format) -> Response:
+    parts = wanted.parts(reads, form)
+    try:
+        first = await anext(parts)
+    except bulk.TooManyReadsError as error:
+        raise HTTPException(503, str(error), headers={"Retry-After": "5"}) from None
+
+    async def body() -> AsyncIterator[bytes]:
+        async with aclosing(parts):
+            yield first
+            async for part in parts:
+                yield part
+
+    return StreamingResponse(body(), headers=wanted.headers(form.suffix), media_type=form.media_type)
+
+
+async def _parquet(reads: bulk.BulkReads, wanted: _Range, numbers: Numbers) -> Response:
+    """Read as a whole before the answer begins: Parquet has its index at the end, and its columns in groups."""
+    try:
+        stream = b"".join([part async for part in wanted.parts(reads, _arrow(numbers))])
+    except bulk.TooManyReadsError as error:
+        raise HTTPException(503, str(error), headers={"Retry-After": "5"}) from None
+    from admin_api.candles.arrow import parquet
+
+    body = await asyncio.to_thread(parquet, stream)
+    return Response(body, headers=wanted.headers("parquet"), media_type=PARQUET_MEDIA_TYPE)
+
+
+def _arrow(numbers: Numbers) -> Format:
+    from admin_api.candles.arrow import Arrow
+
+    return Arrow(numbers)

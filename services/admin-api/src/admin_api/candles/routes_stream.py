@@ -1,0 +1,77 @@
+"""`GET /stream`."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from admin_api.candles import bodies
+from admin_api.candles.cache import CandleCache
+from admin_api.candles.live import LiveCandles
+from admin_api.candles.parameters import SymbolsParameter, TimeframesParameter
+from admin_api.candles.resume import beginning
+from admin_api.candles.stream import EventStream, Streams, TooManyStreamsError
+from admin_api.candles.symbols import Symbols
+from admin_api.http.limits import address_of
+from admin_api.http.parameters import once
+from admin_api.http.problems import documented
+from ingress_common.timeframes import TIMEFRAMES
+
+_MAX_ID = 64
+_RETRY_SECONDS = "5"
+
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Events without end: `candle` (data: the candle as on the bus), `reset` (something may have "
+        "been missed: read anew), `error` (data: reason; the stream ends), and comments as heartbeat",
+        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": bodies.EVENT_EXAMPLE}},
+    }
+}
+
+
+def router(
+    symbols: Symbols, live: LiveCandles, cache: CandleCache, streams: Streams, clock: Callable[[], float]
+) -> APIRouter:
+    """The route of the events. `clock` in unix seconds."""
+    routes = APIRouter(tags=["candles"])
+
+    @routes.get(
+        "/stream",
+        response_class=Response,
+        responses={**_EVENTS, **documented(404, 422, 503)},
+        dependencies=[Depends(once("lastEventId"))],
+    )
+    async def stream(
+        request: Request,
+        symbol: SymbolsParameter = None,
+        timeframe: TimeframesParameter = frozenset(TIMEFRAMES),
+        last_event_id: Annotated[
+            str, Header(max_length=_MAX_ID, description="The id of the last event received, to resume after it")
+        ] = "",
+        last_event_id_of_query: Annotated[
+            str,
+            Query(alias="lastEventId", max_length=_MAX_ID, description="The same, where no header can be set"),
+        ] = "",
+    ) -> Response:
+        """Candles as server-sent events: first the newest closed and the forming candle of each series, then live.
+
+        Of a forming candle only the newest is sent. A reader for whom too many closed candles wait is dropped. Every
+        event has an id; a reader that returns with it gets the closed candles it has missed.
+        """
+        for name in sorted(symbol or ()):
+            await symbols.must_know(name)
+        try:
+            subscription = streams.subscribe(symbol, timeframe, address_of(request.scope))
+        except TooManyStreamsError as error:
+            raise HTTPException(503, str(error), headers={"Retry-After": _RETRY_SECONDS}) from None
+        try:
+            given = last_event_id or last_event_id_of_query
+            events = await beginning(live, cache, subscription, given, clock())
+        except BaseException:
+            streams.release(subscription)
+            raise
+        return EventStream(streams, subscription, events)
+
+    return routes

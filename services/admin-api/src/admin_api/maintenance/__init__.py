@@ -1,1 +1,0 @@
-"""What keeps the store complete and true: audit, repair, self-check."""

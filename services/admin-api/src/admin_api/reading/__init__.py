@@ -1,1 +1,0 @@
-"""Candles for those who read: the newest in memory, in bulk, and as events."""

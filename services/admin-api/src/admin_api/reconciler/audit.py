@@ -1,0 +1,221 @@
+"""The audit: which closed candles are missing in the store, or incomplete."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from admin_api.reconciler.bodies import AuditBody
+from admin_api.reconciler.gaps import SETTLE_SECONDS, Gap, GapSource
+from admin_api.system.details import instant_of
+from admin_api.system.state import AGGREGATOR, OWNER_SILENCE_SECONDS, SystemState
+from ingress_common.health import Check
+from ingress_common.logs import get_logger
+from ingress_common.model import Range
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.times import rfc3339
+from ingress_common.topics import TopicError, topic_symbol
+from ingress_store import CandleStore, Freshness, Retention, StoreUnavailableError
+
+LATE_SECONDS = 180.0
+"""A series of a live feed that is this far behind has a gap at its end."""
+
+LEAST_WINDOWS = 5
+"""Windows of each timeframe that are looked at whatever the horizon, so that there is something between others."""
+
+_LOOK_SECONDS = 1.0
+_AGAIN_SECONDS = 15.0
+_SETTLED_AGAIN_SECONDS = 30.0
+_PERIODS = 3
+
+log = get_logger(__name__)
+
+
+def audited_range(timeframe: Timeframe, now: float, horizon: float, retention: Retention) -> Range:
+    """The range of an audit at `now`: back to `horizon` seconds ago, at most to the store's retention."""
+    back = max(horizon, LEAST_WINDOWS * timeframe.seconds)
+    kept = retention.candles[timeframe]
+    if kept is not None:
+        # One window less: the oldest one is about to expire.
+        back = min(back, kept - timeframe.seconds)
+    end = timeframe.floor(now - SETTLE_SECONDS)
+    return Range(min(timeframe.ceil(max(now - back, 0.0)), end), end)
+
+
+def late_series(latest: Iterable[Freshness], closed_until: Mapping[str, int | None], now: float) -> list[Gap]:
+    """The gaps at the end of series: `closed_until` names the symbols of live feeds, and up to when the bus has closed
+    minutes of each.
+
+    If the store is behind the bus, the writer has yet to write; what it does not write is a gap later.
+    """
+    series = [fresh for fresh in latest if fresh.symbol in closed_until]
+    minutes = {f.symbol: f.open_time + 60 for f in series if f.timeframe is Timeframe.M1}
+    behind = {
+        symbol
+        for symbol, until in closed_until.items()
+        if until is not None and until - minutes.get(symbol, until) > 60
+    }
+    found = []
+    for fresh in series:
+        known = fresh.open_time + fresh.timeframe.seconds
+        due = fresh.timeframe.floor(now - LATE_SECONDS)
+        if fresh.symbol not in behind and known < due:
+            span = Range(known, due)
+            found.append(
+                Gap(fresh.symbol, fresh.timeframe, span, incomplete=False, source=GapSource.STORE, found_at=now)
+            )
+    return found
+
+
+def gaps_of_aggregators(state: SystemState, now: float) -> list[Gap]:
+    """The gaps in the `missing` of the aggregators' statuses; an entry that is no gap is ignored."""
+    lists = [details.get("missing") for _, details in state.online(AGGREGATOR, now, OWNER_SILENCE_SECONDS)]
+    items = [item for missing in lists if isinstance(missing, list) for item in missing]
+    return [gap for item in items if (gap := _gap_of(item, now)) is not None]
+
+
+class AuditMetrics:
+    """How long audits take, and when the last one was."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.seconds = Gauge("ingress_audit_seconds", "Duration of the last audit of the store", registry=registry)
+        self.last = Gauge(
+            "ingress_audit_last_timestamp_seconds", "Time of the last audit of the store", registry=registry
+        )
+
+
+Deliver = Callable[[list[Gap], Mapping[Timeframe, Range]], Awaitable[None]]
+
+
+class Auditor:
+    """Audits the store once it answers and a feed is live, then every `seconds`, and soon after an interruption.
+
+    `deliver` receives the gaps and the audited range. `live` gives the symbols of live feeds, and since when; `ready`
+    whether the store answers. `clock` in unix seconds.
+    """
+
+    def __init__(
+        self,
+        store: CandleStore,
+        state: SystemState,
+        metrics: AuditMetrics,
+        deliver: Deliver,
+        live: Callable[[], Mapping[str, float]],
+        ready: Callable[[], bool],
+        clock: Callable[[], float],
+        *,
+        seconds: float,
+        horizon: float,
+        retention: Retention,
+    ) -> None:
+        self._store = store
+        self._state = state
+        self._metrics = metrics
+        self._deliver = deliver
+        self._live = live
+        self._ready = ready
+        self._clock = clock
+        self._seconds = seconds
+        self._horizon = horizon
+        self._retention = retention
+        self._next_at = 0.0
+        self._waiting_since: float | None = None
+        self._trouble: str | None = None
+        self.last_at: float | None = None
+        """When the last audit was done (unix seconds)."""
+
+    def schedule(self, seconds: float = 0.0) -> None:
+        """Audit in `seconds`, unless that is due anyhow."""
+        self._next_at = min(self._next_at, self._clock() + seconds)
+
+    def interrupted(self) -> None:
+        """After an interruption there may be gaps: audit once the services have had time to repair them."""
+        self.schedule(_SETTLED_AGAIN_SECONDS)
+
+    async def run(self) -> None:
+        """Audit until cancelled."""
+        known: Mapping[str, float] = {}
+        while True:
+            live = self._live()
+            if live.items() - known.items():
+                self.interrupted()
+            known = live
+            ready = bool(live) and self._ready()
+            now = self._clock()
+            self._waiting_since = (self._waiting_since or now) if ready else None
+            if ready and now >= self._next_at:
+                await self.audit()
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def check(self, now: float) -> Check:
+        """Red when the store could be audited and has not been for several periods."""
+        allowed = _PERIODS * self._seconds
+        since = max(self.last_at or 0.0, self._waiting_since) if self._waiting_since is not None else now
+        if now - since > allowed:
+            why = f": {self._trouble}" if self._trouble else ""
+            return Check("audit", ok=False, detail=f"the store has not been audited for {now - since:.0f} s{why}")
+        return Check("audit", ok=True, detail="not yet" if self.last_at is None else f"at {rfc3339(self.last_at)}")
+
+    def body(self) -> AuditBody:
+        """What `GET /gaps` and `GET /health` show of it."""
+        last_at = None if self.last_at is None else rfc3339(self.last_at)
+        return AuditBody(self._seconds, self._horizon, last_at, self._trouble)
+
+    async def audit(self) -> None:
+        """Audit once, and deliver the gaps."""
+        loop = asyncio.get_running_loop()
+        now = self._clock()
+        began = loop.time()
+        audited = {timeframe: audited_range(timeframe, now, self._horizon, self._retention) for timeframe in TIMEFRAMES}
+        # An interruption from here on schedules another audit.
+        self._next_at = now + self._seconds
+        try:
+            found = [
+                *await gaps_in_store(self._store, audited, now),
+                *late_series(await self._store.latest(), self._closed_until(), now),
+                *gaps_of_aggregators(self._state, now),
+            ]
+            await self._deliver(found, audited)
+        except StoreUnavailableError as error:
+            log.warning("audit.failed", reason=str(error))
+            self._trouble = str(error)
+            self._next_at = min(self._next_at, now + _AGAIN_SECONDS)
+            return
+        self._trouble = None
+        self.last_at = self._clock()
+        self._metrics.seconds.set(loop.time() - began)
+        self._metrics.last.set(self.last_at)
+        log.debug("audit.done", gaps=len(found))
+
+    def _closed_until(self) -> dict[str, int | None]:
+        symbols = self._state.symbols
+        return {symbol: symbols[symbol].closed_until if symbol in symbols else None for symbol in self._live()}
+
+
+async def gaps_in_store(store: CandleStore, audited: Mapping[Timeframe, Range], now: float) -> list[Gap]:
+    """The gaps in the store, lowest timeframe first; StoreUnavailableError if it does not answer."""
+    found = []
+    for timeframe, span in audited.items():
+        for stored in await store.gaps(timeframe, start=span.start, end=span.end):
+            gap = Gap(stored.symbol, timeframe, stored.range, stored.incomplete, GapSource.STORE, found_at=now)
+            found.append(gap)
+    return found
+
+
+def _gap_of(item: Any, now: float) -> Gap | None:
+    if not isinstance(item, dict):
+        return None
+    symbol, start, end = item.get("symbol"), instant_of(item.get("from")), instant_of(item.get("to"))
+    try:
+        timeframe = Timeframe(item.get("timeframe", "1m"))
+        topic_symbol(symbol if isinstance(symbol, str) else "")
+    except (ValueError, TopicError):
+        return None
+    if not isinstance(symbol, str) or start is None or end is None or not 0 <= start < end:
+        return None
+    # A window that has not ended is no gap.
+    span = Range(timeframe.floor(start), timeframe.floor(min(timeframe.ceil(end), now - SETTLE_SECONDS)))
+    if span.start >= span.end:
+        return None
+    return Gap(symbol, timeframe, span, incomplete=False, source=GapSource.AGGREGATOR, found_at=now)

@@ -1,0 +1,72 @@
+"""What the endpoints of `reconciler` answer."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from admin_api.http.responses import Body
+
+
+class GapBody(Body, frozen=True, rename={"from_": "from"}):
+    """Closed candles that follow each other and are missing in the store, or incomplete there."""
+
+    symbol: Annotated[str, Meta(examples=["BTC/USD"])]
+    timeframe: Annotated[str, Meta(examples=["1m"])]
+    from_: Annotated[str, Meta(description="Open time of the first one", examples=["2024-02-25T02:15:00Z"])]
+    to: Annotated[str, Meta(description="Close time of the last one", examples=["2024-02-25T02:20:00Z"])]
+    windows: Annotated[int, Meta(description="Number of candles", ge=1, examples=[5])]
+    filled: Annotated[int, Meta(description="Number of them that the store has by now", ge=0, examples=[0])]
+    state: Annotated[str, Meta(description="waiting, asked or unfillable", examples=["asked"])]
+    incomplete: Annotated[bool, Meta(description="Whether they are there, but not complete")]
+    source: Annotated[str, Meta(description="What found it", examples=["store"])]
+    found_at: Annotated[str, Meta(examples=["2024-02-25T02:25:00Z"])]
+    attempts: Annotated[int, Meta(description="Requests in a row that brought nothing", ge=0, examples=[1])]
+    asked_at: Annotated[str | None, Meta(description="When Kraken was asked last", examples=["2024-02-25T02:25:01Z"])]
+    next_at: Annotated[str | None, Meta(description="Time of the next request; null while one is under way")]
+
+
+class GapTotal(Body, frozen=True):
+    """Over all gaps that match, also those beyond `limit`."""
+
+    gaps: Annotated[int, Meta(ge=0, examples=[1])]
+    windows: Annotated[int, Meta(ge=0, examples=[5])]
+    filled: Annotated[int, Meta(ge=0, examples=[0])]
+
+
+class AuditBody(Body, frozen=True):
+    """How the store is searched for gaps."""
+
+    every_seconds: Annotated[float, Meta(examples=[300])]
+    horizon_seconds: Annotated[float, Meta(description="How far back", examples=[604800])]
+    last_at: Annotated[str | None, Meta(examples=["2024-02-25T02:25:00Z"])]
+    trouble: Annotated[str | None, Meta(description="Why the last audit failed")]
+
+
+class GapsBody(Body, frozen=True):
+    """What is missing in the store, and what is being done about it."""
+
+    gaps: list[GapBody]
+    total: GapTotal
+    filled_since_start: Annotated[int, Meta(description="Number of candles that a repair has brought", ge=0)]
+    requests_waiting: Annotated[int, Meta(description="Number of ranges requested by hand and not sent yet", ge=0)]
+    audit: AuditBody
+
+
+class PlannedBody(Body, frozen=True, rename={"from_": "from"}):
+    """A range that Kraken will be asked for."""
+
+    symbol: Annotated[str, Meta(examples=["BTC/USD"])]
+    timeframe: Annotated[str, Meta(examples=["1m"])]
+    from_: Annotated[str, Meta(examples=["2024-02-25T00:00:00Z"])]
+    to: Annotated[str, Meta(examples=["2024-02-26T00:00:00Z"])]
+
+
+class RepairBody(Body, frozen=True):
+    """What a repair begins with."""
+
+    audit: Annotated[str, Meta(examples=["starts now"])]
+    planned: list[PlannedBody]
+
+
+BODIES = (GapsBody, RepairBody)
+"""What the API's description needs the schemas of."""

@@ -1,0 +1,147 @@
+"""The composition of the package, which `app.py` mounts and runs."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter
+from prometheus_client import CollectorRegistry
+
+from admin_api.reconciler import routes
+from admin_api.reconciler.audit import AuditMetrics, Auditor
+from admin_api.reconciler.repair import Repairer, RepairMetrics
+from admin_api.reconciler.self_check import SelfCheck, SelfCheckMetrics
+from admin_api.reconciler.stored import StoredWatch
+from admin_api.system.state import OWNER_SILENCE_SECONDS, SystemState
+from ingress_common.bus import Bus, Message
+from ingress_common.health import Check
+from ingress_common.membership import owner_of
+from ingress_common.model import RepublishRequest
+from ingress_common.payloads import decode_history, encode_republish_request
+from ingress_common.topics import Topics
+from ingress_store import CandleStore, Retention
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often and how far back: seconds between audits and self-checks (0: none), seconds that audits look back, and
+    what the store keeps.
+    """
+
+    audit_seconds: float
+    audit_horizon: float
+    self_check_seconds: float
+    retention: Retention
+
+
+class Reconciler:
+    """Finds and fills gaps, for one instance of admin-api; instances split the symbols by rendezvous hashing.
+
+    `store_ready`: whether the store answers. `authorized`: the dependency of routes that change something. `clock` in
+    unix seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        state: SystemState,
+        bus: Bus,
+        store: CandleStore,
+        topics: Topics,
+        service: str,
+        instance: str,
+        pace: Pace,
+        store_ready: Callable[[], bool],
+        authorized: Callable[..., Any],
+        registry: CollectorRegistry,
+        clock: Callable[[], float],
+    ) -> None:
+        self._state = state
+        self._bus = bus
+        self._topics = topics
+        self._service = service
+        self._instance = instance
+        self._clock = clock
+        self._self_checks = pace.self_check_seconds > 0
+        self.stored = StoredWatch(store, state, self._republish, clock)
+        """What has closed on the bus and is not in the store yet."""
+        self.repairer = Repairer(bus, topics, store, RepairMetrics(registry), clock, self._owns, self._live)
+        """Fills gaps."""
+        self.auditor = Auditor(
+            store,
+            state,
+            AuditMetrics(registry),
+            self.repairer.take,
+            self._live,
+            store_ready,
+            clock,
+            seconds=pace.audit_seconds,
+            horizon=pace.audit_horizon,
+            retention=pace.retention,
+        )
+        """Finds gaps."""
+        self._self_check = SelfCheck(
+            bus,
+            topics,
+            store,
+            SelfCheckMetrics(registry),
+            clock,
+            self._owns,
+            self._live,
+            seconds=pace.self_check_seconds,
+        )
+        requests = routes.RepairRequests(
+            self.repairer, self.auditor, state, store, lambda: bus.connected, pace.retention, clock
+        )
+        self.routers: tuple[APIRouter, ...] = (routes.router(self.repairer, self.auditor, requests, authorized),)
+        """What it serves."""
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.stored.run(), name="reconciler.watch-stored")
+            tasks.create_task(self.auditor.run(), name="reconciler.audit")
+            tasks.create_task(self.repairer.run(), name="reconciler.repair")
+            if self._self_checks:
+                tasks.create_task(self._self_check.run(), name="reconciler.self-check")
+
+    def reconnected(self) -> None:
+        """The broker is connected again."""
+        self.auditor.interrupted()
+
+    def take(self, message: Message) -> bool:
+        """Process a history batch; returns whether `message` was one. PayloadError if it is malformed."""
+        if not message.topic.startswith(f"{self._topics.prefix}/history/"):
+            return False
+        self._self_check.take(decode_history(message.payload))
+        return True
+
+    def checks(self, now: float) -> tuple[Check, ...]:
+        """Its checks of `GET /health` at `now` (unix seconds)."""
+        return (
+            self.stored.check(now),
+            self.auditor.check(now),
+            self.repairer.check(now),
+            self._self_check.check(now),
+        )
+
+    def details(self) -> Mapping[str, Any]:
+        """Its part of `GET /health`."""
+        return {
+            "stored": self.stored.details(),
+            "audit": self.auditor.body(),
+            "gaps": self.repairer.details(),
+            "self_check": self._self_check.details(),
+        }
+
+    def _live(self) -> Mapping[str, float]:
+        return self._state.live_since(self._clock())
+
+    def _owns(self, symbol: str) -> bool:
+        """Whether `symbol` is ours among the instances of this service."""
+        online = {name for name, _ in self._state.online(self._service, self._clock(), OWNER_SILENCE_SECONDS)}
+        return owner_of(symbol, online | {self._instance}) == self._instance
+
+    async def _republish(self, request: RepublishRequest) -> None:
+        await self._bus.publish(self._topics.republish_requests(), encode_republish_request(request))

@@ -1,0 +1,504 @@
+"""Repair: requests what the audit found missing, at a gentle pace, until the store has it.
+
+It keeps nothing that could be lost: after a restart the audit finds the same gaps. A gap is filled when the store holds
+its candles, no matter which service wrote them.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from admin_api.reconciler.bodies import GapBody
+from admin_api.reconciler.gaps import SETTLE_SECONDS, Gap, GapSource, missing_windows, overlap, windows_of
+from admin_api.reconciler.planning import Planned, is_rolled_up, pieces, plan_requests
+from ingress_common.bus import Bus, BusClosedError, BusError
+from ingress_common.health import Check
+from ingress_common.logs import get_logger
+from ingress_common.model import HistoryRequest, Range
+from ingress_common.payloads import encode_history_request
+from ingress_common.timeframes import Timeframe
+from ingress_common.times import rfc3339
+from ingress_common.topics import Topics
+from ingress_store import CandleStore, StoreUnavailableError
+
+OVERDUE_SECONDS = 900.0
+"""How long a gap may be there while its symbol's feed is live."""
+
+AT_ONCE = 4
+"""Requests under way over all symbols; one a symbol."""
+
+LOOK_SECONDS = 2.0
+"""How often the store is looked at for what was asked for."""
+
+ANSWER_SECONDS = 60.0
+"""An attempt that brings nothing for this long has failed."""
+
+INACTIVE_SECONDS = 20.0
+"""An attempt that has brought something, and then nothing for this long, is over: pages of trades come every second or
+so, and what is left is requested once more.
+"""
+
+ATTEMPT_SECONDS = 600.0
+"""How long an attempt may take while candles keep arriving: minutes are rebuilt from a day of trades, page by page."""
+
+UNFILLABLE_ATTEMPTS = 5
+"""A gap that as many attempts brought nothing for is marked; it is asked for each hour from then on."""
+
+MOST_GAPS = 10_000
+"""Gaps that are looked after at a time; the next audit finds the others."""
+
+MOST_REQUESTED = 2_000
+"""Requests that people can have waiting."""
+
+_FIRST_PAUSE = 15.0
+_LAST_PAUSE = 900.0
+_UNFILLABLE_PAUSE = 3600.0
+_AGGREGATOR_FIRST_SECONDS = 60.0
+_ROLL_UP_SECONDS = 10.0
+_PUBLISH_SECONDS = 5.0
+_SHOWN = 50
+
+log = get_logger(__name__)
+
+Key = tuple[str, Timeframe, float, float]
+
+
+class TooManyRequestsError(Exception):
+    """Too many manual requests are waiting."""
+
+
+class GapState(StrEnum):
+    """The state of a gap's repair."""
+
+    WAITING = "waiting"
+    ASKED = "asked"
+    UNFILLABLE = "unfillable"
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """A tracked gap. `left`: what of it the last look at the store did not find.
+
+    `attempts`: how often in a row asking for it has brought nothing. `asked_at`, `next_at`: when it was asked for, and
+    when it is next (unix seconds).
+    """
+
+    gap: Gap
+    left: tuple[Range, ...]
+    next_at: float
+    attempts: int = 0
+    asked_at: float | None = None
+    state: GapState = GapState.WAITING
+
+    @property
+    def key(self) -> Key:
+        """Its identity."""
+        return (self.gap.symbol, self.gap.timeframe, self.gap.range.start, self.gap.range.end)
+
+    @property
+    def missing(self) -> int:
+        """The windows that are missing."""
+        return sum(windows_of(span, self.gap.timeframe) for span in self.left)
+
+    def body(self) -> GapBody:
+        """The entry of `GET /gaps`."""
+        gap = self.gap
+        return GapBody(
+            symbol=gap.symbol,
+            timeframe=gap.timeframe.value,
+            from_=rfc3339(gap.range.start),
+            to=rfc3339(gap.range.end),
+            windows=gap.windows,
+            filled=gap.windows - self.missing,
+            state=self.state.value,
+            incomplete=gap.incomplete,
+            source=gap.source.value,
+            found_at=rfc3339(gap.found_at),
+            attempts=self.attempts,
+            asked_at=None if self.asked_at is None else rfc3339(self.asked_at),
+            next_at=None if self.state is GapState.ASKED else rfc3339(self.next_at),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    request: Planned
+    asked_at: float
+    progress_at: float
+    missing_at_first: int
+    missing: int
+
+
+class RepairMetrics:
+    """Metrics of the repair."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter("ingress_repair_requests", "History requests made for repair", registry=registry)
+        self.filled = Counter("ingress_repair_filled", "Missing candles that were filled", registry=registry)
+        self.failed = Counter(
+            "ingress_repair_attempts_failed", "History requests that brought no missing candle", registry=registry
+        )
+        self.unfillable = Counter("ingress_repair_unfillable", "Gaps marked as unfillable", registry=registry)
+        self.left_out = Counter(
+            "ingress_repair_gaps_left_out", "Gaps left to the next audit, because there are too many", registry=registry
+        )
+        self.gaps = Gauge(
+            "ingress_gaps", "Gaps in the store that are being repaired, by state", ("state",), registry=registry
+        )
+        self.missing = Gauge("ingress_gap_windows", "Missing candles in all gaps", registry=registry)
+
+
+class Repairer:
+    """Tracks and repairs gaps.
+
+    `owns`: whether a symbol is ours among several instances. `live_since`: the symbols that can be requested, those of
+    live feeds, and since when (unix seconds). `jitter` gives numbers from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        topics: Topics,
+        store: CandleStore,
+        metrics: RepairMetrics,
+        clock: Callable[[], float],
+        owns: Callable[[str], bool],
+        live_since: Callable[[], Mapping[str, float]],
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._bus = bus
+        self._topics = topics
+        self._store = store
+        self._metrics = metrics
+        self._clock = clock
+        self._owns = owns
+        self._live_since = live_since
+        self._jitter = jitter
+        self._tracked: dict[str, dict[Key, Tracked]] = {}
+        self._under_way: dict[str, _UnderWay] = {}
+        self._requested: deque[Planned] = deque()
+        self._asked_last: dict[str, float] = {}
+        # The gaps of an audit and a look at the store must not interleave.
+        self._turn = asyncio.Lock()
+        self.filled = 0
+        """Windows filled since the start."""
+        for state in GapState:
+            metrics.gaps.labels(state.value).set_function(lambda state=state: self._count(state))  # type: ignore[misc]
+        metrics.missing.set_function(lambda: sum(tracked.missing for tracked in self._all()))
+
+    @property
+    def gaps(self) -> list[Tracked]:
+        """The tracked gaps, by symbol, timeframe and time."""
+        return sorted(self._all(), key=lambda t: (t.gap.symbol, t.gap.timeframe.seconds, t.gap.range.start))
+
+    @property
+    def requested(self) -> int:
+        """Waiting manual requests."""
+        return len(self._requested)
+
+    def check(self, now: float) -> Check:
+        """Red while a gap of a live symbol is unfillable or too old."""
+        live = self._live_since()
+        theirs = [t for t in self._all() if t.gap.symbol in live and t.gap.source is not GapSource.REQUEST]
+        marked = [t for t in theirs if t.state is GapState.UNFILLABLE]
+        old = [t for t in theirs if now - max(t.gap.found_at, live[t.gap.symbol]) > OVERDUE_SECONDS]
+        for what, some in (("Kraken does not fill", marked), ("not filled for 15 minutes", old)):
+            if some:
+                more = f" and {len(some) - 1} more" if len(some) > 1 else ""
+                return Check("gaps", ok=False, detail=f"{what}: {some[0].gap}{more}")
+        return Check("gaps", ok=True, detail=f"{len(list(self._all()))} gaps are being repaired")
+
+    def details(self) -> dict[str, Any]:
+        """What `GET /health` shows of it; `GET /gaps` has the gaps themselves."""
+        return {
+            **{state.value: self._count(state) for state in GapState},
+            "windows_missing": sum(tracked.missing for tracked in self._all()),
+            "filled_since_start": self.filled,
+            "unfillable_gaps": [str(t.gap) for t in self.gaps if t.state is GapState.UNFILLABLE][:_SHOWN],
+        }
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        while True:
+            try:
+                await self.step()
+            except StoreUnavailableError as error:
+                log.debug("repair.paused", reason=str(error))
+                self._pause()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def take(self, found: Iterable[Gap], audited: Mapping[Timeframe, Range]) -> None:
+        """Accept the gaps that an audit of `audited` found. Tracked gaps that it did not find are looked up, or are too
+        old.
+
+        StoreUnavailableError if the store does not answer.
+        """
+        async with self._turn:
+            seen: set[Key] = set()
+            for gap in found:
+                for piece in pieces(gap.range, gap.timeframe):
+                    if piece.end > audited[gap.timeframe].start:
+                        self._add(replace(gap, range=piece), seen)
+            for tracked in list(self._all()):
+                if tracked.key in seen:
+                    continue
+                asked_by_hand = tracked.gap.source is GapSource.REQUEST
+                if tracked.gap.range.end <= audited[tracked.gap.timeframe].start and not asked_by_hand:
+                    self._forget(tracked)
+                else:
+                    await self._look(tracked)
+
+    def retry_now(self, symbol: str | None, timeframe: Timeframe | None) -> None:
+        """Retry the gaps of `symbol` and `timeframe` (None for all) at once, unfillable ones included."""
+        now = self._clock()
+        for tracked in list(self._all()):
+            gap = tracked.gap
+            wanted = symbol in (None, gap.symbol) and timeframe in (None, gap.timeframe)
+            if wanted and tracked.state is not GapState.ASKED:
+                self._keep(replace(tracked, attempts=0, next_at=now, state=GapState.WAITING))
+
+    async def request(self, symbol: str, timeframe: Timeframe, span: Range) -> list[Planned]:
+        """Ask for a range, whether something is missing in it or not, as soon as it is its turn; gives the requests.
+
+        TooManyRequestsError if so many wait already; StoreUnavailableError if the store does not answer.
+        """
+        now = self._clock()
+        planned = plan_requests([Gap(symbol, timeframe, span, False, GapSource.REQUEST, now)], now)
+        new = [one for one in planned if one not in self._requested]
+        if len(self._requested) + len(new) > MOST_REQUESTED:
+            raise TooManyRequestsError(
+                f"expected at most {MOST_REQUESTED} requests to wait, there are {len(self._requested)}"
+            )
+        async with self._turn:
+            settled = Range(span.start, min(span.end, timeframe.floor(now - SETTLE_SECONDS)))
+            for missing in await missing_windows(self._store, symbol, timeframe, settled):
+                for piece in pieces(missing, timeframe):
+                    self._add(Gap(symbol, timeframe, piece, False, GapSource.REQUEST, now), set())
+        self._requested.extend(new)
+        return planned
+
+    # --- gaps ---------------------------------------------------------------------------------------------------------
+
+    def _add(self, gap: Gap, seen: set[Key]) -> None:
+        """Track `gap` unless it is part of a tracked one; a gap that has grown keeps its attempts."""
+        now = self._clock()
+        touching = [tracked for tracked in self._of(gap.symbol, gap.range) if tracked.gap.timeframe is gap.timeframe]
+        for tracked in touching:
+            if tracked.gap.range.start <= gap.range.start and gap.range.end <= tracked.gap.range.end:
+                seen.add(tracked.key)
+                return
+        if not touching and sum(map(len, self._tracked.values())) >= MOST_GAPS:
+            self._metrics.left_out.inc()
+            return
+        # The aggregators request their own gaps first.
+        head_start = _AGGREGATOR_FIRST_SECONDS if gap.source is GapSource.AGGREGATOR else 0.0
+        new = Tracked(gap, (gap.range,), now + head_start)
+        if touching:
+            known = max(touching, key=lambda tracked: tracked.attempts)
+            found_at = min(tracked.gap.found_at for tracked in touching)
+            new = replace(known, gap=replace(gap, found_at=found_at), left=(gap.range,))
+            for tracked in touching:
+                self._forget(tracked)
+        else:
+            log.info("gap.found", **_named(gap), windows=gap.windows, source=gap.source.value)
+        self._keep(new)
+        seen.add(new.key)
+
+    async def _look(self, tracked: Tracked) -> Tracked | None:
+        """Read how much of a gap the store has now; None if it is filled and no longer tracked."""
+        gap = tracked.gap
+        left = tuple(await missing_windows(self._store, gap.symbol, gap.timeframe, gap.range))
+        # `retry_now` may have changed it meanwhile.
+        before = self._tracked[gap.symbol][tracked.key]
+        tracked = replace(before, left=left)
+        gained = before.missing - tracked.missing
+        if gained > 0:
+            self.filled += gained
+            self._metrics.filled.inc(gained)
+        if left:
+            self._keep(tracked)
+            return tracked
+        self._forget(tracked)
+        log.info("gap.filled", **_named(gap), windows=gap.windows)
+        if gap.timeframe is Timeframe.M1:
+            self._leave_time_to_roll_up(gap)
+        return None
+
+    def _leave_time_to_roll_up(self, minutes: Gap) -> None:
+        earliest = self._clock() + _ROLL_UP_SECONDS
+        for tracked in list(self._of(minutes.symbol, minutes.range)):
+            if tracked.gap.timeframe is not Timeframe.M1 and tracked.next_at < earliest:
+                self._keep(replace(tracked, next_at=earliest))
+
+    def _all(self) -> Iterator[Tracked]:
+        return (tracked for of_symbol in self._tracked.values() for tracked in of_symbol.values())
+
+    def _of(self, symbol: str, span: Range) -> Iterator[Tracked]:
+        """The gaps of a symbol in a range."""
+        return (t for t in self._tracked.get(symbol, {}).values() if overlap(t.gap.range, span))
+
+    def _keep(self, tracked: Tracked) -> None:
+        self._tracked.setdefault(tracked.gap.symbol, {})[tracked.key] = tracked
+
+    def _forget(self, tracked: Tracked) -> None:
+        of_symbol = self._tracked[tracked.gap.symbol]
+        del of_symbol[tracked.key]
+        if not of_symbol:
+            del self._tracked[tracked.gap.symbol]
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+
+    async def step(self) -> None:
+        """Check what was requested, and request more; StoreUnavailableError if the store does not answer."""
+        async with self._turn:
+            for symbol in list(self._under_way):
+                await self._follow_up(symbol)
+            live = self._live_since()
+            self._forgive(live)
+            await self._send_requested()
+            while len(self._under_way) < AT_ONCE and self._bus.connected:
+                request = await self._next(live)
+                if request is None or not await self._begin(request):
+                    return
+
+    async def _send_requested(self) -> None:
+        for request in list(self._requested):
+            if len(self._under_way) >= AT_ONCE or not self._bus.connected:
+                return
+            if request.symbol not in self._under_way:
+                if not await self._begin(request):
+                    return
+                self._requested.remove(request)
+
+    async def _next(self, live: Mapping[str, float]) -> Planned | None:
+        """The next request, for the symbol whose last request is oldest."""
+        due: dict[str, list[Tracked]] = {}
+        for tracked in self._all():
+            if tracked.gap.symbol in live and self._is_due(tracked):
+                due.setdefault(tracked.gap.symbol, []).append(tracked)
+        for symbol in sorted(due, key=lambda symbol: (self._asked_last.get(symbol, 0.0), symbol)):
+            # They may have been filled meanwhile.
+            looked = [await self._look(tracked) for tracked in due[symbol]]
+            # Higher timeframes wait for the roll-up of filled minutes.
+            left = [
+                replace(tracked.gap, range=span)
+                for tracked in self._current(looked)
+                if self._is_due(tracked)
+                for span in tracked.left
+            ]
+            if left:
+                return plan_requests(left, self._clock())[0]
+        return None
+
+    def _current(self, looked: Iterable[Tracked | None]) -> Iterator[Tracked]:
+        return (self._tracked[tracked.gap.symbol][tracked.key] for tracked in looked if tracked is not None)
+
+    def _is_due(self, tracked: Tracked) -> bool:
+        now, symbol = self._clock(), tracked.gap.symbol
+        if tracked.next_at > now or symbol in self._under_way or not self._owns(symbol):
+            return False
+        return not (is_rolled_up(tracked.gap, now) and self._waits_for_minutes(tracked.gap))
+
+    def _waits_for_minutes(self, gap: Gap) -> bool:
+        return any(
+            tracked.gap.timeframe is Timeframe.M1 and tracked.state is not GapState.UNFILLABLE
+            for tracked in self._of(gap.symbol, gap.range)
+        )
+
+    async def _begin(self, request: Planned) -> bool:
+        """Publish a request; returns whether the broker accepted it."""
+        span = request.range
+        payload = encode_history_request(HistoryRequest((request.symbol,), request.timeframe, span.start, span.end))
+        try:
+            async with asyncio.timeout(_PUBLISH_SECONDS):
+                await (await self._bus.publish(self._topics.history_requests(), payload))
+        except (TimeoutError, BusError, BusClosedError) as error:
+            log.warning("repair.not-requested", symbol=request.symbol, reason=str(error) or "no confirmation in time")
+            return False
+        now = self._clock()
+        self._metrics.requests.inc()
+        self._asked_last[request.symbol] = now
+        missing = 0
+        for tracked in [
+            tracked for tracked in self._of(request.symbol, request.range) if self._is_about(request, tracked.gap)
+        ]:
+            self._keep(replace(tracked, asked_at=now, state=GapState.ASKED))
+            missing += tracked.missing
+        self._under_way[request.symbol] = _UnderWay(request, now, now, missing, missing)
+        return True
+
+    def _is_about(self, request: Planned, gap: Gap) -> bool:
+        """Whether `request` is for `gap`: for its timeframe, or for the minutes it is rolled up from."""
+        if gap.timeframe is request.timeframe:
+            return True
+        by_minutes = any(made.timeframe is Timeframe.M1 for made in plan_requests([gap], self._clock()))
+        return request.timeframe is Timeframe.M1 and by_minutes and not self._waits_for_minutes(gap)
+
+    async def _follow_up(self, symbol: str) -> None:
+        """Check the result of a request: everything, more than before, or nothing for too long."""
+        under_way = self._under_way[symbol]
+        now = self._clock()
+        span = under_way.request.range
+        asked = [t for t in self._of(symbol, span) if t.state is GapState.ASKED]
+        left = [still for tracked in asked if (still := await self._look(tracked)) is not None]
+        unanswered = [tracked for tracked in left if any(overlap(part, span) for part in tracked.left)]
+        missing = sum(tracked.missing for tracked in left)
+        progress = missing < under_way.missing_at_first
+        if unanswered:
+            if missing < under_way.missing:
+                under_way = replace(under_way, progress_at=now, missing=missing)
+                self._under_way[symbol] = under_way
+            patience = INACTIVE_SECONDS if progress else ANSWER_SECONDS
+            if now - under_way.progress_at <= patience and now - under_way.asked_at <= ATTEMPT_SECONDS:
+                return
+            if not progress:
+                self._metrics.failed.inc()
+        del self._under_way[symbol]
+        for tracked in left:
+            self._give_back(tracked, progress=progress or tracked not in unanswered)
+
+    def _give_back(self, tracked: Tracked, *, progress: bool) -> None:
+        """An attempt has failed."""
+        now, gap = self._clock(), tracked.gap
+        attempts = 0 if progress else tracked.attempts + 1
+        unfillable = attempts >= UNFILLABLE_ATTEMPTS
+        if unfillable and gap.source is GapSource.REQUEST:
+            # Only the requester expects this range to have data.
+            log.info("repair.given-up", **_named(gap), windows=tracked.missing)
+            self._forget(tracked)
+            return
+        if attempts == UNFILLABLE_ATTEMPTS:
+            self._metrics.unfillable.inc()
+            log.warning("gap.unfillable", **_named(gap), windows=tracked.missing)
+        pause = _UNFILLABLE_PAUSE if unfillable else min(_LAST_PAUSE, _FIRST_PAUSE * 2.0 ** max(attempts - 1, 0))
+        next_at = now if progress else now + pause * (0.75 + self._jitter() / 2)
+        state = GapState.UNFILLABLE if unfillable else GapState.WAITING
+        self._keep(replace(tracked, attempts=attempts, next_at=next_at, state=state))
+
+    def _forgive(self, live: Mapping[str, float]) -> None:
+        """A feed that has come back since may have what earlier requests did not find."""
+        now = self._clock()
+        for tracked in list(self._all()):
+            since = live.get(tracked.gap.symbol)
+            tried = tracked.attempts > 0 and tracked.state is not GapState.ASKED
+            if tried and since is not None and tracked.asked_at is not None and since > tracked.asked_at:
+                self._keep(replace(tracked, attempts=0, next_at=now, state=GapState.WAITING))
+
+    def _pause(self) -> None:
+        """The store cannot be read, so the time without a result does not count."""
+        now = self._clock()
+        for symbol, under_way in self._under_way.items():
+            self._under_way[symbol] = replace(under_way, progress_at=now)
+
+    def _count(self, state: GapState) -> int:
+        return sum(tracked.state is state for tracked in self._all())
+
+
+def _named(gap: Gap) -> dict[str, str]:
+    return {"symbol": gap.symbol, "timeframe": gap.timeframe.value, "start": rfc3339(gap.range.start)}

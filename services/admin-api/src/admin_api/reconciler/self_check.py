@@ -1,0 +1,379 @@
+"""The self-check: stored minutes compared with Kraken's present ones.
+
+It sends a history request, whose response also reaches the aggregators, so the response itself corrects a difference. A
+later look at the store shows whether it did.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from ingress_common.bus import Bus, BusClosedError, BusError
+from ingress_common.health import Check
+from ingress_common.logs import get_logger
+from ingress_common.model import Candle, History, HistoryRequest, Range, Source
+from ingress_common.payloads import encode_history_request
+from ingress_common.timeframes import Timeframe
+from ingress_common.times import rfc3339
+from ingress_common.topics import Topics
+from ingress_store import CandleStore, StoreUnavailableError
+
+NEWEST_SECONDS = 120.0
+"""The newest minutes are left alone: they may be on their way to the store."""
+
+HOURS = 11
+"""Hours that are looked at, in turn: all that one OHLC answer of 720 minutes covers for certain."""
+
+ANSWER_SECONDS = 20.0
+"""How long an answer may take; one that does not come is no difference."""
+
+RECHECK_SECONDS = 20.0
+"""When the store is looked at again after a difference."""
+
+UNREPAIRED_SECONDS = 120.0
+"""How long a difference may stay."""
+
+SHOWN = 50
+"""Differences that are shown, the newest ones."""
+
+_MOST_OPEN = 1_000
+_MOST_EMPTY = 20
+_LAST_RECHECK = 600.0
+_LAST_PAUSE = 60.0
+_FIELDS = ("open", "high", "low", "close", "volume", "trades")
+
+log = get_logger(__name__)
+
+
+class Kind(StrEnum):
+    """How stored minutes differ: `missing` in the store, `different` numbers, `invented`: no such trades at Kraken."""
+
+    MISSING = "missing"
+    DIFFERENT = "different"
+    INVENTED = "invented"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A minute whose stored candle differs from Kraken's. Instants in unix seconds.
+
+    `ended`: `repaired`, or `taken-back` where it was Kraken that changed its answer; None while it is open.
+    """
+
+    symbol: str
+    open_time: int
+    kind: Kind
+    text: str
+    found_at: float
+    ended: str | None = None
+    ended_at: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry in `GET /health`."""
+        return {
+            "symbol": self.symbol,
+            "open_time": rfc3339(self.open_time),
+            "kind": self.kind.value,
+            "what": self.text,
+            "at": rfc3339(self.found_at),
+            "ended": self.ended,
+            "ended_at": None if self.ended_at is None else rfc3339(self.ended_at),
+        }
+
+
+def differences(
+    symbol: str, span: Range, stored: Iterable[Candle], kraken: Iterable[Candle], now: float
+) -> list[Difference]:
+    """Where the stored minutes of `span` differ from Kraken's, oldest first.
+
+    Minutes before the first stored one are left out: the series may begin there. `vwap` is not compared, because
+    Kraken's back ends differ in it (`kraken-protocol.md`, fact 13). Numbers are compared as the store keeps them.
+    """
+    ours = {candle.open_time: candle for candle in stored}
+    theirs = {candle.open_time: candle for candle in kraken if candle.trades}
+    if not ours:
+        return []
+    found = []
+    for open_time in range(min(ours), Timeframe.M1.floor(span.end), Timeframe.M1.seconds):
+        verdict = _compared(ours.get(open_time), theirs.get(open_time))
+        if verdict is not None:
+            found.append(Difference(symbol, open_time, *verdict, found_at=now))
+    return found
+
+
+def _compared(ours: Candle | None, theirs: Candle | None) -> tuple[Kind, str] | None:
+    if ours is None:
+        trades = theirs.trades if theirs else 0
+        return Kind.MISSING, f"expected a candle of {trades} trades, got none"
+    if theirs is None:
+        return (Kind.INVENTED, f"expected no trades, got {ours.trades}") if ours.trades else None
+    wrong = [name for name in _FIELDS if float(getattr(ours, name)) != float(getattr(theirs, name))]
+    if not wrong:
+        return None
+    parts = [f"{name} {getattr(theirs, name)}, got {getattr(ours, name)}" for name in wrong]
+    return Kind.DIFFERENT, f"expected {'; '.join(parts)}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Recheck:
+    """A range with differences to check again at `due` (unix seconds), and what Kraken had for it."""
+
+    symbol: str
+    span: Range
+    kraken: tuple[Candle, ...]
+    due: float
+    pause: float = RECHECK_SECONDS
+
+
+class _Answer:
+    """Collects the batches of a response until they cover the requested range."""
+
+    def __init__(self, symbol: str, span: Range) -> None:
+        self._symbol = symbol
+        self._span = span
+        self._covered: list[Range] = []
+        self.candles: dict[int, Candle] = {}
+        self.complete = asyncio.Event()
+
+    def take(self, history: History) -> None:
+        if history.symbol != self._symbol or history.timeframe is not Timeframe.M1:
+            return
+        if history.source not in (Source.REST, Source.TRADES):
+            return
+        self.candles.update((candle.open_time, candle) for candle in history.candles)
+        self._covered.append(history.covers)
+        known_to = self._span.start
+        for covers in sorted(self._covered, key=lambda covers: covers.start):
+            if covers.start <= known_to:
+                known_to = max(known_to, covers.end)
+        if known_to >= self._span.end:
+            self.complete.set()
+
+
+class SelfCheckMetrics:
+    """Metrics of the self-check."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.checks = Counter(
+            "ingress_self_checks",
+            "Self-checks, by outcome: equal, differing, unanswered",
+            ("outcome",),
+            registry=registry,
+        )
+        self.candles = Counter("ingress_self_check_candles", "Stored 1m candles that were compared", registry=registry)
+        self.differences = Counter(
+            "ingress_self_check_differences", "Stored 1m candles that differed", ("kind",), registry=registry
+        )
+        self.unrepaired = Gauge(
+            "ingress_self_check_unrepaired", "Stored 1m candles that differ and are not repaired yet", registry=registry
+        )
+
+
+class SelfCheck:
+    """Every `seconds` compares one hour of one symbol, in turn over symbols and hours.
+
+    `owns`: whether a symbol is ours among several instances; `live`: the symbols of live feeds. `clock` in unix
+    seconds. `take` must be given the history batches that `bus` brings.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        topics: Topics,
+        store: CandleStore,
+        metrics: SelfCheckMetrics,
+        clock: Callable[[], float],
+        owns: Callable[[str], bool],
+        live: Callable[[], Mapping[str, float]],
+        *,
+        seconds: float,
+    ) -> None:
+        self._bus = bus
+        self._topics = topics
+        self._store = store
+        self._metrics = metrics
+        self._clock = clock
+        self._owns = owns
+        self._live = live
+        self._seconds = seconds
+        self._answer: _Answer | None = None
+        self._last_symbol = ""
+        self._hour = 0
+        self._pause = seconds
+        self._checks = 0
+        self._compared = 0
+        self._unanswered = 0
+        self._last_at: float | None = None
+        self._open: dict[tuple[str, int], Difference] = {}
+        self._ended: deque[Difference] = deque(maxlen=SHOWN)
+        self._rechecks: list[_Recheck] = []
+        metrics.unrepaired.set_function(self._open.__len__)
+
+    def take(self, history: History) -> None:
+        """A history batch was received."""
+        if self._answer is not None:
+            self._answer.take(history)
+
+    async def run(self) -> None:
+        """Check until cancelled."""
+        while True:
+            await asyncio.sleep(self._pause)
+            try:
+                await self.look()
+            except StoreUnavailableError as error:
+                log.debug("self-check.paused", reason=str(error))
+
+    def check(self, now: float) -> Check:
+        """Red while a difference is open for longer than UNREPAIRED_SECONDS."""
+        old = sorted(
+            (d for d in self._open.values() if now - d.found_at > UNREPAIRED_SECONDS), key=lambda d: d.found_at
+        )
+        if old:
+            first = old[0]
+            what = f"{first.symbol} {rfc3339(first.open_time)} {first.kind.value}: {first.text}"
+            more = f" and {len(old) - 1} more" if len(old) > 1 else ""
+            return Check("self_check", ok=False, detail=f"not repaired: {what}{more}")
+        return Check("self_check", ok=True, detail=f"{self._checks} checks of {self._compared} candles")
+
+    def details(self) -> dict[str, Any]:
+        """What `GET /health` shows of it."""
+        newest = sorted([*self._open.values(), *self._ended], key=lambda d: -d.found_at)
+        return {
+            "every_seconds": self._seconds,
+            "checks": self._checks,
+            "candles": self._compared,
+            "unanswered": self._unanswered,
+            "last_at": None if self._last_at is None else rfc3339(self._last_at),
+            "open": len(self._open),
+            "differences": [difference.as_json() for difference in newest[:SHOWN]],
+        }
+
+    # --- one look -----------------------------------------------------------------------------------------------------
+
+    async def look(self) -> None:
+        """Compare the next hour, or look again at one that differed; StoreUnavailableError if the store is away."""
+        due = next((recheck for recheck in self._rechecks if recheck.due <= self._clock()), None)
+        if due is not None:
+            self._rechecks.remove(due)
+            try:
+                await self._recheck(due)
+            except StoreUnavailableError:
+                self._rechecks.append(due)
+                raise
+            return
+        for _ in range(_MOST_EMPTY):
+            target = self._next()
+            if target is None or await self._compare(*target):
+                return
+
+    def _next(self) -> tuple[str, Range] | None:
+        """The next symbol and hour; a new hour once all symbols are checked."""
+        symbols = sorted(symbol for symbol in self._live() if self._owns(symbol))
+        if not symbols:
+            return None
+        later = [symbol for symbol in symbols if symbol > self._last_symbol]
+        if not later:
+            self._hour = (self._hour + 1) % HOURS
+        self._last_symbol = later[0] if later else symbols[0]
+        end = Timeframe.M1.floor(self._clock() - NEWEST_SECONDS) - self._hour * 3600
+        return self._last_symbol, Range(end - 3600, end)
+
+    async def _compare(self, symbol: str, span: Range) -> bool:
+        """Compare a range and note the differences; returns whether there was anything to compare."""
+        stored = await self._stored(symbol, span)
+        if not stored:
+            return False
+        # Nothing before the first candle: responses are stored, and would add pieces of the past with gaps in between.
+        span = Range(max(span.start, stored[0].open_time), span.end)
+        kraken = await self._ask(symbol, span)
+        if kraken is None:
+            return True
+        found = differences(symbol, span, stored, kraken, self._clock())
+        self._checks += 1
+        self._compared += len(stored)
+        self._last_at = self._clock()
+        self._metrics.candles.inc(len(stored))
+        self._metrics.checks.labels("differing" if found else "equal").inc()
+        new = [difference for difference in found if (symbol, difference.open_time) not in self._open]
+        for difference in new[: _MOST_OPEN - len(self._open)]:
+            self._metrics.differences.labels(difference.kind.value).inc()
+            log.warning(
+                "self-check.differs",
+                symbol=symbol,
+                open_time=rfc3339(difference.open_time),
+                kind=difference.kind.value,
+                what=difference.text,
+            )
+            self._open[symbol, difference.open_time] = difference
+        if new:
+            self._rechecks.append(_Recheck(symbol, span, kraken, self._clock() + RECHECK_SECONDS))
+        return True
+
+    async def _recheck(self, recheck: _Recheck) -> None:
+        """Check whether differences are gone: repaired in the store, or taken back by Kraken."""
+        symbol, span = recheck.symbol, recheck.span
+        stored = await self._stored(symbol, span)
+        kraken: tuple[Candle, ...] | None = None
+        if stored:
+            self._end(recheck, differences(symbol, span, stored, recheck.kraken, self._clock()), "repaired")
+            if not self._opened(recheck):
+                return
+            kraken = await self._ask(symbol, span)
+        if kraken is not None:
+            self._end(recheck, differences(symbol, span, stored, kraken, self._clock()), "taken-back")
+        if self._opened(recheck):
+            pause = min(recheck.pause * 2, _LAST_RECHECK)
+            due = self._clock() + pause
+            self._rechecks.append(replace(recheck, kraken=kraken or recheck.kraken, due=due, pause=pause))
+
+    def _opened(self, recheck: _Recheck) -> list[Difference]:
+        return [
+            difference
+            for (symbol, open_time), difference in self._open.items()
+            if symbol == recheck.symbol and recheck.span.start <= open_time < recheck.span.end
+        ]
+
+    def _end(self, recheck: _Recheck, still: Sequence[Difference], how: str) -> None:
+        """End the open differences of a range that are not `still` there."""
+        differing = {difference.open_time for difference in still}
+        for difference in self._opened(recheck):
+            if difference.open_time not in differing:
+                del self._open[difference.symbol, difference.open_time]
+                self._ended.append(replace(difference, ended=how, ended_at=self._clock()))
+                log.info(
+                    "self-check.settled", symbol=difference.symbol, open_time=rfc3339(difference.open_time), how=how
+                )
+
+    async def _stored(self, symbol: str, span: Range) -> list[Candle]:
+        minutes = round((span.end - span.start) / 60)
+        return await self._store.candles(symbol, Timeframe.M1, start=span.start, end=span.end, limit=minutes)
+
+    async def _ask(self, symbol: str, span: Range) -> tuple[Candle, ...] | None:
+        """Kraken's minutes in `span`; None without a response in time, which makes the pauses longer."""
+        topic = self._topics.history(symbol, Timeframe.M1)
+        request = encode_history_request(HistoryRequest((symbol,), Timeframe.M1, span.start, span.end))
+        self._answer = answer = _Answer(symbol, span)
+        subscribed = False
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._bus.subscribe(topic)
+                subscribed = True
+                await (await self._bus.publish(self._topics.history_requests(), request))
+                await answer.complete.wait()
+        except (TimeoutError, BusError, BusClosedError) as error:
+            log.debug("self-check.unanswered", symbol=symbol, reason=str(error))
+            self._unanswered += 1
+            self._metrics.checks.labels("unanswered").inc()
+            self._pause = min(max(self._pause, 1.0) * 2, max(_LAST_PAUSE, self._seconds))
+            return None
+        finally:
+            self._answer = None
+            if subscribed and self._bus.connected:
+                await self._bus.unsubscribe(topic)
+        self._pause = self._seconds
+        return tuple(answer.candles.values())

@@ -1,0 +1,137 @@
+"""Whether candles that close on the bus reach the store: compares the newest closed candle of both.
+
+It requests what is missing: the aggregators republish it, and its writer stores it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from admin_api.system.details import some
+from admin_api.system.state import ClosedCandle, SystemState
+from admin_api.system.wanted import wanted
+from ingress_common.health import Check
+from ingress_common.logs import get_logger
+from ingress_common.model import RepublishRequest
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.times import rfc3339
+from ingress_store import CandleStore, StoreUnavailableError
+
+STORED_SECONDS = 10.0
+"""How long a closed candle may be on its way from the bus to the store."""
+
+_LOOK_SECONDS = 2.0
+_PATIENCE_SECONDS = 10.0
+_REQUEST_SECONDS = 15.0
+_MOST_REQUESTED = 1_000
+
+log = get_logger(__name__)
+
+
+Series = tuple[str, Timeframe]
+
+Republish = Callable[[RepublishRequest], Awaitable[None]]
+"""Makes the aggregators republish closed candles."""
+
+
+class StoredWatch:
+    """Compares bus and store, for the wanted symbols. `clock` in unix seconds.
+
+    It queries only timeframes in which a candle has closed since the last look, back to the oldest of those: at most
+    seven small queries for all symbols, usually one a minute.
+    """
+
+    def __init__(
+        self,
+        store: CandleStore,
+        state: SystemState,
+        republish: Republish,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._republish = republish
+        self._requested_at = float("-inf")
+        self._state = state
+        self._clock = clock
+        self._waiting: dict[Series, ClosedCandle] = {}
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    await self.look()
+                await self._request_late()
+            except (StoreUnavailableError, TimeoutError) as error:
+                # Waiting candles keep waiting, which shows; the check of the store gives the reason.
+                log.debug("stored.unknown", reason=str(error))
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def forget(self) -> None:
+        """Candles were deleted from the store: check everything again."""
+        for symbol in self._state.symbols.values():
+            symbol.stored.clear()
+        self._note_all()
+
+    async def _request_late(self) -> None:
+        """Request what the store lacks, periodically until it has it."""
+        now = self._clock()
+        late = {series: closed for series, closed in self._waiting.items() if now - closed.came > STORED_SECONDS}
+        if not late or now - self._requested_at < _REQUEST_SECONDS:
+            return
+        self._requested_at = now
+        symbols = tuple(sorted({symbol for symbol, _ in late}))[:_MOST_REQUESTED]
+        start = min(closed.at for (symbol, _), closed in late.items() if symbol in symbols)
+        log.info("stored.requested", symbols=len(symbols), series=len(late))
+        await self._republish(RepublishRequest(symbols, start, now))
+
+    async def look(self) -> None:
+        """Look up in the store what has closed on the bus; StoreUnavailableError if it does not answer."""
+        self._note_all()
+        for timeframe in TIMEFRAMES:
+            await self._find(timeframe)
+
+    def _note_all(self) -> None:
+        """Note what has closed on the bus and is not known to be stored, of the symbols that are wanted now.
+
+        Only the oldest candle of a series waits at a time, so a store that is always one behind shows.
+        """
+        symbols = wanted(self._state, self._clock()).symbols
+        self._waiting = {series: entry for series, entry in self._waiting.items() if series[0] in symbols}
+        for name in symbols & self._state.symbols.keys():
+            symbol = self._state.symbols[name]
+            for timeframe, newest in symbol.closed.items():
+                stored = symbol.stored.get(timeframe)
+                if stored is None or newest.open_time > stored.open_time:
+                    self._waiting.setdefault((name, timeframe), newest)
+
+    async def _find(self, timeframe: Timeframe) -> None:
+        waiting = {series: entry for series, entry in self._waiting.items() if series[1] is timeframe}
+        if not waiting:
+            return
+        found = await self._store.newest_closed(timeframe, since=min(closed.open_time for closed in waiting.values()))
+        for series, closed in waiting.items():
+            if found.get(series[0], -1) >= closed.open_time:
+                self._waiting.pop(series, None)
+                if series[0] in self._state.symbols:
+                    self._state.symbols[series[0]].stored[timeframe] = closed
+
+    def check(self, now: float) -> Check:
+        """Red while a closed candle of the bus has not reached the store within STORED_SECONDS."""
+        late = sorted(
+            (closed.came, symbol, TIMEFRAMES.index(timeframe), closed.open_time)
+            for (symbol, timeframe), closed in self._waiting.items()
+            if now - closed.came > STORED_SECONDS
+        )
+        if late:
+            named = some([f"{symbol} {TIMEFRAMES[place].value} {rfc3339(at)}" for _, symbol, place, at in late])
+            since = f"; the first closed {now - late[0][0]:.0f} s ago"
+            return Check("stored", ok=False, detail=f"closed and not in the store: {named}{since}")
+        return Check("stored", ok=True, detail=f"{self._count()} series are in the store up to their newest candle")
+
+    def details(self) -> dict[str, Any]:
+        """What `GET /health` shows of it."""
+        return {"series": self._count(), "waiting": len(self._waiting)}
+
+    def _count(self) -> int:
+        return sum(len(symbol.stored) for symbol in self._state.symbols.values())

@@ -1,0 +1,26 @@
+"""Reading the `details` of a status, which may be of any version and hold anything."""
+
+from collections.abc import Mapping
+
+from ingress_common.times import parse_rfc3339
+
+
+def texts(value: object) -> list[str]:
+    """The texts of a list, or the names of an object; what is no text is left out."""
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list | Mapping) else []
+
+
+def instant_of(text: object) -> float | None:
+    """Unix seconds of an RFC 3339 time; None where there is none."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return parse_rfc3339(text)
+    except (ValueError, OverflowError):
+        return None
+
+
+def some(names: list[str], most: int = 10) -> str:
+    """The first `most` names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,296 @@
+"""The state of the system as the bus reports it, in memory and bounded: instances, feeds, symbols, dead letters."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct
+
+from admin_api.system.candle_header import CandleHeader, decode_header
+from ingress_common.model import FeedCondition, FeedState, InstanceState, Status, Watermark
+from ingress_common.payloads import (
+    PayloadError,
+    decode_dead_letter,
+    decode_feed_state,
+    decode_status_on,
+    decode_watermark,
+)
+from ingress_common.timeframes import Timeframe
+from ingress_common.times import rfc3339
+from ingress_common.topics import Topics, symbol_of, topic_symbol
+
+GATEWAY, AGGREGATOR, WRITER = "kraken-gateway", "aggregator", "influx-writer"
+
+MAX_ENTRIES = 1_000
+"""Instances, feeds and services with dead letters that are kept, each."""
+
+MAX_SYMBOLS = 5_000
+"""Symbols that are kept; Kraken has about 1,450 pairs."""
+
+MAX_BYTES = 4 * 1024 * 1024
+"""Bytes of status messages that are kept, and of feed states."""
+
+AHEAD_SECONDS = 7 * 86_400.0
+"""Seconds that a message may be ahead of our clock; what is further ahead would hide all that is true after it."""
+
+SILENT_SECONDS = 60.0
+"""An entry without a message for this long makes room for a new one where there is none."""
+
+WATERMARK_SECONDS = 10.0
+"""How old a feed's watermark may be."""
+
+SILENCE_SECONDS = 12.5
+"""An instance without a status for this long is not online, whatever the last one was: it is repeated every 5 s."""
+
+OWNER_SILENCE_SECONDS = 30.0
+"""After this long without a status the other members share out what an instance owns."""
+
+
+class StateFullError(Exception):
+    """Another entry does not fit; somebody publishes more names than there can be."""
+
+
+class AheadError(ValueError):
+    """A message that is far ahead of our clock: it is not taken in, and may be right where our clock is not."""
+
+
+class _Entry(Protocol):
+    @property
+    def seen_at(self) -> float: ...
+
+    @property
+    def size(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """The status of an instance, when it came (unix seconds), and how many bytes it had."""
+
+    status: Status
+    seen_at: float
+    size: int = 0
+
+    def is_online(self, now: float, silence: float = SILENCE_SECONDS) -> bool:
+        """Whether its status is online, and not older than `silence` seconds."""
+        return self.status.state is InstanceState.ONLINE and now - self.seen_at <= silence
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A feed's state and newest watermark; `carried`: its symbols, or those it last had if it has none now.
+
+    `seen_at`: when either came last (unix seconds); `size`: bytes of the state; `skew`: seconds by which our clock was
+    ahead of Kraken's time when the last watermark came.
+    """
+
+    state: FeedState
+    carried: tuple[str, ...]
+    watermark: Watermark | None = None
+    seen_at: float = 0.0
+    size: int = 0
+    skew: float | None = None
+
+    def age(self, now: float) -> float | None:
+        """Seconds since the moment up to which the feed is complete; None before its first watermark."""
+        return None if self.watermark is None else now - self.watermark.watermark
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether it is live, and complete up to WATERMARK_SECONDS ago."""
+        age = self.age(now)
+        return self.state.state is FeedCondition.LIVE and age is not None and age <= WATERMARK_SECONDS
+
+
+class ClosedCandle(Struct, frozen=True, gc=False):
+    """The newest closed candle of a series: its open, its `at`, and when it came first (unix seconds)."""
+
+    open_time: int
+    at: float
+    came: float
+
+
+@dataclass(slots=True)
+class SymbolState:
+    """How fresh a symbol is: `at` of its newest minute, and the newest closed candle of each timeframe on the bus.
+
+    `timeframes`: those that have a candle, closed or forming. `stored`: the newest closed candles that are known to be
+    in the store. `seen_at`: when the last candle came. All in unix seconds.
+    """
+
+    seen_at: float
+    minute: int = 0
+    at: float | None = None
+    timeframes: set[Timeframe] = field(default_factory=set)
+    closed: dict[Timeframe, ClosedCandle] = field(default_factory=dict)
+    stored: dict[Timeframe, ClosedCandle] = field(default_factory=dict)
+    size: int = 0
+
+    @property
+    def closed_until(self) -> int | None:
+        """The end of the newest closed minute; None if none has come."""
+        newest = self.closed.get(Timeframe.M1)
+        return None if newest is None else newest.open_time + Timeframe.M1.seconds
+
+    def take(self, candle: CandleHeader, now: float) -> None:
+        """Take a candle in that came at `now`."""
+        timeframe, open_time = candle.timeframe, candle.open_time
+        self.seen_at = now
+        self.timeframes.add(timeframe)
+        if timeframe is Timeframe.M1 and open_time >= self.minute:
+            self.minute, self.at = open_time, candle.at
+        newest = self.closed.get(timeframe)
+        if candle.closed and (newest is None or newest.open_time < open_time):
+            self.closed[timeframe] = ClosedCandle(open_time, candle.at, now)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterCount:
+    """How many dead letters of a service were seen, and the last one, which came at `seen_at` (unix seconds)."""
+
+    count: int
+    reason: str
+    topic: str
+    at: float
+    seen_at: float = 0.0
+    size: int = 0
+
+
+_K = TypeVar("_K")
+_E = TypeVar("_E", bound=_Entry)
+
+
+class SystemState:
+    """Takes messages in with `apply`; what has been taken in is read from the dictionaries."""
+
+    def __init__(self, topics: Topics) -> None:
+        self._topics = topics
+        self.instances: dict[tuple[str, str], Instance] = {}
+        self.feeds: dict[str, Feed] = {}
+        self.symbols: dict[str, SymbolState] = {}
+        self.dead_letters: dict[str, DeadLetterCount] = {}
+
+    def filters(self) -> tuple[str, ...]:
+        """What to subscribe to."""
+        topics = self._topics
+        return (
+            topics.status("+", "+"),
+            topics.feed("+"),
+            topics.watermark("+"),
+            topics.dead_letter("+"),
+            topics.candles("+", "+"),
+        )
+
+    def apply(self, topic: str, payload: bytes, now: float) -> CandleHeader | None:
+        """Take a message in that came at `now` (unix seconds); gives the header of the candle if it was one.
+
+        An empty payload clears what was retained. ValueError (PayloadError, TopicError) if it makes no sense,
+        AheadError if it is far ahead of `now`, StateFullError if there is no room for it.
+        """
+        match self._topics.split(topic):
+            case ("status", service, instance):
+                self._status((service, instance), topic, payload, now)
+            case ("feed", _, feed):
+                self._feed(feed, payload, now)
+            case ("feed", _, feed, "watermark"):
+                self._watermark(feed, payload, now)
+            case ("candles", _, symbol, timeframe):
+                if payload:
+                    return self._candle(symbol, timeframe, payload, now)
+                self._clear_candle(symbol_of(symbol), Timeframe.parse(timeframe))
+            case ("dead-letter", service):
+                self._dead_letter(service, payload, now)
+            case _:
+                raise PayloadError(f"expected a topic of the contract, got {topic!r}")
+        return None
+
+    def online(
+        self, service: str, now: float, silence: float = SILENCE_SECONDS
+    ) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """The instances of `service` that are online at `now` (unix seconds), and the details of their statuses."""
+        for (of, name), entry in sorted(self.instances.items()):
+            if of == service and entry.is_online(now, silence):
+                yield name, entry.status.details
+
+    def live_since(self, now: float) -> dict[str, float]:
+        """The symbols of feeds that are live and fresh at `now`, and since when they are live (unix seconds)."""
+        since: dict[str, float] = {}
+        for feed in self.feeds.values():
+            if feed.is_fresh(now):
+                since.update(dict.fromkeys(feed.state.symbols, feed.state.since))
+        return since
+
+    def _status(self, key: tuple[str, str], topic: str, payload: bytes, now: float) -> None:
+        if not payload:
+            self.instances.pop(key, None)
+            return
+        status = decode_status_on(topic, payload)
+        _make_room(key, self.instances, now, MAX_ENTRIES, len(payload))
+        self.instances[key] = Instance(status, now, len(payload))
+
+    def _feed(self, name: str, payload: bytes, now: float) -> None:
+        before = self.feeds.get(name)
+        if not payload:
+            # The retained state was deleted. A feed whose watermarks go on is still there.
+            if before is not None and (before.watermark is None or now - before.seen_at > SILENT_SECONDS):
+                del self.feeds[name]
+            return
+        state = decode_feed_state(payload)
+        if state.feed != name:
+            raise PayloadError(f"expected the state of feed {name}, got {state.feed}")
+        _make_room(name, self.feeds, now, MAX_ENTRIES, len(payload))
+        carried = state.symbols or (before.carried if before and state.state is FeedCondition.DOWN else ())
+        self.feeds[name] = Feed(state, carried, before.watermark if before else None, now, len(payload))
+
+    def _watermark(self, name: str, payload: bytes, now: float) -> None:
+        watermark = decode_watermark(payload)
+        if watermark.feed != name:
+            raise PayloadError(f"expected a watermark of feed {name}, got one of {watermark.feed}")
+        feed = self.feeds.get(name)
+        # A feed is known by its retained state, which is published before its first watermark.
+        if feed is not None:
+            feed = self.feeds[name] = replace(feed, skew=now - watermark.at, seen_at=now)
+        _check_time(max(watermark.watermark, watermark.at), now)
+        if feed is not None:
+            self.feeds[name] = replace(feed, watermark=watermark)
+
+    def _candle(self, name: str, timeframe: str, payload: bytes, now: float) -> CandleHeader:
+        candle = decode_header(payload)
+        if topic_symbol(candle.symbol) != name or candle.timeframe.value != timeframe:
+            raise PayloadError(f"expected a candle of {name} {timeframe}, got {candle.symbol} {candle.timeframe.value}")
+        _check_time(max(candle.open_time, candle.at), now)
+        symbol = self.symbols.get(candle.symbol)
+        if symbol is None:
+            _make_room(candle.symbol, self.symbols, now, MAX_SYMBOLS)
+            symbol = self.symbols[candle.symbol] = SymbolState(now)
+        symbol.take(candle, now)
+        return candle
+
+    def _clear_candle(self, symbol: str, timeframe: Timeframe) -> None:
+        """The retained candle of a series was deleted."""
+        known = self.symbols.get(symbol)
+        if known is not None:
+            known.timeframes.discard(timeframe)
+            known.closed.pop(timeframe, None)
+            if not known.timeframes:
+                del self.symbols[symbol]
+
+    def _dead_letter(self, service: str, payload: bytes, now: float) -> None:
+        letter = decode_dead_letter(payload)
+        _make_room(service, self.dead_letters, now, MAX_ENTRIES)
+        before = self.dead_letters.get(service)
+        count = before.count + 1 if before else 1
+        self.dead_letters[service] = DeadLetterCount(count, letter.reason, letter.topic, letter.at, now)
+
+
+def _check_time(latest: float, now: float) -> None:
+    if latest > now + AHEAD_SECONDS:
+        raise AheadError(f"expected a time up to about {rfc3339(now)}, got {rfc3339(latest)}")
+
+
+def _make_room(key: _K, entries: dict[_K, _E], now: float, limit: int, size: int = 0) -> None:
+    """Remove the longest silent entries where `key` with `size` bytes is one too many; StateFullError if none is."""
+    others = sum(entry.size for name, entry in entries.items() if name != key) if size else 0
+    while (key not in entries and len(entries) >= limit) or others + size > MAX_BYTES:
+        oldest = min((name for name in entries if name != key), key=lambda name: entries[name].seen_at)
+        if now - entries[oldest].seen_at <= SILENT_SECONDS:
+            raise StateFullError(f"expected at most {limit} entries with {MAX_BYTES} bytes, got another one: {key}")
+        others -= entries.pop(oldest).size

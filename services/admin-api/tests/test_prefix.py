@@ -1,0 +1,71 @@
+"""Two stacks under one topic prefix: the second one is refused, whatever its instances are called."""
+
+import asyncio
+
+import pytest
+from memory_broker import MemoryBroker, MemoryBus
+
+from admin_api.prefix import STORE, await_own_prefix
+from ingress_common.errors import SettingsError
+from ingress_common.model import InstanceState, Status
+from ingress_common.payloads import encode_status
+from ingress_common.topics import Topics
+from waiting import until
+
+TOPICS = Topics()
+OURS, THEIRS = "sqlite:///ours.db", "influxdb://theirs:8086 org"
+SECONDS = {"retained_seconds": 0.05, "stale_seconds": 0.3}
+
+
+async def claim(broker: MemoryBroker) -> None:
+    async with MemoryBus(broker, client_id="claim") as bus:
+        await await_own_prefix(bus, TOPICS, "admin-api", OURS, **SECONDS)
+
+
+async def publish(bus: MemoryBus, store: str, state: InstanceState = InstanceState.ONLINE) -> None:
+    status = Status("admin-api", "another-name", state, "1", 0.0, {STORE: store})
+    await (await bus.publish(TOPICS.status("admin-api", "another-name"), encode_status(status), qos=1, retain=True))
+
+
+async def repeated(bus: MemoryBus, store: str, claiming: asyncio.Task[None]) -> None:
+    """Publish a living instance's status over and over, until the claim has ended."""
+
+    async def ended() -> bool:
+        await publish(bus, store)
+        return claiming.done()
+
+    await until(ended)
+
+
+async def test_a_stack_with_another_store_keeps_its_prefix_for_itself():
+    broker = MemoryBroker()
+    async with MemoryBus(broker, client_id="other") as other:
+        await publish(other, THEIRS)
+        claiming = asyncio.create_task(claim(broker))
+        await repeated(other, THEIRS, claiming)
+        with pytest.raises(SettingsError, match=r"INGRESS_TOPIC_PREFIX.*'another-name' uses for the store influxdb"):
+            await claiming
+
+
+@pytest.mark.parametrize("state", [InstanceState.ONLINE, InstanceState.OFFLINE])
+async def test_a_status_that_is_not_repeated_or_offline_is_no_stack(state):
+    broker = MemoryBroker()
+    async with MemoryBus(broker, client_id="other") as other:
+        await publish(other, THEIRS, state)
+        await claim(broker)
+
+
+async def test_more_instances_of_one_stack_share_its_prefix():
+    broker = MemoryBroker()
+    async with MemoryBus(broker, client_id="other") as other:
+        await publish(other, OURS)
+        claiming = asyncio.create_task(claim(broker))
+        await repeated(other, OURS, claiming)
+        await claiming
+
+
+async def test_what_is_no_status_is_no_stack():
+    broker = MemoryBroker()
+    async with MemoryBus(broker, client_id="other") as other:
+        await (await other.publish(TOPICS.status("admin-api", "x"), b"{", qos=1, retain=True))
+        await claim(broker)

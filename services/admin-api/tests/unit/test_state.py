@@ -1,0 +1,70 @@
+"""The state of the bus stays bounded, whoever publishes what."""
+
+import pytest
+
+from admin_api.system.state import (
+    AHEAD_SECONDS,
+    MAX_BYTES,
+    MAX_ENTRIES,
+    SILENT_SECONDS,
+    AheadError,
+    StateFullError,
+    SystemState,
+)
+from ingress_common.model import FeedCondition, FeedState, InstanceState, Status, Watermark
+from ingress_common.payloads import PayloadError, encode_feed_state, encode_status, encode_watermark
+from ingress_common.topics import Topics
+
+NOW = 1_700_000_000.0
+TOPICS = Topics()
+
+
+def tell_of(state: SystemState, instance: str, now: float = NOW, **details: object) -> None:
+    status = Status("aggregator", instance, InstanceState.ONLINE, "1", NOW, details)
+    state.apply(TOPICS.status("aggregator", instance), encode_status(status), now)
+
+
+def test_one_instance_too_many_is_refused_while_the_others_speak_and_takes_the_place_of_a_silent_one():
+    state = SystemState(TOPICS)
+    for number in range(MAX_ENTRIES):
+        tell_of(state, f"i{number}")
+    with pytest.raises(StateFullError):
+        tell_of(state, "new")
+    tell_of(state, "i0", NOW + SILENT_SECONDS)
+    tell_of(state, "new", NOW + SILENT_SECONDS + 1)
+    assert len(state.instances) == MAX_ENTRIES
+    assert ("aggregator", "new") in state.instances
+    assert ("aggregator", "i0") in state.instances
+    assert ("aggregator", "i1") not in state.instances
+
+
+def test_status_messages_are_bounded_in_bytes():
+    state = SystemState(TOPICS)
+    fit = MAX_BYTES // 199_500
+    for number in range(fit):
+        tell_of(state, f"i{number}", text="x" * 199_000)
+    with pytest.raises(StateFullError):
+        tell_of(state, "new", text="x" * 199_000)
+    tell_of(state, "i0", text="y" * 199_000)
+
+
+def test_a_feed_whose_watermarks_go_on_is_there_though_its_state_is_taken_away():
+    state = SystemState(TOPICS)
+    for feed in ("real", "ghost"):
+        condition = FeedState(feed, FeedCondition.LIVE, NOW, ("BTC/USD",))
+        state.apply(TOPICS.feed(feed), encode_feed_state(condition), NOW)
+    state.apply(TOPICS.watermark("real"), encode_watermark(Watermark("real", NOW, NOW)), NOW)
+    for feed in ("real", "ghost"):
+        state.apply(TOPICS.feed(feed), b"", NOW + 1)
+    assert list(state.feeds) == ["real"]
+    state.apply(TOPICS.feed("real"), b"", NOW + SILENT_SECONDS + 1)
+    assert not state.feeds
+
+
+def test_a_watermark_far_ahead_or_of_another_feed_is_refused():
+    state = SystemState(TOPICS)
+    ahead = Watermark("f", NOW + AHEAD_SECONDS + 1, NOW)
+    for topic, mark in ((TOPICS.watermark("f"), ahead), (TOPICS.watermark("g"), Watermark("f", NOW, NOW))):
+        with pytest.raises((AheadError, PayloadError)):
+            state.apply(topic, encode_watermark(mark), NOW)
+    assert not state.feeds

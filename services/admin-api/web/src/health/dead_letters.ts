@@ -1,0 +1,84 @@
+/** Dead letters: messages that a service could not use; sent again or dropped at a click. */
+
+import { type DeadLetterCount, deleteDeadLetter, getDeadLetters, type DeadLetter, postResend } from "../api.ts";
+import { h, setText } from "../dom.ts";
+import { Notice } from "../notice.ts";
+import { poll } from "../polling.ts";
+import { Table } from "../table.ts";
+import { shownToSecond } from "../times.ts";
+
+const EVERY_MILLISECONDS = 5_000;
+const SHOWN = 25;
+const LONGEST_SHOWN = 200;
+
+export class DeadLetterTable {
+  readonly #signal: AbortSignal;
+  readonly #seen = h("p", { class: "hint" });
+  readonly #more = h("p", { class: "hint" });
+  readonly #notice = new Notice();
+  readonly #busy = new Set<string>();
+  readonly #table = new Table<DeadLetter>(
+    "Dead letters, the newest first",
+    [
+      { label: "At", text: (row) => shownToSecond(row.at), whole: true },
+      { label: "From", text: (row) => row.service, whole: true },
+      { label: "Topic", text: (row) => row.topic },
+      { label: "Reason", text: (row) => cut(row.reason) },
+      { label: "Message", text: (row) => cut(row.payload) },
+      {
+        label: "Send again",
+        action: (row) => ({
+          label: row.truncated ? "Only a part" : "Send again",
+          description: row.truncated ? `Only a part of the message of ${row.topic} was kept` : `Send the message of ${row.topic} again`,
+          enabled: !row.truncated && !this.#busy.has(row.id),
+          run: () => void this.#change(row, `Sent again on ${row.topic}`, postResend),
+        }),
+      },
+      {
+        label: "Drop",
+        action: (row) => ({
+          label: "Drop",
+          description: `Drop the dead letter of ${row.service} about ${row.topic}`,
+          enabled: !this.#busy.has(row.id),
+          run: () => void this.#change(row, `Dropped the dead letter about ${row.topic}`, deleteDeadLetter),
+        }),
+      },
+    ],
+    (row) => row.id,
+    "No dead letter is kept.",
+  );
+  readonly element = h("div", {}, this.#seen, this.#notice.element, this.#table.element, this.#more);
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal;
+    void poll(EVERY_MILLISECONDS, signal, () => this.#refresh());
+  }
+
+  /** How many of each service were seen, also those no longer kept. */
+  showCounts(seen: readonly DeadLetterCount[]): void {
+    setText(this.#seen, seen.length === 0 ? "" : `Seen since the start: ${seen.map(({ service, count }) => `${service} ${count}`).join(", ")}`);
+  }
+
+  async #refresh(): Promise<void> {
+    try {
+      const found = await getDeadLetters(SHOWN, this.#signal);
+      this.#table.show(found.dead_letters);
+      const more = found.total - found.dead_letters.length;
+      setText(this.#more, more > 0 ? `and ${more} older ones` : "");
+    } catch {
+      // The page's verdict shows that there is no answer; the table stays as it is until the next one.
+    }
+  }
+
+  async #change(letter: DeadLetter, done: string, act: (id: string, token: string) => Promise<void>): Promise<void> {
+    if (this.#busy.has(letter.id)) return;
+    this.#busy.add(letter.id);
+    await this.#notice.change(letter.topic, done, (token) => act(letter.id, token));
+    this.#busy.delete(letter.id);
+    await this.#refresh();
+  }
+}
+
+function cut(text: string): string {
+  return text.length > LONGEST_SHOWN ? `${text.slice(0, LONGEST_SHOWN)}...` : text;
+}

@@ -1,0 +1,213 @@
+"""What the engine makes of watermarks: from when a feed speaks, what is a repeat, what is nonsense."""
+
+from random import Random
+
+import pytest
+from candle_world import START, SYMBOL, World, random_trades
+from msgspec.structs import replace
+
+from aggregator.core import Engine
+from aggregator.core.feeds import MAX_FEEDS, MAX_SYMBOLS, ImplausibleError
+from ingress_common.model import FeedCondition, FeedState, History, HistoryRequest, Range, Source, Watermark
+from ingress_common.timeframes import Timeframe
+
+
+@pytest.fixture
+def world() -> World:
+    """A feed that has been live for ten minutes."""
+    random = Random(1)
+    world = World(random_trades(random, 60, 0.5), random)
+    world.connect()
+    for _ in range(60):
+        world.step(10)
+    return world
+
+
+def asked(outputs) -> list[HistoryRequest]:
+    return [output for output in outputs if isinstance(output, HistoryRequest)]
+
+
+def test_watermark_that_comes_twice_changes_nothing(world):
+    mark = Watermark("feed", world.now - 1, world.now)
+    world.engine.watermark(mark)
+    assert world.engine.watermark(mark) == []
+    assert world.engine.watermark(Watermark("feed", world.now - 31, world.now - 30)) == []
+    world.step(10)
+    assert asked(world.engine.watermark(Watermark("feed", world.now - 1, world.now))) == []
+
+
+def test_watermarks_too_far_apart_mean_lost_messages_and_the_hole_is_asked_for(world):
+    later = world.now + 60
+    outputs = world.engine.watermark(Watermark("feed", later - 1, later))
+    outputs += world.engine.watermark(Watermark("feed", later + 60, later + 9))
+    [request, *_] = asked(outputs)
+    assert request.timeframe is Timeframe.M1
+    assert request.range.start < world.now < request.range.end
+
+
+def test_watermark_of_another_age_is_not_followed_and_does_not_stop_the_feed(world):
+    closed = len(world.log)
+    with pytest.raises(ImplausibleError, match="expected a watermark that goes on from"):
+        world.engine.watermark(Watermark("feed", 9e9, 9e9))
+    assert len(world.log) == closed
+    world.settle(5)
+    assert max(c.open_time for c in world.log) >= START + 13 * 60
+
+
+def test_history_that_claims_a_time_to_come_is_refused(world):
+    history = History(SYMBOL, Timeframe.M1, Source.REST, Range(START, 9e9), ())
+    with pytest.raises(ImplausibleError, match="expected nothing of BTC/USD after"):
+        world.engine.history(history)
+
+
+@pytest.mark.parametrize("distance", [700, 86_400, 9e8, -700, -86_400])
+def test_a_single_watermark_from_another_time_neither_moves_the_candles_nor_breaks_the_coverage(world, distance):
+    with pytest.raises(ImplausibleError):
+        world.engine.watermark(Watermark("feed", world.now + distance, world.now + distance))
+    world.now += 60
+    closed = len(world.log)
+    outputs = world.engine.watermark(Watermark("feed", world.now - 1, world.now - 55))
+    world.take(outputs)
+    assert asked(outputs) == []
+    assert len(world.log) > closed
+
+
+def test_a_feed_that_goes_on_from_another_time_is_followed(world):
+    later = world.now + 7_200
+    for second in range(2):
+        with pytest.raises(ImplausibleError):
+            world.engine.watermark(Watermark("feed", later + second, later + second))
+    assert asked(world.engine.watermark(Watermark("feed", later + 2, later + 2)))
+
+
+@pytest.mark.parametrize("ahead", [1_200, 86_400, 9e8])
+def test_ticks_and_history_from_beyond_the_newest_watermark_are_refused(world, ahead):
+    [*_, tick] = world.ticks
+    open_time = Timeframe.M1.floor(world.now + ahead)
+    with pytest.raises(ImplausibleError):
+        world.engine.tick(replace(tick, open_time=open_time, at=open_time + 1.0))
+    with pytest.raises(ImplausibleError):
+        world.engine.tick(replace(tick, at=world.now + ahead))
+    for rows in ((), (replace(tick, open_time=open_time, at=world.now),), (replace(tick, at=world.now + ahead),)):
+        ends = world.now if rows else world.now + ahead
+        with pytest.raises(ImplausibleError):
+            world.engine.history(History(SYMBOL, Timeframe.M1, Source.REST, Range(START, ends), rows))
+
+
+def test_feeds_and_symbols_that_somebody_makes_up_are_bounded_and_push_no_good_one_out(world):
+    for number in range(MAX_FEEDS + 500):
+        symbols = tuple(f"X{number}Y{n}/USD" for n in range(20))
+        world.engine.feed_state(FeedState(f"x{number}", FeedCondition.LIVE, world.now, symbols), retained=False)
+    assert len(world.engine._feeds) <= MAX_FEEDS
+    assert len(world.engine.carried) == MAX_SYMBOLS
+    assert SYMBOL in world.engine.carried
+    closed = len(world.log)
+    for _ in range(7):
+        world.step(10)
+    assert len(world.log) > closed
+
+
+def test_a_feed_whose_retained_state_is_taken_away_carries_nothing():
+    engine = Engine()
+    engine.feed_state(FeedState("x", FeedCondition.LIVE, START, ("A/B",)), retained=True)
+    assert engine.carried == {"A/B"}
+    engine.forget("x")
+    assert engine.carried == frozenset()
+    assert not engine.knows("x")
+
+
+def test_a_feed_whose_claim_moves_does_not_claim_back_the_messages_that_were_lost(world):
+    world.now += 60
+    world.engine.watermark(Watermark("feed", world.now - 1, world.now))
+    state = FeedState("feed", FeedCondition.LIVE, world.now - 300, (SYMBOL,))
+    world.engine.feed_state(state, retained=False)
+    world.now += 1
+    world.take(world.engine.watermark(Watermark("feed", world.now - 1, world.now)))
+    assert [gap.range for gap in world.engine.gaps()[SYMBOL]]
+
+
+def test_a_symbol_that_comes_back_to_its_feed_does_not_claim_back_the_messages_that_were_lost(world):
+    world.disconnect()
+    world.connect()
+    world.settle(2)
+    assert world.engine.gaps() == {}
+    world.now += 60
+    world.engine.watermark(Watermark("feed", world.now - 1, world.now))
+    for symbols in ((), (SYMBOL,)):
+        world.engine.feed_state(replace(world.feed_state(), symbols=symbols), retained=False)
+    world.now += 1
+    world.take(world.engine.watermark(Watermark("feed", world.now - 1, world.now)))
+    assert [gap.range for gap in world.engine.gaps()[SYMBOL]]
+
+
+def test_a_feed_claims_nothing_of_the_time_before_it_was_believed(world):
+    later = float(Timeframe.M1.floor(world.now + 7_200)) - 0.5
+    world.engine.feed_state(FeedState("other", FeedCondition.LIVE, later, (SYMBOL,)), retained=False)
+    [*_, tick] = world.ticks
+    with pytest.raises(ImplausibleError):
+        world.engine.tick(replace(tick, open_time=Timeframe.M1.ceil(later), at=later + 1))
+    for second in (2, 3):
+        with pytest.raises(ImplausibleError):
+            world.engine.watermark(Watermark("other", later + second - 1, later + second))
+    world.engine.watermark(Watermark("other", later + 3, later + 4))
+    world.engine.watermark(Watermark("other", later + 4, later + 5))
+    [gap] = world.engine.gaps()[SYMBOL]
+    assert gap.range.end == Timeframe.M1.ceil(later + 4)
+
+
+def test_a_feed_whose_first_watermarks_were_lost_claims_nothing_of_that_time(world):
+    world.disconnect()
+    world.connect()
+    world.now += 120
+    world.engine.watermark(Watermark("feed", world.now - 1, world.now))
+    world.now += 1
+    world.engine.watermark(Watermark("feed", world.now - 1, world.now))
+    [gap] = world.engine.gaps()[SYMBOL]
+    assert gap.range.end >= world.now - 1
+
+
+def test_a_gap_is_told_before_what_closes_beyond_it_so_that_a_kill_right_then_loses_nothing(world):
+    world.disconnect()
+    world.now += 3_000
+    world.connect()
+    assert SYMBOL in world.engine.gaps()
+    world.restart()
+    world.settle()
+    minutes = sorted(open_time for timeframe, open_time in world.closed if timeframe is Timeframe.M1)
+    assert minutes == list(range(minutes[0], Timeframe.M1.floor(world.now - 1), 60))
+
+
+def test_nothing_is_given_up_on_before_it_was_asked_for_in_vain(world):
+    world.disconnect()
+    world.flush_forming()
+    world.now += 3_000
+    world.engine = Engine(world.depth, give_up_after=900.0)
+    world.engine.gain([SYMBOL])
+    for candle in world.retained.values():
+        world.engine.resume(candle)
+    world.connect()
+    while not any(history.source is Source.REST for _, history in world.answers):
+        world.step(10)
+    assert not any(gap.lost for gap in world.engine.gaps()[SYMBOL])
+    for _ in range(12):
+        world.answers.clear()
+        world.step(10)
+    assert any(gap.lost for gap in world.engine.gaps()[SYMBOL])
+
+
+def test_candles_go_on_when_the_only_gap_is_given_up_on():
+    # Something trades in every minute, so no price is missing after the gap.
+    world = World(random_trades(Random(1), 120, 1.0), Random(1))
+    world.engine = Engine(world.depth, give_up_after=900.0)
+    world.engine.gain([SYMBOL])
+    world.connect()
+    world.settle(10)
+    assert world.engine.gaps() == {}
+    world.now += 60
+    while not any(gap.lost for gap in world.engine.gaps().get(SYMBOL, ())):
+        world.step(10)
+        world.answers.clear()
+    assert all(gap.lost for gap in world.engine.gaps()[SYMBOL])
+    closed = len(world.log)
+    world.settle(5)
+    assert len(world.log) > closed

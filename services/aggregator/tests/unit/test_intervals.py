@@ -1,0 +1,51 @@
+"""Coverage as a set of instants."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregator.core import Intervals
+
+spans = st.tuples(st.integers(0, 60), st.integers(0, 60)).map(sorted)
+changes = st.lists(st.tuples(st.booleans(), spans), max_size=30)
+
+
+def build(script):
+    intervals, points = Intervals(), set()
+    for adds, (start, end) in script:
+        if adds:
+            intervals.add(start, end)
+            points |= set(range(start, end))
+        else:
+            intervals.remove(start, end)
+            points -= set(range(start, end))
+    return intervals, points
+
+
+@given(changes, spans)
+def test_intervals_are_the_set_of_what_was_added_and_not_removed(script, span):
+    intervals, points = build(script)
+    start, end = span
+    assert {p for s, e in intervals for p in range(s, e)} == points
+    wanted = set(range(start, end))
+    assert {p for s, e in intervals.gaps(start, end) for p in range(s, e)} == wanted - points
+    if start < end:
+        assert intervals.covers(start, end) == (wanted <= points)
+
+
+@given(changes)
+def test_intervals_stay_sorted_disjoint_and_merged(script):
+    intervals, _ = build(script)
+    flat = [bound for span in intervals for bound in span]
+    assert flat == sorted(set(flat))
+
+
+@given(changes, st.integers(0, 60))
+def test_start_of_is_where_unbroken_knowledge_up_to_an_instant_begins(script, instant):
+    intervals, points = build(script)
+    start = intervals.start_of(instant)
+    if start is None:
+        assert instant - 1 not in points
+        assert instant not in points
+    else:
+        assert set(range(start, instant)) <= points
+        assert start - 1 not in points

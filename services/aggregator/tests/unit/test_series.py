@@ -1,0 +1,430 @@
+"""What a series does with ticks, watermarks and history, case by case."""
+
+from decimal import Decimal
+
+import pytest
+
+from aggregator.core import CandleSeries, Depth
+from ingress_common.model import Candle, History, Range, Source
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+
+OPEN = 1_700_092_800  # a week opens: every timeframe has a boundary here
+M1 = Timeframe.M1
+
+
+def candle(minute: int, price: str = "100", *, trades: int = 1, volume: str = "1", at: float = OPEN, **kw) -> Candle:
+    p = Decimal(price)
+    fields = {
+        "symbol": "BTC/USD",
+        "timeframe": M1,
+        "open_time": OPEN + minute * 60,
+        **dict.fromkeys(("open", "high", "low", "close", "vwap"), p),
+        "volume": Decimal(volume),
+        "trades": trades,
+        "closed": False,
+        "infilled": False,
+        "complete": True,
+        "revision": 0,
+        "source": Source.WS,
+        "at": at,
+    }
+    return Candle(**{**fields, **kw})
+
+
+def seeded_series(at: float = OPEN) -> CandleSeries:
+    """A series whose seed holds one trade at 100 in the minute before OPEN, taken at OPEN + 1."""
+    series = CandleSeries("BTC/USD", Depth())
+    for timeframe in TIMEFRAMES:
+        start = OPEN - timeframe.seconds
+        row = candle(0, timeframe=timeframe, open_time=start, source=Source.SNAPSHOT, at=at + 1)
+        series.history(History("BTC/USD", timeframe, Source.SNAPSHOT, Range(start, at + 1), (row,)))
+    return series
+
+
+def pick(published: list[Candle], timeframe: Timeframe) -> list[Candle]:
+    return [c for c in published if c.timeframe is timeframe]
+
+
+def test_minute_without_trades_is_flat_at_last_close():
+    series = seeded_series()
+    published = pick(series.cover(OPEN, OPEN + 60, OPEN + 61), M1)
+    assert [(c.open_time, c.close, c.trades, c.volume, c.infilled, c.vwap) for c in published] == [
+        (OPEN, Decimal(100), 0, Decimal(0), True, Decimal(100))
+    ]
+
+
+def test_nothing_closes_before_the_watermark_reaches_its_end():
+    series = seeded_series()
+    assert series.update(candle(0, "101")) == []
+    assert series.update(candle(1, "102")) == []
+    assert series.cover(OPEN, OPEN + 59.9, OPEN + 61) == []
+    assert [c.close for c in series.cover(OPEN, OPEN + 60, OPEN + 61)] == [Decimal(101)]
+
+
+def test_infilled_minutes_contribute_nothing_to_a_higher_candle():
+    series = seeded_series()
+    series.cover(OPEN, OPEN + 120, OPEN + 121)
+    series.update(candle(2, "105"))
+    five = pick(series.cover(OPEN, OPEN + 300, OPEN + 301), Timeframe.M5)
+    assert [(c.open, c.close, c.low, c.trades, c.infilled) for c in five] == [
+        (Decimal(105), Decimal(105), Decimal(105), 1, False)
+    ]
+
+
+def test_higher_candle_is_flat_when_all_of_its_minutes_are_empty():
+    series = seeded_series()
+    five = pick(series.cover(OPEN, OPEN + 300, OPEN + 301), Timeframe.M5)
+    assert [(c.open, c.trades, c.infilled) for c in five] == [(Decimal(100), 0, True)]
+
+
+def test_lower_timeframes_are_published_before_higher_ones_at_a_boundary():
+    series = seeded_series()
+    series.cover(OPEN, OPEN + 59 * 60, OPEN + 59 * 60 + 1)
+    published = series.cover(OPEN, OPEN + 3600, OPEN + 3601)
+    order = [TIMEFRAMES.index(c.timeframe) for c in published]
+    assert order == sorted(order)
+    assert {c.timeframe for c in published} == {M1, Timeframe.M5, Timeframe.M15, Timeframe.H1}
+
+
+def test_tick_with_fewer_trades_is_an_older_state_and_ignored():
+    series = seeded_series()
+    series.update(candle(0, "103", trades=3))
+    series.update(candle(0, "101", trades=2))
+    assert series.cover(OPEN, OPEN + 60, OPEN + 61)[0].close == Decimal(103)
+    assert series.update(candle(0, "101", trades=2)) == []
+
+
+def test_late_tick_corrects_the_closed_candle_the_flat_ones_after_it_and_all_above():
+    series = seeded_series()
+    series.update(candle(0, "101"))
+    series.cover(OPEN, OPEN + 900, OPEN + 901)
+    corrected = series.update(candle(0, "109", trades=2, at=OPEN + 950))
+    by_timeframe = {tf: pick(corrected, tf) for tf in TIMEFRAMES}
+    assert [c.revision for c in by_timeframe[M1]] == [1] * 15
+    assert {c.close for c in by_timeframe[M1]} == {Decimal(109)}
+    assert [(c.open_time, c.close, c.revision) for c in by_timeframe[Timeframe.M5]] == [
+        (OPEN + i * 300, Decimal(109), 1) for i in range(3)
+    ]
+    assert [(c.trades, c.revision) for c in by_timeframe[Timeframe.M15]] == [(2, 1)]
+
+
+def test_history_may_lower_a_closed_minute_because_it_is_final():
+    series = seeded_series()
+    series.update(candle(0, "101", trades=5))
+    series.cover(OPEN, OPEN + 60, OPEN + 61)
+    row = candle(0, "101", trades=4, source=Source.REST, at=OPEN + 90)
+    corrected = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN, OPEN + 60), (row,)))
+    assert [(c.trades, c.revision, c.source) for c in corrected] == [(4, 1, Source.REST)]
+
+
+def test_history_of_a_minute_still_open_counts_as_a_tick():
+    series = seeded_series()
+    series.update(candle(0, "101", trades=5))
+    row = candle(0, "100", trades=4, source=Source.SNAPSHOT, at=OPEN + 30)
+    series.history(History("BTC/USD", M1, Source.SNAPSHOT, Range(OPEN, OPEN + 30), (row,)))
+    assert series.cover(OPEN, OPEN + 60, OPEN + 61)[0].trades == 5
+
+
+def test_gap_holds_back_what_it_touches_and_nothing_else():
+    series = seeded_series()
+    series.cover(OPEN, OPEN + 60, OPEN + 61)
+    # Nothing is known of minutes 1 and 2; then the feed is back.
+    series.update(candle(3, "103"))
+    published = series.cover(OPEN + 180, OPEN + 360, OPEN + 361)
+    assert [(c.timeframe, c.open_time - OPEN) for c in published] == [(M1, 180), (M1, 240), (M1, 300)]
+    assert series.gaps() == [(M1, Range(OPEN + 60, OPEN + 180))]
+    filled = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 60, OPEN + 180), ()))
+    assert [(c.timeframe, c.open_time - OPEN) for c in filled] == [(M1, 60), (M1, 120), (Timeframe.M5, 0)]
+    assert series.gaps() == []
+
+
+def test_flat_minute_after_a_gap_waits_for_the_price():
+    series = seeded_series()
+    series.cover(OPEN, OPEN + 60, OPEN + 61)
+    assert series.cover(OPEN + 120, OPEN + 240, OPEN + 241) == []
+    row = candle(1, "107", source=Source.REST, at=OPEN + 250)
+    filled = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 60, OPEN + 120), (row,)))
+    assert [c.close for c in filled] == [Decimal(107)] * 3
+
+
+def test_gap_that_is_given_up_on_closes_higher_candles_incomplete_and_stays_a_gap_below():
+    series = seeded_series()
+    series.cover(OPEN, OPEN + 60, OPEN + 61)
+    series.update(candle(3, "103"))
+    series.cover(OPEN + 180, OPEN + 360, OPEN + 361)
+    closed = series.give_up(M1, Range(OPEN + 60, OPEN + 180), OPEN + 400)
+    assert [(c.timeframe, c.complete, c.trades) for c in closed] == [(Timeframe.M5, False, 1)]
+    row = candle(1, "107", source=Source.REST, at=OPEN + 500)
+    mended = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 60, OPEN + 180), (row,)))
+    assert [(c.timeframe, c.open_time - OPEN, c.complete, c.revision) for c in mended] == [
+        (M1, 60, True, 0),
+        (M1, 120, True, 0),
+        (Timeframe.M5, 0, True, 1),
+    ]
+    assert series.lost == []
+
+
+def test_price_never_crosses_a_gap_even_where_an_earlier_one_was_given_up_on():
+    series = seeded_series()
+    series.cover(OPEN, OPEN + 60, OPEN + 61)
+    series.update(candle(3, "103"))
+    series.cover(OPEN + 180, OPEN + 360, OPEN + 361)
+    series.give_up(M1, Range(OPEN + 60, OPEN + 180), OPEN + 400)
+    # Minutes 6 and 7 are not known; nothing traded in minute 8.
+    assert pick(series.cover(OPEN + 480, OPEN + 540, OPEN + 541), M1) == []
+    row = candle(7, "110", source=Source.REST, at=OPEN + 560)
+    filled = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 360, OPEN + 480), (row,)))
+    assert [c.close for c in pick(filled, M1)] == [Decimal(103), Decimal(110), Decimal(110)]
+
+
+def test_row_without_trades_tells_the_price_with_which_an_answer_begins_and_nothing_else():
+    series = seeded_series()
+    series.cover(OPEN, OPEN + 60, OPEN + 61)
+    series.update(candle(8, "103"))
+    series.cover(OPEN + 480, OPEN + 600, OPEN + 601)
+    price = candle(5, "99", volume="0", trades=0, infilled=True, source=Source.REST, at=OPEN + 700)
+    filled = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 360, OPEN + 480), (price,)))
+    assert [(c.open_time - OPEN, c.close) for c in pick(filled, M1)] == [(360, 99), (420, 99)]
+    # The minute of the row itself is not in the answer's range: it may have traded.
+    assert (M1, Range(OPEN + 60, OPEN + 360)) in series.gaps()
+
+
+def test_higher_candle_that_was_told_without_all_minutes_is_whole_once_kraken_tells_it_itself():
+    series = seeded_series()
+    series.cover(OPEN, OPEN + 60, OPEN + 61)
+    series.update(candle(3, "103"))
+    series.cover(OPEN + 180, OPEN + 360, OPEN + 361)
+    (incomplete,) = pick(series.give_up(M1, Range(OPEN + 60, OPEN + 180), OPEN + 400), Timeframe.M5)
+    assert not incomplete.complete
+    row = candle(0, "103", timeframe=Timeframe.M5, source=Source.REST, at=OPEN + 500)
+    answer = History("BTC/USD", Timeframe.M5, Source.REST, Range(OPEN, OPEN + 300), (row,))
+    assert [(c.timeframe, c.complete, c.revision) for c in series.history(answer)] == [(Timeframe.M5, True, 1)]
+
+
+def test_answer_that_comes_when_its_minutes_are_forgotten_makes_none_of_them_flat():
+    series = seeded_series()
+    series.cover(OPEN, OPEN + 60, OPEN + 61)
+    series.cover(OPEN + 180, OPEN + 43_200, OPEN + 43_201)
+    series.give_up(M1, Range(OPEN + 60, OPEN + 180), OPEN + 43_300)
+    series.cover(OPEN + 43_200, OPEN + 43_500, OPEN + 43_501)
+    row = candle(1, "107", source=Source.REST, at=OPEN + 43_600)
+    late = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 60, OPEN + 180), (row,)))
+    assert [c for c in late if OPEN + 60 <= c.open_time < OPEN + 180] == []
+    assert series.horizons[M1] == OPEN + 300
+
+
+def test_series_that_starts_anew_owes_the_gap_that_the_earlier_one_left_open():
+    series = CandleSeries("BTC/USD", Depth(fresh=2))
+    now = OPEN + 7200
+    for timeframe in TIMEFRAMES:
+        forming = timeframe.floor(now)
+        # Something between OPEN and now was still missing; hours and what is below them were complete.
+        complete = timeframe.seconds <= 3600
+        series.resume(candle(0, timeframe=timeframe, open_time=forming, complete=complete))
+        start = timeframe.floor(now - 1)
+        row = candle(0, timeframe=timeframe, open_time=start, source=Source.SNAPSHOT, at=now + 1)
+        series.history(History("BTC/USD", timeframe, Source.SNAPSHOT, Range(start, now + 1), (row,)))
+    assert (M1, Range(OPEN, now - 60)) in series.gaps()
+
+
+def test_history_of_what_is_long_forgotten_makes_nothing_known():
+    series = seeded_series()
+    day = 86400
+    series.cover(OPEN, OPEN + day, OPEN + day + 1)
+    row = candle(0, "107", source=Source.REST, at=OPEN + day + 2)
+    assert series.history(History("BTC/USD", M1, Source.REST, Range(OPEN, OPEN + 600), (row,))) == []
+    assert series.forgotten_rows == 1
+    assert not series._levels[M1].known.covers(OPEN, OPEN + 60)
+
+
+def test_forming_candles_are_built_from_the_seed_down_to_the_live_minute():
+    series = CandleSeries("BTC/USD", Depth())
+    now = OPEN + 7 * 60 + 30
+    for timeframe in TIMEFRAMES:
+        rows = [
+            candle(0, "100", timeframe=timeframe, open_time=o, trades=2, source=Source.SNAPSHOT, at=now)
+            for o in range(timeframe.floor(now) - 9 * timeframe.seconds, now, timeframe.seconds)
+        ]
+        series.history(History("BTC/USD", timeframe, Source.SNAPSHOT, Range(rows[0].open_time, now), tuple(rows)))
+    forming = {c.timeframe: c for c in series.forming(now)}
+    assert forming[M1].trades == 2
+    assert forming[Timeframe.M5].trades == 6  # minutes 5, 6 and 7
+    assert {forming[tf].trades for tf in TIMEFRAMES[2:]} == {8}  # the 5m candle of 0 to 5, and the forming one
+    assert not any(c.closed for c in forming.values())
+
+
+def test_roll_up_vwap_is_weighted_by_volume():
+    series = seeded_series()
+    series.update(candle(0, "100", volume="3"))
+    series.update(candle(1, "200", volume="1"))
+    five = pick(series.cover(OPEN, OPEN + 300, OPEN + 301), Timeframe.M5)
+    assert five[0].vwap == Decimal(125)
+    assert five[0].volume == Decimal(4)
+
+
+@pytest.mark.parametrize("missing", TIMEFRAMES)
+def test_nothing_is_published_before_all_seven_timeframes_are_seeded(missing):
+    series = CandleSeries("BTC/USD", Depth())
+    for timeframe in TIMEFRAMES:
+        if timeframe is not missing:
+            start = OPEN - timeframe.seconds
+            row = candle(0, timeframe=timeframe, open_time=start, source=Source.SNAPSHOT, at=OPEN + 1)
+            assert series.history(History("BTC/USD", timeframe, Source.SNAPSHOT, Range(start, OPEN + 1), (row,))) == []
+    assert series.cover(OPEN, OPEN + 600, OPEN + 601) == []
+    assert series.forming(OPEN) == []
+
+
+def test_a_quiet_minute_after_one_that_was_given_up_on_in_part_is_not_flat_at_a_price_that_may_be_old():
+    series = seeded_series()
+    series.update(candle(0, "101"))
+    series.cover(OPEN, OPEN + 30, OPEN + 31)
+    series.cover(OPEN + 60, OPEN + 360, OPEN + 361)
+    told = pick(series.give_up(M1, Range(OPEN, OPEN + 60), OPEN + 400), M1)
+    assert [(c.open_time, c.complete) for c in told] == [(OPEN, False)]
+
+
+def test_quiet_minutes_after_one_that_was_given_up_on_are_told_once_it_is_mended():
+    series = seeded_series()
+    series.cover(OPEN, OPEN + 60, OPEN + 61)
+    series.cover(OPEN + 120, OPEN + 360, OPEN + 361)
+    series.give_up(M1, Range(OPEN + 60, OPEN + 120), OPEN + 400)
+    row = candle(1, "105", source=Source.REST, at=OPEN + 500)
+    mended = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 60, OPEN + 120), (row,)))
+    assert [(c.open_time - OPEN, c.close) for c in pick(mended, M1)] == [(m * 60, Decimal(105)) for m in range(1, 6)]
+
+
+def test_quiet_minutes_after_one_that_was_given_up_on_are_told_once_their_price_is():
+    series = seeded_series()
+    series.cover(OPEN, OPEN + 60, OPEN + 61)
+    series.cover(OPEN + 120, OPEN + 360, OPEN + 361)
+    series.give_up(M1, Range(OPEN + 60, OPEN + 120), OPEN + 400)
+    price = candle(1, "105", trades=0, volume="0", infilled=True, source=Source.REST, at=OPEN + 500)
+    told = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 120, OPEN + 300), (price,)))
+    assert [(c.open_time - OPEN, c.close) for c in pick(told, M1)] == [(m * 60, Decimal(105)) for m in range(2, 6)]
+
+
+def test_higher_candle_of_which_nothing_is_known_is_flat_once_kraken_tells_that_nothing_traded():
+    series = seeded_series()
+    series.cover(OPEN, OPEN + 240, OPEN + 241)
+    series.cover(OPEN + 300, OPEN + 660, OPEN + 661)
+    assert series.give_up(M1, Range(OPEN + 240, OPEN + 300), OPEN + 700) == []
+    answer = History("BTC/USD", Timeframe.M5, Source.REST, Range(OPEN, OPEN + 600), ())
+    told = pick(series.history(answer), Timeframe.M5)
+    assert [(c.open_time - OPEN, c.close, c.infilled, c.complete) for c in told] == [
+        (0, Decimal(100), True, True),
+        (300, Decimal(100), True, True),
+    ]
+
+
+def resumed_series(now: int) -> CandleSeries:
+    """A series that owes all that it can remember at `now`, of which its seed tells the last minute only."""
+    series = CandleSeries("BTC/USD", Depth())
+    for timeframe in TIMEFRAMES:
+        if timeframe is M1:
+            series.resume(candle(0, open_time=now - 86_400, closed=True))
+        start = timeframe.floor(now - 1)
+        row = candle(0, timeframe=timeframe, open_time=start, source=Source.SNAPSHOT, at=now + 1)
+        series.history(History("BTC/USD", timeframe, Source.SNAPSHOT, Range(start, now + 1), (row,)))
+    return series
+
+
+@pytest.mark.parametrize(
+    "rows", [[candle(-20, "95", at=OPEN + 43_300)], [candle(-60, "95", trades=0, volume="0", at=OPEN + 43_300)]]
+)
+def test_price_at_the_first_minute_that_is_remembered_is_that_of_an_answer_that_begins_earlier(rows):
+    series = resumed_series(OPEN + 43_200)
+    series.cover(OPEN + 43_200, OPEN + 43_380, OPEN + 43_381)
+    answer = History("BTC/USD", M1, Source.REST, Range(OPEN - 3_540, OPEN + 120), tuple(rows))
+    told = pick(series.history(answer), M1)
+    assert [(c.open_time - OPEN, c.close, c.infilled) for c in told] == [
+        (0, Decimal(95), True),
+        (60, Decimal(95), True),
+    ]
+
+
+def test_price_that_an_old_answer_begins_with_is_not_pushed_out_by_newer_ones():
+    series = seeded_series()
+    series.cover(OPEN + 3_600, OPEN + 36_000, OPEN + 36_001)
+    for hour in range(1, 10):
+        price = candle(hour * 60 - 1, trades=0, volume="0", source=Source.REST, at=OPEN + 36_100)
+        span = Range(OPEN + hour * 3_600, OPEN + hour * 3_600 + 3_600)
+        series.history(History("BTC/USD", M1, Source.REST, span, (price,)))
+    price = candle(29, "95", trades=0, volume="0", source=Source.REST, at=OPEN + 36_100)
+    told = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 1_800, OPEN + 1_860), (price,)))
+    assert [(c.open_time - OPEN, c.close) for c in pick(told, M1)] == [(1_800, Decimal(95))]
+
+
+def test_higher_candle_stays_incomplete_when_the_minutes_that_were_given_up_on_are_forgotten():
+    series = seeded_series()
+    series.update(candle(0, "101"))
+    series.cover(OPEN, OPEN + 600, OPEN + 601)
+    series.update(candle(25, "102"))
+    series.cover(OPEN + 1_500, OPEN + 100_000, OPEN + 100_001)
+    (hour, *_) = pick(series.give_up(M1, Range(OPEN + 600, OPEN + 1_500), OPEN + 100_001), Timeframe.H1)
+    assert (hour.open_time, hour.complete) == (OPEN, False)
+    series.cover(OPEN + 1_500, OPEN + 101_000, OPEN + 101_001)
+    row = candle(0, "103", timeframe=Timeframe.M15, source=Source.REST, at=OPEN + 101_002)
+    told = series.history(History("BTC/USD", Timeframe.M15, Source.REST, Range(OPEN, OPEN + 900), (row,)))
+    assert series.lost
+    assert [c.complete for c in pick(told, Timeframe.M15)] == [True]
+    assert [c.complete for c in pick(told, Timeframe.H1)] == [False]
+
+
+def test_price_told_within_a_higher_window_is_not_taken_for_its_last_one():
+    series = seeded_series()
+    series.cover(OPEN, OPEN + 240, OPEN + 241)
+    series.update(candle(6, "92"))
+    series.cover(OPEN + 300, OPEN + 1_260, OPEN + 1_261)
+    series.give_up(M1, Range(OPEN + 240, OPEN + 300), OPEN + 1_300)
+    price = candle(4, "98", trades=0, volume="0", source=Source.REST, at=OPEN + 1_300)
+    told = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 300, OPEN + 360), (price,)))
+    assert [(c.open_time - OPEN, c.close) for c in pick(told, M1)] == [(300, Decimal(98))]
+    later = [c for timeframe in TIMEFRAMES for c in series.published(timeframe) if c.open_time > OPEN + 360]
+    assert {c.close for c in later} == {Decimal(92)}
+
+
+def test_no_price_comes_across_a_gap_that_was_given_up_on_and_reaches_into_a_window_that_kraken_told_itself():
+    series = seeded_series()
+    series.update(candle(0, "101"))
+    series.cover(OPEN, OPEN + 180, OPEN + 181)
+    series.cover(OPEN + 480, OPEN + 660, OPEN + 661)
+    series.give_up(M1, Range(OPEN + 180, OPEN + 480), OPEN + 700)
+    # Nothing traded in the second five minutes; whether anything did in the minutes 3 and 4 nobody has told.
+    assert series.history(History("BTC/USD", Timeframe.M5, Source.REST, Range(OPEN + 300, OPEN + 600), ())) == []
+    row = candle(4, "107", source=Source.REST, at=OPEN + 800)
+    mended = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 180, OPEN + 300), (row,)))
+    five = [(c.open_time - OPEN, c.close, c.complete) for c in pick(mended, Timeframe.M5)]
+    assert five == [(0, Decimal(107), True), (300, Decimal(107), True)]
+
+
+def test_candle_that_kraken_told_whole_is_not_undone_by_parts_of_which_something_was_given_up_on():
+    series = seeded_series()
+    series.update(candle(0, "101"))
+    series.cover(OPEN, OPEN + 180, OPEN + 181)
+    series.update(candle(6, "103"))
+    series.cover(OPEN + 240, OPEN + 960, OPEN + 961)
+    series.give_up(M1, Range(OPEN + 180, OPEN + 240), OPEN + 1_000)
+    row = candle(0, "103", timeframe=Timeframe.M15, trades=3, source=Source.REST, at=OPEN + 1_100)
+    (whole,) = series.history(History("BTC/USD", Timeframe.M15, Source.REST, Range(OPEN, OPEN + 900), (row,)))
+    assert (whole.trades, whole.complete) == (3, True)
+    late = series.update(candle(6, "104", trades=2, at=OPEN + 1_200))
+    assert pick(late, Timeframe.M5)
+    assert pick(late, Timeframe.M15) == []
+    # Once all parts are known they tell of the late trade as well.
+    row = candle(3, "107", source=Source.REST, at=OPEN + 1_300)
+    mended = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 180, OPEN + 240), (row,)))
+    assert [(c.trades, c.high, c.close, c.complete) for c in pick(mended, Timeframe.M15)] == [
+        (4, Decimal(107), Decimal(104), True)
+    ]
+
+
+def test_feed_that_lags_fills_what_another_one_missed():
+    series = seeded_series()
+    series.cover(OPEN, OPEN + 60, OPEN + 61)
+    series.cover(OPEN + 180, OPEN + 360, OPEN + 361)
+    assert series.cover(OPEN, OPEN + 90, OPEN + 362) == []
+    series.cover(OPEN + 180, OPEN + 420, OPEN + 421)
+    filled = series.cover(OPEN, OPEN + 200, OPEN + 422)
+    assert [c.open_time - OPEN for c in pick(filled, M1)] == [60, 120, 180, 240, 300, 360]
+    assert series.gaps() == []
+    assert [c.open_time - OPEN for c in series.cover(OPEN, OPEN + 480, OPEN + 481)] == [420]

@@ -1,0 +1,25 @@
+"""What was received from the bus and is not yet acknowledged."""
+
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+
+from influx_writer.intake import Row
+from ingress_common.bus import Message
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows to be written together, and what is known once they are.
+
+    `dead_letters`: unusable messages, each with the delivery of its dead letter. `marks`: the writer's own messages
+    that came after the rows (`marks`). `answers`: symbol and name of the republish requests that the rows answer.
+    """
+
+    candles: list[Row] = field(default_factory=list)
+    ticks: list[Row] = field(default_factory=list)
+    dead_letters: list[tuple[Message, Awaitable[None]]] = field(default_factory=list)
+    marks: list[tuple[Message, int]] = field(default_factory=list)
+    answers: list[tuple[str, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.candles) + len(self.ticks) + len(self.dead_letters) + len(self.marks)

@@ -1,0 +1,63 @@
+"""What time it is, by the gateways."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from influx_writer.gateway_time import GatewayTime
+
+MONTH = 30 * 86_400.0
+
+
+class Clocks:
+    """Ours, and one that never steps."""
+
+    def __init__(self) -> None:
+        self.ours = 1_700_000_000.0
+        self.steady = 0.0
+        self.time = GatewayTime(lambda: self.ours, lambda: self.steady)
+
+    def run(self, seconds: float) -> None:
+        self.ours += seconds
+        self.steady += seconds
+
+
+def test_without_a_watermark_it_is_our_time():
+    clocks = Clocks()
+    assert clocks.time.now() == clocks.ours
+
+
+def test_a_clock_that_is_behind_is_put_right():
+    clocks = Clocks()
+    clocks.time.received(clocks.ours + MONTH)
+    clocks.run(3)
+    assert clocks.time.now() == clocks.ours + MONTH
+
+
+def test_a_clock_that_is_put_right_is_followed():
+    clocks = Clocks()
+    clocks.time.received(clocks.ours + MONTH)
+    clocks.ours += MONTH
+    clocks.time.received(clocks.ours)
+    assert clocks.time.now() == clocks.ours
+
+
+def test_a_clock_that_falls_behind_is_noticed_within_seconds():
+    clocks = Clocks()
+    clocks.time.received(clocks.ours)
+    clocks.ours -= MONTH
+    for _ in range(12):
+        clocks.time.received(clocks.ours + MONTH)
+        clocks.run(1)
+    assert clocks.time.now() == clocks.ours + MONTH
+
+
+@given(st.lists(st.lists(st.floats(0, 100 * MONTH), max_size=5), max_size=40))
+def test_watermarks_from_the_future_change_nothing_beside_real_ones(seconds):
+    clocks = Clocks()
+    clocks.time.received(clocks.ours)
+    for forged in seconds:
+        clocks.run(1)
+        clocks.time.received(clocks.ours)
+        for ahead in forged:
+            clocks.time.received(clocks.ours + ahead)
+        assert clocks.time.now() == clocks.ours

@@ -1,0 +1,151 @@
+"""What the broker drops is noticed from the numbers, and asked for until it has come."""
+
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from influx_writer.gaps import SequenceGaps
+from ingress_common.payloads import decode_status
+from ingress_common.sequence import Numbered
+from ingress_common.timeframes import Timeframe
+
+SYMBOL = "BTC/USD"
+
+
+async def test_candles_that_the_broker_dropped_are_asked_for_and_stored(world, candle):
+    writer, _ = world.writer()
+    rows = [candle(-n) for n in range(9, 0, -1)]
+    async with world.running(writer):
+        await world.send(rows[0])
+        # What it asked for at the start is answered.
+        await world.answer(*world.last_request)
+        await world.until(lambda: world.metric("ingress_writer_written_total", kind="candle") == 2)
+        await world.send(*rows[1:3])
+        world.lose(*rows[3:8])
+        await world.send(rows[8])
+        await world.until(lambda: world.metric("ingress_writer_missing_candles") == 5)
+        await world.until(lambda: world.metric("ingress_writer_missing_candles") == 0)
+    assert await world.stored() == rows
+    # Of the one symbol, and no further back than what came before.
+    request = world.requests[-1]
+    assert request.symbols == (SYMBOL,)
+    assert rows[2].at - 2 < request.start <= rows[2].at
+    assert rows[8].at <= request.end < rows[8].at + 2
+
+
+async def test_what_is_missing_is_asked_for_again_until_it_is_answered_and_shown_meanwhile(world, candle):
+    world.answers, world.request_seconds = False, 0.1
+    writer, _ = world.writer()
+    rows = [candle(-n) for n in range(4, 0, -1)]
+    async with world.running(writer):
+        await world.send(rows[0])
+        world.lose(*rows[1:3])
+        asked = len(world.requests)
+        await world.send(rows[3])
+        await world.until(lambda: len(world.requests) >= asked + 3)
+        await world.until(lambda: status(world)["missing_candles"] == 2)
+        details = status(world)
+        assert datetime.fromisoformat(details["missing_since"]).astimezone(UTC).timestamp() == world.now
+        world.answers = True
+        await world.until(lambda: world.metric("ingress_writer_missing_candles") == 0)
+    assert await world.stored() == rows
+
+
+def status(world):
+    return decode_status(world.broker.retained[world.topics.status("influx-writer", "w1")]).details
+
+
+async def test_an_answer_of_which_a_part_is_dropped_is_asked_for_again(world, candle):
+    world.request_seconds = 0.2
+    writer, _ = world.writer()
+    rows = [candle(-n) for n in range(6, 0, -1)]
+    async with world.running(writer):
+        await world.send(rows[0])
+        world.lose(*rows[1:5])
+        world.drops = 2
+        await world.send(rows[5])
+        await world.until(lambda: world.drops == 0 and world.metric("ingress_writer_missing_candles") == 0)
+    assert await world.stored() == rows
+
+
+async def test_a_new_publisher_and_repeated_messages_are_no_losses(world, candle):
+    writer, bus = world.writer()
+    rows = [candle(-n) for n in range(12, 0, -1)]
+    async with world.running(writer):
+        await world.send(*rows[:4])
+        world.cut(bus)
+        await world.send(*rows[4:8])
+        world.numbering.forget([SYMBOL])
+        await world.send(*rows[8:])
+        await world.until(lambda: world.metric("ingress_writer_written_total", kind="candle") >= len(rows))
+        assert world.metric("ingress_writer_missing_candles") == 0
+    assert await world.stored() == rows
+
+
+async def test_the_first_candles_of_a_new_publisher_that_were_dropped_are_missed(world, candle):
+    writer, _ = world.writer()
+    rows = [candle(-n) for n in range(6, 0, -1)]
+    async with world.running(writer):
+        await world.send(*rows[:2])
+        world.numbering.forget([SYMBOL])
+        world.lose(*rows[2:5])
+        await world.send(rows[5])
+        await world.until(lambda: world.metric("ingress_writer_received_total", kind="candle") >= 6)
+        await world.until(lambda: world.metric("ingress_writer_missing_candles") == 0)
+    assert await world.stored() == rows
+
+
+async def test_losses_of_one_timeframe_are_seen_in_the_next_candle_of_any(world, candle):
+    writer, _ = world.writer()
+    hour, minute = candle(timeframe=Timeframe.H1), candle()
+    async with world.running(writer):
+        await world.send(candle(-2))
+        world.lose(hour)
+        await world.send(minute)
+        await world.until(lambda: world.metric("ingress_writer_missing_candles") == 1)
+        await world.until(lambda: world.metric("ingress_writer_missing_candles") == 0)
+    assert await world.stored(Timeframe.H1) == [hour]
+
+
+@given(
+    runs=st.lists(st.lists(st.booleans(), min_size=1, max_size=30), min_size=1, max_size=3),
+    again=st.randoms(use_true_random=False),
+)
+def test_as_many_are_missing_as_did_not_come_in_whatever_order_they_come(runs, again):
+    gaps = SequenceGaps()
+    missing = 0
+    seen_any = False
+    for name, came in enumerate(runs):
+        numbers = [number for number, here in enumerate(came, 1) if here]
+        if not numbers:
+            continue
+        before = 0 if seen_any else numbers[0] - 1
+        seen_any = True
+        first, *others = numbers
+        gaps.take(SYMBOL, Numbered(f"run {name}", first), 100.0 + first)
+        others += again.choices(numbers, k=3)
+        again.shuffle(others)
+        for number in others:
+            gaps.take(SYMBOL, Numbered(f"run {name}", number), 100.0 + number)
+        missing += numbers[-1] - before - len(numbers)
+        assert gaps.missing == missing
+    gaps.filled(SYMBOL)
+    assert gaps.missing == 0
+
+
+def test_the_last_one_that_came_is_named_when_others_are_missing():
+    gaps = SequenceGaps()
+    assert gaps.take(SYMBOL, Numbered("a", 7), 10.0) is None
+    assert gaps.take(SYMBOL, Numbered("a", 8), 11.0) is None
+    assert gaps.take(SYMBOL, Numbered("a", 11), 14.0) == 11.0
+    assert gaps.take(SYMBOL, Numbered("a", 9), 12.0) is None
+    assert gaps.missing == 1
+    assert gaps.take("ETH/USD", Numbered("b", 5), 10.0) is None
+
+
+def test_a_number_that_is_far_from_all_others_is_nonsense_and_no_loss():
+    gaps = SequenceGaps()
+    gaps.take(SYMBOL, Numbered("a", 7), 10.0)
+    assert gaps.take(SYMBOL, Numbered("a", 10**15), 11.0) is None
+    assert gaps.missing == 0

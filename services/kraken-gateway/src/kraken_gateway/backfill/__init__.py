@@ -1,0 +1,1 @@
+"""What we owe to whom: seeds and history that were requested."""

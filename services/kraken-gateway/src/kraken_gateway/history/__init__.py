@@ -1,1 +1,0 @@
-"""What is asked for: the past by REST, and the seeds."""

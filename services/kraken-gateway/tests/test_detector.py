@@ -1,0 +1,142 @@
+"""The detector of stale subscriptions reads every symbol after a minute, whatever stands in its way then."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import SimpleNamespace
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from ingress_common.timeframes import Timeframe
+from kraken_gateway.backfill.snapshots import Snapshot
+from kraken_gateway.kraken.protocol import Row
+from kraken_gateway.live.detector import StaleDetector
+from kraken_gateway.metrics import GatewayMetrics
+
+SYMBOL = "A/USD"
+MINUTE = 1_700_000_040
+PRICE = Decimal("1.0")
+PROMPTLY = 20.0
+"""Seconds within which a reading must be published; the next minute is far away."""
+
+
+@dataclass
+class LiveFeed:
+    """A live stream of one symbol that has received one trade less than Kraken has of the last minute."""
+
+    name: str = "gw-0"
+    wanted: frozenset[str] = frozenset({SYMBOL})
+    caught_up: bool = True
+    processed_until: float = float("inf")
+    without_updates_for: float = 0.0
+    trades: dict[int, int] = field(default_factory=lambda: {MINUTE - 60: 5, MINUTE: 4, MINUTE + 60: 1})
+
+    @property
+    def stream(self):
+        return self
+
+    def suspects(self):
+        return {}
+
+    def inactive_for(self):
+        return {SYMBOL: 1.0}
+
+    def unusual(self, symbol):
+        return 0.0
+
+    def is_live(self, symbol):
+        return True
+
+    def seen(self, symbol):
+        return self.trades
+
+    def published(self, symbol, trades):
+        self.trades |= trades
+
+    def verified(self, symbol):
+        pass
+
+    def resubscribe(self, symbol):
+        pass
+
+
+class Published:
+    """What was published, in the publisher's place."""
+
+    def __init__(self):
+        self.batches = asyncio.Queue()
+
+    async def history(self, history):
+        await self.batches.put(history)
+
+
+class Kraken:
+    """Snapshots of the last minutes as Kraken has them at `now`, answered as soon as `answering`."""
+
+    def __init__(self):
+        self.now = MINUTE + 60 + 4.5
+        self.answering = asyncio.Event()
+        self.answering.set()
+        self.asked = asyncio.Event()
+
+    def read(self, symbol, *, urgent=False):
+        self.asked.set()
+        return asyncio.ensure_future(self._answer(symbol, self.now))
+
+    async def _answer(self, symbol, taken):
+        await self.answering.wait()
+        trades = {MINUTE - 60: 5, MINUTE: 5, MINUTE + 60: 1} if taken > MINUTE + 61 else {MINUTE - 60: 5, MINUTE: 4}
+        prices = (PRICE,) * 4
+        rows = tuple(Row.of(symbol, Timeframe.M1, minute, prices, PRICE, PRICE, n) for minute, n in trades.items())
+        return Snapshot(symbol, rows, taken, taken)
+
+
+@asynccontextmanager
+async def detecting(feed, kraken):
+    published = Published()
+    detector = StaleDetector(
+        lambda: [feed],
+        kraken,
+        SimpleNamespace(),
+        published,
+        GatewayMetrics(CollectorRegistry()),
+        pytest.fail,
+        lambda: kraken.now,
+    )
+    kraken.now -= 60  # the first minute that it sees is not judged
+    task = asyncio.create_task(detector.run())
+    await asyncio.sleep(0)
+    yield published
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def correction(published):
+    async with asyncio.timeout(PROMPTLY):
+        history = await published.batches.get()
+    return {candle.open_time: candle.trades for candle in history.candles}[MINUTE]
+
+
+async def test_symbol_of_a_feed_that_is_behind_when_the_minute_ends_is_read_as_soon_as_it_is_not():
+    feed, kraken = LiveFeed(caught_up=False), Kraken()
+    async with detecting(feed, kraken) as published:
+        kraken.now += 60
+        await asyncio.sleep(0.6)  # the detector looks meanwhile, and finds the feed behind
+        assert published.batches.empty()
+        feed.caught_up = True
+        assert await correction(published) == 5
+
+
+async def test_reading_from_before_the_minutes_end_does_not_count_as_the_one_after_it():
+    feed, kraken = LiveFeed(trades={MINUTE - 60: 5, MINUTE: 4}), Kraken()
+    feed.suspects = lambda: {SYMBOL: 2.0} if not kraken.asked.is_set() else {}
+    kraken.answering.clear()
+    async with detecting(feed, kraken) as published:
+        await kraken.asked.wait()
+        kraken.now += 60
+        await asyncio.sleep(0.6)  # the minute ends for the detector while the earlier reading is on its way
+        kraken.answering.set()
+        assert await correction(published) == 5

@@ -1,0 +1,60 @@
+"""The printed lines, and the generated part of docs/performance.md."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from bench.figure import Definition, Measurement, Result
+
+BEGIN = "<!-- measured: begin -->"
+END = "<!-- measured: end -->"
+
+
+def line(result: Result) -> str:
+    """One figure: `name: ratio, spread, target, verdict`, and the absolute figures behind it."""
+    name = result.definition.name
+    if not isinstance(result.outcome, Measurement):
+        return f"{name}: {result.verdict}, {result.outcome}"
+    ratio, spread, target = _numbers(result.definition, result.outcome)
+    return f"{name}: {ratio}, {spread}, {target}, {result.verdict} ({result.outcome.note})"
+
+
+def page(results: Sequence[Result], machine: Mapping[str, str]) -> str:
+    """The generated part: the table of figures, what each means, versions and machine."""
+    rows = [
+        "| figure | ratio | spread | target | verdict | absolute |",
+        "|---|---|---|---|---|---|",
+        *(_row(result) for result in results),
+    ]
+    meanings = [f"- **{result.definition.name}**: {result.definition.meaning}" for result in results]
+    facts = [f"- {name}: {value}" for name, value in machine.items()]
+    return "\n\n".join("\n".join(part) for part in (rows, meanings, facts))
+
+
+def rewrite(path: Path, generated: str) -> None:
+    """Put `generated` between the markers of the page at `path`; ValueError if it has none."""
+    text = path.read_text()
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"expected {BEGIN} and {END} in {path}")
+    path.write_text(f"{before}{BEGIN}\n\n{generated}\n\n{END}{after}")
+
+
+def _row(result: Result) -> str:
+    name = result.definition.name
+    if not isinstance(result.outcome, Measurement):
+        return _cells((name, "", "", _target(result.definition), result.verdict, str(result.outcome)))
+    return _cells((name, *_numbers(result.definition, result.outcome), result.verdict, result.outcome.note))
+
+
+def _cells(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _numbers(definition: Definition, measurement: Measurement) -> tuple[str, str, str]:
+    low, high = measurement.spread
+    return f"{measurement.median:.2f}", f"{low:.2f} to {high:.2f}", _target(definition)
+
+
+def _target(definition: Definition) -> str:
+    return str(definition.target or "no target")

@@ -1,0 +1,1 @@
+"""Load: the services under all of Kraken."""

@@ -1,0 +1,1 @@
+"""Other clients and ours on the same simulated minutes with the same faults."""

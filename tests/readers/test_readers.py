@@ -1,0 +1,174 @@
+"""What docs/reading.md says of other tools, row by row and block by block, with the versions of requirements.lock.
+
+They are in an environment of their own (`make readers`), because they are large and none of our business.
+"""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import tomllib
+from decimal import Decimal
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+from archive_files import write_minutes
+
+from crypto_ingress.history.commands import Export, export
+from crypto_ingress.history.exporting import FileFormat, NumberType
+from crypto_ingress.history.files import find_files
+from crypto_ingress.history.importing import Importer
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_store import InfluxAccess, InfluxStore, Retention, SqliteStore
+
+HERE = Path(__file__).parent
+PAGE = (HERE.parents[1] / "docs" / "reading.md").read_text()
+SCRIPTS = tomllib.loads((HERE / "scripts.toml").read_text())
+PYTHON = Path(os.environ.get("READERS_PYTHON", HERE / ".venv" / "bin" / "python"))
+START = 2770 * Timeframe.W1.seconds + 3 * 86_400  # a Sunday
+DAYS = 25
+
+needs_readers = pytest.mark.skipif(not PYTHON.exists(), reason="the readers are not installed: make readers")
+pytestmark = pytest.mark.timeout(300)
+
+
+def minutes() -> list[tuple]:
+    """Four weeks that begin on a Sunday, without trades for minutes at a time, with volumes beyond float precision."""
+    rows = []
+    for minute in range(DAYS * 1440):
+        if minute // 8 * 7919 % 97 < 30:
+            price = 16_500 + (minute * 31) % 977 / 100
+            volume = Decimal((minute * 104_729) % 99_999_989 + 1).scaleb(-8)
+            rows.append(
+                (START + 60 * minute, f"{price:.2f}", f"{price + 1:.2f}", f"{price - 1:.2f}", f"{price:.2f}", volume, 3)
+            )
+    return rows
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[tuple]:
+    return minutes()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, rows) -> Path:
+    """The files that the page speaks of."""
+    folder = tmp_path_factory.mktemp("readers")
+    asyncio.run(write_files(folder, rows))
+    return folder
+
+
+async def write_files(folder: Path, rows: list[tuple]) -> None:
+    archive = write_minutes(folder / "archive" / "XBTUSD_1.csv", rows)
+    async with SqliteStore(folder / "candles.db") as store:
+        await store.bootstrap()
+        await Importer(store, lambda: 4e9, lambda *_: None).run("BTC/USD", find_files([archive], None).files)
+        for timeframe in TIMEFRAMES:
+            for form in (FileFormat.CSV, FileFormat.PARQUET):
+                out = folder / f"{timeframe.value}.{form.value}"
+                await export(
+                    store,
+                    Export(("BTC/USD",), (timeframe,), None, None, out, form, NumberType.DECIMAL),
+                    lambda *_: None,
+                )
+    return folder
+
+
+def run(folder: Path, code: str) -> str:
+    done = subprocess.run([PYTHON, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def table(name: str) -> list[list[str]]:
+    text = PAGE.partition(f"<!-- {name} -->\n")[2].partition("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.split("\n")[2:]]
+
+
+def codes(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+# --- weeks ------------------------------------------------------------------------------------------------------------
+
+
+def weeks_of(folder: Path) -> list[int]:
+    return [int(line.split(",")[0]) for line in (folder / "1w.csv").read_text().split()[1:]]
+
+
+@needs_readers
+@pytest.mark.parametrize("row", [row for row in table("weeks") if row[0] in SCRIPTS["weeks"]], ids=lambda row: row[0])
+async def test_weeks(files, row):
+    script = SCRIPTS["weeks"][row[0]]
+    expected = weeks_of(files)
+    for right in codes(row[1]):
+        assert json.loads(run(files, script.replace("CODE", right))) == expected
+    for wrong in codes(row[2]):
+        assert json.loads(run(files, script.replace("CODE", wrong))) != expected
+
+
+def test_every_row_of_the_weeks_is_run():
+    assert {row[0] for row in table("weeks")} == {*SCRIPTS["weeks"], "Flux", "InfluxQL"}
+
+
+async def test_weeks_of_influxdb(files, influx_place):
+    org = f"test-{uuid4().hex[:12]}"
+    kept = Retention.parse("1m=forever,5m=forever,15m=forever,1h=forever")
+    access = InfluxAccess(org, influx_place.token)
+    async with InfluxStore(influx_place.url, access, retention=kept) as store:
+        await store.bootstrap()
+        archive = find_files([files / "archive"], None).files
+        await Importer(store, lambda: 4e9, lambda *_: None).run("BTC/USD", archive)
+    flux, influxql = (codes(row[1])[0] for row in table("weeks") if row[0] in ("Flux", "InfluxQL"))
+    url, headers = influx_place.url.replace("influxdb", "http", 1), {"Authorization": f"Token {influx_place.token}"}
+    query = (
+        f'from(bucket: "candles_1d") |> range(start: {START}, stop: {START + DAYS * 86_400})'
+        f' |> filter(fn: (r) => r._field == "trades") |> {flux} |> keep(columns: ["_time"])'
+        " |> map(fn: (r) => ({w: int(v: r._time) / 1000000000}))"
+    )
+    async with httpx.AsyncClient(headers=headers) as http:
+        answer = await http.post(
+            f"{url}/api/v2/query", params={"org": org}, content=query, headers={"Content-Type": "application/vnd.flux"}
+        )
+        found = [int(line.split(",")[-1]) for line in answer.text.split()[1:] if line.strip(",")]
+        # The first window begins with the range.
+        assert found[1:] == weeks_of(files)[1:]
+        text = f"SELECT count(trades) FROM candle WHERE time >= {START}s AND time < {START + DAYS * 86_400}s {influxql}"
+        # InfluxQL knows the buckets of the token's own organisation, so the reader's token asks.
+        known = (await http.get(f"{url}/api/v2/authorizations", params={"org": org})).json()["authorizations"]
+        reader = next(token["token"] for token in known if token["description"] == "crypto-ingress reader")
+        parameters = {"db": "candles_1d", "q": text, "epoch": "s"}
+        http.headers["Authorization"] = f"Token {reader}"
+        result = (await http.get(f"{url}/query", params=parameters)).json()["results"][0]
+        assert "series" in result, result
+        (series,) = result["series"]
+    assert [time for time, _ in series["values"]] == weeks_of(files)
+
+
+# --- exact numbers, infilled minutes, recipes -------------------------------------------------------------------------
+
+
+@needs_readers
+@pytest.mark.parametrize("row", table("exact"), ids=lambda row: row[0])
+async def test_exact_numbers(files, rows, row):
+    (code,) = codes(row[1])
+    assert Decimal(run(files, SCRIPTS["exact"]["any"].replace("CODE", code))) == sum(r[5] for r in rows)
+
+
+@needs_readers
+@pytest.mark.parametrize("row", table("infilled"), ids=lambda row: row[0])
+async def test_infilled_minutes(files, row):
+    residues = int(run(files, SCRIPTS["infilled"][row[0].partition(" ")[0]]))
+    assert (residues == 0) == (row[1] == "0"), residues
+
+
+RECIPES = dict(re.findall(r"<!-- recipe: (\S+) -->\n```py\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+
+
+@needs_readers
+@pytest.mark.parametrize("name", RECIPES)
+async def test_recipe(files, name):
+    assert run(files, RECIPES[name])

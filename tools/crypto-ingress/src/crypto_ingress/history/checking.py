@@ -1,0 +1,82 @@
+"""Verification of rolled-up candles against archive files of higher timeframes, which are not imported."""
+
+import asyncio
+from collections.abc import Iterator
+
+import polars as pl
+
+from crypto_ingress.history.compare import CandleDifference, beside, counted_twice, differences
+from crypto_ingress.history.files import ArchiveFile, FileProblem
+from crypto_ingress.history.reading import Block, candle_blocks
+from crypto_ingress.history.stored import stored_candles
+from crypto_ingress.history.weeks import joined
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_store import BulkSeries
+
+_LISTED = 20
+_AT_ONCE = 50_000  # candles
+
+BY_INTERVAL = {timeframe.minutes: timeframe for timeframe in TIMEFRAMES}
+"""Timeframes by their length in minutes."""
+
+
+class FileCheck:
+    """Compares a file of one timeframe with candles; reads it piece by piece."""
+
+    def __init__(self, file: ArchiveFile, timeframe: Timeframe) -> None:
+        self.label = file.label
+        self.timeframe = timeframe
+        self.compared = 0
+        self.differing = 0
+        self.differences: list[CandleDifference] = []
+        self.problems: list[FileProblem] = []
+        self.twice = False
+        self._blocks: Iterator[Block] = candle_blocks(file, timeframe.seconds)
+        self._rows: pl.DataFrame | None = None
+        self._over = False
+
+    def check(self, candles: pl.DataFrame, start: int, end: int, called: str) -> None:
+        """Compare the file with `candles`, all that open in [start, end). `called`: their name in reports.
+
+        Call it for ascending ranges.
+        """
+        theirs = self._until(start, end)
+        ours = candles.filter((pl.col("trades") > 0) & (pl.col("time") >= start) & (pl.col("time") < end))
+        if theirs is None:
+            theirs = ours.clear()
+        rows = beside(ours, theirs.select("time", "open", "high", "low", "close", "volume", "trades"))
+        self.compared += rows.height
+        if counted_twice(rows):
+            self.twice = True
+            return
+        found = rows.filter(~pl.col("same"))
+        self.differing += found.height
+        self.differences += differences(found, called, "the file", _LISTED - len(self.differences))
+
+    async def check_store(self, series: BulkSeries) -> bool:
+        """Compare the file with a store's closed candles. Returns False if there are none."""
+        bounds = await series.bounds()
+        if bounds is None:
+            return False
+        step = self.timeframe.seconds
+        for start in range(bounds[0], bounds[1] + 1, _AT_ONCE * step):
+            end = min(start + _AT_ONCE * step, bounds[1] + step)
+            stored = (await stored_candles(series, start, end)).filter(pl.col("closed"))
+            await asyncio.to_thread(self.check, stored, start, end, "the store")
+        return True
+
+    def _until(self, start: int, end: int) -> pl.DataFrame | None:
+        """The file's rows that open in [start, end); None if the file has no rows at all."""
+        while not self._over and (self._rows is None or not self._rows.height or self._rows["time"][-1] < end):
+            block = next(self._blocks, None)
+            if block is None:
+                self._over = True
+                break
+            self.problems += block.problems
+            if block.rows.height:
+                self._rows = block.rows if self._rows is None else joined([self._rows, block.rows])
+        if self._rows is None:
+            return None
+        first, last = self._rows["time"].search_sorted(start), self._rows["time"].search_sorted(end)
+        found, self._rows = self._rows.slice(first, last - first), self._rows.slice(last)
+        return found

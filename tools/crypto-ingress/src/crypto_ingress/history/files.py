@@ -1,0 +1,214 @@
+"""Discovery of archive files in zip archives and folders, and interpretation of their names."""
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from crypto_ingress.archive import ArchiveError, interval_of
+from crypto_ingress.history.pairs import symbol_of_name
+from crypto_ingress.history.zips import damage, opened_member, whole_members
+
+_NAME = re.compile(r"(?P<pair>[A-Za-z0-9.]+?)(?:_(?P<interval>[0-9]+))?\.csv", re.IGNORECASE)
+_QUARTER = re.compile(r"Q(?P<quarter>[1-4])[_-](?P<year>20[0-9]{2})(?![0-9])")
+_SAMPLE_BYTES = 64 * 1024
+_CANDLE_COLUMNS, _TRADE_COLUMNS = 7, 3
+
+
+@dataclass(frozen=True, slots=True)
+class FileProblem:
+    """A problem with a file or a row: its place and a description."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        """A line for the report."""
+        return f"{self.where}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveFile:
+    """A file of candles or trades, alone or in a zip archive.
+
+    `interval`: length of its candles in minutes; None for trades. `size`: unpacked bytes. `first`: time of its first
+    row (unix seconds); 0 if unreadable. `salvaged`: its entry in a truncated zip archive.
+    """
+
+    path: Path
+    member: str | None
+    size: int
+    symbol: str
+    interval: int | None
+    first: float
+    salvaged: zipfile.ZipInfo | None = None
+
+    @property
+    def label(self) -> str:
+        """The file's name for reports: path, and member of a zip archive."""
+        return str(self.path) if self.member is None else f"{self.path}:{self.member}"
+
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """Open the unpacked bytes. OSError, BadZipFile or zlib.error on failure."""
+        with _opened(self.path, self.member, self.salvaged) as stream:
+            yield stream
+
+    @property
+    def quarter(self) -> tuple[int, int] | None:
+        """The quarter of a year (start and end in unix seconds) that the file covers completely.
+
+        It comes from a name such as Kraken_OHLCVT_Q1_2023.zip; None for other names.
+        """
+        found = _QUARTER.search(self.label)
+        if found is None:
+            return None
+        year, first = int(found["year"]), int(found["quarter"]) * 3 - 2
+        end = datetime(year + first // 10, (first + 3 - 1) % 12 + 1, 1, tzinfo=UTC)
+        return int(datetime(year, first, 1, tzinfo=UTC).timestamp()), int(end.timestamp())
+
+    def damage(self) -> str | None:
+        """The error found by checking a zip member's checksum; None if it is correct or the file has no checksum."""
+        if self.member is None or self.salvaged is not None:
+            return None
+        with self.open() as stream:
+            return damage(stream)
+
+    def position(self, stream: IO[bytes]) -> int:
+        """Bytes read so far from `stream`."""
+        return min(stream.tell(), self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveListing:
+    """The usable archive files, and the problems of the others."""
+
+    files: tuple[ArchiveFile, ...]
+    problems: tuple[FileProblem, ...]
+
+
+def find_files(paths: Iterable[Path], symbol: str | None) -> ArchiveListing:
+    """The archive files in `paths`: zip archives, folders, single files. `symbol` overrides the files' names."""
+    files: list[ArchiveFile] = []
+    problems: list[FileProblem] = []
+    for path in paths:
+        for place in _places(path, problems):
+            found = _classified(place, symbol)
+            if isinstance(found, FileProblem):
+                problems.append(found)
+            else:
+                files.append(found)
+    return ArchiveListing(tuple(files), tuple(problems))
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A file that may be an archive file."""
+
+    path: Path
+    member: str | None
+    size: int
+    salvaged: zipfile.ZipInfo | None = None
+
+    @property
+    def label(self) -> str:
+        return str(self.path) if self.member is None else f"{self.path}:{self.member}"
+
+
+def _places(path: Path, problems: list[FileProblem]) -> Iterator[_Candidate]:
+    try:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in (".csv", ".zip") and p.is_file())
+            if not inside:
+                problems.append(FileProblem(str(path), "expected .csv or .zip files in this folder, got none"))
+            for file in inside:
+                yield from _places(file, problems)
+        elif path.suffix.lower() == ".zip":
+            yield from _members(path, problems)
+        else:
+            yield _Candidate(path, None, path.stat().st_size)
+    except OSError as error:
+        problems.append(FileProblem(str(path), f"cannot be read: {error.strerror or error}"))
+
+
+def _members(path: Path, problems: list[FileProblem]) -> Iterator[_Candidate]:
+    salvaged = False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        members, salvaged = whole_members(path), True
+        what = f"{len(members)} complete files are imported, everything after them is lost"
+        problems.append(FileProblem(str(path), f"expected a whole zip archive, got: {error}; {what}"))
+    tables = [m for m in members if m.filename.lower().endswith(".csv") and "__MACOSX" not in m.filename]
+    if not tables and not salvaged:
+        problems.append(FileProblem(str(path), "expected .csv files in this archive, got none"))
+    for member in sorted(tables, key=lambda m: m.filename):
+        yield _Candidate(path, member.filename, member.file_size, member if salvaged else None)
+
+
+def _classified(place: _Candidate, symbol: str | None) -> ArchiveFile | FileProblem:
+    """What a file is, by its name and its first rows."""
+    label = place.label
+    name = _NAME.fullmatch(Path(place.member or place.path).name)
+    of_pair = symbol or (symbol_of_name(name["pair"]) if name else None)
+    if of_pair is None:
+        return FileProblem(label, "its name contains no Kraken pair (expected PAIR_INTERVAL.csv); set it with --symbol")
+    try:
+        with _opened(place.path, place.member, place.salvaged) as stream:
+            sample = stream.read(_SAMPLE_BYTES)
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        return FileProblem(label, f"cannot be read: {getattr(error, 'strerror', None) or error}")
+    if not sample.strip():
+        return FileProblem(label, "expected rows of time,open,high,low,close,volume,trades, the file is empty")
+    lines = [line for line in sample.split(b"\n")[: None if len(sample) < _SAMPLE_BYTES else -1] if line.strip()]
+    if sum(line.count(b",") == _TRADE_COLUMNS - 1 for line in lines) * 2 > len(lines):
+        return ArchiveFile(place.path, place.member, place.size, of_pair, None, _first(lines), place.salvaged)
+    named = int(name["interval"]) if name and name["interval"] else None
+    try:
+        interval = _interval(label, named, _times(lines))
+    except ArchiveError as error:
+        return FileProblem(label, str(error).removeprefix(f"{label}: "))
+    return ArchiveFile(place.path, place.member, place.size, of_pair, interval, _first(lines), place.salvaged)
+
+
+def _interval(label: str, named: int | None, times: list[int]) -> int:
+    """The length of a file's candles in minutes, from its name or else its rows. ArchiveError if the two disagree."""
+    if not times:
+        return named or 1
+    seen = interval_of(times)
+    if named is None or named == seen:
+        return seen
+    if named < seen or sum(time % (named * 60) > 0 for time in times) * 2 > len(times):
+        raise ArchiveError(f"{label}: expected candles of {named} minutes by its name, got candles of {seen}")
+    return named
+
+
+def _times(lines: Iterable[bytes]) -> list[int]:
+    first = (line.partition(b",")[0].strip() for line in lines)
+    return [time for time in map(int, filter(bytes.isdigit, first)) if time % 60 == 0]
+
+
+def _first(lines: Iterable[bytes]) -> float:
+    try:
+        return float(next(iter(lines)).partition(b",")[0])
+    except (StopIteration, ValueError):
+        return 0.0
+
+
+@contextmanager
+def _opened(path: Path, member: str | None, salvaged: zipfile.ZipInfo | None) -> Iterator[IO[bytes]]:
+    if member is None:
+        with path.open("rb") as file:
+            yield file
+    elif salvaged is not None:
+        with opened_member(path, salvaged) as unpacked:
+            yield unpacked
+    else:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as unpacked:
+            yield unpacked

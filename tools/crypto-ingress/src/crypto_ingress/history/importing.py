@@ -1,0 +1,263 @@
+"""Import of archive files into the store, some weeks at a time; it can be killed and repeated at any point.
+
+There is no journal: an import reads what the store has and leaves it unchanged. Archive candles are dated at their
+close, so live and REST candles are newer and stay (decision 40).
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import polars as pl
+
+from crypto_ingress.history.checking import BY_INTERVAL, FileCheck
+from crypto_ingress.history.compare import beside, counted_twice, differences
+from crypto_ingress.history.files import ArchiveFile, FileProblem
+from crypto_ingress.history.numbers import TooManyDigitsError
+from crypto_ingress.history.reading import candle_blocks
+from crypto_ingress.history.reports import LISTED, SymbolReport
+from crypto_ingress.history.rollup import roll_up
+from crypto_ingress.history.stored import minutes_that_traded, stored_candles
+from crypto_ingress.history.trades import trade_blocks
+from crypto_ingress.history.weeks import Weeks, in_weeks, joined
+from ingress_common.model import Source
+from ingress_common.timeframes import Timeframe
+from ingress_store import CandleStore
+
+_MINUTE = Timeframe.M1.seconds
+_ROW = (
+    "time", "open", "high", "low", "close", "volume", "vwap", "trades", "closed", "infilled", "complete", "revision",
+    "source", "at",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Edges:
+    """Stored minutes before and after a file's, in the file's first and last week.
+
+    `known`: the range in which minutes are known (unix seconds). `absent`: gaps in it.
+    """
+
+    minutes: pl.DataFrame | None
+    known: tuple[int, int]
+    absent: tuple[tuple[int, int], ...]
+
+
+class Importer:
+    """Imports the files of one symbol. `clock`: unix seconds. `progress` gets a file's label, bytes done and size."""
+
+    def __init__(
+        self, store: CandleStore, clock: Callable[[], float], progress: Callable[[str, float, float], None]
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._progress = progress
+
+    async def run(self, symbol: str, files: Sequence[ArchiveFile]) -> SymbolReport:
+        """Import 1m candles and trades; compare the files of higher timeframes. StoreUnavailableError on failure."""
+        report = SymbolReport(symbol, files=len(files))
+        minutes = sorted((file for file in files if file.interval in (1, None)), key=lambda file: file.first)
+        higher = [file for file in files if file.interval not in (1, None)]
+        higher.sort(key=lambda file: file.first)
+        report.checks = [FileCheck(f, BY_INTERVAL[f.interval]) for f in higher if f.interval in BY_INTERVAL]
+        unused = [file for file in higher if file.interval not in BY_INTERVAL]
+        if minutes:
+            report.unused = [file.label for file in unused]
+        else:
+            report.note([_unused(file) for file in unused])
+        for file in minutes:
+            await self._import(file, report)
+        if not minutes:
+            await self._compare_with_store(report)
+        return report
+
+    async def add(self, piece: Weeks, source: Source, received: float, report: SymbolReport) -> None:
+        """Add all minutes of a range, just received from Kraken; they are newer than stored ones."""
+        edges = await self._edges(report.symbol, piece, first=True)
+        await self._import_piece(piece, edges, source, received, report, received=received)
+
+    async def _import(self, file: ArchiveFile, report: SymbolReport) -> None:
+        now = self._clock()
+        reason = await asyncio.to_thread(file.damage)
+        if reason is not None:
+            report.note([FileProblem(file.label, f"damaged, so any of its rows may be wrong: {reason}; not imported")])
+            return
+        pieces = in_weeks(candle_blocks(file, _MINUTE) if file.interval == 1 else trade_blocks(file))
+        source = Source.ARCHIVE if file.interval == 1 else Source.TRADES
+        first = True
+        ahead = asyncio.create_task(asyncio.to_thread(_next_piece, pieces))
+        try:
+            while (piece := await ahead) is not None:
+                ahead = asyncio.create_task(asyncio.to_thread(_next_piece, pieces))
+                report.note(piece.problems)
+                if piece.minutes.width:
+                    piece = await self._widened(report.symbol, piece, file, first=first)
+                    edges = await self._edges(report.symbol, piece, first=first)
+                    first = False
+                    await self._import_piece(piece, edges, source, now, report)
+                self._progress(file.label, piece.read, file.size)
+        except TooManyDigitsError as error:
+            report.note([FileProblem(file.label, str(error))])
+        finally:
+            ahead.cancel()
+
+    async def _widened(self, symbol: str, piece: Weeks, file: ArchiveFile, *, first: bool) -> Weeks:
+        """Extend the first and last piece of a quarter's file to the quarter's ends, because absent minutes had no
+        trades.
+
+        The start needs a price, so it is extended only if the minute before is stored.
+        """
+        quarter = file.quarter
+        if quarter is None or quarter[1] > self._clock():
+            return piece
+        if piece.last and piece.end < quarter[1]:
+            piece = replace(piece, end=quarter[1])
+        if first and piece.start > quarter[0]:
+            series = self._store.series(symbol, Timeframe.M1)
+            earlier = (await stored_candles(series, quarter[0] - _MINUTE, quarter[0])).filter("closed")
+            if earlier.height:
+                piece = replace(piece, start=quarter[0], before=earlier["close"][0])
+        return piece
+
+    async def _import_piece(
+        self,
+        piece: Weeks,
+        edges: _Edges,
+        source: Source,
+        now: float,
+        report: SymbolReport,
+        *,
+        received: float | None = None,
+    ) -> None:
+        report.rows += piece.minutes.height
+        report.first = piece.start if report.first is None else min(report.first, piece.start)
+        report.last = max(report.last or 0, piece.end - _MINUTE)
+        report.unknown += sum((end - start) // _MINUTE for start, end in piece.unknown)
+        report.gaps += edges.absent
+        for timeframe, candles in await asyncio.to_thread(lambda: list(roll_up(piece, edges.minutes))):
+            step = timeframe.seconds
+            over = _rows(candles.filter(pl.col("time") + step <= now), timeframe, source, edges, received)
+            await self._write(timeframe, over, edges, report)
+            for check in report.checks:
+                if check.timeframe is timeframe:
+                    start, end = timeframe.ceil(piece.start), timeframe.floor(piece.end)
+                    await asyncio.to_thread(check.check, candles, start, end, "the minutes")
+
+    async def _write(self, timeframe: Timeframe, rows: pl.DataFrame, edges: _Edges, report: SymbolReport) -> None:
+        """Write rows that the store lacks or has in an older version; report different rows that are newer there."""
+        if not rows.height:
+            return
+        series = self._store.series(report.symbol, timeframe)
+        start, end = rows["time"][0], rows["time"][-1] + timeframe.seconds
+        if await series.count(start, end):
+            stored = await stored_candles(series, start, end)
+            rows = _newer(rows, stored, timeframe, edges, report)
+        report.written[timeframe] += await series.write(rows.iter_rows())
+
+    async def _edges(self, symbol: str, piece: Weeks, *, first: bool) -> _Edges:
+        """The stored minutes outside the file in its first and last week."""
+        known = [piece.start, piece.end]
+        found: list[pl.DataFrame] = []
+        absent: list[tuple[int, int]] = []
+        series = self._store.series(symbol, Timeframe.M1)
+        ranges = [(Timeframe.W1.floor(piece.start), piece.start)] if first else []
+        ranges += [(piece.end, Timeframe.W1.ceil(piece.end))] if piece.last else []
+        for start, end in ranges:
+            if start >= end or not await series.count(start, end):
+                continue
+            closed = (await stored_candles(series, start, end)).filter(pl.col("closed"))
+            if not closed.height:
+                continue
+            found.append(minutes_that_traded(closed))
+            times = closed["time"]
+            known = [min(known[0], times[0]), max(known[1], times[-1] + _MINUTE)]
+            absent += _absent(times, piece)
+        return _Edges(joined(found) if found else None, (known[0], known[1]), tuple(absent))
+
+    async def _compare_with_store(self, report: SymbolReport) -> None:
+        """Compare the files of higher timeframes with the store, because there are no minutes to roll up."""
+        for check in report.checks:
+            if not await check.check_store(self._store.series(report.symbol, check.timeframe)):
+                what = f"candles of {check.timeframe.minutes} minutes are only compared"
+                absent = f"the store has no {check.timeframe.value} of {report.symbol}"
+                report.note([FileProblem(check.label, f"{what}, and {absent}: expected a file of 1 minute to import")])
+
+
+def _next_piece(pieces: Iterator[Weeks]) -> Weeks | None:
+    return next(pieces, None)
+
+
+def _unused(file: ArchiveFile) -> FileProblem:
+    return FileProblem(file.label, f"candles of {file.interval} minutes have no timeframe here; not used")
+
+
+def _rows(
+    candles: pl.DataFrame, timeframe: Timeframe, source: Source, edges: _Edges, received: float | None
+) -> pl.DataFrame:
+    """Closed candles as rows of the store. Those of files are dated at their close, because their receipt is unknown.
+
+    A window with absent minutes is not complete.
+    """
+    step = timeframe.seconds
+    traded = (source if timeframe is Timeframe.M1 else Source.ROLLUP).value
+    complete = pl.lit(value=True)
+    for start, end in edges.absent:
+        complete &= (pl.col("time") >= end) | (pl.col("time") + step <= start)
+    return candles.with_columns(
+        pl.col("open", "high", "low", "close", "volume", "vwap").cast(pl.String),
+        closed=pl.lit(value=True),
+        complete=complete,
+        revision=pl.lit(0, dtype=pl.Int64),
+        source=pl.when("infilled").then(pl.lit(Source.INFILL.value)).otherwise(pl.lit(traded)),
+        at=(pl.col("time") + step).cast(pl.Float64) if received is None else pl.lit(received),
+    ).select(_ROW)
+
+
+def _newer(
+    rows: pl.DataFrame, stored: pl.DataFrame, timeframe: Timeframe, edges: _Edges, report: SymbolReport
+) -> pl.DataFrame:
+    """The rows that replace stored ones, by `ingress_store.ordering`, or that complete an incomplete one.
+
+    Different stored rows that stay are reported, except at the edges of the file, where it may know only a part.
+    """
+    step = timeframe.seconds
+    theirs = stored.select(
+        "time", "open", "high", "low", "close", "volume", "trades",
+        stored_closed="closed", stored_complete="complete", stored_revision="revision", stored_at="at",
+    )  # fmt: skip
+    both = beside(rows, theirs).filter(pl.col("trades").is_not_null())
+    both = both.join(rows.select("time", "complete", "at"), on="time", how="left", maintain_order="left")
+    is_closed = pl.col("stored_closed").fill_null(value=False)
+    older = is_closed & (pl.col("stored_at") <= pl.col("at"))
+    mended = is_closed & ~pl.col("stored_complete") & pl.col("complete")
+    both = both.with_columns(
+        write=~is_closed | mended | (older & ~pl.col("same")),
+        mended=mended,
+        replaced=older & ~pl.col("same"),
+        edge=(pl.col("time") < edges.known[0]) | (pl.col("time") + step > edges.known[1]) | ~pl.col("complete"),
+    )
+    kept = both.filter(~pl.col("write") & ~pl.col("same") & ~pl.col("edge"))
+    if counted_twice(both.filter(~pl.col("edge") & ~pl.col("write"))):
+        report.twice = True
+    else:
+        report.kept += kept.height
+        left = LISTED - len(report.kept_differences)
+        report.kept_differences += [(timeframe, d) for d in differences(kept, "the file", "the store", left)]
+    report.replaced += both.filter("replaced").height
+    report.there += both.filter(~pl.col("write")).height
+    changed = pl.col("mended") | pl.col("replaced")
+    chosen = both.filter("write").select("time", "stored_revision", "stored_at", changed=changed)
+    merged = rows.join(chosen, on="time", how="inner", maintain_order="left")
+    revision = pl.col("stored_revision").fill_null(0)
+    return merged.with_columns(
+        revision=pl.when("changed").then(revision + 1).otherwise(0),
+        at=pl.when("changed").then(pl.max_horizontal("at", "stored_at")).otherwise("at"),
+    ).select(_ROW)
+
+
+def _absent(times: pl.Series, piece: Weeks) -> list[tuple[int, int]]:
+    """The gaps between stored minutes outside of a piece, and between them and the piece."""
+    ends = [*((time, time + _MINUTE) for time in times), (piece.start, piece.end)]
+    ends.sort()
+    return [(a[1], b[0]) for a, b in pairwise(ends) if b[0] > a[1]]

@@ -1,0 +1,198 @@
+"""Reads archive files block by block: parses in columns, and line by line if a block has a broken row.
+
+Broken rows never stop a file. Each is reported, and the time around it is unknown, so nothing is infilled there.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import DecimalException
+from zipfile import BadZipFile
+
+import polars as pl
+
+from crypto_ingress.archive import LATEST, ArchiveRow, parse_row
+from crypto_ingress.history.files import ArchiveFile, FileProblem
+from crypto_ingress.history.numbers import DIGITS, VOLUME_DECIMALS, decimal, decimals_in, without_exponents
+from ingress_common.decimals import plain
+
+_BLOCK_BYTES = 8 * 1024 * 1024
+PRICES = ("open", "high", "low", "close")
+_NUMBERS = (*PRICES, "volume")
+_TEXTS = {"time": pl.Int64, **dict.fromkeys(_NUMBERS, pl.String), "trades": pl.Int64}
+_NO_VWAP = pl.lit(None, dtype=pl.String).alias("vwap")
+
+Unknown = tuple[int, int]
+"""A half-open range of time (unix seconds) without usable data in a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Valid rows, oldest first: time, open, high, low, close, volume, trades, and vwap (null if the file has none).
+
+    Prices and volumes are exact decimals; all prices have one scale, all volumes another. `read`: bytes of the file
+    read so far.
+    """
+
+    rows: pl.DataFrame
+    unknown: tuple[Unknown, ...]
+    problems: tuple[FileProblem, ...]
+    read: int
+
+
+def candle_blocks(file: ArchiveFile, step: int) -> Iterator[Block]:
+    """The rows of an OHLCVT file whose candles are `step` seconds long, block by block."""
+    reader = _CandleReader(file.label, step)
+    for lines, read in pieces_of(file, reader.fail):
+        yield reader.block(lines, read)
+    if reader.problems:
+        yield reader.block(b"", file.size)
+
+
+def pieces_of(file: ArchiveFile, fail: Callable[[str], None]) -> Iterator[tuple[bytes, int]]:
+    """Complete lines, up to 8 MiB at a time, and the bytes read so far. `fail` gets the reason if a file ends early."""
+    rest = b""
+    try:
+        with file.open() as stream:
+            while piece := stream.read(_BLOCK_BYTES):
+                cut = piece.rfind(b"\n") + 1
+                if not cut:
+                    rest += piece
+                    continue
+                yield rest + piece[:cut], file.position(stream)
+                rest = piece[cut:]
+    except (OSError, BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        # The last line is discarded: it may be cut and still look complete.
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        fail(f"cannot be read to its end: {reason or type(error).__name__}")
+        return
+    if rest:
+        yield rest, file.size
+
+
+class _CandleReader:
+    def __init__(self, label: str, step: int) -> None:
+        self._label = label
+        self._step = step
+        self._line = 0
+        self._last = -step
+        self._unknown_since: int | None = None  # start of a range without usable data
+        self.problems: list[FileProblem] = []
+
+    def fail(self, reason: str) -> None:
+        """The file ends early."""
+        self.problems.append(FileProblem(f"{self._label}, after line {self._line}", reason))
+
+    def block(self, lines: bytes, read: int) -> Block:
+        """The next rows."""
+        unknown: list[Unknown] = []
+        rows = _checked(lines, self._last, self._step)
+        if rows is None:
+            rows = self._line_by_line(lines, unknown)
+        elif self._unknown_since is not None and rows.height:
+            unknown.append((self._unknown_since, rows["time"][0]))
+            self._unknown_since = None
+        self._line += lines.count(b"\n")
+        if rows.height:
+            self._last = rows["time"][-1]
+        problems, self.problems = self.problems, []
+        return Block(rows, tuple(unknown), tuple(problems), read)
+
+    def _line_by_line(self, lines: bytes, unknown: list[Unknown]) -> pl.DataFrame:
+        found: dict[int, ArchiveRow] = {}
+        contradicted: set[int] = set()
+        before = self._last
+        for number, line in enumerate(lines.split(b"\n"), self._line + 1):
+            if not line.strip():
+                continue
+            place = f"{self._label}, line {number}"
+            try:
+                row = _bounded(parse_row(line, self._step))
+            except ValueError as error:
+                self.problems.append(FileProblem(place, str(error)))
+                # The broken row hides a candle whose time is unknown.
+                if self._unknown_since is None and before >= 0:
+                    self._unknown_since = before + self._step
+                continue
+            if self._unknown_since is not None:
+                if row.open_time > self._unknown_since:
+                    unknown.append((self._unknown_since, row.open_time))
+                self._unknown_since = None
+            if row.open_time > before:
+                before = row.open_time
+                found[row.open_time] = row
+            elif row == found.get(row.open_time):
+                self.problems.append(FileProblem(place, f"the row of {row.open_time} is repeated; used once"))
+            elif row.open_time in found:
+                self.problems.append(
+                    FileProblem(place, f"a second row of {row.open_time}, with other numbers; neither is used")
+                )
+                contradicted.add(row.open_time)
+            elif row.open_time <= self._last:
+                self.problems.append(
+                    FileProblem(place, f"expected a time after {self._last}, got {row.open_time}; not used")
+                )
+            else:
+                self.problems.append(
+                    FileProblem(place, f"expected a time after {before}, got {row.open_time}; moved to its place")
+                )
+                found[row.open_time] = row
+        unknown.extend((time, time + self._step) for time in sorted(contradicted))
+        return _frame([found[time] for time in sorted(found) if time not in contradicted])
+
+
+def _bounded(row: ArchiveRow) -> ArchiveRow:
+    for number in (row.open, row.high, row.low, row.close, row.volume):
+        exponent = number.as_tuple().exponent
+        whole = len(str(int(number)))
+        if whole > DIGITS or (number is not row.volume and isinstance(exponent, int) and exponent < -DIGITS):
+            raise ValueError(f"expected at most {DIGITS} digits before and after the point, got {number}")
+    if row.trades >= 2**63:
+        raise ValueError(f"expected trades to fit into 64 bits, got {row.trades}")
+    return row
+
+
+def _frame(rows: list[ArchiveRow]) -> pl.DataFrame:
+    texts = [(r.open_time, *(plain(getattr(r, name)) for name in _NUMBERS), r.trades) for r in rows]
+    return exact_rows(pl.DataFrame(texts, schema=_TEXTS, orient="row")).with_columns(_NO_VWAP)
+
+
+def exact_rows(texts: pl.DataFrame) -> pl.DataFrame:
+    """Convert plain texts to exact decimals: prices of one scale, volumes of another; `vwap` stays text.
+
+    InvalidOperationError if a text is not a number or a price has more than `DIGITS` decimals.
+    """
+    price = max(decimals_in(texts[name]) for name in PRICES)
+    volume = min(decimals_in(texts["volume"]), VOLUME_DECIMALS)
+    if price > DIGITS:
+        raise pl.exceptions.InvalidOperationError(f"expected at most {DIGITS} decimals, got {price}")
+    return texts.with_columns(pl.col(PRICES).cast(decimal(price)), pl.col("volume").cast(decimal(volume)))
+
+
+def _checked(lines: bytes, last: int, step: int) -> pl.DataFrame | None:
+    """The rows of `lines` if all are valid and later than `last`; else None."""
+    if not lines:
+        return _frame([])
+    try:
+        texts = pl.read_csv(lines, has_header=False, schema=_TEXTS, quote_char=None)
+        if b"E" in lines or b"e" in lines:
+            texts = texts.with_columns([without_exponents(texts[name]) for name in _NUMBERS])
+        rows = exact_rows(texts).with_columns(_NO_VWAP)
+    except (pl.exceptions.PolarsError, DecimalException):
+        return None
+    if sum(texts.null_count().row(0)):
+        return None
+    sound = rows.select(
+        times=((pl.col("time") % step == 0) & (pl.col("time") < LATEST)).all(),
+        order=(pl.col("time").diff().fill_null(pl.col("time") - last) > 0).all(),
+        prices=(
+            (pl.col("low") >= 0)
+            & (pl.col("low") <= pl.col("open"))
+            & (pl.col("low") <= pl.col("close"))
+            & (pl.col("open") <= pl.col("high"))
+            & (pl.col("close") <= pl.col("high"))
+        ).all(),
+        rest=((pl.col("volume") >= 0) & (pl.col("trades") >= 1)).all(),
+        digits=pl.max_horizontal(pl.col("high", "volume").cast(pl.Float64)).max() < 10.0**DIGITS,
+    )
+    return rows if all(sound.row(0)) else None

@@ -1,0 +1,175 @@
+"""Minutes of the past from Kraken's trades: by REST, and through the gateway."""
+
+import asyncio
+import time
+from decimal import Decimal
+
+import httpx
+import polars as pl
+import pytest
+from archive_files import rolled_up, write_minutes
+from memory_broker import MemoryBroker, MemoryBus
+from test_import import NOW, START, some_minutes, stored
+
+from crypto_ingress.errors import CommandError
+from crypto_ingress.history import backfilling
+from crypto_ingress.history.backfilling import Backfiller, HistoryByGateway, TradesByRest
+from crypto_ingress.history.kraken_rest import kraken_rest
+from crypto_ingress.history.reading import exact_rows
+from ingress_common.bus import Message
+from ingress_common.model import Candle, History, Range, Source
+from ingress_common.payloads import decode_history_request, encode_history
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.times import rfc3339
+from ingress_common.tls import TlsFiles
+from ingress_common.topics import Topics
+from ingress_store import SqliteStore
+from kraken_simulator import Simulator, SimulatorConfig
+
+DAY = 86_400
+M1 = Timeframe.M1
+
+
+@pytest.fixture
+async def store(tmp_path):
+    async with SqliteStore(tmp_path / "candles.db") as opened:
+        await opened.bootstrap()
+        yield opened
+
+
+class Told:
+    """A source of minutes that is told what it knows, and remembers what it was asked."""
+
+    def __init__(self, rows: list[tuple]) -> None:
+        self.rows = rows
+        self.asked: list[tuple[int, int]] = []
+        self.fails_at: int | None = None
+
+    async def minutes(self, symbol: str, start: int, end: int) -> pl.DataFrame:
+        self.asked.append((start, end))
+        if self.fails_at is not None and len(self.asked) > self.fails_at:
+            raise CommandError("Kraken does not answer")
+        names = ("time", "open", "high", "low", "close", "volume", "trades")
+        schema = {name: pl.Int64() if name in ("time", "trades") else pl.String() for name in names}
+        rows = [row for row in self.rows if start <= row[0] < end]
+        frame = exact_rows(pl.DataFrame(rows, schema=schema, orient="row"))
+        return frame.with_columns(vwap=pl.lit(None, dtype=pl.String))
+
+
+async def fill(store, source, start: int = START, end: int | None = None, now: float = NOW):
+    (report,) = await Backfiller(store, source, lambda: now, lambda *_: None).run(["BTC/USD"], start, end)
+    return report
+
+
+async def test_days_make_the_same_candles_as_a_file(store, tmp_path):
+    rows = some_minutes(count=4 * 720)
+    path = write_minutes(tmp_path / "XBTUSD_1.csv", rows)
+    source = Told(rows)
+    await fill(store, source, end=START + 4 * DAY - 60)
+    assert source.asked[0] == (START, START + DAY)
+    found = await stored(store)
+    assert {t: [c[:6] for c in found[t]] for t in TIMEFRAMES} == {
+        t: [c[:6] for c in v] for t, v in rolled_up(path).items()
+    }
+
+
+async def test_it_goes_on_where_it_was_and_asks_for_nothing_that_is_there(store):
+    source = Told(some_minutes(count=4 * 720))
+    source.fails_at = 2
+    with pytest.raises(CommandError, match="does not answer"):
+        await fill(store, source, end=START + 4 * DAY - 60)
+    source.fails_at, source.asked = None, []
+    await fill(store, source, end=START + 4 * DAY - 60)
+    assert source.asked == [(START + 2 * DAY, START + 3 * DAY), (START + 3 * DAY, START + 4 * DAY - 60)]
+    source.asked = []
+    await fill(store, source, end=START + 4 * DAY - 60)
+    assert source.asked == []
+
+
+async def test_only_the_hole_is_asked_for_and_the_candles_over_it_become_whole(store):
+    rows = some_minutes(count=2 * 720)
+    await fill(store, Told(rows), end=START + 2 * DAY - 60)
+    whole = await stored(store)
+    sql = "DELETE FROM candles WHERE timeframe = '1m' AND open_time BETWEEN ? AND ?"
+    await store._run(lambda connection: connection.execute(sql, (START + 6000, START + 6300)))
+    source = Told(rows)
+    await fill(store, source, end=START + 2 * DAY - 60)
+    assert source.asked == [(START + 6000, START + 6360)]
+    assert await stored(store) == whole
+    for timeframe in TIMEFRAMES:
+        assert all(c.complete for c in await store.candles("BTC/USD", timeframe, limit=5000))
+
+
+async def test_minutes_of_the_simulator_are_its_truth(store):
+    now = time.time()
+    start, end = int(now // 60 * 60) - 1800, int(now // 60 * 60) - 600
+    config = SimulatorConfig(
+        port=0, control_port=0, symbols=("BTC/USD",), history_weeks=1, rest_rate=1000, rest_burst=1000
+    )
+    async with Simulator(config) as simulator, kraken_rest(simulator.rest_url, TlsFiles()) as rest:
+        source = TradesByRest(rest, await rest.pairs())
+        await fill(store, source, start, end, now)
+        with pytest.raises(CommandError, match="no such pair"):
+            await source.minutes("NO/WAY", start, end)
+        async with httpx.AsyncClient() as http:
+            answer = await http.get(
+                f"{simulator.control_url}/truth/BTC-USD", params={"timeframe": "1m", "from": start, "to": end}
+            )
+            truth = answer.json()["candles"]
+    minutes = [c for c in await store.candles("BTC/USD", M1, limit=5000) if c.trades]
+    assert len(minutes) == len(truth) > 5
+    for ours, theirs in zip(minutes, truth, strict=True):
+        assert rfc3339(ours.open_time) == theirs["open_time"]
+        assert ours.trades == theirs["trades"]
+        for name in ("open", "high", "low", "close", "volume"):
+            assert float(getattr(ours, name)) == pytest.approx(float(theirs[name]), rel=1e-12)
+        assert ours.low <= ours.vwap <= ours.high
+        assert ours.source is Source.TRADES
+
+
+def candle(time_: int, price: str, trades: int = 1) -> Candle:
+    p = Decimal(price)
+    return Candle(
+        symbol="BTC/USD", timeframe=M1, open_time=time_, open=p, high=p, low=p, close=p, volume=Decimal("0.5"), vwap=p,
+        trades=trades, closed=True, infilled=not trades, complete=True, revision=0, source=Source.TRADES, at=NOW,
+    )  # fmt: skip
+
+
+async def test_gateway_answers_over_the_bus_in_several_batches(store):
+    broker, topics = MemoryBroker(), Topics()
+    requests: list[tuple[float, float]] = []
+
+    async def gateway(bus: MemoryBus) -> None:
+        async for event in bus.events():
+            if isinstance(event, Message):
+                event.ack()
+                request = decode_history_request(event.payload)
+                requests.append((request.start, request.end))
+                middle = (request.start + request.end) // 2
+                for begin, stop, price in ((request.start, middle, "100.5"), (middle, request.end, "101.5")):
+                    rows = (candle(int(begin), price),)
+                    batch = History("BTC/USD", M1, Source.TRADES, Range(begin, stop), rows)
+                    await bus.publish(topics.history("BTC/USD", M1), encode_history(batch))
+
+    async with MemoryBus(broker, client_id="gateway") as bus:
+        await bus.subscribe(topics.history_requests())
+        answering = asyncio.create_task(gateway(bus))
+        source = HistoryByGateway(MemoryBus(broker, client_id="backfill"), topics)
+        async with source.open(["BTC/USD"]):
+            await fill(store, source, end=START + 600)
+        answering.cancel()
+    assert requests == [(START, START + 600)]
+    minutes = await store.candles("BTC/USD", M1, limit=100)
+    assert [(c.open_time - START, str(c.close), c.trades) for c in minutes if c.trades] == [
+        (0, "100.5", 1),
+        (300, "101.5", 1),
+    ]
+    assert len(minutes) == 10
+
+
+async def test_gateway_that_does_not_answer_is_named(store, monkeypatch):
+    monkeypatch.setattr(backfilling, "_RESPONSE_SECONDS", 0.05)
+    source = HistoryByGateway(MemoryBus(MemoryBroker(), client_id="backfill"), Topics())
+    with pytest.raises(BaseException, match=r"BTC/USD: expected the gateway to answer|unhandled errors"):
+        async with source.open(["BTC/USD"]):
+            await fill(store, source, end=START + 600)

@@ -1,0 +1,470 @@
+"""Archive files into a store: what is in afterwards, whatever happens on the way."""
+
+import zipfile
+from decimal import Decimal
+from pathlib import Path
+from uuid import uuid4
+
+import msgspec
+import pytest
+from archive_files import rolled_up, write_minutes
+
+from crypto_ingress.history import reading, weeks
+from crypto_ingress.history.files import find_files
+from crypto_ingress.history.importing import Importer
+from crypto_ingress.history.reports import SymbolReport, report_lines
+from ingress_common.model import Candle, Source
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_store import InfluxAccess, InfluxStore, Retention, SqliteStore, StoreUnavailableError
+
+WEEK = Timeframe.W1.seconds
+START = 2770 * WEEK  # 2023-02-02, a Thursday
+NOW = START + 10 * WEEK
+
+
+def some_minutes(start: int = START, count: int = 30_000, every: int = 2) -> list[tuple]:
+    """Every second minute of three weeks and a half, trade after trade."""
+    return [
+        (
+            start + 60 * i * every,
+            f"{100 + i % 7}.5",
+            f"{108 + i % 3}",
+            "99.25",
+            f"{100 + (i + 1) % 7}.5",
+            f"0.{i % 97:05d}",
+            1 + i % 5,
+        )
+        for i in range(count)
+    ]
+
+
+SOME = some_minutes(count=200, every=1)
+
+
+@pytest.fixture
+async def store(tmp_path):
+    async with SqliteStore(tmp_path / "candles.db") as opened:
+        await opened.bootstrap()
+        yield opened
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    return write_minutes(tmp_path / "XBTUSD_1.csv", some_minutes())
+
+
+async def import_(store, *paths: Path, symbol: str | None = None, now: float = NOW) -> SymbolReport:
+    found = find_files(paths, symbol)
+    symbols = {file.symbol for file in found.files}
+    assert len(symbols) <= 1
+    report = await Importer(store, lambda: now, lambda *_: None).run(symbols.pop() if symbols else "?", found.files)
+    report.note(found.problems)
+    return report
+
+
+async def stored(store, symbol: str = "BTC/USD") -> dict[Timeframe, list[tuple]]:
+    found = {}
+    for timeframe in TIMEFRAMES:
+        candles = await store.candles(symbol, timeframe, limit=1_000_000)
+        found[timeframe] = [
+            (c.open_time, c.open, c.high, c.low, c.close, c.volume, c.vwap, c.trades, c.infilled) for c in candles
+        ]
+    return found
+
+
+def text_of(report: SymbolReport) -> str:
+    return "\n".join(report_lines(report))
+
+
+async def test_import_stores_what_the_roll_up_makes(store, file):
+    report = await import_(store, file)
+    assert await stored(store) == rolled_up(file)
+    assert (report.symbol, report.rows, report.odd) == ("BTC/USD", 30_000, False)
+    for timeframe in TIMEFRAMES:
+        candles = await store.candles("BTC/USD", timeframe, limit=100)
+        assert all(c.closed and c.complete and c.revision == 0 and c.at == c.close_time for c in candles)
+        sources = {Source.ARCHIVE, Source.INFILL} if timeframe is Timeframe.M1 else {Source.ROLLUP, Source.INFILL}
+        assert {c.source for c in candles} <= sources
+
+
+async def test_influxdb_gets_the_same(influx_place, file):
+    access = InfluxAccess(f"test-{uuid4().hex[:12]}", influx_place.token)
+    kept = Retention.parse("1m=forever,5m=forever,15m=forever,1h=forever")
+    async with InfluxStore(influx_place.url, access, retention=kept) as influx:
+        await influx.bootstrap()
+        await influx.write([live(START + 600)], [])
+        report = await import_(influx, file)
+        assert report.kept == 1
+        again = await import_(influx, file)
+        assert sum(again.written.values()) == 0
+        found = await stored(influx)
+    for timeframe, expected in rolled_up(file).items():
+        assert len(found[timeframe]) == len(expected)
+        for ours, theirs in zip(found[timeframe], expected, strict=True):
+            if timeframe is not Timeframe.M1 or ours[0] != START + 600:
+                assert ours[0] == theirs[0]
+                assert ours[7:] == theirs[7:]
+                assert list(map(float, ours[1:7])) == pytest.approx(list(map(float, theirs[1:7])), rel=1e-12)
+
+
+async def test_second_import_changes_nothing(store, file):
+    await import_(store, file)
+    before = await stored(store)
+    report = await import_(store, file)
+    assert sum(report.written.values()) == 0
+    assert report.there == sum(map(len, before.values()))
+    assert await stored(store) == before
+
+
+class _KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kill_at", [0, 1, 2, 5, 8, 13, 21])
+async def test_import_that_was_killed_goes_on_where_it_was(store, file, monkeypatch, kill_at):
+    monkeypatch.setattr(weeks, "WEEKS_AT_ONCE", 1)
+    series_of, writes = store.series, 0
+
+    def series(symbol, timeframe):
+        nonlocal writes
+        series = series_of(symbol, timeframe)
+        write = series.write
+
+        async def dying(rows):
+            nonlocal writes
+            writes += 1
+            rows = list(rows)
+            if writes > kill_at:
+                await write(rows[: len(rows) // 2])
+                raise _KilledError
+            return await write(rows)
+
+        series.write = dying
+        return series
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "series", series)
+        with pytest.raises(_KilledError):
+            await import_(store, file)
+    report = await import_(store, file)
+    assert await stored(store) == rolled_up(file)
+    assert not report.odd
+
+
+def live(open_time: int, timeframe: Timeframe = Timeframe.M1, **fields) -> Candle:
+    minute = Candle(
+        symbol="BTC/USD", timeframe=timeframe, open_time=open_time, open=Decimal("100.5"), high=Decimal(108),
+        low=Decimal("99.25"), close=Decimal("101.5"), volume=Decimal(7), vwap=Decimal(101), trades=9, closed=True,
+        infilled=False, complete=True, revision=0, source=Source.WS, at=open_time + timeframe.seconds + 1.2,
+    )  # fmt: skip
+    return msgspec.structs.replace(minute, **fields)
+
+
+async def test_live_candle_stays_and_what_the_file_says_else_is_reported(store, file):
+    await store.write([live(START + 600), live(START, Timeframe.H1)], [])
+    report = await import_(store, file)
+    (minute,) = await store.candles("BTC/USD", Timeframe.M1, start=START + 600, end=START + 660, limit=1)
+    (hour,) = await store.candles("BTC/USD", Timeframe.H1, start=START, end=START + 3600, limit=1)
+    assert minute == live(START + 600)
+    assert hour == live(START, Timeframe.H1)
+    assert report.kept == 2
+    assert "trades 1 in the file, 9 in the store" in text_of(report)
+    assert report.odd
+
+
+async def test_forming_and_incomplete_candles_give_way(store, file):
+    # What a stopped system leaves: a minute that never closed, an hour that was given up on.
+    forming = live(START, closed=False)
+    given_up = live(START, Timeframe.H1, complete=False, revision=3)
+    await store.write([forming, given_up], [])
+    report = await import_(store, file)
+    assert await stored(store) == rolled_up(file)
+    (hour,) = await store.candles("BTC/USD", Timeframe.H1, start=START, end=START + 3600, limit=1)
+    assert (hour.complete, hour.revision, hour.at) == (True, 4, given_up.at)
+    assert not report.odd
+
+
+async def test_corrected_file_takes_the_place_of_an_earlier_one(store, tmp_path, file):
+    await import_(store, file)
+    rows = some_minutes()
+    rows[1000] = (*rows[1000][:5], "123.5", 7)
+    report = await import_(store, write_minutes(file, rows))
+    assert await stored(store) == rolled_up(file)
+    assert report.replaced == 7  # the minute and the six candles above it
+
+
+async def test_windows_that_are_not_over_are_left_to_the_live_stream(store, file):
+    now = START + 2 * WEEK + 3 * 3600 + 90
+    await store.write([live(START + 2 * WEEK, Timeframe.W1, closed=False)], [])
+    await import_(store, file, now=now)
+    for timeframe in TIMEFRAMES:
+        newest = (await store.newest_candles("BTC/USD", timeframe, limit=1))[0]
+        assert newest.close_time == timeframe.floor(now)
+    assert await store.forming("BTC/USD", Timeframe.W1) is not None
+
+
+@pytest.mark.parametrize("cut", [7, 7_000, 15_001])
+async def test_files_that_follow_each_other_make_whole_weeks(store, tmp_path, cut):
+    rows = some_minutes(every=1)
+    whole = write_minutes(tmp_path / "XBTUSD_1.csv", rows)
+    first = write_minutes(tmp_path / "a" / "XBTUSD_1.csv", rows[:cut])
+    second = write_minutes(tmp_path / "b" / "XBTUSD_1.csv", rows[cut:])
+    # Whichever comes first.
+    for path in (first, second) if cut % 2 else (second, first):
+        report = await import_(store, path)
+    assert await stored(store) == rolled_up(whole)
+    assert report.gaps == []
+
+
+async def test_files_of_quarters_that_follow_each_other_leave_no_gap(store, tmp_path):
+    turn, end = 1_680_307_200, 1_688_169_600  # 2023-04-01, between two minutes that traded, and 2023-07-01
+    rows = [row for row in some_minutes(start=turn - 6000 * 60, every=7, count=2000) if abs(row[0] - turn) > 900]
+    for quarter, part in (("Q1_2023", [r for r in rows if r[0] < turn]), ("Q2_2023", [r for r in rows if r[0] > turn])):
+        folder = tmp_path / f"Kraken_OHLCVT_{quarter}"
+        report = await import_(store, write_minutes(folder / "XBTUSD_1.csv", part), now=end)
+        assert report.gaps == []
+    whole = rolled_up(write_minutes(tmp_path / "XBTUSD_1.csv", rows))
+    found = await stored(store)
+    for timeframe in TIMEFRAMES:
+        assert found[timeframe][: len(whole[timeframe])] == whole[timeframe]
+        candles = await store.candles("BTC/USD", timeframe, limit=1_000_000)
+        assert all(c.complete for c in candles)
+        # The second quarter goes on, quietly, to its end.
+        assert candles[-1].close_time == timeframe.floor(end)
+
+
+async def test_gap_between_a_file_and_live_candles_is_reported_and_nothing_is_invented(store, tmp_path):
+    path = write_minutes(tmp_path / "XBTUSD_1.csv", some_minutes(every=1, count=100))
+    await store.write([live(START + 60 * minute) for minute in range(130, 150)], [])
+    report = await import_(store, path)
+    assert report.gaps == [(START + 100 * 60, START + 130 * 60)]
+    minutes = await store.candles("BTC/USD", Timeframe.M1, limit=1000)
+    assert len(minutes) == 120
+    hours = {c.open_time: c.complete for c in await store.candles("BTC/USD", Timeframe.H1, limit=10)}
+    assert hours == {START: True, START + 3600: False}
+
+
+# --- files that verify ------------------------------------------------------------------------------------------------
+
+
+def higher(path: Path, timeframe: Timeframe) -> list[list]:
+    return [[r[0], *r[1:6], r[7]] for r in rolled_up(path)[timeframe] if r[7]]
+
+
+def counted_twice(candles: list[list]) -> list[list]:
+    """The same with one trade in every 1,000 counted twice."""
+    for candle in candles:
+        candle[5] = round(candle[5] * 1000 / 999, 8)
+    extra = sum(candle[6] for candle in candles) // 999
+    for i in range(extra):
+        candles[i * len(candles) // extra][6] += 1
+    return candles
+
+
+async def test_file_of_a_higher_interval_verifies_the_minutes(store, tmp_path, file):
+    hours = higher(file, Timeframe.H1)
+    hours[5][5] += Decimal("0.000000001")  # noise of Kraken's floats
+    hours[7][2] += 1
+    del hours[9]
+    report = await import_(store, file, write_minutes(tmp_path / "XBTUSD_60.csv", hours))
+    (check,) = report.checks
+    assert (check.differing, check.twice) == (2, False)
+    assert "high 110 in the minutes, 111 in the file" in text_of(report)
+    assert "only in the minutes" in text_of(report)
+    assert report.odd
+
+
+async def test_file_that_counts_trades_twice_is_recognised(store, tmp_path, file):
+    hours = counted_twice(higher(file, Timeframe.H1))
+    report = await import_(store, file, write_minutes(tmp_path / "XBTUSD_60.csv", hours))
+    assert report.checks[0].twice
+    assert "1000/999" in text_of(report)
+
+
+async def test_file_of_a_higher_interval_alone_is_compared_with_the_store(store, tmp_path, file):
+    days = write_minutes(tmp_path / "other" / "XBTUSD_1440.csv", higher(file, Timeframe.D1))
+    report = await import_(store, days)
+    assert "the store has no 1d of BTC/USD" in text_of(report)
+    assert await store.symbols() == []
+    await import_(store, file)
+    report = await import_(store, days)
+    assert (report.checks[0].compared, report.checks[0].differing, report.odd) == (42, 0, False)
+
+
+# --- broken archives --------------------------------------------------------------------------------------------------
+
+
+async def broken(store, tmp_path, change, rows=None) -> SymbolReport:
+    lines = [",".join(map(str, row)) for row in rows or some_minutes(count=2000, every=1)]
+    change(lines)
+    path = tmp_path / "XBTUSD_1.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return await import_(store, path)
+
+
+async def test_broken_row_is_named_and_leaves_its_minute_unknown(store, tmp_path):
+    def change(lines: list[str]) -> None:
+        lines[500] = "1,2,3"
+
+    report = await broken(store, tmp_path, change)
+    assert "line 501" in text_of(report)
+    assert "7 columns" in text_of(report)
+    assert report.unknown == 1
+    minutes = {c.open_time for c in await store.candles("BTC/USD", Timeframe.M1, limit=5000)}
+    assert len(minutes) == 1999
+    assert START + 500 * 60 not in minutes
+    windows = {c.open_time for c in await store.candles("BTC/USD", Timeframe.M5, limit=5000)}
+    assert len(windows) == 399
+    assert START + 500 * 60 not in windows
+
+
+async def test_repeated_rows_are_taken_once_and_contradictory_ones_not_at_all(store, tmp_path):
+    def change(lines: list[str]) -> None:
+        lines.insert(11, lines[10])
+        lines.insert(700, lines[699].rsplit(",", 1)[0] + ",77")
+
+    report = await broken(store, tmp_path, change)
+    assert "line 12: the row of" in text_of(report)
+    assert "line 701: a second row of" in text_of(report)
+    times = [c.open_time for c in await store.candles("BTC/USD", Timeframe.M1, limit=5000)]
+    assert len(times) == 1999
+
+
+async def test_row_out_of_order_is_put_in_its_place(store, tmp_path):
+    def change(lines: list[str]) -> None:
+        lines[100], lines[150] = lines[150], lines[100]
+
+    report = await broken(store, tmp_path, change)
+    assert report.problem_count
+    path = write_minutes(tmp_path / "whole" / "XBTUSD_1.csv", some_minutes(count=2000, every=1))
+    assert await stored(store) == rolled_up(path)
+
+
+async def test_volumes_with_exponents_are_no_problem(store, tmp_path):
+    def change(lines: list[str]) -> None:
+        lines[0] = lines[0].replace("0.00000", "1E+1")
+        lines[1] = lines[1].replace("0.00001", "1.2E-7")
+
+    report = await broken(store, tmp_path, change)
+    assert not report.odd
+    one, two = await store.candles("BTC/USD", Timeframe.M1, limit=2)
+    assert (one.volume, two.volume) == (Decimal(10), Decimal("0.00000012"))
+
+
+async def test_noise_of_floats_in_volumes_and_windows_line_ends_are_no_problem(store, tmp_path):
+    # A price of ten decimals times a volume of 20: exact products of it would not fit into 128 bits.
+    rows = [(*row[:1], *("0.0000012345",) * 4, repr(0.0001 + 0.0002 + i * 1e9), row[6]) for i, row in enumerate(SOME)]
+    path = tmp_path / "PEPEUSD_1.csv"
+    path.write_bytes("".join(",".join(map(str, row)) + "\r\n" for row in rows).encode())
+    report = await import_(store, path)
+    assert not report.odd
+    minutes = await store.candles("PEPE/USD", Timeframe.M1, limit=5000)
+    assert [c.volume for c in minutes] == [pytest.approx(Decimal(row[5]), rel=Decimal("1e-13")) for row in rows]
+
+
+async def test_intervals_of_krakens_archive_without_a_timeframe_are_no_problem_beside_the_minutes(store, tmp_path):
+    half_hours = write_minutes(tmp_path / "XBTUSD_30.csv", [(1800 * i, 1, 1, 1, 1, 1, 1) for i in range(9)])
+    report = await import_(store, write_minutes(tmp_path / "XBTUSD_1.csv", SOME), half_hours)
+    assert not report.odd
+    assert "no timeframe of their length" in text_of(report)
+
+
+def zipped(path: Path, *names: str) -> bytes:
+    text = "".join(",".join(map(str, row)) + "\n" for row in some_minutes(count=5000, every=1))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, text)
+    return path.read_bytes()
+
+
+async def test_damaged_member_of_a_zip_is_not_taken(store, tmp_path):
+    content = bytearray(zipped(tmp_path / "Kraken_OHLCVT.zip", "XBTUSD_1.csv"))
+    content[len(content) // 2] ^= 0xFF  # rows behind it may look right and be wrong
+    (tmp_path / "Kraken_OHLCVT.zip").write_bytes(content)
+    report = await import_(store, tmp_path / "Kraken_OHLCVT.zip")
+    assert "Kraken_OHLCVT.zip:XBTUSD_1.csv: damaged" in text_of(report)
+    assert await store.symbols() == []
+
+
+async def test_truncated_zip_gives_the_files_that_are_whole(store, tmp_path):
+    path = tmp_path / "Kraken_OHLCVT.zip"
+    content = zipped(path, "XBTUSD_1.csv", "ETHUSD_1.csv")
+    path.write_bytes(content[: len(content) * 3 // 4])
+    report = await import_(store, path)
+    assert "1 complete files are imported" in text_of(report)
+    assert await store.symbols() == ["BTC/USD"]
+    assert len(await store.candles("BTC/USD", Timeframe.M1, limit=10_000)) == 5000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("XBTUSD_1.zip", b"PK\x03\x04 cut off", "whole zip archive"),
+        ("nonsense_1.csv", b"60,1,1,1,1,1,1\n", "no Kraken pair"),
+        ("XBTUSD_1.csv", b"", "empty"),
+        ("XBTUSD_60.csv", b"60,1,1,1,1,1,1\n120,1,1,1,1,1,1\n", "expected candles of 60 minutes"),
+        ("XBTUSD_1.csv", b"".join(b"%d,1,1,1,1,1,1\n" % (3600 * i) for i in range(9)), "got candles of 60"),
+        ("XBTUSD_30.csv", b"".join(b"%d,1,1,1,1,1,1\n" % (1800 * i) for i in range(9)), "no timeframe here"),
+        ("XBTUSD_1.csv", b"60,1,1,1,1,1" + b"0" * 20 + b",1\n", "at most 18 digits"),
+    ],
+)
+async def test_file_that_cannot_be_used_is_named(store, tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    report = await import_(store, tmp_path / name)
+    assert name in str(report.problems[0])
+    assert words in str(report.problems[0])
+    assert await store.symbols() == []
+
+
+async def test_full_disk_ends_the_import_and_it_goes_on_later(store, file):
+    def limit(pages: int) -> None:
+        store._connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    await store._run(lambda _: limit(1_500))
+    with pytest.raises(StoreUnavailableError, match="full"):
+        await import_(store, file)
+    await store._run(lambda _: limit(1_000_000))
+    assert not (await import_(store, file)).odd
+    assert await stored(store) == rolled_up(file)
+
+
+# --- trades -----------------------------------------------------------------------------------------------------------
+
+
+async def test_trades_become_minutes(store, tmp_path):
+    path = tmp_path / "XDGUSD.csv"
+    path.write_text(
+        f"{START + 1.5},0.1,10\n{START + 2},0.12,1E+1\n"
+        f"{START + 61},0.11,5.5\n{START + 61.25},0.13,0.5\n{START + 300},0.2,1\n"
+    )
+    report = await import_(store, path)
+    assert (report.symbol, report.odd) == ("DOGE/USD", False)
+    minutes = (await stored(store, "DOGE/USD"))[Timeframe.M1]
+    d = Decimal
+    assert minutes[0] == (START, d("0.1"), d("0.12"), d("0.1"), d("0.12"), d(20), d("0.11"), 2, False)
+    assert minutes[1] == (START + 60, d("0.11"), d("0.13"), d("0.11"), d("0.13"), d(6), d("0.11"), 2, False)
+    assert [m[8] for m in minutes] == [False, False, True, True, True, False]
+    assert (await stored(store, "DOGE/USD"))[Timeframe.M5][0][5:8] == (d(26), d("0.11"), 4)
+
+
+async def test_trades_in_blocks_of_any_size_make_the_same_minutes(store, tmp_path, monkeypatch):
+    path = tmp_path / "XBTUSD.csv"
+    path.write_text("".join(f"{START + i * 7.5},{100 + i % 13 / 10},{(i % 11 + 1) / 1000}\n" for i in range(3000)))
+    await import_(store, path)
+    before = await stored(store)
+    monkeypatch.setattr(reading, "_BLOCK_BYTES", 777)
+    report = await import_(store, path)
+    assert (report.replaced, report.odd) == (0, False)
+    assert await stored(store) == before
+    assert sum(m[7] for m in before[Timeframe.M1]) == 3000
+
+
+async def test_broken_trade_leaves_the_minutes_around_it_unknown(store, tmp_path):
+    lines = [f"{START + i * 20},100,1" for i in range(60)]
+    lines[30] = "what is this"
+    path = tmp_path / "XBTUSD.csv"
+    path.write_text("\n".join(lines))
+    report = await import_(store, path)
+    assert "line 31: expected time,price,volume" in text_of(report)
+    times = [c.open_time for c in await store.candles("BTC/USD", Timeframe.M1, limit=100)]
+    assert times == [START + 60 * i for i in range(20) if i not in (9, 10)]

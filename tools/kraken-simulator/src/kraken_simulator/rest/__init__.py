@@ -1,0 +1,1 @@
+"""The public REST API, with Kraken's envelope, limits and infilled rows."""
