@@ -6,7 +6,6 @@ The exit code is 1 if a candle is missing or wrong.
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
@@ -14,15 +13,13 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import httpx
-
 from chaos.kraken import Kraken
 from load.compare import compare
 from load.observer import Observer
-from load.processes import SERVICES, Shape, Stack, Usage
+from load.processes import SERVICES, Shape, Stack
+from load.readiness import ready
 from load.report import histogram_quantile, latencies, troubles, usages
 
-_LOOK_SECONDS = 0.5
 _SETTLE_SECONDS = 30
 
 
@@ -57,19 +54,18 @@ def main() -> int:
 
 
 async def _run(stack: Stack, options: argparse.Namespace, folder: Path) -> int:
-    began = time.time()
     observer = Observer(lambda: stack.broker.url, tuple(options.timeframes.split(",")))
     following = asyncio.create_task(observer.run(), name="load.observer")
     kraken = Kraken(f"http://127.0.0.1:{stack.control_port}")
     try:
-        seeded, green = await _started(stack, options, began)
+        seeded, green = await ready(stack, options.start)
         print(f"all {options.pairs} pairs seeded after {seeded:.0f} s; /health 200 after {green:.0f} s", flush=True)
         observer.reset()
         # The first full window is what is measured first.
         since = time.time()
-        before, at = _usage(stack), time.monotonic()
+        before, at = stack.usage(), time.monotonic()
         await _measure(stack, options, kraken)
-        print("\n".join(usages(before, _usage(stack), time.monotonic() - at)), flush=True)
+        print("\n".join(usages(before, stack.usage(), time.monotonic() - at)), flush=True)
         print("\n".join(latencies(observer.seen, options.pairs)))
         print(f"messages that the broker kept at most: {observer.seen.stored_messages}")
         print("\n".join(_stored(stack)), flush=True)
@@ -83,34 +79,6 @@ async def _run(stack: Stack, options: argparse.Namespace, folder: Path) -> int:
     for finding in comparison.findings[:10]:
         print(finding)
     return 1 if comparison.findings else 0
-
-
-async def _started(stack: Stack, options: argparse.Namespace, began: float) -> tuple[float, float]:
-    """Seconds until every pair was seeded, and until /health was 200 after that."""
-    seeded = green = 0.0
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{stack.admin_port}", timeout=10) as admin:
-        while not (seeded and green):
-            if time.time() - began > options.start:
-                raise SystemExit(f"expected all pairs seeded and /health 200 within {options.start:.0f} s")
-            await asyncio.sleep(_LOOK_SECONDS)
-            for part in stack.services:
-                if part.has_ended():
-                    raise SystemExit(f"expected {part.name} to go on, it has ended: see its log")
-            try:
-                health = await admin.get("/health")
-                report = health.json()
-            except (httpx.HTTPError, json.JSONDecodeError):
-                continue
-            count = sum(
-                instance["details"].get("initialized", 0)
-                for instance in report.get("instances", ())
-                if instance["service"] == "aggregator" and instance["online"]
-            )
-            if not seeded and count >= options.pairs:
-                seeded = time.time() - began
-            if seeded and health.status_code == 200:
-                green = time.time() - began
-    return seeded, green
 
 
 async def _measure(stack: Stack, options: argparse.Namespace, kraken: Kraken) -> None:
@@ -127,10 +95,6 @@ async def _measure(stack: Stack, options: argparse.Namespace, kraken: Kraken) ->
         print(f"burst of {options.burst:.0f} ticks/s for 60 s", flush=True)
         await kraken.set_rate(options.burst, 60)
     await asyncio.sleep(max(0.0, end - time.monotonic()))
-
-
-def _usage(stack: Stack) -> dict[str, Usage]:
-    return {part.name: part.usage() for part in stack.parts}
 
 
 def _stored(stack: Stack) -> list[str]:

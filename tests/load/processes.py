@@ -207,6 +207,10 @@ class Stack:
         """Everything that is measured."""
         return [*self.services, self.broker, self.influx, self.simulator]
 
+    def usage(self) -> dict[str, Usage]:
+        """The usage of each part until now, by its name."""
+        return {part.name: part.usage() for part in self.parts}
+
     def start(self) -> None:
         """Start the servers, then the simulator, then the services all at once."""
         self.broker.start()

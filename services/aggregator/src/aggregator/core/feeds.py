@@ -27,9 +27,9 @@ A watermark that is further ahead, or this far from its feed's last one, is foll
 
 MAX_FEEDS = 1_000
 MAX_COVERED = 20_000
-MAX_SYMBOLS = 2_000
+MAX_SYMBOLS = 5_000
 """Limits: feeds, the symbols that they cover together, and the symbols of live feeds that are maintained. Kraken has
-about 1,450 pairs. Beyond a limit, feeds without a watermark are dropped first.
+about 1,450 pairs, the simulator up to 5,000. Beyond a limit, feeds without a watermark are dropped first.
 """
 
 _CONFIRMATIONS = 2
