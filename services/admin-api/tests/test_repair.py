@@ -100,7 +100,7 @@ async def test_a_gap_is_asked_for_once_and_done_when_the_store_has_it(bench):
     gap = bench.gap(M1, 3600, 5)
     await bench.take(gap)
     assert await bench.asked() == [("BTC/USD", M1, gap.range)]
-    assert bench.states == [(M1, GapState.ASKED, 0)]
+    assert bench.states == [(M1, GapState.REQUESTED, 0)]
     bench.now += 4
     assert await bench.asked() == []
     await bench.write(M1, gap.range)
@@ -158,7 +158,7 @@ async def test_an_attempt_goes_on_while_candles_arrive(bench):
     again = await bench.asked()
     # What it had brought counts: no attempt was lost, and the rest is asked for at once.
     assert len(again) == 1
-    assert bench.states == [(M1, GapState.ASKED, 0)]
+    assert bench.states == [(M1, GapState.REQUESTED, 0)]
 
 
 async def test_only_what_is_still_missing_is_asked_for(bench):
@@ -215,7 +215,7 @@ async def test_an_incomplete_candle_is_a_gap_until_a_complete_one_is_there(bench
     assert await bench.asked() == [("BTC/USD", H1, gap.range)]
     bench.now += 4
     await bench.asked()
-    assert bench.states == [(H1, GapState.ASKED, 0)]
+    assert bench.states == [(H1, GapState.REQUESTED, 0)]
     await bench.write(H1, gap.range, revision=1)
     await bench.asked()
     assert bench.states == []
@@ -250,7 +250,7 @@ async def test_a_feed_that_comes_back_gives_a_marked_gap_another_chance_at_once(
         bench.now += 30
     bench.live["BTC/USD"] = bench.now
     assert len(await bench.asked()) == 1
-    assert bench.states == [(M1, GapState.ASKED, 0)]
+    assert bench.states == [(M1, GapState.REQUESTED, 0)]
 
 
 async def test_a_gap_of_an_aggregator_is_left_to_it_for_a_minute(bench):
@@ -299,7 +299,7 @@ async def test_while_the_store_is_away_no_attempt_fails(bench, tmp_path):
     bench.repairer._pause()
     bench.now += 55
     await bench.asked()
-    assert bench.states == [(M1, GapState.ASKED, 0)]
+    assert bench.states == [(M1, GapState.REQUESTED, 0)]
 
 
 # --- over HTTP --------------------------------------------------------------------------------------------------------

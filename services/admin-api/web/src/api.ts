@@ -88,7 +88,7 @@ export interface Audit {
 
 export interface GapCounts {
   readonly waiting: number;
-  readonly asked: number;
+  readonly requested: number;
   readonly unfillable: number;
   readonly windows_missing: number;
   readonly filled_since_start: number;

@@ -16,7 +16,7 @@ export interface Gap {
   readonly source: string;
   readonly found_at: string;
   readonly attempts: number;
-  readonly asked_at: string | null;
+  readonly requested_at: string | null;
   readonly next_at: string | null;
 }
 
@@ -33,6 +33,6 @@ export function titleOf(gap: Gap): string {
 /** How far its repair is. */
 export function progressOf(gap: Gap): string {
   const filled = `${gap.filled} of ${gap.windows} filled`;
-  const tried = gap.attempts > 0 ? `, asked ${gap.attempts === 1 ? "once" : `${gap.attempts} times`}` : "";
-  return `${gap.state}: ${filled}${tried}`;
+  const failed = gap.attempts > 0 ? `, ${gap.attempts} failed ${gap.attempts === 1 ? "attempt" : "attempts"}` : "";
+  return `${gap.state}: ${filled}${failed}`;
 }

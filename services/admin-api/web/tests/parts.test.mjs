@@ -57,12 +57,12 @@ test("what an instance reports is shown in words", () => {
 
 test("what the API reports as missing is marked, whether or not the candle is here", () => {
   const candle = { open: "1", close: "1", closed: true, complete: true, infilled: false, revision: "0", source: "ws" };
-  const gap = { incomplete: false, state: "asked", windows: 5, filled: 2, attempts: 1 };
+  const gap = { incomplete: false, state: "requested", windows: 5, filled: 2, attempts: 1 };
   assert.equal(bandOf(candle, null), "up");
   assert.equal(bandOf(null, null), "gap");
   assert.equal(bandOf(candle, gap), "gap");
   assert.equal(bandOf(candle, { ...gap, incomplete: true }), "incomplete");
-  assert.deepEqual(remarks(candle, gap), ["closed", "missing in the store: asked: 2 of 5 filled, asked once", "source ws"]);
+  assert.deepEqual(remarks(candle, gap), ["closed", "missing in the store: requested: 2 of 5 filled, 1 failed attempt", "source ws"]);
 });
 
 test("who looks away for long asks for all that came meanwhile", () => {
@@ -75,11 +75,11 @@ test("audit, gaps and self-check are told in a sentence each, and marked where t
   const audit = { every_seconds: 300, horizon_seconds: 604_800, last_at: "2024-02-25T02:25:00.5Z", trouble: null };
   assert.equal(auditLine({ audit }).text, "last at 2024-02-25 02:25:00 UTC, every 5 min, 7 d back");
   assert.equal(auditLine({ audit: { ...audit, trouble: "away" } }).mark, "bad");
-  const gaps = { waiting: 1, asked: 2, unfillable: 0, windows_missing: 9, filled_since_start: 4 };
+  const gaps = { waiting: 1, requested: 2, unfillable: 0, windows_missing: 9, filled_since_start: 4 };
   const told = gapsLine({ gaps });
   assert.equal(told.state, "3 open");
-  assert.equal(told.text, "1 waiting, 2 asked, 0 unfillable; 9 candles missing; 4 candles filled since the start");
-  assert.equal(gapsLine({ gaps: { ...gaps, waiting: 0, asked: 0 } }).mark, "good");
+  assert.equal(told.text, "1 waiting, 2 requested, 0 unfillable; 9 candles missing; 4 candles filled since the start");
+  assert.equal(gapsLine({ gaps: { ...gaps, waiting: 0, requested: 0 } }).mark, "good");
   const self_check = { checks: 3, candles: 180, unanswered: 1, last_at: null, open: 0, differences: [{ ended: "repaired" }, { ended: "taken-back" }] };
   assert.equal(selfCheckLine({ self_check }).text, "3 checks of 180 candles, none yet; 1 of the last differences repaired, 1 checks unanswered");
   assert.equal(selfCheckLine({ self_check: { ...self_check, open: 2 } }).mark, "bad");

@@ -16,12 +16,12 @@ class GapBody(Body, frozen=True, rename={"from_": "from"}):
     to: Annotated[str, Meta(description="Close time of the last one", examples=["2024-02-25T02:20:00Z"])]
     windows: Annotated[int, Meta(description="Number of candles", ge=1, examples=[5])]
     filled: Annotated[int, Meta(description="Number of them that the store has by now", ge=0, examples=[0])]
-    state: Annotated[str, Meta(description="waiting, asked or unfillable", examples=["asked"])]
+    state: Annotated[str, Meta(description="waiting, requested or unfillable", examples=["requested"])]
     incomplete: Annotated[bool, Meta(description="Whether they are there, but not complete")]
     source: Annotated[str, Meta(description="What found it", examples=["store"])]
     found_at: Annotated[str, Meta(examples=["2024-02-25T02:25:00Z"])]
     attempts: Annotated[int, Meta(description="Requests in a row that brought nothing", ge=0, examples=[1])]
-    asked_at: Annotated[str | None, Meta(description="When Kraken was asked last", examples=["2024-02-25T02:25:01Z"])]
+    requested_at: Annotated[str | None, Meta(description="Time of the last request", examples=["2024-02-25T02:25:01Z"])]
     next_at: Annotated[str | None, Meta(description="Time of the next request; null while one is under way")]
 
 

@@ -77,7 +77,7 @@ class GapState(StrEnum):
     """The state of a gap's repair."""
 
     WAITING = "waiting"
-    ASKED = "asked"
+    REQUESTED = "requested"
     UNFILLABLE = "unfillable"
 
 
@@ -85,15 +85,15 @@ class GapState(StrEnum):
 class Tracked:
     """A tracked gap. `left`: what of it the last look at the store did not find.
 
-    `attempts`: how often in a row asking for it has brought nothing. `asked_at`, `next_at`: when it was asked for, and
-    when it is next (unix seconds).
+    `attempts`: how many requests in a row brought nothing. `requested_at`, `next_at`: times of the last and of the next
+    request (unix seconds).
     """
 
     gap: Gap
     left: tuple[Range, ...]
     next_at: float
     attempts: int = 0
-    asked_at: float | None = None
+    requested_at: float | None = None
     state: GapState = GapState.WAITING
 
     @property
@@ -121,15 +121,15 @@ class Tracked:
             source=gap.source.value,
             found_at=rfc3339(gap.found_at),
             attempts=self.attempts,
-            asked_at=None if self.asked_at is None else rfc3339(self.asked_at),
-            next_at=None if self.state is GapState.ASKED else rfc3339(self.next_at),
+            requested_at=None if self.requested_at is None else rfc3339(self.requested_at),
+            next_at=None if self.state is GapState.REQUESTED else rfc3339(self.next_at),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _UnderWay:
     request: Planned
-    asked_at: float
+    requested_at: float
     progress_at: float
     missing_at_first: int
     missing: int
@@ -260,7 +260,7 @@ class Repairer:
         for tracked in list(self._all()):
             gap = tracked.gap
             wanted = symbol in (None, gap.symbol) and timeframe in (None, gap.timeframe)
-            if wanted and tracked.state is not GapState.ASKED:
+            if wanted and tracked.state is not GapState.REQUESTED:
                 self._keep(replace(tracked, attempts=0, next_at=now, state=GapState.WAITING))
 
     async def request(self, symbol: str, timeframe: Timeframe, span: Range) -> list[Planned]:
@@ -428,7 +428,7 @@ class Repairer:
         for tracked in [
             tracked for tracked in self._of(request.symbol, request.range) if self._is_about(request, tracked.gap)
         ]:
-            self._keep(replace(tracked, asked_at=now, state=GapState.ASKED))
+            self._keep(replace(tracked, requested_at=now, state=GapState.REQUESTED))
             missing += tracked.missing
         self._under_way[request.symbol] = _UnderWay(request, now, now, missing, missing)
         return True
@@ -445,8 +445,8 @@ class Repairer:
         under_way = self._under_way[symbol]
         now = self._clock()
         span = under_way.request.range
-        asked = [t for t in self._of(symbol, span) if t.state is GapState.ASKED]
-        left = [still for tracked in asked if (still := await self._look(tracked)) is not None]
+        requested = [t for t in self._of(symbol, span) if t.state is GapState.REQUESTED]
+        left = [still for tracked in requested if (still := await self._look(tracked)) is not None]
         unanswered = [tracked for tracked in left if any(overlap(part, span) for part in tracked.left)]
         missing = sum(tracked.missing for tracked in left)
         progress = missing < under_way.missing_at_first
@@ -455,7 +455,7 @@ class Repairer:
                 under_way = replace(under_way, progress_at=now, missing=missing)
                 self._under_way[symbol] = under_way
             patience = INACTIVE_SECONDS if progress else ANSWER_SECONDS
-            if now - under_way.progress_at <= patience and now - under_way.asked_at <= ATTEMPT_SECONDS:
+            if now - under_way.progress_at <= patience and now - under_way.requested_at <= ATTEMPT_SECONDS:
                 return
             if not progress:
                 self._metrics.failed.inc()
@@ -486,8 +486,8 @@ class Repairer:
         now = self._clock()
         for tracked in list(self._all()):
             since = live.get(tracked.gap.symbol)
-            tried = tracked.attempts > 0 and tracked.state is not GapState.ASKED
-            if tried and since is not None and tracked.asked_at is not None and since > tracked.asked_at:
+            tried = tracked.attempts > 0 and tracked.state is not GapState.REQUESTED
+            if tried and since is not None and tracked.requested_at is not None and since > tracked.requested_at:
                 self._keep(replace(tracked, attempts=0, next_at=now, state=GapState.WAITING))
 
     def _pause(self) -> None:

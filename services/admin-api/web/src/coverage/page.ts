@@ -25,11 +25,11 @@ const SPANS = [
 ] as const;
 const LEGEND = [
   [{ "data-state": "waiting" }, "waiting"],
-  [{ "data-state": "asked" }, "asked"],
+  [{ "data-state": "requested" }, "requested"],
   [{ "data-state": "unfillable" }, "unfillable: tried each hour"],
   [{ "data-state": "waiting", "data-incomplete": "" }, "incomplete"],
 ] as const;
-const STATES: Record<string, "bad" | "warn" | "unknown"> = { waiting: "warn", asked: "warn", unfillable: "bad" };
+const STATES: Record<string, "bad" | "warn" | "unknown"> = { waiting: "warn", requested: "warn", unfillable: "bad" };
 
 export class CoveragePage implements Page {
   readonly #closed = new AbortController();

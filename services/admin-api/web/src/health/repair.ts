@@ -56,10 +56,10 @@ export function auditLine({ audit }: Pick<Health, "audit">): Line {
 
 /** How many gaps there are and what becomes of them; the page Coverage has them all. */
 export function gapsLine({ gaps }: Pick<Health, "gaps">): Line {
-  const open = gaps.waiting + gaps.asked + gaps.unfillable;
+  const open = gaps.waiting + gaps.requested + gaps.unfillable;
   const filled = `${gaps.filled_since_start} candles filled since the start`;
   if (open === 0) return { name: "gaps", mark: "good", state: "none", text: filled };
-  const parts = `${gaps.waiting} waiting, ${gaps.asked} asked, ${gaps.unfillable} unfillable; ${gaps.windows_missing} candles missing`;
+  const parts = `${gaps.waiting} waiting, ${gaps.requested} requested, ${gaps.unfillable} unfillable; ${gaps.windows_missing} candles missing`;
   return { name: "gaps", mark: "warn", state: `${open} open`, text: `${parts}; ${filled}` };
 }
 
