@@ -1,4 +1,4 @@
-"""`/dead-letters`: read, re-send and drop what services could not use."""
+"""`/dead-letters`: list, resend and drop messages that services could not use."""
 
 from typing import Annotated
 
@@ -19,7 +19,7 @@ LetterId = Annotated[str, Path(description="The dead letter's id", examples=["8c
 
 
 def router(letters: DeadLetters, authorization: Authorization) -> APIRouter:
-    """Routes for dead letters."""
+    """Routes of dead letters."""
     routes = APIRouter(tags=["dead letters"], default_response_class=Response)
 
     @routes.get("/dead-letters", responses={200: described(LettersBody), **documented(422)})
@@ -37,7 +37,7 @@ def router(letters: DeadLetters, authorization: Authorization) -> APIRouter:
         dependencies=[Depends(authorization.required)],
     )
     async def resend(letter_id: LetterId) -> Response:
-        """Publish the message on its topic again (QoS 1, not retained), and drop the dead letter."""
+        """Republish the message on its topic (QoS 1, not retained), and drop the dead letter."""
         try:
             return answer(Resent(_body(await letters.resend(letter_id))))
         except KeyError:
