@@ -68,7 +68,7 @@ def last_will(topics: Topics, instance: str, started_at: float) -> LastWill:
 
 
 def store_of(settings: AdminSettings, store: CandleStore) -> str:
-    """The location of the stack's store, without secrets; the same for all services of a stack."""
+    """Where the stack stores candles, without secrets: what all of its services have in common."""
     return f"{store.location} {settings.influx_org or ''}".strip()
 
 
@@ -125,7 +125,7 @@ class AdminApi:
         self._topics = topics
         self._clock = clock
         self.port = settings.http_port
-        """The HTTP port; for 0 the free port that was chosen, once the service runs."""
+        """The port that HTTP is served on; once running, the one that was found free for 0."""
         self._own_status = topics.status(NAME, instance)
         self._status = StatusPublisher(
             bus,

@@ -17,13 +17,13 @@ from ingress_common.settings import ServiceSettings
 from ingress_common.topics import Topics
 
 STORE = "store"
-"""The field of admin-api's status that names the stack's store."""
+"""In the details of admin-api's status: where its stack stores candles."""
 
 
 async def claim_name_and_prefix(service: str, settings: ServiceSettings, store: str) -> None:
-    """Return once no other process uses our instance name, and no stack with a store other than `store` our prefix.
+    """Return once no living process has our name, and no other stack than that of `store` has our prefix.
 
-    NameTakenError if the name is taken, SettingsError if the prefix is; BusError if the broker cannot be used.
+    NameTakenError or SettingsError if they are taken; BusError if the broker cannot be used.
     """
     await claim_name(service, settings)
     prefix = settings.ingress_topic_prefix
@@ -40,9 +40,10 @@ async def await_own_prefix(
     retained_seconds: float = RETAINED_SECONDS,
     stale_seconds: float = STALE_SECONDS,
 ) -> None:
-    """Return once no other stack uses our prefix, by the statuses on an open `bus`; SettingsError if one does.
+    """The same for the prefix, on an open `bus`.
 
-    Only a repeated status counts. A retained one may be stale: a broker that was killed publishes no last will.
+    A retained status of another stack may be stale, because the broker was killed before it could publish the last
+    will: only one that is repeated counts.
     """
     await bus.subscribe(topics.status(service, "+"))
     try:
