@@ -294,9 +294,9 @@ async def test_a_long_gap_is_cut_into_days(bench):
 async def test_while_the_store_is_away_no_attempt_fails(bench, tmp_path):
     await bench.take(bench.gap(M1, 3600))
     await bench.asked()
-    bench.repairer._pause()
+    bench.repairer._extend_timeouts()
     bench.now += 55
-    bench.repairer._pause()
+    bench.repairer._extend_timeouts()
     bench.now += 55
     await bench.asked()
     assert bench.states == [(M1, GapState.REQUESTED, 0)]

@@ -73,7 +73,7 @@ class Bootstrapped(Bootstrap, frozen=True, rename={"is_": "is"}):
     changes: Annotated[list[str], Meta(description="The changes made", examples=[["created bucket candles_1m"]])]
 
 
-class LetterBody(Body, frozen=True):
+class DeadLetterBody(Body, frozen=True):
     """A message that a service could not use."""
 
     id: Annotated[str, Meta(examples=["8c6976e5b5410415bde9"])]
@@ -85,24 +85,24 @@ class LetterBody(Body, frozen=True):
     truncated: Annotated[bool, Meta(description="Whether the payload was cut, so that it cannot be resent")]
 
 
-class LettersBody(Body, frozen=True):
+class DeadLettersBody(Body, frozen=True):
     """Dead letters, newest first."""
 
-    dead_letters: list[LetterBody]
+    dead_letters: list[DeadLetterBody]
     total: Annotated[int, Meta(description="Number of all dead letters, also beyond `limit`", ge=0, examples=[1])]
 
 
 class Resent(Body, frozen=True):
     """The dead letter whose message was republished; it is no longer kept."""
 
-    resent: LetterBody
+    resent: DeadLetterBody
 
 
 class Dropped(Body, frozen=True):
     """The dead letter that was dropped."""
 
-    dropped: LetterBody
+    dropped: DeadLetterBody
 
 
-BODIES = (ProcessHealth, SystemHealth, Bootstrap, Bootstrapped, LettersBody, Resent, Dropped)
+BODIES = (ProcessHealth, SystemHealth, Bootstrap, Bootstrapped, DeadLettersBody, Resent, Dropped)
 """The types whose schemas the OpenAPI document contains."""

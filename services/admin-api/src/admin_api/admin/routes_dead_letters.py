@@ -7,7 +7,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from admin_api.admin.authorization import Authorization
-from admin_api.admin.bodies import Dropped, LetterBody, LettersBody, Resent
+from admin_api.admin.bodies import DeadLetterBody, DeadLettersBody, Dropped, Resent
 from admin_api.admin.dead_letters import BrokerAwayError, DeadLetters, Letter, NotResendableError
 from admin_api.http.problems import documented
 from admin_api.http.responses import answer, described
@@ -22,14 +22,14 @@ def router(letters: DeadLetters, authorization: Authorization) -> APIRouter:
     """Routes of dead letters."""
     routes = APIRouter(tags=["dead letters"], default_response_class=Response)
 
-    @routes.get("/dead-letters", responses={200: described(LettersBody), **documented(422)})
+    @routes.get("/dead-letters", responses={200: described(DeadLettersBody), **documented(422)})
     async def listed(
         service: Annotated[str | None, Query(description="Only those of this service", max_length=100)] = None,
         limit: Annotated[int, Query(description="Maximum number of dead letters", ge=1, le=_MOST)] = _DEFAULT,
     ) -> Response:
         """The dead letters that are kept, newest first."""
         found = letters.newest_first(service or None)
-        return answer(LettersBody([_body(letter) for letter in found[:limit]], len(found)))
+        return answer(DeadLettersBody([_body(letter) for letter in found[:limit]], len(found)))
 
     @routes.post(
         "/dead-letters/{letter_id}/resend",
@@ -66,9 +66,9 @@ def _unknown(letter_id: str) -> HTTPException:
     return HTTPException(404, f"expected the id of a dead letter of GET /dead-letters, got {letter_id!r}")
 
 
-def _body(letter: Letter) -> LetterBody:
+def _body(letter: Letter) -> DeadLetterBody:
     content = letter.content
-    return LetterBody(
+    return DeadLetterBody(
         letter.id,
         letter.service,
         content.topic,
