@@ -18,7 +18,7 @@ RING = 20_000
 """Maximum number of closed candles for readers that resume: about ten minutes of all of Kraken's pairs."""
 
 MAX_SERIES = 70_000
-"""Maximum number of series: seven timeframes of ten thousand symbols."""
+"""Maximum number of series: all timeframes of about ten thousand symbols."""
 
 Series = tuple[str, Timeframe]
 """Symbol and timeframe."""

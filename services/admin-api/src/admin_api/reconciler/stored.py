@@ -38,7 +38,7 @@ class StoredWatch:
     """Compares bus and store for the wanted symbols. `clock` in unix seconds.
 
     It queries only timeframes in which a candle has closed since the last query, back to the oldest of those: at most
-    seven small queries for all symbols, usually one a minute.
+    one small query per timeframe for all symbols, usually one a minute.
     """
 
     def __init__(
