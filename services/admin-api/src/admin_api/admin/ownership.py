@@ -95,7 +95,7 @@ class OwnershipWatch:
 
 
 def ownership_details(entries: Iterable[Ownership]) -> dict[str, Any]:
-    """The part of `GET /health`: every symbol, and those with no owner or several."""
+    """The fields `ownership` and `ownership_trouble` of `GET /health`: all symbols, and those without one owner."""
     entries = list(entries)
     return {
         "ownership": [entry.as_json() for entry in entries],

@@ -174,7 +174,7 @@ class _Answer:
         return head.encode() + b",".join(self._payloads) + b"]}"
 
     def cache_control(self, now: float) -> str:
-        """How long a client may cache it: a range that ended long ago and is complete hardly changes."""
+        """The Cache-Control header: the older and more complete the range, the longer clients may cache it."""
         if self._end is None or self._forming or self._end > now:
             return _LIVE
         return _PAST if self._end <= now - _RECENT_SECONDS and self._is_whole() else _SHORT

@@ -141,7 +141,7 @@ def install(app: FastAPI) -> None:
 
 
 def allowed_methods(router: Router, scope: Scope) -> list[str]:
-    """The methods of the route that matches a request, sorted; empty if no route does."""
+    """The allowed methods of a request's path, sorted; empty if the path is unknown."""
     found = {
         method
         for method in _METHODS

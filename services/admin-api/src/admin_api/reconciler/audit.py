@@ -22,7 +22,7 @@ LATE_SECONDS = 180.0
 """A series of a live feed has a gap at its end if it is this far behind."""
 
 LEAST_WINDOWS = 5
-"""Minimum number of audited windows of a timeframe, whatever the horizon: a gap is found between stored candles."""
+"""Minimum number of audited windows per timeframe, because an audit finds gaps only between stored candles."""
 
 _LOOK_SECONDS = 1.0
 _AGAIN_SECONDS = 15.0
@@ -158,7 +158,7 @@ class Auditor:
         return Check("audit", ok=True, detail="not yet" if self.last_at is None else f"at {rfc3339(self.last_at)}")
 
     def body(self) -> AuditBody:
-        """The part of `GET /gaps` and `GET /health`."""
+        """The field `audit` of `GET /gaps` and `GET /health`."""
         last_at = None if self.last_at is None else rfc3339(self.last_at)
         return AuditBody(self._seconds, self._horizon, last_at, self._trouble)
 

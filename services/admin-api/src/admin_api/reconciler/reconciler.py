@@ -127,7 +127,7 @@ class Reconciler:
         )
 
     def details(self) -> Mapping[str, Any]:
-        """The part of `GET /health`."""
+        """The fields of this package in `GET /health`."""
         return {
             "stored": self.stored.details(),
             "audit": self.auditor.body(),

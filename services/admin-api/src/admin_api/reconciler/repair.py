@@ -215,7 +215,7 @@ class Repairer:
         return Check("gaps", ok=True, detail=f"{len(list(self._all()))} gaps are being repaired")
 
     def details(self) -> dict[str, Any]:
-        """The counts in `GET /health`; `GET /gaps` lists the gaps."""
+        """The field `gaps` of `GET /health`, with counts; `GET /gaps` lists the gaps."""
         return {
             **{state.value: self._count(state) for state in GapState},
             "windows_missing": sum(tracked.missing for tracked in self._all()),

@@ -241,7 +241,7 @@ class SelfCheck:
         return Check("self_check", ok=True, detail=f"{self._checks} checks of {self._compared} candles")
 
     def details(self) -> dict[str, Any]:
-        """The part of `GET /health`."""
+        """The field `self_check` of `GET /health`."""
         newest = sorted([*self._open.values(), *self._ended], key=lambda d: -d.found_at)
         return {
             "every_seconds": self._seconds,

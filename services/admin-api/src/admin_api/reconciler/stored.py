@@ -130,7 +130,7 @@ class StoredWatch:
         return Check("stored", ok=True, detail=f"{self._count()} series are in the store up to their newest candle")
 
     def details(self) -> dict[str, Any]:
-        """The part of `GET /health`."""
+        """The field `stored` of `GET /health`."""
         return {"series": self._count(), "waiting": len(self._waiting)}
 
     def _count(self) -> int:
