@@ -1,11 +1,11 @@
-/** Slots for event streams, shared by the pages of a browser. */
+/** Which pages of a browser may hold an event stream. */
 
-/** Over HTTP/1.1 the pages of a browser share six connections to a host; half of them stay free for requests. */
+/** Over HTTP/1.1 a browser has six connections to a host, shared by all of its pages: half of them stay for requests. */
 const SLOTS = 3;
 
-/** Take a slot; returns the function that releases it, or null if other pages have all slots. */
+/** The way to give the slot back; null while other pages have all of them. Pages that cannot know of each other take one. */
 export async function takeSlot(): Promise<(() => void) | null> {
-  // Browsers have locks only in secure contexts: over HTTPS, and on localhost. Without locks, every page gets a slot.
+  // Locks are there in secure contexts only: over HTTPS, and on this machine.
   if (!("locks" in navigator)) return () => undefined;
   for (let number = 0; number < SLOTS; number++) {
     const release = await tryLock(`ingress-stream-${number}`);
@@ -14,7 +14,7 @@ export async function takeSlot(): Promise<(() => void) | null> {
   return null;
 }
 
-/** A browser releases a lock once the promise of its callback settles, or the page closes. */
+/** A lock is held until the promise that its callback returns is settled, or the page is gone. */
 function tryLock(name: string): Promise<(() => void) | null> {
   return new Promise((resolve) => {
     void navigator.locks.request(name, { ifAvailable: true }, (lock) => {
