@@ -101,7 +101,7 @@ def test_newest_candle_shows_a_state_that_the_api_gave(browser, demo):
     show(browser, "BTC/USD", "1m")
 
     def agrees() -> bool:
-        """The forming candle moves, so the question is asked until both were the same at one moment."""
+        """The forming candle moves, so both are read until they were the same at one moment."""
         candle, shown = demo.candles("BTC/USD", "1m", limit=1)[0], told(browser)
         return all(candle[field] == shown[field] for field in (*FIELDS, "open_time"))
 

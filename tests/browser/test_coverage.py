@@ -50,8 +50,8 @@ def test_gap_is_seen_and_repaired_by_a_click(browser, demo):
     assert stored(demo, lost) == 0
     start = lost[0]["open_time"]
     browser.open("#/coverage")
-    browser.until(lambda: browser.find("#look-now").is_displayed(), 20, "the page")
-    browser.click("#look-now")
+    browser.until(lambda: browser.find("#audit-now").is_displayed(), 20, "the page")
+    browser.click("#audit-now")
     answer_the_question_for_the_token(browser, demo.token)
     gap = f'.strip[data-symbol="{SYMBOL}"] .gap[data-key="{SYMBOL} 1m {start}"]'
     row = f'tr[data-key="{SYMBOL} 1m {start}"]'
@@ -64,7 +64,7 @@ def test_gap_is_seen_and_repaired_by_a_click(browser, demo):
     browser.open("#/coverage")
     browser.until(lambda: browser.all(gap), 20, "the gap on the page again")
     browser.click(gap)
-    browser.until(lambda: f"Asked for {SYMBOL}" in browser.text(".page > .notice"), 20, "word that it was asked for")
+    browser.until(lambda: f"Requested {SYMBOL}" in browser.text(".page > .notice"), 20, "the notice of the request")
     browser.until(lambda: not browser.all(gap) and not browser.all(row), 120, "the gap to be gone")
     until(lambda: stored(demo, lost) == len(lost), 30, lambda: "the candles in the store")
     # The API may answer from memory what was read before they were lost.
@@ -77,18 +77,18 @@ def test_gap_is_seen_and_repaired_by_a_click(browser, demo):
 
 def test_token_is_asked_for_until_it_is_right(browser, demo):
     browser.open("#/coverage")
-    browser.until(lambda: browser.find("#look-now").is_displayed(), 20, "the page")
-    browser.run("document.querySelector('#look-now').focus()")
+    browser.until(lambda: browser.find("#audit-now").is_displayed(), 20, "the page")
+    browser.run("document.querySelector('#audit-now').focus()")
     browser.press(Keys.ENTER)
     answer_the_question_for_the_token(browser, "wrong")
     browser.until(lambda: "got another one" in browser.text("dialog[open]"), 10, "the reason for asking again")
     browser.press(Keys.ESCAPE)
     browser.until(lambda: not browser.all("dialog"), 10, "the question to be gone")
     assert browser.text(".page > .notice") == ""
-    browser.click("#look-now")
+    browser.click("#audit-now")
     answer_the_question_for_the_token(browser, demo.token)
-    browser.until(lambda: "Asked for" in browser.text(".page > .notice"), 10, "an answer")
-    browser.click("#look-now")
+    browser.until(lambda: "Requested an audit" in browser.text(".page > .notice"), 10, "the notice of the request")
+    browser.click("#audit-now")
     assert not browser.all("dialog")
     # The browser notes what the API refused.
     assert all(" 401 " in line for line in browser.complaints())

@@ -25,11 +25,11 @@ def cell(browser, section: str, key: str, label: str) -> str:
 
 def test_what_keeps_the_store_true_is_told_and_so_is_kraken(browser, demo):
     browser.open("#/health")
-    browser.until(lambda: "last at" in cell(browser, "Repair", "audit", "How it is"), 60, "an audit")
+    browser.until(lambda: "last at" in cell(browser, "Repair", "audit", "Details"), 60, "an audit")
     checked = re.compile(r"[1-9]\d* checks? of [1-9]\d* candles")
-    browser.until(lambda: checked.match(cell(browser, "Repair", "self-check", "How it is")), 120, "a self-check")
+    browser.until(lambda: checked.match(cell(browser, "Repair", "self-check", "Details")), 120, "a self-check")
     assert cell(browser, "Repair", "self-check", "State") == "equal"
-    assert "filled since the start" in cell(browser, "Repair", "gaps", "How it is")
+    assert "filled since the start" in cell(browser, "Repair", "gaps", "Details")
     gateway = browser.attribute('[data-section="Kraken"] tbody tr', "data-key")
     assert re.match(r"[1-9]\d* of [1-9]\d* in 10 min", cell(browser, "Kraken", gateway, "Connection attempts"))
     assert cell(browser, "Kraken", gateway, "Clock")
@@ -47,12 +47,12 @@ async def test_dead_letter_is_sent_again_and_dropped_by_click(browser, demo):
     browser.until(lambda: browser.all(row), 30, "the letter on the page")
     assert nonsense in browser.text(row)
 
-    browser.run("document.querySelector(arguments[0]).focus()", f'{row} [data-label="Send again"] button')
+    browser.run("document.querySelector(arguments[0]).focus()", f'{row} [data-label="Resend"] button')
     browser.press(Keys.ENTER)
     browser.until(lambda: browser.all("dialog[open] #token"), 10, "the question for the token")
     browser.press(demo.token, Keys.ENTER)
     browser.until(lambda: not browser.all(row), 20, "the letter to be gone")
-    assert f"Sent again on {RAW}" in browser.text('[data-section="Dead letters"] .notice')
+    assert f"Resent on {RAW}" in browser.text('[data-section="Dead letters"] .notice')
 
     # It is as little use as before, so both of its readers write another letter.
     until(lambda: len(demo.letters()) == 3, 30, lambda: f"three letters, got {demo.letters()}")

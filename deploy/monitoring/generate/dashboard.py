@@ -113,7 +113,7 @@ ROWS = (
                 "Dead letters",
                 "Rejected messages, by service",
                 ("sum by (service) (increase(ingress_dead_letters_total[5m]))", "{{service}}"),
-                ("sum(ingress_dead_letters_held)", "kept"),
+                ("sum(ingress_dead_letters_kept)", "kept"),
             ),
         ),
     ),

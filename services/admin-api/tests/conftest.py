@@ -145,7 +145,7 @@ class World:
             await self.store(closed)
 
     async def services(self) -> None:
-        """Every service says that it is there."""
+        """Publish an online status of every service."""
         await self.status("kraken-gateway", feeds={"f1": "live"}, owned_since={"BTC/USD": rfc3339(self.now)})
         await self.status("aggregator", symbols=["BTC/USD", "ETH/USD", "ADA/USD"])
         await self.status("influx-writer")

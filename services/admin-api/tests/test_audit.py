@@ -135,7 +135,7 @@ async def test_a_hole_is_found_when_the_service_starts_and_shown(world, candle):
         assert "ingress_gap_windows 16.0" in (await http.get("/metrics")).text
 
 
-async def test_a_store_that_cannot_be_audited_for_long_is_red_and_says_why(world, candle):
+async def test_a_store_that_cannot_be_audited_for_long_is_red_with_the_reason(world, candle):
     await world.store(candle())
     async with world.running():
         await world.healthy()
@@ -146,10 +146,10 @@ async def test_a_store_that_cannot_be_audited_for_long_is_red_and_says_why(world
         world.now += 901
         await world.alive()
 
-        async def says_why():
+        async def names_the_reason():
             return "no such table" in (await world.health())[1].get("audit", "")
 
-        await world.until(says_why)
+        await world.until(names_the_reason)
         with closing(sqlite3.connect(world.path)) as connection:
             connection.execute("ALTER TABLE away RENAME TO candles")
         world.now += 16

@@ -86,7 +86,7 @@ async def test_nothing_but_the_assets_is_served(built):
             assert (await http.get(path)).status_code == 404, path
 
 
-async def test_page_says_how_to_build_it_where_it_is_not_built(tmp_path):
+async def test_page_explains_the_build_if_it_is_not_built(tmp_path):
     async with serving(tmp_path) as http:
         for path in ("/", "/docs"):
             page = await http.get(path)

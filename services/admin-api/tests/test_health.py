@@ -83,7 +83,8 @@ async def test_what_a_gateway_wants_is_red_until_it_is_live_seeded_and_stored(wo
         assert "ETH/USD" in (await world.until_failing("symbols", "seeds"))["symbols"]
         await world.feed("f2", ("ETH/USD",))
         await world.watermark("f2")
-        assert "ETH/USD (1m, 5m, 15m, 1h, 4h, 1d, 1w)" in (await world.until_failing("seeds"))["seeds"]
+        lacking = ", ".join(timeframe.value for timeframe in TIMEFRAMES)
+        assert f"ETH/USD ({lacking})" in (await world.until_failing("seeds"))["seeds"]
         for timeframe in TIMEFRAMES[:-1]:
             await world.candle(candle(symbol="ETH/USD", timeframe=timeframe))
             await world.store(candle(symbol="ETH/USD", timeframe=timeframe))
@@ -103,7 +104,7 @@ async def test_a_symbol_that_never_traded_is_named_and_not_red(world):
         assert "never traded: NEW/USD" in (await http.get("/health")).text
 
 
-async def test_a_candle_that_closes_and_is_not_stored_is_red_after_ten_seconds_and_asked_for_again(world, candle):
+async def test_a_candle_that_closes_and_is_not_stored_is_red_after_ten_seconds_and_requested_again(world, candle):
     await world.client.subscribe(world.topics.republish_requests())
     async with world.running():
         await world.healthy()
@@ -175,10 +176,10 @@ async def test_a_feed_that_is_down_is_red_also_when_it_no_longer_names_its_symbo
         await world.until_failing()
         await world.feed("f2", (), FeedCondition.DOWN)
 
-        async def says_down():
+        async def shows_down():
             return "f2: down" in (await world.health())[1].get("feeds", "")
 
-        await world.until(says_down)
+        await world.until(shows_down)
 
 
 async def test_a_dead_feed_whose_symbols_another_one_carries_is_no_trouble(world):
@@ -269,7 +270,7 @@ async def test_a_service_without_an_online_instance_is_red(world, service):
         await world.until_failing()
 
 
-async def test_an_instance_that_says_nothing_for_twelve_seconds_is_not_online(world):
+async def test_an_instance_without_a_status_for_twelve_seconds_is_not_online(world):
     async with world.running():
         await world.healthy()
         await world.until_failing()

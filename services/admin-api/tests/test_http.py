@@ -113,7 +113,7 @@ async def test_a_candle_that_is_not_stored_yet_is_answered_as_the_bus_has_it(wor
     assert answer.content.endswith(b"[" + encode_candle(candle(symbol="ADA/USD")) + b"]}")
 
 
-async def test_symbols_tell_their_timeframes_and_freshness(world, candle):
+async def test_symbols_have_their_timeframes_and_freshness(world, candle):
     await world.store(candle(-2), candle(-1), candle(-1, timeframe=Timeframe.H1), candle(symbol="ETH/USD"))
     async with world.running() as http:
         await world.alive()

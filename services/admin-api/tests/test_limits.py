@@ -71,15 +71,15 @@ async def test_a_forwarded_address_is_not_believed_otherwise(world):
     assert got == [200, 200, 200, 429]
 
 
-async def test_a_body_that_is_too_large_is_refused_whether_its_length_is_said_or_not(world):
+async def test_a_body_that_is_too_large_is_refused_with_and_without_its_length_in_a_header(world):
     async def parts():
         for _ in range(3):
             yield b"x" * (MAX_BODY // 2)
 
     async with world.running() as http:
-        said = await http.post("/bootstrap", content=b"x" * (MAX_BODY + 1))
-        assert said.status_code == 413
-        assert said.headers["content-type"] == PROBLEM
+        declared = await http.post("/bootstrap", content=b"x" * (MAX_BODY + 1))
+        assert declared.status_code == 413
+        assert declared.headers["content-type"] == PROBLEM
         assert (await http.post("/bootstrap", content=b"x" * MAX_BODY)).status_code == 401
         assert (await http.post("/bootstrap", content=parts())).status_code == 401
 
@@ -133,7 +133,7 @@ async def test_hostile_parameters_are_answered_with_a_short_problem(world, candl
     assert all(set(error) == {"name", "detail"} for error in body.get("errors", []))
 
 
-async def test_head_is_get_without_a_body_and_options_tells_what_there_is(world, candle):
+async def test_head_is_get_without_a_body_and_options_lists_the_methods(world, candle):
     await world.store(candle())
     async with world.running():
         await world.until(lambda: world.service.port)
@@ -162,17 +162,17 @@ async def test_head_is_get_without_a_body_and_options_tells_what_there_is(world,
 
 async def test_other_origins_may_read_only_where_they_are_named(world, candle):
     await world.store(candle())
-    asked = {"Origin": "https://example.org"}
+    headers = {"Origin": "https://example.org"}
     async with world.running() as http:
-        answer = await http.get("/candles/BTC-USD", headers=asked)
+        answer = await http.get("/candles/BTC-USD", headers=headers)
         assert "access-control-allow-origin" not in answer.headers
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
     async with world.running(cors_origins=("https://example.org",)) as http:
-        answer = await http.get("/candles/BTC-USD", headers=asked)
+        answer = await http.get("/candles/BTC-USD", headers=headers)
         assert answer.headers["access-control-allow-origin"] == "https://example.org"
         other = await http.get("/candles/BTC-USD", headers={"Origin": "https://example.com"})
         assert "access-control-allow-origin" not in other.headers
-        flight = {**asked, "Access-Control-Request-Method": "GET"}
+        flight = {**headers, "Access-Control-Request-Method": "GET"}
         assert (await http.options("/candles/BTC-USD", headers=flight)).status_code == 200
 
 
@@ -218,7 +218,7 @@ class SlowStore:
 
     def __init__(self) -> None:
         self.let = asyncio.Event()
-        self.under_way = self.most = self.asked = 0
+        self.under_way = self.most = self.reads = 0
 
     async def candles(self, *_arguments, **_options):
         self.under_way += 1
@@ -228,7 +228,7 @@ class SlowStore:
         return []
 
     async def symbols(self):
-        self.asked += 1
+        self.reads += 1
         await self.let.wait()
         return ["BTC/USD"]
 
@@ -255,10 +255,10 @@ async def test_the_symbols_are_read_once_for_all_who_ask_at_the_same_time():
     tasks = [asyncio.create_task(symbols.series()) for _ in range(100)]
     store.let.set()
     assert await asyncio.gather(*tasks) == [{"BTC/USD": []}] * 100
-    assert store.asked == 1
+    assert store.reads == 1
     now += KEPT_SECONDS + 0.1
     await symbols.series()
-    assert store.asked == 2
+    assert store.reads == 2
 
 
 async def test_a_list_of_symbols_is_answered_while_a_newer_one_is_read():
@@ -271,7 +271,7 @@ async def test_a_list_of_symbols_is_answered_while_a_newer_one_is_read():
         refreshing = tasks.create_task(symbols.refresh())
         now += KEPT_SECONDS + 0.1
         assert await symbols.recent() == {"BTC/USD": []}
-        await until(lambda: store.asked == 2)
+        await until(lambda: store.reads == 2)
         assert await symbols.recent() == {"BTC/USD": []}
         refreshing.cancel()
 
@@ -283,4 +283,4 @@ async def test_a_list_of_symbols_that_is_too_old_is_waited_for():
     await symbols.recent()
     now += STALE_SECONDS + 0.1
     assert await symbols.recent() == {"BTC/USD": []}
-    assert store.asked == 2
+    assert store.reads == 2

@@ -43,7 +43,7 @@ async def test_a_stream_answers_as_documented_too(world, candle, tmp_path):
 
 
 async def schemathesis(port, folder, checks, *options):
-    """Run it with one seed after the other until there were enough calls; fails with what it says."""
+    """Run it with one seed after the other until there were enough calls; fails with its output."""
     calls = seed = 0
     while calls < CALLS:
         seed += 1

@@ -1,4 +1,4 @@
-"""The service as a process: its settings and what it says when it cannot start."""
+"""The service as a process: its settings, and its error if it cannot start."""
 
 import socket
 

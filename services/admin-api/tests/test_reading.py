@@ -225,7 +225,7 @@ async def test_arrow_holds_the_numbers_of_the_candles(world, candle):
 
 
 @pytest.mark.parametrize("form", ["arrow", "parquet"])
-async def test_decimals_are_exact_where_they_are_asked_for(world, candle, form):
+async def test_decimals_are_exact_on_request(world, candle, form):
     made = candle(-1, volume=Decimal("0.00000012"), low=Decimal("0.0000000001"), vwap=Decimal("51604.3123456789012"))
     await world.store(made)
     async with world.running() as http:

@@ -1,4 +1,4 @@
-"""Repair: what is asked for, how often, and when it counts as filled."""
+"""Repair: what is requested, how often, and when it counts as filled."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -55,7 +55,7 @@ class Bench:
         audited = {timeframe: audited_range(timeframe, self.now, horizon, Retention()) for timeframe in TIMEFRAMES}
         await self.repairer.take(gaps, audited)
 
-    async def asked(self):
+    async def requested(self):
         """Move on, and give the requests that were made: symbol, timeframe, start, end."""
         await self.repairer.step()
         requests = []
@@ -96,15 +96,15 @@ async def bench(tmp_path, candle):
         yield Bench(store, bus, gateway, candle())
 
 
-async def test_a_gap_is_asked_for_once_and_done_when_the_store_has_it(bench):
+async def test_a_gap_is_requested_once_and_done_when_the_store_has_it(bench):
     gap = bench.gap(M1, 3600, 5)
     await bench.take(gap)
-    assert await bench.asked() == [("BTC/USD", M1, gap.range)]
-    assert bench.states == [(M1, GapState.ASKED, 0)]
+    assert await bench.requested() == [("BTC/USD", M1, gap.range)]
+    assert bench.states == [(M1, GapState.REQUESTED, 0)]
     bench.now += 4
-    assert await bench.asked() == []
+    assert await bench.requested() == []
     await bench.write(M1, gap.range)
-    assert await bench.asked() == []
+    assert await bench.requested() == []
     assert bench.states == []
     assert bench.repairer.filled == 5
 
@@ -114,10 +114,10 @@ async def test_one_request_a_symbol_and_four_in_all_are_under_way(bench):
     bench.live = dict.fromkeys(symbols, NOW)
     gaps = [bench.gap(M1, back, symbol=symbol) for symbol in symbols for back in (7200, 36000)]
     await bench.take(*gaps)
-    asked = await bench.asked()
-    assert len(asked) == len({symbol for symbol, *_ in asked}) == 4
-    await bench.write(M1, asked[0][2], symbol=asked[0][0])
-    assert [symbol for symbol, *_ in await bench.asked()] == ["S4/USD"]
+    requested = await bench.requested()
+    assert len(requested) == len({symbol for symbol, *_ in requested}) == 4
+    await bench.write(M1, requested[0][2], symbol=requested[0][0])
+    assert [symbol for symbol, *_ in await bench.requested()] == ["S4/USD"]
 
 
 async def test_an_attempt_without_an_answer_is_made_again_later_and_later_and_the_gap_marked(bench):
@@ -126,75 +126,75 @@ async def test_an_attempt_without_an_answer_is_made_again_later_and_later_and_th
     pauses = []
     for _ in range(5):
         waited = 0
-        while not await bench.asked():
+        while not await bench.requested():
             waited += 5
             bench.now += 5
         pauses.append(waited)
     # A minute for the answer, then 15 s, 30 s and so on.
     assert pauses == [0, 80, 95, 125, 185]
     bench.now += 61
-    await bench.asked()
+    await bench.requested()
     assert bench.states == [(M1, GapState.UNFILLABLE, 5)]
     check = bench.repairer.check(bench.now)
     assert not check.ok
     assert "Kraken does not fill: BTC/USD 1m" in check.detail
     bench.now += 3500
-    assert await bench.asked() == []
+    assert await bench.requested() == []
     bench.now += 200
-    assert len(await bench.asked()) == 1
+    assert len(await bench.requested()) == 1
 
 
 async def test_an_attempt_goes_on_while_candles_arrive(bench):
     gap = bench.gap(M1, 3600, 6)
     await bench.take(gap)
-    assert len(await bench.asked()) == 1
+    assert len(await bench.requested()) == 1
     for number in range(5):
         bench.now += 19
         start = gap.range.start + number * 60
         await bench.write(M1, Range(start, start + 60))
-        assert await bench.asked() == []
+        assert await bench.requested() == []
         assert bench.repairer.gaps[0].missing == 5 - number
     bench.now += 21
-    again = await bench.asked()
-    # What it had brought counts: no attempt was lost, and the rest is asked for at once.
+    again = await bench.requested()
+    # What it had brought counts: no attempt was lost, and the rest is requested at once.
     assert len(again) == 1
-    assert bench.states == [(M1, GapState.ASKED, 0)]
+    assert bench.states == [(M1, GapState.REQUESTED, 0)]
 
 
-async def test_only_what_is_still_missing_is_asked_for(bench):
+async def test_only_what_is_still_missing_is_requested(bench):
     gap = bench.gap(M1, 6 * 3600, 300)
     await bench.take(gap)
-    assert await bench.asked() == [("BTC/USD", M1, gap.range)]
+    assert await bench.requested() == [("BTC/USD", M1, gap.range)]
     start, end = gap.range.start, gap.range.end
     await bench.write(M1, Range(start + 60, start + 6000))
     await bench.write(M1, Range(start + 6060, end - 120))
-    assert await bench.asked() == []
+    assert await bench.requested() == []
     bench.now += 21
-    assert await bench.asked() == [("BTC/USD", M1, Range(end - 120, end))]
+    assert await bench.requested() == [("BTC/USD", M1, Range(end - 120, end))]
     await bench.write(M1, Range(end - 120, end))
     # What was not in the request does not hold up the next one.
-    assert await bench.asked() == [("BTC/USD", M1, Range(start + 6000, start + 6060))]
+    assert await bench.requested() == [("BTC/USD", M1, Range(start + 6000, start + 6060))]
 
 
 async def test_what_is_rolled_up_waits_for_its_minutes_and_a_little_longer(bench):
     minutes, five = bench.gap(M1, 3600, 5), bench.gap(M5, 3600, 1)
     await bench.take(five, minutes)
-    assert [timeframe for _, timeframe, _ in await bench.asked()] == [M1]
+    assert [timeframe for _, timeframe, _ in await bench.requested()] == [M1]
     await bench.write(M1, minutes.range)
-    assert await bench.asked() == []
+    assert await bench.requested() == []
     bench.now += 11
-    assert await bench.asked() == [("BTC/USD", M5, five.range)]
+    assert await bench.requested() == [("BTC/USD", M5, five.range)]
 
 
-async def test_what_the_roll_up_has_filled_meanwhile_is_not_asked_for(bench):
+async def test_what_the_roll_up_has_filled_meanwhile_is_not_requested(bench):
     minutes, five = bench.gap(M1, 3600, 5), bench.gap(M5, 3600, 1)
     await bench.take(five, minutes)
-    await bench.asked()
+    await bench.requested()
     await bench.write(M1, minutes.range)
     await bench.write(M5, five.range)
-    assert await bench.asked() == []
+    assert await bench.requested() == []
     bench.now += 11
-    assert await bench.asked() == []
+    assert await bench.requested() == []
     assert bench.states == []
 
 
@@ -203,7 +203,7 @@ async def test_minutes_that_nobody_has_do_not_hold_up_the_higher_timeframes(benc
     await bench.take(hour, minutes)
     timeframes = set()
     for _ in range(400):
-        timeframes |= {timeframe for _, timeframe, _ in await bench.asked()}
+        timeframes |= {timeframe for _, timeframe, _ in await bench.requested()}
         bench.now += 5
     assert H1 in timeframes
 
@@ -212,25 +212,25 @@ async def test_an_incomplete_candle_is_a_gap_until_a_complete_one_is_there(bench
     gap = bench.gap(H1, 7200, 1, incomplete=True)
     await bench.write(H1, gap.range, complete=False)
     await bench.take(gap)
-    assert await bench.asked() == [("BTC/USD", H1, gap.range)]
+    assert await bench.requested() == [("BTC/USD", H1, gap.range)]
     bench.now += 4
-    await bench.asked()
-    assert bench.states == [(H1, GapState.ASKED, 0)]
+    await bench.requested()
+    assert bench.states == [(H1, GapState.REQUESTED, 0)]
     await bench.write(H1, gap.range, revision=1)
-    await bench.asked()
+    await bench.requested()
     assert bench.states == []
 
 
 async def test_symbols_without_a_live_feed_or_of_another_instance_are_left_alone(bench):
     await bench.take(bench.gap(M1, 3600))
     bench.live = {}
-    assert await bench.asked() == []
+    assert await bench.requested() == []
     bench.now += 3600
     assert bench.repairer.check(bench.now).ok
     bench.live, bench.owned = {"BTC/USD": NOW}, False
-    assert await bench.asked() == []
+    assert await bench.requested() == []
     bench.owned = True
-    assert len(await bench.asked()) == 1
+    assert len(await bench.requested()) == 1
 
 
 async def test_a_gap_turns_health_red_after_fifteen_minutes_with_a_live_feed(bench):
@@ -246,26 +246,26 @@ async def test_a_gap_turns_health_red_after_fifteen_minutes_with_a_live_feed(ben
 async def test_a_feed_that_comes_back_gives_a_marked_gap_another_chance_at_once(bench):
     await bench.take(bench.gap(M1, 3600))
     while GapState.UNFILLABLE not in [state for _, state, _ in bench.states]:
-        await bench.asked()
+        await bench.requested()
         bench.now += 30
     bench.live["BTC/USD"] = bench.now
-    assert len(await bench.asked()) == 1
-    assert bench.states == [(M1, GapState.ASKED, 0)]
+    assert len(await bench.requested()) == 1
+    assert bench.states == [(M1, GapState.REQUESTED, 0)]
 
 
 async def test_a_gap_of_an_aggregator_is_left_to_it_for_a_minute(bench):
     await bench.take(bench.gap(M1, 3600, source=GapSource.AGGREGATOR))
-    assert await bench.asked() == []
+    assert await bench.requested() == []
     bench.now += 61
-    assert len(await bench.asked()) == 1
+    assert len(await bench.requested()) == 1
 
 
 async def test_an_audit_that_finds_more_goes_on_with_what_was_tried(bench):
     gap = bench.gap(M1, 3600)
     await bench.take(gap)
-    await bench.asked()
+    await bench.requested()
     bench.now += 61
-    await bench.asked()
+    await bench.requested()
     assert bench.states == [(M1, GapState.WAITING, 1)]
     more = replace(gap, range=Range(gap.range.start, gap.range.end + 120))
     await bench.take(more)
@@ -288,18 +288,18 @@ async def test_a_long_gap_is_cut_into_days(bench):
     await bench.take(bench.gap(M1, 3 * 86400, 2880))
     assert all(tracked.gap.windows <= 1440 for tracked in bench.repairer.gaps)
     assert sum(tracked.gap.windows for tracked in bench.repairer.gaps) == 2880
-    assert len(await bench.asked()) == 1
+    assert len(await bench.requested()) == 1
 
 
 async def test_while_the_store_is_away_no_attempt_fails(bench, tmp_path):
     await bench.take(bench.gap(M1, 3600))
-    await bench.asked()
-    bench.repairer._pause()
+    await bench.requested()
+    bench.repairer._extend_timeouts()
     bench.now += 55
-    bench.repairer._pause()
+    bench.repairer._extend_timeouts()
     bench.now += 55
-    await bench.asked()
-    assert bench.states == [(M1, GapState.ASKED, 0)]
+    await bench.requested()
+    assert bench.states == [(M1, GapState.REQUESTED, 0)]
 
 
 # --- over HTTP --------------------------------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ def example(world, candle):
     return world.example
 
 
-async def test_a_hole_in_the_store_is_found_asked_for_and_filled(world, candle, example):
+async def test_a_gap_in_the_store_is_found_requested_and_filled(world, candle, example):
     await world.store(candle(-20), candle(-12), candle(-2))
     async with kraken(world) as requests, world.running() as http:
         await world.alive()
@@ -357,7 +357,7 @@ async def test_a_hole_in_the_store_is_found_asked_for_and_filled(world, candle, 
         assert "ingress_repair_filled_total 16.0" in (await http.get("/metrics")).text
 
 
-async def test_a_range_is_asked_for_even_if_nothing_is_missing_there(world, candle, example):
+async def test_a_range_is_requested_even_if_nothing_is_missing_there(world, candle, example):
     await world.store(*(candle(n) for n in range(-30, 0)))
     async with kraken(world) as requests, world.running() as http:
         await world.healthy()

@@ -31,7 +31,7 @@ class Bench:
         self.gateway = gateway
         self.registry = CollectorRegistry()
         self.kraken = {}
-        self.asked = []
+        self.requested = []
         self.check = SelfCheck(
             bus,
             Topics(),
@@ -50,7 +50,7 @@ class Bench:
                 event.ack()
                 request = decode_history_request(event.payload)
                 (symbol,), span = request.symbols, request.range
-                self.asked.append((symbol, span))
+                self.requested.append((symbol, span))
                 middle = M1.ceil((span.start + span.end) / 2)
                 for part in (Range(span.start, middle), Range(middle, span.end)):
                     rows = [c for at, c in sorted(self.kraken.items()) if part.start <= at < part.end]
@@ -99,12 +99,12 @@ def hour(candle):
     return [candle(n) for n in range(-62, -2)]
 
 
-async def test_nothing_is_asked_for_before_the_first_stored_candle(bench, hour):
+async def test_nothing_is_requested_before_the_first_stored_candle(bench, hour):
     # What is answered is stored: it would grow the past by an hour here and a window there.
     await bench.store.write(hour[50:], [])
     bench.kraken = {c.open_time: c for c in hour}
     await bench.look()
-    assert bench.asked == [("BTC/USD", Range(hour[50].open_time, hour[-1].close_time))]
+    assert bench.requested == [("BTC/USD", Range(hour[50].open_time, hour[-1].close_time))]
     assert bench.shown == []
 
 
@@ -112,13 +112,13 @@ async def test_equal_minutes_are_counted_and_nothing_is_shown(bench, hour, candl
     await bench.store.write([*hour, candle(-2), candle(-1, trades=99)], [])
     bench.kraken = {c.open_time: replace(c, vwap=Decimal(1)) for c in hour}
     await bench.look()
-    assert bench.asked == [("BTC/USD", Range(hour[0].open_time, hour[-1].close_time))]
+    assert bench.requested == [("BTC/USD", Range(hour[0].open_time, hour[-1].close_time))]
     assert bench.shown == []
     assert bench.check.details()["candles"] == 60
     assert bench.count("ingress_self_checks_total", outcome="equal") == 1
 
 
-def test_kinds_of_differences_are_told_apart(hour):
+def test_kinds_of_differences_are_distinguished(hour):
     kraken = list(hour)
     kraken[10] = replace(kraken[10], close=kraken[10].low, volume=Decimal(7))
     stored = [c for c in hour if c is not hour[20]]
@@ -150,7 +150,7 @@ async def test_a_difference_that_is_repaired_is_shown_as_such_and_never_red(benc
     bench.now += 21
     await bench.look()
     assert bench.shown == [("different", "repaired")]
-    assert len(bench.asked) == 1
+    assert len(bench.requested) == 1
     assert bench.count("ingress_self_check_differences_total", kind="different") == 1
 
 
@@ -165,7 +165,7 @@ async def test_a_difference_that_kraken_takes_back_is_not_chased(bench, hour):
     assert bench.shown == [("invented", "taken-back")]
     bench.now += 21
     await bench.look()
-    assert len(bench.asked) == 3
+    assert len(bench.requested) == 3
 
 
 async def test_a_difference_that_stays_turns_red_after_two_minutes_until_it_is_gone(bench, hour):
@@ -196,9 +196,9 @@ async def test_symbols_take_turns_and_then_the_hours(bench, hour, candle):
     bench.kraken = {candle(n).open_time: candle(n) for n in range(-13 * 60, 0)}
     for _ in range(2 * HOURS):
         await bench.look()
-    assert [symbol for symbol, _ in bench.asked[:4]] == ["BTC/USD", "ETH/USD", "BTC/USD", "ETH/USD"]
-    assert len(set(bench.asked)) == 2 * HOURS
-    assert min(span.start for _, span in bench.asked) >= NOW - 718 * 60
+    assert [symbol for symbol, _ in bench.requested[:4]] == ["BTC/USD", "ETH/USD", "BTC/USD", "ETH/USD"]
+    assert len(set(bench.requested)) == 2 * HOURS
+    assert min(span.start for _, span in bench.requested) >= NOW - 718 * 60
 
 
 async def test_no_answer_is_no_difference(bench, hour, monkeypatch):
@@ -211,11 +211,11 @@ async def test_no_answer_is_no_difference(bench, hour, monkeypatch):
     assert bench.check._pause == 20
 
 
-async def test_nothing_is_asked_without_a_live_feed_or_stored_candles(bench):
+async def test_nothing_is_requested_without_a_live_feed_or_stored_candles(bench):
     await bench.look()
     bench.live = {}
     await bench.look()
-    assert bench.asked == []
+    assert bench.requested == []
 
 
 async def test_it_runs_in_the_service_and_shows_in_health(world, candle):

@@ -32,6 +32,12 @@ class Retention:
     candles: Mapping[Timeframe, int | None] = field(default_factory=lambda: _DEFAULT)
     ticks: int | None = 7 * DAY
 
+    @property
+    def text(self) -> str:
+        """The text that `parse` reads, with every bucket."""
+        kept = {**{timeframe.value: seconds for timeframe, seconds in self.candles.items()}, "ticks": self.ticks}
+        return ",".join(f"{name}={_duration(seconds)}" for name, seconds in kept.items())
+
     @classmethod
     def parse(cls, text: str) -> "Retention":
         """Parse `1m=90d,5m=1y,1w=forever,ticks=7d`; the others keep their default. ValueError states the options."""
@@ -47,6 +53,13 @@ class Retention:
                 names = ", ".join([timeframe.value for timeframe in TIMEFRAMES] + ["ticks"])
                 raise ValueError(f"expected one of {names} before '=', got {part!r}")
         return retention
+
+
+def _duration(seconds: int | None) -> str:
+    if seconds is None:
+        return "forever"
+    unit = next(unit for unit in ("y", "d", "h") if seconds % _UNITS[unit] == 0)
+    return f"{seconds // _UNITS[unit]}{unit}"
 
 
 def _seconds(part: str, value: str) -> int | None:

@@ -46,6 +46,8 @@ def test_retention_keeps_its_default_where_nothing_is_said():
     assert retention.candles[Timeframe.H1] is None
     assert retention.candles[Timeframe.D1] == 730 * 86400
     assert retention.ticks == 7 * 86400
+    assert Retention.parse(retention.text) == retention
+    assert "1m=12h,5m=1y," in retention.text
     assert Retention.parse("") == Retention()
 
 

@@ -8,7 +8,7 @@ from admin_api.settings import AdminSettings
 from ingress_common.service import run_http_service
 
 _FILES = 65_536
-"""Open files, where the system lets us."""
+"""Maximum number of open files, if the system permits it."""
 
 
 def main() -> int:
@@ -18,7 +18,7 @@ def main() -> int:
 
 
 def _allow_files() -> None:
-    """Let each stream be an open file: many systems begin with 1,024 where they allow more."""
+    """Raise the limit of open files, because each stream is one: many systems start at 1,024 and permit more."""
     now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
     if now != resource.RLIM_INFINITY and now < wanted:

@@ -1,4 +1,4 @@
-"""The composition: one service of three packages that do not know each other, on one port."""
+"""The composition of the service: `admin`, `candles` and `reconciler`, which do not import each other, on one port."""
 
 import asyncio
 import time
@@ -50,7 +50,7 @@ from ingress_store import CandleStore, StoreOpenError
 NAME = "admin-api"
 
 _INBOUND = 20_000
-"""Messages: the retained candles of all of Kraken's pairs and timeframes, which come at once, with room to spare."""
+"""Maximum number of unprocessed messages. The retained candles of all pairs and timeframes arrive at once and fit."""
 
 _BODIES = (problems.Problem, *admin_bodies.BODIES, *candles_bodies.BODIES, *reconciler_bodies.BODIES)
 
@@ -58,12 +58,12 @@ log = get_logger(__name__)
 
 
 def client_id(topics: Topics, instance: str) -> str:
-    """The MQTT client of an instance, one for each topic prefix on a broker."""
+    """The MQTT client id of an instance; unique per topic prefix on a broker."""
     return f"{topics.prefix}-{NAME}-{instance}"
 
 
 def last_will(topics: Topics, instance: str, started_at: float) -> LastWill:
-    """What the broker publishes when the service's connection dies. `started_at` in unix seconds."""
+    """The offline status that the broker publishes when the connection is lost. `started_at` in unix seconds."""
     return will_of(topics, NAME, instance, version=version(NAME), started_at=started_at)
 
 
@@ -73,7 +73,7 @@ def store_of(settings: AdminSettings, store: CandleStore) -> str:
 
 
 def build(settings: AdminSettings, registry: CollectorRegistry) -> "AdminApi":
-    """The service on a real broker; SettingsError if STORE_URL names no store of this version."""
+    """The service on a real broker; SettingsError if STORE_URL names an unknown kind of store."""
     started_at = time.time()
     store = settings.store()
     metrics = BusMetrics(registry, NAME)
@@ -100,8 +100,8 @@ def build(settings: AdminSettings, registry: CollectorRegistry) -> "AdminApi":
 class AdminApi:
     """Health of everything, bootstrap and repair of the store, candles over HTTP.
 
-    It needs no session on the broker but that of the dead letters, on `letters_bus`: what else counts is retained or
-    comes again every second. `clock` gives unix seconds.
+    Only `letters_bus` needs a persistent session, because the broker keeps the dead letters in it. All other state is
+    retained, or published every second. `clock` gives unix seconds.
     """
 
     name = NAME
@@ -194,7 +194,7 @@ class AdminApi:
             self.port = await stack.enter_async_context(
                 serve_http(self.app, host, self.port, trusted_proxies=proxies, tls=self._settings.http_tls)
             )
-            # Before the server waits for what is under way, which streams would be without end.
+            # End the streams before the server stops: it waits for running responses, and a stream has no end.
             stack.callback(self.candles.stop)
             log.info("http.serving", host=host, port=self.port)
             async with asyncio.TaskGroup() as tasks:
@@ -225,7 +225,7 @@ class AdminApi:
             self._metrics.rejected.labels("full").inc()
             log.debug("state.full", reason=str(error))
         except AheadError as error:
-            # A good message where it is our clock that is wrong, so no dead letter; the check of the clock shows it.
+            # No dead letter: our own clock may be wrong, which `clock_check` reports, and then the message is good.
             self._metrics.rejected.labels("ahead").inc()
             log.debug("state.ahead", topic=message.topic, reason=str(error))
         except ValueError as error:
@@ -233,7 +233,7 @@ class AdminApi:
             await self._dead_letter(message, str(error))
 
     def _hand_out(self, message: Message) -> None:
-        """Give a message to whoever needs it; ValueError if it makes no sense."""
+        """Pass a message to the packages that use it; ValueError if it is malformed."""
         if self.reconciler.take(message):
             return
         topic, payload = message.topic, message.payload
@@ -249,7 +249,7 @@ class AdminApi:
 
     async def _dead_letter(self, message: Message, reason: str) -> None:
         own = self._topics.dead_letter(NAME)
-        # A bad message among the dead letters must not breed more of them.
+        # A malformed dead letter must not cause another one: that would be a loop.
         if message.topic.rpartition("/")[0] != own.rpartition("/")[0]:
             letter = dead_letter(message.topic, message.payload, reason, self._clock())
             await self._bus.publish(own, encode_dead_letter(letter))
@@ -263,7 +263,7 @@ class AdminApi:
 
 
 class _BusCounters:
-    """What comes from the bus."""
+    """Counters of messages from the bus."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.messages = Counter("ingress_admin_messages", "Messages received from the bus", registry=registry)
@@ -278,16 +278,16 @@ def _application(routers: tuple[APIRouter, ...], settings: AdminSettings, regist
         summary="Health, bootstrap, candles and repair",
         version=version(NAME),
         redirect_slashes=False,
-        # Relative to the document, so that the page of the API works behind a proxy that adds a path.
+        # Relative to the document, so that `/docs` works behind a proxy that adds a path.
         servers=[{"url": "./"}],
-        # Those pages would load their scripts from another host; `/docs` is a page of the dashboard's.
+        # FastAPI's own pages load scripts from another host; the dashboard package serves `/docs`.
         docs_url=None,
         redoc_url=None,
     )
     problems.install(app)
     for router in routers:
         app.include_router(router)
-    # The last one added is the first to see a request.
+    # The middleware that is added last processes a request first.
     metrics, origins = HttpMetrics(registry), settings.cors_origins
     app.add_middleware(Compression)
     app.add_middleware(
@@ -309,7 +309,7 @@ def _application(routers: tuple[APIRouter, ...], settings: AdminSettings, regist
 
 
 def _describe(app: FastAPI) -> None:
-    """Complete the OpenAPI document with the schemas of answers, and with what is the same for all routes."""
+    """Add the response schemas, and the errors that any route may return, to the OpenAPI document."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What admin-api takes from the environment."""
+"""The settings of admin-api, from the environment."""
 
 import re
 from typing import Annotated
@@ -40,7 +40,7 @@ Origins = Annotated[
     BeforeValidator(_origins),
     Field(description="origins separated by commas such as https://example.org, or * for all"),
 ]
-"""Pages of which other origins may read over HTTP."""
+"""Origins, parsed from text separated by commas."""
 
 Proxies = Annotated[
     tuple[str, ...],
@@ -48,7 +48,7 @@ Proxies = Annotated[
     BeforeValidator(_proxies),
     Field(description="addresses or networks separated by commas such as 10.0.0.0/8, or * for all"),
 ]
-"""From where X-Forwarded-For is believed."""
+"""Addresses and networks of proxies, parsed from text separated by commas."""
 
 
 def _seconds(value: object) -> object:
@@ -56,20 +56,20 @@ def _seconds(value: object) -> object:
         return value
     match = re.fullmatch(r"([1-9][0-9]{0,5})([hdwy])", value.strip())
     if not match:
-        raise ValueError("it is no number with h, d, w or y behind it")
+        raise ValueError("it is not a number followed by h, d, w or y")
     return int(match[1]) * _UNITS[match[2]]
 
 
 class AdminSettings(StoreSettings):
     """The common settings, STORE_URL, RETENTION and ADMIN_TOKEN; without a token nothing can be changed over HTTP.
 
-    AUDIT_MINUTES, AUDIT_HORIZON (seconds, once it is read) and SELF_CHECK_SECONDS: how often and how far back the store
-    is looked through. RATE_LIMIT, RATE_BURST, MAX_STREAMS, CORS_ORIGINS, TRUSTED_PROXIES: what a client may ask for.
+    AUDIT_MINUTES, AUDIT_HORIZON (in seconds, once parsed) and SELF_CHECK_SECONDS: how often and how far back the store
+    is audited and checked. RATE_LIMIT, RATE_BURST, MAX_STREAMS, CORS_ORIGINS, TRUSTED_PROXIES: limits of clients.
     """
 
     http_port: Annotated[int, Field(ge=0, le=65535, description="a port from 1 to 65535, or 0 for any free one")] = 8000
     admin_token: SecretStr | None = None
-    """Bearer token for what changes something over HTTP; without it nothing can be changed."""
+    """Bearer token of requests that change something; without it all of them get 401."""
 
     audit_minutes: Annotated[float, Field(ge=0.1, le=1440, description="a number of minutes from 0.1 to 1440")] = 5.0
     """Minutes between two audits of the store."""
@@ -77,36 +77,36 @@ class AdminSettings(StoreSettings):
     audit_horizon: Annotated[int, BeforeValidator(_seconds), Field(description="a time such as 12h, 7d, 4w or 1y")] = (
         _UNITS["w"]
     )
-    """How far back an audit looks; never beyond the retention."""
+    """How far back an audit goes (seconds); at most the retention."""
 
     self_check_seconds: Annotated[
         float, Field(ge=0, le=3600, description="a number of seconds up to 3600, or 0 for no self-check")
     ] = 10.0
-    """Seconds between two self-checks, each of an hour of one symbol."""
+    """Seconds between two self-checks; each compares an hour of one symbol."""
 
     rate_limit: Annotated[
         float, Field(ge=0, le=1_000_000, description="requests a second and address, or 0 for any number")
     ] = 100
-    """Requests a second that one address may make; an IPv6 network of 64 bits counts as one address."""
+    """Requests per second and address; a /64 network counts as one IPv6 address."""
 
     rate_burst: Annotated[int, Field(ge=1, le=1_000_000, description="requests at once above RATE_LIMIT")] = 500
-    """Requests that one address may make at once above that."""
+    """Requests that one address may make at once, above RATE_LIMIT."""
 
     max_streams: Annotated[int, Field(ge=0, le=100_000, description="event streams open at once")] = 1_000
-    """Event streams that may be open at once on this instance."""
+    """Maximum number of open event streams on this instance."""
 
     max_streams_per_address: Annotated[
         int, Field(ge=0, le=100_000, description="event streams open at once from one address")
     ] = 250
-    """Event streams that one address may have open at once; behind Docker's published port all clients are one."""
+    """Maximum number of open event streams per address; behind Docker's published port all clients share one."""
 
     cors_origins: Origins = ()
     """Origins whose pages may read over HTTP in a browser."""
 
     trusted_proxies: Proxies = ()
-    """Proxies whose X-Forwarded-For gives the client's address."""
+    """Proxies whose X-Forwarded-For header names the client's address."""
 
     @property
     def pace(self) -> Pace:
-        """How often and how far back the store is audited and checked."""
+        """The intervals and the horizon of audits and self-checks."""
         return Pace(self.audit_minutes * 60, self.audit_horizon, self.self_check_seconds, self.retention)

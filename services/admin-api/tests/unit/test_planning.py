@@ -1,4 +1,4 @@
-"""What is asked for: it covers the gaps, in bounded and aligned requests."""
+"""The planned requests cover the gaps, bounded and aligned."""
 
 from itertools import pairwise
 
@@ -60,7 +60,7 @@ def test_pieces_are_the_gap_itself_and_cut_where_they_always_are(one):
         assert pieces(piece, one.timeframe) == [piece]
 
 
-def test_recent_minutes_are_asked_for_as_they_are_and_older_ones_by_whole_hours():
+def test_recent_minutes_are_requested_exactly_and_older_ones_by_whole_hours():
     recent, old = gap(M1, 3 * 3600, 7), gap(M1, 20 * 3600, 7)
     asks = plan_requests([recent, old], NOW)
     assert [(ask.start, ask.end) for ask in asks] == [
@@ -69,7 +69,7 @@ def test_recent_minutes_are_asked_for_as_they_are_and_older_ones_by_whole_hours(
     ]
 
 
-def test_neighbours_are_asked_for_together_and_distant_ones_apart():
+def test_neighbours_are_requested_together_and_distant_ones_apart():
     one, near, far = gap(M1, 7200), gap(M1, 6000), gap(M1, 30 * 3600)
     asks = plan_requests([one, near, far], NOW)
     assert (asks[0].start, asks[0].end) == (one.range.start, near.range.end)

@@ -19,7 +19,7 @@ NOW = 1_700_000_000.0
 TOPICS = Topics()
 
 
-def tell_of(state: SystemState, instance: str, now: float = NOW, **details: object) -> None:
+def publish_status(state: SystemState, instance: str, now: float = NOW, **details: object) -> None:
     status = Status("aggregator", instance, InstanceState.ONLINE, "1", NOW, details)
     state.apply(TOPICS.status("aggregator", instance), encode_status(status), now)
 
@@ -27,11 +27,11 @@ def tell_of(state: SystemState, instance: str, now: float = NOW, **details: obje
 def test_one_instance_too_many_is_refused_while_the_others_speak_and_takes_the_place_of_a_silent_one():
     state = SystemState(TOPICS)
     for number in range(MAX_ENTRIES):
-        tell_of(state, f"i{number}")
+        publish_status(state, f"i{number}")
     with pytest.raises(StateFullError):
-        tell_of(state, "new")
-    tell_of(state, "i0", NOW + SILENT_SECONDS)
-    tell_of(state, "new", NOW + SILENT_SECONDS + 1)
+        publish_status(state, "new")
+    publish_status(state, "i0", NOW + SILENT_SECONDS)
+    publish_status(state, "new", NOW + SILENT_SECONDS + 1)
     assert len(state.instances) == MAX_ENTRIES
     assert ("aggregator", "new") in state.instances
     assert ("aggregator", "i0") in state.instances
@@ -42,10 +42,10 @@ def test_status_messages_are_bounded_in_bytes():
     state = SystemState(TOPICS)
     fit = MAX_BYTES // 199_500
     for number in range(fit):
-        tell_of(state, f"i{number}", text="x" * 199_000)
+        publish_status(state, f"i{number}", text="x" * 199_000)
     with pytest.raises(StateFullError):
-        tell_of(state, "new", text="x" * 199_000)
-    tell_of(state, "i0", text="y" * 199_000)
+        publish_status(state, "new", text="x" * 199_000)
+    publish_status(state, "i0", text="y" * 199_000)
 
 
 def test_a_feed_whose_watermarks_go_on_is_there_though_its_state_is_taken_away():

@@ -1,11 +1,11 @@
-/** The HTTP API of admin-api, as far as the dashboard needs it. Addresses are relative, so that a proxy may put it anywhere. */
+/** The part of admin-api's HTTP API that the dashboard uses. URLs are relative, so that they work behind a proxy that adds a path. */
 
 import type { Candle } from "./candle.ts";
 import { parseExact } from "./exact.ts";
 import type { Gap } from "./gap.ts";
 import type { Timeframe } from "./timeframes.ts";
 
-/** An answer that is no success; the message is the detail of its problem+json. */
+/** An error response; the message is the `detail` of its problem+json. */
 export class ApiError extends Error {
   readonly status: number;
 
@@ -69,7 +69,7 @@ export interface DeadLetterCount {
   readonly at: string;
 }
 
-/** The instances that have a symbol, and since when; one of each is right, `also` names those beyond the first. */
+/** The owners of a symbol and their start. There should be one gateway and one aggregator; `also` names further ones. */
 export interface Ownership {
   readonly symbol: string;
   readonly gateway: string | null;
@@ -88,13 +88,13 @@ export interface Audit {
 
 export interface GapCounts {
   readonly waiting: number;
-  readonly asked: number;
+  readonly requested: number;
   readonly unfillable: number;
   readonly windows_missing: number;
   readonly filled_since_start: number;
 }
 
-/** A stored minute that differed from Kraken's; `ended`: how that ended, null while it has not. */
+/** A stored minute that differed from Kraken's; `ended`: how the difference ended, null while it is open. */
 export interface Difference {
   readonly symbol: string;
   readonly open_time: string;
@@ -118,7 +118,7 @@ export type Details = Readonly<Record<string, unknown>>;
 
 export interface Health {
   readonly status: string;
-  /** What is not as it should be in production, and makes nothing red. */
+  /** Settings that are unsafe in production; they do not change the status. */
   readonly warnings: readonly string[];
   readonly at: string;
   readonly checks: readonly Check[];
@@ -133,7 +133,7 @@ export interface Health {
   readonly self_check: SelfCheck;
 }
 
-/** A message that a service could not use; of a `truncated` one only a part was kept. */
+/** A message that a service could not use; `truncated`: its payload was cut. */
 export interface DeadLetter {
   readonly id: string;
   readonly service: string;
@@ -157,14 +157,14 @@ export function inPath(symbol: string): string {
   return encodeURIComponent(symbol.replace("/", "-"));
 }
 
-/** The address of the event stream of a symbol and timeframe; it goes on after `lastId` where that is not empty. */
+/** The URL of the event stream of a symbol and timeframe; it resumes after `lastId` unless that is empty. */
 export function streamUrl(symbol: string, timeframe: Timeframe, lastId: string): string {
   const query = new URLSearchParams({ symbol: symbol.replace("/", "-"), timeframe });
   if (lastId !== "") query.set("lastEventId", lastId);
   return `stream?${query}`;
 }
 
-/** Candles, oldest first, the forming one last; `before` (unix seconds): only those that open before it. */
+/** Candles, oldest first, the forming one last; `before`: only those that open earlier (unix seconds). */
 export async function getCandles(
   symbol: string,
   timeframe: Timeframe,
@@ -178,17 +178,17 @@ export async function getCandles(
   return (parseExact(await answer.text()) as { candles: readonly Candle[] }).candles;
 }
 
-/** Every symbol there is. */
+/** All symbols. */
 export async function getSymbols(signal: AbortSignal): Promise<readonly SymbolEntry[]> {
   return ((await (await get("symbols", signal)).json()) as { symbols: readonly SymbolEntry[] }).symbols;
 }
 
-/** The report of `GET /health`; there it is a 503 if something is not well, which a browser would note as an error. */
+/** The report of `GET /health`, from a route that always returns 200: a browser logs a 503 as an error. */
 export async function getHealth(signal: AbortSignal): Promise<Health> {
   return (await (await get("dashboard/health", signal)).json()) as Health;
 }
 
-/** The gaps that are known, and how many there are: a long list is cut. */
+/** The known gaps and their totals; a long list is cut. */
 export async function getGaps(signal: AbortSignal): Promise<Gaps> {
   return (await (await get("gaps", signal)).json()) as Gaps;
 }
@@ -199,12 +199,12 @@ export async function getGapsOf(symbol: string, timeframe: Timeframe, signal: Ab
   return ((await (await get(`gaps?${query}`, signal)).json()) as Gaps).gaps;
 }
 
-/** The newest dead letters, and how many are kept in all. */
+/** The newest dead letters, and the number of all kept ones. */
 export async function getDeadLetters(limit: number, signal: AbortSignal): Promise<{ readonly dead_letters: readonly DeadLetter[]; readonly total: number }> {
   return (await (await get(`dead-letters?limit=${limit}`, signal)).json()) as { dead_letters: readonly DeadLetter[]; total: number };
 }
 
-/** Publish a dead letter's message on its topic again. */
+/** Republish a dead letter's message on its topic. */
 export async function postResend(id: string, token: string): Promise<void> {
   await change("POST", `dead-letters/${encodeURIComponent(id)}/resend`, token);
 }
@@ -214,16 +214,16 @@ export async function deleteDeadLetter(id: string, token: string): Promise<void>
   await change("DELETE", `dead-letters/${encodeURIComponent(id)}`, token);
 }
 
-/** More windows than this are too many for one request by range. */
+/** The maximum number of windows in a request with a range. */
 const LONGEST_RANGE = 40_000;
 
-/** Ask for the candles of a gap again; ApiError 401 where the token is not the right one. */
+/** Request the candles of a gap; ApiError 401 if the token is wrong. */
 export async function postRepair(gap: Gap, token: string): Promise<void> {
   const { symbol, timeframe, from, to, windows } = gap;
   await repair(windows > LONGEST_RANGE ? { symbol, timeframe } : { symbol, timeframe, from, to }, token);
 }
 
-/** Look the store through for gaps now. */
+/** Audit the store now. ApiError 401 if the token is wrong. */
 export async function postAudit(token: string): Promise<void> {
   await repair({}, token);
 }
@@ -238,7 +238,7 @@ async function change(method: string, address: string, token: string, body?: unk
 }
 
 async function get(address: string, signal: AbortSignal): Promise<Response> {
-  // What takes longer than this will not come: a dead server's connection may hang for minutes.
+  // Give up after 10 s: the connection to a dead server may hang for minutes.
   const patience = AbortSignal.timeout(10_000);
   const joined = new AbortController();
   for (const source of [signal, patience]) {
@@ -252,10 +252,10 @@ async function checked(answer: Response): Promise<Response> {
   if (answer.ok) return answer;
   const json = answer.headers.get("Content-Type")?.includes("json") ?? false;
   const detail = json ? ((await answer.json()) as { detail?: unknown }).detail : undefined;
-  throw new ApiError(answer.status, typeof detail === "string" ? detail : `the answer was ${answer.status} ${answer.statusText}`);
+  throw new ApiError(answer.status, typeof detail === "string" ? detail : `the response was ${answer.status} ${answer.statusText}`);
 }
 
-/** The text for a reader about a request that failed. */
+/** The text to show after a failed request. */
 export function complaint(error: unknown): string {
   if (error instanceof ApiError) return error.message;
   return "admin-api does not answer";

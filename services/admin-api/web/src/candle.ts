@@ -1,4 +1,4 @@
-/** A candle as the API writes it, numbers as their text, and what the chart makes of it. */
+/** A candle as the API writes it, with numbers as text, and how the chart shows it. */
 
 import { type Gap, progressOf } from "./gap.ts";
 import { seconds } from "./times.ts";
@@ -21,17 +21,17 @@ export interface Candle {
   readonly at: string;
 }
 
-/** What a reader should know of a candle at a glance. */
+/** How a candle looks. */
 export type Kind = "up" | "down" | "infilled" | "incomplete";
 
-/** How a candle is drawn; an incomplete one is that first, because its numbers may be wrong. */
+/** How a candle is drawn. Incomplete takes precedence, because the numbers may be wrong. */
 export function kindOf(candle: Candle): Kind {
   if (!candle.complete && candle.closed) return "incomplete";
   if (candle.infilled) return "infilled";
   return Number(candle.close) >= Number(candle.open) ? "up" : "down";
 }
 
-/** What stands behind a window: that it is a gap comes first, for a candle may be here and not in the store. */
+/** The band behind a window. A gap takes precedence: the page may have a candle that the store lacks. */
 export function bandOf(candle: Candle | null, gap: Gap | null): Kind | "gap" {
   if (candle === null || (gap !== null && !gap.incomplete)) return "gap";
   return gap === null ? kindOf(candle) : "incomplete";
@@ -42,14 +42,14 @@ export function remarks(candle: Candle, gap: Gap | null): string[] {
   return [
     candle.closed ? "closed" : "forming",
     ...(candle.infilled ? ["infilled: no trades"] : []),
-    ...(candle.closed && !candle.complete ? ["incomplete: minutes below it are missing"] : []),
+    ...(candle.closed && !candle.complete ? ["incomplete: some of its minutes are missing"] : []),
     ...(gap === null ? [] : [`${gap.incomplete ? "incomplete" : "missing"} in the store: ${progressOf(gap)}`]),
     ...(candle.revision === "0" ? [] : [`revision ${candle.revision}`]),
     `source ${candle.source}`,
   ];
 }
 
-/** Whether `candidate` is newer knowledge of the same window than `known`. */
+/** Whether `candidate` is a newer state of the same window than `known`. */
 export function replaces(candidate: Candle, known: Candle): boolean {
   const revision = Number(candidate.revision) - Number(known.revision);
   if (revision !== 0) return revision > 0;
@@ -57,7 +57,7 @@ export function replaces(candidate: Candle, known: Candle): boolean {
   return seconds(candidate.at) >= seconds(known.at);
 }
 
-/** How many decimals a number's text has. */
+/** The number of decimals in a number's text. */
 export function decimals(text: string): number {
   return text.includes(".") ? text.length - text.indexOf(".") - 1 : 0;
 }

@@ -21,18 +21,18 @@ export function button(label: string, act: () => void, attributes: Readonly<Reco
   return element;
 }
 
-/** Change an element's text only where it differs, so that selections and screen readers are left alone. */
+/** Change an element's text only if it differs, so that selections stay and screen readers are not interrupted. */
 export function setText(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Change an attribute only where it differs; null takes it away. */
+/** Change an attribute only if it differs; null removes it. */
 export function setAttribute(element: Element, name: string, value: string | null): void {
   if (value === null) element.removeAttribute(name);
   else if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
-/** The element of a page with this id; an error where index.html does not have it. */
+/** The element of a page with this id; an error if index.html lacks it. */
 export function byId(id: string): HTMLElement {
   const element = document.getElementById(id);
   if (element === null) throw new Error(`expected an element with the id ${id}, there is none`);

@@ -1,9 +1,9 @@
-/** A gap in words. */
+/** A gap, and its description. */
 
 import type { Timeframe } from "./timeframes.ts";
 import { duration, seconds, shown } from "./times.ts";
 
-/** Candles that follow each other and are missing in the store, or `incomplete` there. */
+/** Consecutive candles that are missing in the store, or `incomplete` there. */
 export interface Gap {
   readonly symbol: string;
   readonly timeframe: Timeframe;
@@ -16,23 +16,23 @@ export interface Gap {
   readonly source: string;
   readonly found_at: string;
   readonly attempts: number;
-  readonly asked_at: string | null;
+  readonly requested_at: string | null;
   readonly next_at: string | null;
 }
 
-/** The identity of a gap, also after a part of it has been filled. */
+/** The identity of a gap; it stays the same while the gap is being filled. */
 export function keyOf(gap: Gap): string {
   return `${gap.symbol} ${gap.timeframe} ${gap.from}`;
 }
 
-/** One line for a pointer or a screen reader. */
+/** One line for tooltips and screen readers. */
 export function titleOf(gap: Gap): string {
   return `${gap.symbol} ${gap.timeframe}, ${shown(gap.from)} to ${shown(gap.to)} (${duration(seconds(gap.to) - seconds(gap.from))}), ${gap.incomplete ? "incomplete" : "missing"}, ${progressOf(gap)}`;
 }
 
-/** How far its repair is. */
+/** The progress of its repair. */
 export function progressOf(gap: Gap): string {
   const filled = `${gap.filled} of ${gap.windows} filled`;
-  const tried = gap.attempts > 0 ? `, asked ${gap.attempts === 1 ? "once" : `${gap.attempts} times`}` : "";
-  return `${gap.state}: ${filled}${tried}`;
+  const failed = gap.attempts > 0 ? `, ${gap.attempts} failed ${gap.attempts === 1 ? "attempt" : "attempts"}` : "";
+  return `${gap.state}: ${filled}${failed}`;
 }

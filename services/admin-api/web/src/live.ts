@@ -1,4 +1,4 @@
-/** Follows the newest candles of a symbol and timeframe: by server-sent events, and by asking where those do not come. */
+/** Follows the newest candles of a symbol and timeframe: by server-sent events, else by polling. */
 
 import { getCandles, streamUrl } from "./api.ts";
 import type { Candle } from "./candle.ts";
@@ -7,21 +7,21 @@ import { poll } from "./polling.ts";
 import { takeSlot } from "./slots.ts";
 import { SECONDS, type Timeframe } from "./timeframes.ts";
 
-/** `live`: events come; `polling`: they do not, the API is asked instead; `reconnecting`: neither works at the moment. */
+/** `live`: by events; `polling`: by requests, without events; `reconnecting`: neither works. */
 export type LiveState = "live" | "polling" | "reconnecting";
 
 export interface Listener {
-  /** Candles that may be news; true if they were. */
+  /** Candles were received; returns whether one was new. */
   candles(candles: readonly Candle[]): boolean;
   state(state: LiveState): void;
 }
 
 const POLL_MILLISECONDS = 2_000;
-/** While events come, the API is asked this often nevertheless: a half-open connection looks like a quiet market. */
+/** The interval of requests while events arrive: a half-open connection looks like a market without trades. */
 const CHECK_MILLISECONDS = 10_000;
 const RETRY_MILLISECONDS = 15_000;
 const NEWEST = 10;
-/** As many as may have been missed are asked for; of more than the API gives at once, the newest. */
+/** Number of candles to request after a `reset`, which may follow a long interruption. */
 const AFTER_RESET = 500;
 const MOST = 5_000;
 
@@ -54,7 +54,7 @@ export class Live {
     this.#disconnect();
   }
 
-  /** A browser has few connections to a host, so a hidden page gives its own back. */
+  /** A browser has few connections to a host, so a hidden page closes its stream. */
   readonly #seen = (): void => {
     if (document.hidden) this.#disconnect();
     else void this.#connect();
@@ -64,7 +64,7 @@ export class Live {
     this.#disconnect();
     const attempt = this.#attempt;
     const release = await takeSlot();
-    // Without one the API is asked instead, until the next attempt.
+    // Without a slot, poll until the next attempt.
     if (release === null) return;
     if (attempt !== this.#attempt || this.#stop.signal.aborted || document.hidden) {
       release();
@@ -75,7 +75,7 @@ export class Live {
     stream.addEventListener("open", () => {
       this.#open = true;
       this.#silentChecks = 0;
-      // What happened before the stream was open is asked for once.
+      // Request once the candles from before the stream was open.
       this.#checkAt = 0;
       this.listener.state("live");
     });
@@ -84,14 +84,14 @@ export class Live {
       this.#lastId = event.lastEventId;
       this.listener.candles([parseExact(event.data) as Candle]);
     });
-    // The server no longer knows what this reader has missed.
+    // The server cannot resend the candles that this page missed.
     stream.addEventListener("reset", () => {
       this.#missed = AFTER_RESET;
       this.#checkAt = 0;
     });
     stream.addEventListener("error", () => {
       this.#open = false;
-      // The browser tries again by itself unless the answer was no stream at all.
+      // The browser reconnects on its own unless the response was no event stream.
       if (stream.readyState === EventSource.CLOSED) this.#disconnect();
     });
     this.#stream = stream;
@@ -113,7 +113,7 @@ export class Live {
     const before = this.#open;
     const began = Date.now();
     const missed = Math.max(this.#missed, needed((began - this.#lookedAt) / 1000, SECONDS[this.timeframe]));
-    // A reset may come while the answer is on its way; then the next look is due at once.
+    // Before the request: a reset during it makes the next one due at once.
     this.#missed = 0;
     this.#checkAt = began + CHECK_MILLISECONDS;
     try {
@@ -124,21 +124,21 @@ export class Live {
       if (!this.#open) this.listener.state("polling");
       else if (before) this.#judge(news);
     } catch {
-      // The state shows it; the next request follows.
+      // The state shows the failure; the next request follows.
       this.#missed = Math.max(this.#missed, missed);
       this.#checkAt = 0;
       if (!this.#stop.signal.aborted) this.listener.state("reconnecting");
     }
   }
 
-  /** A stream that has twice in a row delivered less than the API knows is broken. */
+  /** A stream that twice in a row lacked candles of the API is broken. */
   #judge(news: boolean): void {
     this.#silentChecks = news ? this.#silentChecks + 1 : 0;
     if (this.#silentChecks >= 2) this.#disconnect();
   }
 }
 
-/** How many of the newest candles to ask for `since` seconds after the last time: a page may have been hidden for hours. */
+/** Number of candles to request `since` seconds after the last request: a page may have been hidden for hours. */
 export function needed(since: number, step: number): number {
   return Math.min(NEWEST + Math.ceil(since / step), MOST);
 }

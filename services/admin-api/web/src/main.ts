@@ -1,4 +1,4 @@
-/** The shell: which page is shown, and what is around it. */
+/** The shell around the pages: navigation, health badge, theme. */
 
 import { ChartPage } from "./chart/page.ts";
 import { CoveragePage } from "./coverage/page.ts";

@@ -1,4 +1,4 @@
-/** The line on a page about the outcome of what the reader has done. */
+/** The line on a page that shows the outcome of a user's action. */
 
 import { complaint } from "./api.ts";
 import { h, setText } from "./dom.ts";
@@ -12,7 +12,7 @@ export class Notice {
     this.element.hidden = false;
   }
 
-  /** Do what takes the token, and show the outcome; `done` is the text for success. Nothing if the reader gave no token. */
+  /** Run `act` with the token, and show the outcome; `done` is the text for success. Shows nothing if the user cancels. */
   async change(what: string, done: string, act: (token: string) => Promise<void>): Promise<void> {
     try {
       if (await withToken(act)) this.show(done);

@@ -1,10 +1,10 @@
-/** The health of everything, asked for on every page: the badge in the header, and whoever listens. */
+/** The health of the system on every page: polls it, updates the badge in the header, and notifies listeners. */
 
 import { complaint, getHealth, type Health } from "./api.ts";
 import { byId, setAttribute, setText } from "./dom.ts";
 import { poll } from "./polling.ts";
 
-/** A report, or why there is none. */
+/** A report, or the reason of its absence. */
 export type Answer = { readonly health: Health } | { readonly error: string };
 
 const EVERY_MILLISECONDS = 2_000;
@@ -13,7 +13,7 @@ export class Overall {
   #newest: Answer | null = null;
   readonly #listeners = new Set<(answer: Answer) => void>();
 
-  /** Ask until the page is left. */
+  /** Poll until the page is closed. */
   start(): void {
     const never = new AbortController().signal;
     void poll(EVERY_MILLISECONDS, never, async () => {
@@ -25,7 +25,7 @@ export class Overall {
     });
   }
 
-  /** Hear every answer, beginning with the newest, until `signal`. */
+  /** Call `listener` with the newest answer and every later one, until `signal`. */
   listen(signal: AbortSignal, listener: (answer: Answer) => void): void {
     this.#listeners.add(listener);
     signal.addEventListener("abort", () => this.#listeners.delete(listener), { once: true });
@@ -37,7 +37,7 @@ export class Overall {
     const badge = byId("overall");
     const failing = "health" in answer ? answer.health.checks.filter((check) => !check.ok).length : 0;
     const well = "health" in answer && answer.health.status === "ok";
-    setText(badge, well ? "All well" : "health" in answer ? `${failing} failing` : "No answer");
+    setText(badge, well ? "Healthy" : "health" in answer ? `${failing} failing` : "No response");
     setAttribute(badge, "data-mark", well ? "good" : "bad");
     for (const listener of this.#listeners) listener(answer);
   }

@@ -1,4 +1,4 @@
-/** What every page of the dashboard is. */
+/** The interface of the dashboard's pages. */
 
 import type { Route } from "./route.ts";
 

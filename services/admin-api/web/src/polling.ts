@@ -1,6 +1,6 @@
-/** Questions that are asked again and again. */
+/** Periodic requests. */
 
-/** Wait `milliseconds`, or until `signal`; while the page is hidden, until it is seen again. */
+/** Wait `milliseconds`, or until `signal`; if the page is hidden then, wait until it is visible. */
 export async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
   await new Promise<void>((done) => {
     const timer = setTimeout(done, milliseconds);
@@ -14,10 +14,10 @@ export async function pause(milliseconds: number, signal: AbortSignal): Promise<
   }
 }
 
-/** Ask until `signal`: one question at a time, `milliseconds` between an answer and the next one. */
-export async function poll(milliseconds: number, signal: AbortSignal, ask: () => Promise<void>): Promise<void> {
+/** Send requests until `signal`: one at a time, `milliseconds` after the previous response. */
+export async function poll(milliseconds: number, signal: AbortSignal, request: () => Promise<void>): Promise<void> {
   while (!signal.aborted) {
-    await ask();
+    await request();
     await pause(milliseconds, signal);
   }
 }

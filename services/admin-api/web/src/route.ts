@@ -1,4 +1,4 @@
-/** Addresses within the dashboard: `#/chart/BTC-USD/15m`, `#/health`, `#/coverage`. */
+/** The dashboard's routes: `#/chart/BTC-USD/15m`, `#/health`, `#/coverage`. */
 
 import { inPath } from "./api.ts";
 import { isTimeframe, type Timeframe } from "./timeframes.ts";
@@ -28,7 +28,7 @@ function symbolOf(text: string): string | null {
   try {
     return decodeURIComponent(text).replace("-", "/");
   } catch {
-    // A hash may hold anything; what cannot be read names no symbol.
+    // A hash may contain anything.
     return null;
   }
 }

@@ -1,21 +1,21 @@
-/** The candles of one symbol and timeframe that are known so far, without gaps: where one is missing there is an empty slot. */
+/** The known candles of a symbol and timeframe as consecutive slots; a slot without a candle is a gap. */
 
 import { type Candle, replaces } from "./candle.ts";
 import type { Gap } from "./gap.ts";
 import { seconds } from "./times.ts";
 
-/** A window of the time axis, `time` in unix seconds; without a candle it is a gap. `gap`: the one of `GET /gaps` that it is in. */
+/** A window of the time axis; `time` in unix seconds; without a candle it is a gap. `gap`: the gap of `GET /gaps` that contains it. */
 export interface Slot {
   readonly time: number;
   readonly candle: Candle | null;
   readonly gap: Gap | null;
 }
 
-/** What a merge changed: nothing; the last slot or one after it; anything. */
+/** The slots that a merge changed: none; the last one or the one after it; any. */
 export type Change = "nothing" | "tail" | "all";
 
-/** A gap longer than this many windows is drawn this long: a browser's memory is finite, and the axis shows how long it was. */
-const LONGEST_HOLE = 1_000;
+/** Maximum number of windows of a drawn gap, because memory is finite; the axis shows its true length. */
+const LONGEST_GAP = 1_000;
 
 export class Series {
   readonly #step: number;
@@ -45,12 +45,12 @@ export class Series {
     return this.#candles.get(time) ?? null;
   }
 
-  /** The gap that the window which opens at `time` is in. */
+  /** The gap that contains the window that opens at `time`. */
   gapAt(time: number): Gap | null {
     return this.#gaps.find(({ from, to }) => from <= time && time < to)?.gap ?? null;
   }
 
-  /** Take over what is known to be missing or incomplete in the store; whether that is news. */
+  /** Set the gaps in the store; returns whether they changed. */
   setGaps(gaps: readonly Gap[]): boolean {
     const marked = JSON.stringify(gaps);
     if (marked === this.#marked) return false;
@@ -60,7 +60,7 @@ export class Series {
     return true;
   }
 
-  /** Take candles in, in any order and as often as they come; older knowledge of a window is left out. */
+  /** Add candles, in any order and repeatedly; older states of a window are ignored. */
   merge(candles: readonly Candle[]): Change {
     const last = this.#slots.at(-1)?.time;
     let change: Change = "nothing";
@@ -92,7 +92,7 @@ export class Series {
     const slots: Slot[] = [];
     for (const time of [...this.#candles.keys()].sort((a, b) => a - b)) {
       const before = slots.at(-1)?.time ?? time - this.#step;
-      const end = Math.min(time, before + (LONGEST_HOLE + 1) * this.#step);
+      const end = Math.min(time, before + (LONGEST_GAP + 1) * this.#step);
       for (let open = before + this.#step; open < end; open += this.#step) slots.push(this.#slot(open));
       slots.push(this.#slot(time));
     }

@@ -2,12 +2,12 @@
 
 import { button, h, setAttribute, setText } from "./dom.ts";
 
-/** How well something is; shown by text or a sign beside the colour. */
+/** The state of an item; shown by text or a sign beside the colour. */
 export type Mark = "good" | "bad" | "warn" | "unknown";
 
 export interface Action {
   readonly label: string;
-  /** For those who do not see which row it is in. */
+  /** For screen readers, which do not show the row. */
   readonly description: string;
   readonly enabled: boolean;
   run(): void;
@@ -20,7 +20,7 @@ export interface Column<Row> {
   link?(row: Row): string;
   action?(row: Row): Action;
   readonly numeric?: boolean;
-  /** Not broken into lines where there is room. */
+  /** Whether the text stays on one line if it fits. */
   readonly whole?: boolean;
 }
 
@@ -31,7 +31,7 @@ export class Table<Row> {
   readonly #scroller: HTMLElement;
   readonly #rows = new Map<string, Line<Row>>();
 
-  /** `empty`: the text where there is no row. */
+  /** `empty`: the text without rows. */
   constructor(
     caption: string,
     private readonly columns: readonly Column<Row>[],

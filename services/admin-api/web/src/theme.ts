@@ -1,4 +1,4 @@
-/** Light or dark: as the system prefers, until the reader chooses. */
+/** Light or dark colours: the system's preference, until the user chooses. */
 
 import { byId, setAttribute, setText } from "./dom.ts";
 
@@ -6,7 +6,7 @@ const KEY = "theme";
 const CHANGED = "themechange";
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
-/** Apply the reader's choice and make the button work. */
+/** Apply the user's choice, and connect the button. */
 export function installTheme(): void {
   const toggle = byId("theme");
   const show = (): void => {
@@ -24,7 +24,7 @@ export function installTheme(): void {
   show();
 }
 
-/** Tell the scheme, now and whenever the system's changes; for a page without the button. */
+/** Call `act` with the colour scheme, now and after each change of the system's; for a page without the button. */
 export function followScheme(act: (scheme: "light" | "dark") => void): void {
   dark.addEventListener("change", () => act(current()));
   act(current());

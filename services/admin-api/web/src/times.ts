@@ -10,7 +10,7 @@ export function rfc3339(time: number): string {
   return new Date(Math.floor(time) * 1000).toISOString().replace(/\.\d+Z$/, "Z");
 }
 
-/** `2024-02-25T02:15:00Z` as `2024-02-25 02:15:00 UTC`, with the digits it came with. */
+/** `2024-02-25T02:15:00Z` as `2024-02-25 02:15:00 UTC`, with all its digits. */
 export function shown(time: string): string {
   return time.replace("T", " ").replace(/Z$/, " UTC");
 }
@@ -35,7 +35,7 @@ function round(value: number, digits: number): string {
 
 const STEPS = [60, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 1_209_600, 2_592_000];
 
-/** At most `count` round instants between two, and how each is labelled. */
+/** At most `count` round times between two, with their labels. */
 export function ticks(from: number, to: number, count: number): { time: number; label: string }[] {
   const step = STEPS.find((size) => (to - from) / size <= count) ?? Math.ceil((to - from) / count / 2_592_000) * 2_592_000;
   const found = [];

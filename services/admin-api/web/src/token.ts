@@ -1,15 +1,15 @@
-/** The admin token: asked for once, kept until the tab is closed, forgotten when it is refused. */
+/** The admin token: entered once, kept until the tab is closed, deleted when it is refused. */
 
 import { ApiError } from "./api.ts";
 import { button, h } from "./dom.ts";
 
 const KEY = "admin-token";
 
-/** Do `act` with the token, asking for it where it is not known or not right; false if the reader gave none. */
+/** Run `act` with the token; if it is unknown or wrong, a dialog requests it. False if the user cancels. */
 export async function withToken(act: (token: string) => Promise<void>): Promise<boolean> {
-  let reason = "What changes something needs the ADMIN_TOKEN of admin-api. It is kept until this tab is closed.";
+  let reason = "This action needs the ADMIN_TOKEN of admin-api. The page keeps it until this tab is closed.";
   for (;;) {
-    const token = sessionStorage.getItem(KEY) ?? (await ask(reason));
+    const token = sessionStorage.getItem(KEY) ?? (await enterToken(reason));
     if (token === null) return false;
     sessionStorage.setItem(KEY, token);
     try {
@@ -23,7 +23,7 @@ export async function withToken(act: (token: string) => Promise<void>): Promise<
   }
 }
 
-async function ask(reason: string): Promise<string | null> {
+async function enterToken(reason: string): Promise<string | null> {
   const input = h("input", { id: "token", type: "password", required: "", autocomplete: "off" });
   const dialog = h("dialog", { "aria-labelledby": "token-title" });
   const form = h(
@@ -33,7 +33,7 @@ async function ask(reason: string): Promise<string | null> {
     h("p", {}, reason),
     h("label", { for: "token" }, "Token"),
     input,
-    h("div", { class: "row" }, button("Cancel", () => dialog.close(""), { class: "quiet" }), h("button", { type: "submit", class: "primary" }, "Use it")),
+    h("div", { class: "row" }, button("Cancel", () => dialog.close(""), { class: "quiet" }), h("button", { type: "submit", class: "primary" }, "Continue")),
   );
   form.addEventListener("submit", (event) => {
     event.preventDefault();

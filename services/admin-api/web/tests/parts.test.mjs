@@ -49,43 +49,43 @@ test("a time axis has round marks, days where it passes midnight", () => {
   assert.ok(ticks(0, 31_536_000, 10).length <= 11);
 });
 
-test("what an instance reports is shown in words", () => {
+test("the details of an instance are shown as text", () => {
   const details = { symbols: ["BTC/USD"], feeds: { "f-0": "live" }, problems: [], ready: true, gaps: {}, last_commit: 1795499565.95 };
   assert.equal(ownership(details), "1 symbol: BTC/USD; 1 feed: f-0");
   assert.equal(describe(details), "problems none, ready yes, gaps none, last commit 2026-11-24 05:52:45 UTC");
 });
 
-test("what the API reports as missing is marked, whether or not the candle is here", () => {
+test("a gap of the API is marked, whether or not the page has the candle", () => {
   const candle = { open: "1", close: "1", closed: true, complete: true, infilled: false, revision: "0", source: "ws" };
-  const gap = { incomplete: false, state: "asked", windows: 5, filled: 2, attempts: 1 };
+  const gap = { incomplete: false, state: "requested", windows: 5, filled: 2, attempts: 1 };
   assert.equal(bandOf(candle, null), "up");
   assert.equal(bandOf(null, null), "gap");
   assert.equal(bandOf(candle, gap), "gap");
   assert.equal(bandOf(candle, { ...gap, incomplete: true }), "incomplete");
-  assert.deepEqual(remarks(candle, gap), ["closed", "missing in the store: asked: 2 of 5 filled, asked once", "source ws"]);
+  assert.deepEqual(remarks(candle, gap), ["closed", "missing in the store: requested: 2 of 5 filled, 1 failed attempt", "source ws"]);
 });
 
-test("who looks away for long asks for all that came meanwhile", () => {
+test("a page that was hidden requests all candles since", () => {
   assert.equal(needed(2, 60), 11);
   assert.equal(needed(3_600, 60), 70);
   assert.equal(needed(86_400 * 30, 60), 5_000);
 });
 
-test("audit, gaps and self-check are told in a sentence each, and marked where they are not well", () => {
+test("audit, gaps and self-check are a line each, marked if there is a problem", () => {
   const audit = { every_seconds: 300, horizon_seconds: 604_800, last_at: "2024-02-25T02:25:00.5Z", trouble: null };
   assert.equal(auditLine({ audit }).text, "last at 2024-02-25 02:25:00 UTC, every 5 min, 7 d back");
   assert.equal(auditLine({ audit: { ...audit, trouble: "away" } }).mark, "bad");
-  const gaps = { waiting: 1, asked: 2, unfillable: 0, windows_missing: 9, filled_since_start: 4 };
-  const told = gapsLine({ gaps });
-  assert.equal(told.state, "3 open");
-  assert.equal(told.text, "1 waiting, 2 asked, 0 unfillable; 9 candles missing; 4 candles filled since the start");
-  assert.equal(gapsLine({ gaps: { ...gaps, waiting: 0, asked: 0 } }).mark, "good");
+  const gaps = { waiting: 1, requested: 2, unfillable: 0, windows_missing: 9, filled_since_start: 4 };
+  const line = gapsLine({ gaps });
+  assert.equal(line.state, "3 open");
+  assert.equal(line.text, "1 waiting, 2 requested, 0 unfillable; 9 candles missing; 4 candles filled since the start");
+  assert.equal(gapsLine({ gaps: { ...gaps, waiting: 0, requested: 0 } }).mark, "good");
   const self_check = { checks: 3, candles: 180, unanswered: 1, last_at: null, open: 0, differences: [{ ended: "repaired" }, { ended: "taken-back" }] };
   assert.equal(selfCheckLine({ self_check }).text, "3 checks of 180 candles, none yet; 1 of the last differences repaired, 1 checks unanswered");
   assert.equal(selfCheckLine({ self_check: { ...self_check, open: 2 } }).mark, "bad");
 });
 
-test("a gateway tells its connection attempts and how the clock stands to Kraken's", () => {
+test("a gateway reports its connection attempts and the clock's difference from Kraken's", () => {
   assert.equal(attempts({ connection_attempts: 3, connection_attempts_limit: 120 }), "3 of 120 in 10 min");
-  assert.deepEqual([0.04, 0.3, -90].map((clock_skew_seconds) => clock({ clock_skew_seconds })), ["right", "0.3 s ahead", "90 s behind"]);
+  assert.deepEqual([0.04, 0.3, -90].map((clock_skew_seconds) => clock({ clock_skew_seconds })), ["in sync", "0.3 s ahead", "90 s behind"]);
 });

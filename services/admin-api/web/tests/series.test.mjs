@@ -30,7 +30,7 @@ function candle(minute, changes = {}) {
 
 const minutes = (series) => series.slots.map((slot) => [(slot.time - START) / 60, slot.candle !== null]);
 
-test("candles are in order however they come, and a missing one is an empty slot", () => {
+test("candles are in order however they arrive, and a missing one is an empty slot", () => {
   const series = new Series(60);
   assert.equal(series.merge([candle(3), candle(0), candle(1)]), "all");
   assert.deepEqual(minutes(series), [[0, true], [1, true], [2, false], [3, true]]);
@@ -45,7 +45,7 @@ test("the newest candle and the one after it change the tail only", () => {
   assert.equal(series.last.closed, false);
 });
 
-test("a candle that skips a window, and one that fills a hole, lay everything out anew", () => {
+test("a candle that skips a window, and one that fills a gap, change all slots", () => {
   const series = new Series(60);
   series.merge([candle(0)]);
   assert.equal(series.merge([candle(2)]), "all");
@@ -53,7 +53,7 @@ test("a candle that skips a window, and one that fills a hole, lay everything ou
   assert.deepEqual(minutes(series), [[0, true], [1, true], [2, true]]);
 });
 
-test("older knowledge of a window changes nothing", () => {
+test("an older state of a window changes nothing", () => {
   const series = new Series(60);
   series.merge([candle(0, { revision: "1", close: "1.25" })]);
   const old = [candle(0), candle(0, { closed: false, revision: "1" }), candle(0, { revision: "1", at: rfc3339(START), close: "9" })];
@@ -68,7 +68,7 @@ test("a correction replaces what it corrects", () => {
   assert.equal(series.first.close, "1.01");
 });
 
-test("a hole of years takes bounded room", () => {
+test("a gap of years takes bounded memory", () => {
   const series = new Series(60);
   series.merge([candle(0), candle(3_000_000)]);
   assert.equal(series.slots.length, 1_002);

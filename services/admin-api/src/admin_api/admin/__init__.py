@@ -1,1 +1,1 @@
-"""Health of everything, bootstrap of the store, dead letters, the dashboard, and who may change something."""
+"""System health, bootstrap of the store, dead letters, the dashboard, and authorisation."""

@@ -1,4 +1,4 @@
-"""The package's parts put together: what `app.py` mounts and runs."""
+"""The composition of the package, which `app.py` mounts and runs."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,10 +22,10 @@ _WATCH_SECONDS = 1.0
 
 
 class Admin:
-    """Health of everything, bootstrap of `store`, dead letters of `letters_bus`, and the dashboard.
+    """System health, bootstrap of `store`, dead letters on `letters_bus`, and the dashboard.
 
-    `others`: what the other parts of the service add to the report. `on_deleted` is called when something was deleted
-    from the store. `clock` in unix seconds.
+    `others`: checks and details of other packages in the report. `on_deleted` is called after a bucket or table was
+    deleted from the store. `clock` in unix seconds.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Admin:
         self._clock = clock
         self._watch = OwnershipWatch(state)
         self.monitor = StoreMonitor(store, on_deleted)
-        """Whether the store answers and has what it needs."""
+        """The availability of the store and the state of its resources."""
         self.letters = DeadLetters(letters_bus, topics, LetterMetrics(registry), letters_kept)
         """The dead letters of all services."""
         self.health = HealthReporter(
@@ -58,7 +58,7 @@ class Admin:
             others,
             clock,
         )
-        """The health of everything."""
+        """The health of the system."""
         registry.register(SystemCollector(state, self.health.checks, lambda: self.monitor.tasks, clock))
         self.routers: tuple[APIRouter, ...] = (
             routes_health.router(self.health, registry),
@@ -66,10 +66,10 @@ class Admin:
             routes_dead_letters.router(self.letters, authorization),
             dashboard.router(),
         )
-        """What it serves."""
+        """The routes to mount."""
 
     async def run(self) -> None:
-        """Work until cancelled. BusError if the broker refuses at the start."""
+        """Run until cancelled. BusError if the broker refuses the first connection."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.monitor.run(), name="admin.watch-store")
             tasks.create_task(self.letters.run(), name="admin.letters")

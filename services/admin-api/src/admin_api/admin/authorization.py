@@ -1,4 +1,4 @@
-"""Who may change something over HTTP: whoever has the bearer token."""
+"""Authorisation of requests that change something: by bearer token."""
 
 import hmac
 from typing import Annotated
@@ -11,19 +11,19 @@ _bearer = HTTPBearer(auto_error=False, description="ADMIN_TOKEN")
 
 
 class Authorization:
-    """Dependencies of routes; without an `admin_token` nothing can be changed."""
+    """FastAPI dependencies that check the token. Without an `admin_token` they refuse every request."""
 
     def __init__(self, admin_token: str | None) -> None:
         self._token = admin_token
 
     async def knows(self, request: Request) -> bool:
-        """Whether the request brings the token, for routes that show more to whoever does."""
-        # Not by `_bearer`, which would describe the route as one that needs the token.
+        """Whether a request has the token, for routes that show more with it."""
+        # Parsed here: with `_bearer` the API's description would state that the route needs the token.
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and self._matches(given)
 
     async def required(self, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-        """401 to whoever does not bring the token."""
+        """Refuse a request without the token with 401."""
         if self._token is None:
             raise _unauthorized("changes over HTTP are off: ADMIN_TOKEN is not set on this service")
         if given is None:
@@ -32,7 +32,7 @@ class Authorization:
             raise _unauthorized("expected the bearer token of ADMIN_TOKEN, got another one")
 
     def _matches(self, given: str) -> bool:
-        # Headers come as latin-1; this gives back the bytes that were sent.
+        # Starlette decodes headers as latin-1; encoding restores the bytes of the request.
         return self._token is not None and hmac.compare_digest(given.encode("latin-1"), self._token.encode())
 
 

@@ -1,4 +1,4 @@
-"""What the endpoints of `admin` answer."""
+"""The response bodies of the endpoints of `admin`."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,7 +8,7 @@ from admin_api.http.responses import Body
 
 
 class CheckBody(Body, frozen=True):
-    """One thing that is looked at."""
+    """A check and its result."""
 
     name: Annotated[str, Meta(examples=["broker"])]
     ok: bool
@@ -24,14 +24,16 @@ class ProcessHealth(Body, frozen=True):
 
 
 class SystemHealth(Body, frozen=True):
-    """The health of everything: the checks, and beside these fields all that they were made of."""
+    """The health of the system: the checks, and further fields with the state that they examine."""
 
     status: Literal["ok", "failing"]
     warnings: Annotated[
         list[str],
         Meta(
-            description="What is not as it should be in production, and makes nothing red",
-            examples=[["ADMIN_TOKEN is the secret that stands in the repository; set one of your own (make env)"]],
+            description="Settings that are unsafe in production; they do not change the status",
+            examples=[
+                ["ADMIN_TOKEN of admin-api is the published secret of the repository; set one of your own (make env)"]
+            ],
         ),
     ]
     checks: list[CheckBody]
@@ -46,7 +48,7 @@ class Resource(Body, frozen=True):
 
 
 class DifferenceBody(Body, frozen=True):
-    """Something in the store that is missing, or other than it should be."""
+    """A resource of the store that is missing, or differs from what is expected."""
 
     kind: Annotated[str, Meta(examples=["task"])]
     name: Annotated[str, Meta(examples=["downsample_5m"])]
@@ -56,51 +58,51 @@ class DifferenceBody(Body, frozen=True):
 
 
 class Bootstrap(Body, frozen=True, rename={"is_": "is"}):
-    """What is in the store, what should be, and the difference."""
+    """The store's resources: found, expected, and the difference."""
 
-    store: Annotated[str, Meta(description="Where it is", examples=["influxdb://influxdb:8086"])]
-    complete: Annotated[bool, Meta(description="Whether everything is as it should be")]
-    is_: Annotated[list[Resource], Meta(description="What is there")]
+    store: Annotated[str, Meta(description="Its location", examples=["influxdb://influxdb:8086"])]
+    complete: Annotated[bool, Meta(description="Whether every expected resource exists as expected")]
+    is_: Annotated[list[Resource], Meta(description="The resources that exist")]
     should_be: list[Resource]
     difference: list[DifferenceBody]
 
 
 class Bootstrapped(Bootstrap, frozen=True, rename={"is_": "is"}):
-    """The same after it was set up."""
+    """The store's resources after the bootstrap."""
 
-    changes: Annotated[list[str], Meta(description="What was done", examples=[["created bucket candles_1m"]])]
+    changes: Annotated[list[str], Meta(description="The changes made", examples=[["created bucket candles_1m"]])]
 
 
-class LetterBody(Body, frozen=True):
+class DeadLetterBody(Body, frozen=True):
     """A message that a service could not use."""
 
     id: Annotated[str, Meta(examples=["8c6976e5b5410415bde9"])]
-    service: Annotated[str, Meta(description="Which service could not use it", examples=["influx-writer"])]
-    topic: Annotated[str, Meta(description="The topic it came on", examples=["ingress/raw/kraken/BTC-USD/1m"])]
+    service: Annotated[str, Meta(description="The service that could not use it", examples=["influx-writer"])]
+    topic: Annotated[str, Meta(description="The topic of the message", examples=["ingress/raw/kraken/BTC-USD/1m"])]
     payload: Annotated[str, Meta(examples=['{"symbol":"BTC/USD"}'])]
     reason: Annotated[str, Meta(examples=["expected a Candle as JSON: Object missing required field `timeframe`"])]
     at: Annotated[str, Meta(examples=["2024-02-25T02:25:00Z"])]
-    truncated: Annotated[bool, Meta(description="Whether only a part of it was kept, so that it cannot be re-sent")]
+    truncated: Annotated[bool, Meta(description="Whether the payload was cut, so that it cannot be resent")]
 
 
-class LettersBody(Body, frozen=True):
+class DeadLettersBody(Body, frozen=True):
     """Dead letters, newest first."""
 
-    dead_letters: list[LetterBody]
-    total: Annotated[int, Meta(description="Number of dead letters, also beyond `limit`", ge=0, examples=[1])]
+    dead_letters: list[DeadLetterBody]
+    total: Annotated[int, Meta(description="Number of all dead letters, also beyond `limit`", ge=0, examples=[1])]
 
 
 class Resent(Body, frozen=True):
-    """The dead letter whose message was published again, and that is no longer kept."""
+    """The dead letter whose message was republished; it is no longer kept."""
 
-    resent: LetterBody
+    resent: DeadLetterBody
 
 
 class Dropped(Body, frozen=True):
-    """The dead letter that is no longer kept."""
+    """The dead letter that was dropped."""
 
-    dropped: LetterBody
+    dropped: DeadLetterBody
 
 
-BODIES = (ProcessHealth, SystemHealth, Bootstrap, Bootstrapped, LettersBody, Resent, Dropped)
-"""What the API's description needs the schemas of."""
+BODIES = (ProcessHealth, SystemHealth, Bootstrap, Bootstrapped, DeadLettersBody, Resent, Dropped)
+"""The types whose schemas the OpenAPI document contains."""

@@ -1,4 +1,4 @@
-"""Asks the store now and then whether it is there and how its tasks are doing, and makes what it needs."""
+"""Monitors the store and its tasks, and creates missing resources."""
 
 import asyncio
 import time
@@ -18,9 +18,9 @@ log = get_logger(__name__)
 
 
 class StoreMonitor:
-    """Knows whether the store answers; bootstraps it once it does, and whenever something has been deleted since.
+    """Pings the store every 2 s. Bootstraps it once it answers, and again whenever a resource was deleted.
 
-    `deleted` is called then, because rows are gone with it.
+    Calls `deleted` after a deletion, because rows are lost with the resource.
     """
 
     def __init__(self, store: CandleStore, deleted: Callable[[], None]) -> None:
@@ -28,21 +28,21 @@ class StoreMonitor:
         self._deleted = deleted
         self._one_at_a_time = asyncio.Lock()
         self._bootstrapped = False
-        self._asked_tasks: float | None = None
+        self._tasks_read_at: float | None = None
         self._inspected_at: float | None = None
-        self.check = Check("store", ok=False, detail="not asked yet")
+        self.check = Check("store", ok=False, detail="not checked yet")
         self.tasks: tuple[TaskState, ...] = ()
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Monitor until cancelled."""
         while True:
             try:
                 async with asyncio.timeout(_PATIENCE_SECONDS):
                     await self._store.ping()
                 async with asyncio.timeout(_BOOTSTRAP_SECONDS):
-                    await self._make_what_is_missing()
+                    await self._bootstrap_if_missing()
                 async with asyncio.timeout(_PATIENCE_SECONDS):
-                    await self._ask_tasks()
+                    await self._read_tasks()
             except (StoreUnavailableError, TimeoutError) as error:
                 text = str(error) or "no answer in time"
                 self._note(Check("store", ok=False, detail=text))
@@ -51,18 +51,18 @@ class StoreMonitor:
             await asyncio.sleep(_EVERY_SECONDS)
 
     async def bootstrap(self) -> BootstrapResult:
-        """Make what the store needs, one call at a time; StoreUnavailableError if it does not answer."""
+        """Create the store's resources, one call at a time; StoreUnavailableError if the store does not answer."""
         async with self._one_at_a_time:
             result = await self._store.bootstrap()
         self._bootstrapped = result.state.complete
-        self._asked_tasks = None
+        self._tasks_read_at = None
         for change in result.changes:
             log.info("store.bootstrapped", change=change)
         return result
 
-    async def _make_what_is_missing(self) -> None:
-        """Bootstrap at the start, and whenever something has been deleted since. What is different stays so until the
-        next start: somebody may want it so.
+    async def _bootstrap_if_missing(self) -> None:
+        """Bootstrap at the start, and whenever a resource was deleted. A resource that was changed stays as it is until
+        the next start, because the change may be intended.
         """
         now = time.monotonic()
         if self._bootstrapped and self._inspected_at is not None and now - self._inspected_at < _INSPECT_SECONDS:
@@ -80,11 +80,11 @@ class StoreMonitor:
             await self.bootstrap()
         self._inspected_at = now
 
-    async def _ask_tasks(self) -> None:
+    async def _read_tasks(self) -> None:
         now = time.monotonic()
-        if self._asked_tasks is None or now - self._asked_tasks >= _TASKS_SECONDS:
+        if self._tasks_read_at is None or now - self._tasks_read_at >= _TASKS_SECONDS:
             self.tasks = tuple(await self._store.tasks())
-            self._asked_tasks = now
+            self._tasks_read_at = now
 
     def _note(self, check: Check) -> None:
         if check.ok != self.check.ok:

@@ -23,30 +23,30 @@ from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store import TaskState
 
 CLOSE_SECONDS = 45.0
-"""How long after its end a candle may be closed: Kraken's delay, the watermark's, and a check of an inactive symbol."""
+"""Maximum time from a candle's end to its close: Kraken's delay, the watermark's, and a check of an inactive symbol."""
 
 CLOCK_SECONDS = 30.0
-"""How far this machine's clock may be from Kraken's time."""
+"""Maximum difference of this machine's clock from Kraken's time."""
 
 LOST_SECONDS = 15.0
-"""How long candles may be lost: a writer requests them from the aggregator at once, and again after some seconds."""
+"""Maximum time that a writer may lack candles: it requests them at once, and again after some seconds."""
 
 TASK_SECONDS = 120.0
-"""How long a task's run may take beyond the time at which it is due."""
+"""Maximum delay of a task's run after its due time."""
 
 _DAY = 86_400.0
 _NEVER_SEEN = SymbolState(seen_at=0.0)
 
 
 def data_check(state: SystemState) -> Check:
-    """Red while nothing has been published yet."""
+    """Red until a feed or a candle was received."""
     if not state.feeds and not state.symbols:
         return Check("data", ok=False, detail="neither a feed nor a candle on the bus")
     return Check("data", ok=True, detail=f"{len(state.feeds)} feeds, {len(state.symbols)} symbols")
 
 
 def clock_check(state: SystemState, now: float) -> Check:
-    """Red when our clock is wrong: watermarks carry Kraken's time and come every second."""
+    """Red when our clock is wrong, by watermarks, which carry Kraken's time and arrive every second."""
     recent = (feed for feed in state.feeds.values() if now - feed.seen_at <= WATERMARK_SECONDS)
     skew = min((feed.skew for feed in recent if feed.skew is not None), key=abs, default=0.0)
     if abs(skew) > CLOCK_SECONDS:
@@ -56,7 +56,7 @@ def clock_check(state: SystemState, now: float) -> Check:
 
 
 def service_check(state: SystemState, service: str, now: float) -> Check:
-    """Red when no instance of `service` is online, or one that is online is not ready."""
+    """Red when no instance of `service` is online, or an online one is not ready."""
     online = dict(state.online(service, now))
     unready = [f"{name}: {_problems(details)}" for name, details in online.items() if details.get("ready") is False]
     if unready:
@@ -69,14 +69,14 @@ def service_check(state: SystemState, service: str, now: float) -> Check:
 
 
 def _problems(details: Mapping[str, Any]) -> str:
-    """Why an instance cannot work, by its own status."""
+    """The problems in an instance's status."""
     return "; ".join(texts(details.get("problems"))) or "not ready, and no reason given"
 
 
 def feeds_check(state: SystemState, now: float, carried: frozenset[str]) -> Check:
-    """Red when a feed is down or behind and no other one carries its symbols."""
+    """Red when a feed is down or late and no other feed carries its symbols."""
     fresh = sorted(name for name, feed in state.feeds.items() if feed.is_fresh(now))
-    # What a dead gateway left behind is no trouble once others carry its symbols.
+    # A dead gateway's retained feeds stay. They are no problem once other feeds carry the symbols.
     failing = [
         f"{name}: {_trouble(feed, now)}"
         for name, feed in sorted(state.feeds.items())
@@ -124,9 +124,9 @@ def _is_of_today(symbol: SymbolState, now: float) -> bool:
 
 
 def seeds_check(state: SystemState, now: float, wanted: Wanted) -> Check:
-    """Red when a wanted symbol lacks candles of some timeframe.
+    """Red when a wanted symbol lacks candles of a timeframe.
 
-    A symbol that its aggregator has seeded as far as possible may have none at all: it has never traded.
+    A symbol that was seeded and has no candle at all is fine: it has never traded.
     """
     seeded: set[str] = set()
     for _, details in state.online(AGGREGATOR, now):
@@ -147,7 +147,7 @@ def seeds_check(state: SystemState, now: float, wanted: Wanted) -> Check:
 
 
 def candles_check(state: SystemState, now: float, wanted: Wanted) -> Check:
-    """Red when a candle of a wanted symbol should have closed and has not, while its feed is live."""
+    """Red when the feed of a wanted symbol is live and a candle is not closed CLOSE_SECONDS after its end."""
     gapped: set[str] = set()
     for _, details in state.online(AGGREGATOR, now):
         gapped.update(texts(details.get("gaps")))
@@ -168,7 +168,7 @@ def candles_check(state: SystemState, now: float, wanted: Wanted) -> Check:
 def _first_late(
     symbol: SymbolState, since: float, due: Mapping[Timeframe, int], timeframes: Sequence[Timeframe]
 ) -> Timeframe | None:
-    """The lowest timeframe of which a candle is late; what began before the feed was live may have a gap."""
+    """The lowest timeframe with a late candle. Windows that began before the feed was live may have a gap: skipped."""
     for timeframe in timeframes:
         newest = symbol.closed.get(timeframe)
         opened = due[timeframe] - timeframe.seconds
@@ -178,7 +178,7 @@ def _first_late(
 
 
 def losses_check(state: SystemState, now: float) -> Check:
-    """Red when a writer has lacked published candles for longer than LOST_SECONDS, by their sequence numbers."""
+    """Red when a writer lacks published candles for longer than LOST_SECONDS, by their sequence numbers."""
     lost: list[str] = []
     late = False
     for instance, details in state.online(WRITER, now, OWNER_SILENCE_SECONDS):
@@ -191,21 +191,21 @@ def losses_check(state: SystemState, now: float) -> Check:
 
 
 def task_trouble(task: TaskState, now: float) -> str | None:
-    """What is wrong with a task of the store at `now` (unix seconds); None if it does its work."""
+    """The problem of a store's task at `now` (unix seconds); None if it works."""
     if not task.exists:
         return "is missing"
     if not task.active:
         return "is switched off"
     if task.error is not None:
         return f"failed: {task.error}"
-    # A run is due at the boundary, and begins its offset later.
+    # A run is due at the boundary and starts `offset` later.
     seen = max((instant for instant in (task.since, task.last_run) if instant is not None), default=now)
     late = now - (seen + task.every + task.offset + TASK_SECONDS)
     return f"is {late:.0f} s late" if late > 0 else None
 
 
 def tasks_check(tasks: Sequence[TaskState], now: float) -> Check:
-    """Red when a task inside the store does not do its work."""
+    """Red when a task of the store is missing, off, failed or late."""
     found = [f"{task.name} {trouble}" for task in tasks if (trouble := task_trouble(task, now))]
     if found:
         return Check("tasks", ok=False, detail=some(found))

@@ -1,4 +1,4 @@
-"""`GET /` and `GET /docs`: the dashboard and the page of the API, built from `web/` into `admin_api/static/`."""
+"""`GET /` and `GET /docs`: the dashboard and the API's page, built from `web/` into `admin_api/static/`."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 STATIC = Path(__file__).parents[1] / "static"
-"""Where the build puts the pages and `assets/`."""
+"""The output folder of the build: pages and `assets/`."""
 
 _POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
-# Swagger UI styles its elements by attributes, and draws its icons from addresses that hold them.
+# Swagger UI uses style attributes, and icons in `data:` URLs.
 _DOCS_POLICY = f"{_POLICY}; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
-# The name of an asset has a hash of its content in it, so the content never changes.
+# An asset's name contains a hash of its content, so the content never changes.
 _IMMUTABLE = "public, max-age=31536000, immutable"
 _ASSETS = frozenset({".css", ".js", ".svg", ".txt"})
 _NOT_BUILT = """<!doctype html>
@@ -35,7 +35,7 @@ description of the API</a>.</p>
 
 
 def router(folder: Path = STATIC) -> APIRouter:
-    """Routes for the pages in `folder`; they are no part of the API's description."""
+    """Routes of the pages in `folder`; the API's description does not list them."""
     routes = APIRouter(include_in_schema=False)
     pages = StaticFiles(directory=folder, check_dir=False)
     assets = StaticFiles(directory=folder / "assets", check_dir=False)
@@ -47,12 +47,12 @@ def router(folder: Path = STATIC) -> APIRouter:
 
     @routes.get("/docs")
     async def docs(request: Request) -> Response:
-        """The API, to read and to try out."""
+        """The API's description, with forms to try it."""
         return await _page(pages, "docs.html", request, _DOCS_POLICY)
 
     @routes.get("/assets/{name}")
     async def asset(name: str, request: Request) -> Response:
-        """What the pages are made of."""
+        """A script, style sheet or other file of the pages."""
         try:
             if Path(name).suffix not in _ASSETS:
                 raise HTTPException(404)

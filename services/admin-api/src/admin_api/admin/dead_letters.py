@@ -1,7 +1,7 @@
-"""Dead letters: kept unacknowledged at the broker, listed, re-sent and dropped.
+"""Dead letters: kept unacknowledged at the broker, listed, resent and dropped.
 
-The session of this connection is the place where they are kept: nothing is stored here. So they survive a restart, and
-a broker that forgets the session forgets them too.
+The broker keeps them in the session of this connection; this service stores nothing. So they survive a restart, and end
+with the session.
 """
 
 import asyncio
@@ -22,16 +22,16 @@ from ingress_common.payloads import PayloadError, decode_dead_letter
 from ingress_common.topics import TopicError, Topics
 
 LETTERS_KEPT = 500
-"""Dead letters that are kept; the oldest goes when one more comes."""
+"""Maximum number of dead letters; a further one replaces the oldest."""
 
 LETTERS_KEPT_EMBEDDED = 50
-"""The same on the embedded broker, which stops delivering at 100 unacknowledged messages."""
+"""The maximum on the embedded broker, which stops delivering at 100 unacknowledged messages."""
 
 LETTERS_INBOUND_SPARE = 20
-"""Messages that the broker may send beyond those that are kept."""
+"""Number of messages that the broker may send in addition to those that are kept."""
 
 LETTERS_SESSION_SECONDS = 7 * 86400
-"""How long the broker keeps the letters while this service is away."""
+"""How long the broker keeps dead letters while this service is down."""
 
 _RESENDABLE = ("raw", "history", "candles", "feed", "request")
 _CUT = re.compile(r"\(payload of [0-9]+ bytes cut to [0-9]+\)$")
@@ -42,16 +42,16 @@ log = get_logger(__name__)
 
 
 class NotResendableError(Exception):
-    """A letter whose message cannot be published again; the message says why."""
+    """The message of a dead letter cannot be republished, for the reason given."""
 
 
 class BrokerAwayError(Exception):
-    """The broker does not take the message now."""
+    """The broker cannot accept the message now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A dead letter of `service`. `id` follows from its content, so that it is the same after a restart."""
+    """A dead letter of `service`. `id` is a hash of its content, so that it is the same after a restart."""
 
     id: str
     service: str
@@ -59,7 +59,7 @@ class Letter:
 
     @property
     def truncated(self) -> bool:
-        """Whether only the first part of the payload was kept, by its reason."""
+        """Whether the payload was cut, by its reason."""
         return _CUT.search(self.content.reason) is not None
 
 
@@ -70,36 +70,36 @@ class _Held:
 
 
 def client_id_of_letters(topics: Topics, instance: str) -> str:
-    """The MQTT client that holds the letters of an instance of admin-api; the same one after a restart."""
+    """The MQTT client id for dead letters of an instance of admin-api; the same after a restart."""
     return f"{topics.prefix}-admin-api-{instance}-letters"
 
 
 def letter_of(service: str, payload: bytes) -> Letter:
-    """The letter of a payload; PayloadError if it is none."""
+    """The dead letter in a payload; PayloadError if it is malformed."""
     content = decode_dead_letter(payload)
     return Letter(sha256(f"{service}\0".encode() + payload).hexdigest()[:20], service, content)
 
 
 class LetterMetrics:
-    """What became of dead letters."""
+    """Metrics of dead letters."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.held = Gauge("ingress_dead_letters_held", "Dead letters that are kept", registry=registry)
+        self.kept = Gauge("ingress_dead_letters_kept", "Dead letters that are kept", registry=registry)
         self.ended = Counter(
             "ingress_dead_letters_ended",
-            "Dead letters no longer kept: resent, dropped by hand, pushed out by newer ones, or undecodable",
+            "Dead letters no longer kept: resent, dropped on request, pushed out by newer ones, or undecodable",
             ("how",),
             registry=registry,
         )
 
 
 class DeadLetters:
-    """The last `kept` dead letters of all services, on a connection and session of their own.
+    """The last `kept` dead letters of all services, in a session of their own on `bus`.
 
-    `bus` must take LETTERS_INBOUND_SPARE unacknowledged messages more than are kept. PUBACKs go out in the order of
-    arrival. A letter that is dropped behind an older one that is kept is therefore acknowledged only with that one:
-    after a reconnect it is recognised and stays dropped, after a restart of this process it is listed again. To re-send
-    it once more does no harm: what it brings about has an identity.
+    `bus` must accept LETTERS_INBOUND_SPARE more unacknowledged messages than are kept. PUBACKs are sent in the order of
+    arrival, so a dead letter that was dropped while an older one is kept is acknowledged only with that one: after a
+    reconnect it stays dropped, after a restart of this process it is listed again. Resending it twice does no harm,
+    because candles and requests are idempotent.
     """
 
     def __init__(self, bus: Bus, topics: Topics, metrics: LetterMetrics, kept: int = LETTERS_KEPT) -> None:
@@ -109,17 +109,17 @@ class DeadLetters:
         self._kept = kept
         self._held: OrderedDict[str, _Held] = OrderedDict()
         self._dropped: OrderedDict[str, None] = OrderedDict()
-        # What the broker counts as unacknowledged: from the oldest letter that is kept on, dropped ones included.
+        # The messages that the broker counts as unacknowledged: from the oldest kept one on, with dropped ones.
         self._unacknowledged: deque[str] = deque()
-        metrics.held.set_function(self._held.__len__)
+        metrics.kept.set_function(self._held.__len__)
 
     async def run(self) -> None:
-        """Collect until cancelled. BusError if the broker refuses at the start."""
+        """Collect until cancelled. BusError if the broker refuses the first connection."""
         async with self._bus:
             await self._bus.subscribe(self._topics.dead_letter("+"))
             async for event in self._bus.events():
                 if isinstance(event, Connected):
-                    # What is unacknowledged comes again, with acknowledgements that count.
+                    # The broker redelivers unacknowledged messages; only the new acknowledgements are valid.
                     self._unacknowledged.clear()
                     for held in self._held.values():
                         held.acks.clear()
@@ -127,15 +127,15 @@ class DeadLetters:
                     self._take(event)
 
     def newest_first(self, service: str | None = None) -> list[Letter]:
-        """What is kept, of one service or of all."""
+        """The kept dead letters of one service or of all."""
         letters = (held.letter for held in reversed(self._held.values()))
         return [letter for letter in letters if service is None or letter.service == service]
 
     async def resend(self, letter_id: str) -> Letter:
-        """Publish the message of a letter on its topic again, and drop the letter once the broker has it.
+        """Republish the message of a dead letter on its topic, and drop the dead letter once the broker has confirmed.
 
-        KeyError if there is no such letter, NotResendableError if it cannot be sent, BrokerAwayError if that cannot be
-        done now.
+        KeyError if the id is unknown, NotResendableError if the message cannot be republished, BrokerAwayError if the
+        broker cannot accept it now.
         """
         letter = self._held[letter_id].letter
         payload = self._sendable(letter)
@@ -153,7 +153,7 @@ class DeadLetters:
         return letter
 
     def drop(self, letter_id: str) -> Letter:
-        """Forget a letter; KeyError if there is none."""
+        """Drop a dead letter; KeyError if the id is unknown."""
         letter = self._held[letter_id].letter
         self._end(letter_id, "dropped")
         return letter
@@ -192,7 +192,7 @@ class DeadLetters:
 
     def _sendable(self, letter: Letter) -> bytes:
         if letter.truncated:
-            raise NotResendableError(f"expected a letter with the whole message, got one that {letter.content.reason}")
+            raise NotResendableError(f"expected the whole message, got a part: {letter.content.reason}")
         try:
             first = self._topics.split(letter.content.topic)[0]
         except TopicError as error:
@@ -205,12 +205,12 @@ class DeadLetters:
 
 
 def _bytes_of(text: str) -> bytes:
-    """The payload that a letter's text stands for (`ingress_common.payloads.dead_letter`)."""
+    """The payload of a dead letter's text, which `ingress_common.payloads.dead_letter` encodes."""
     prefix = "base64:"
     if text.startswith(prefix):
         try:
             return base64.b64decode(text.removeprefix(prefix), validate=True)
         except binascii.Error:
-            # A text that only looks like it.
+            # The original payload itself began with the prefix.
             return text.encode()
     return text.encode()

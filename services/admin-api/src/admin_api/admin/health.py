@@ -1,4 +1,4 @@
-"""The report of `GET /health`: the checks, and all that they were made of."""
+"""The report of `GET /health`: the checks, and the state that they examine."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,29 +26,29 @@ from ingress_common.times import rfc3339
 from ingress_store import TaskState
 
 WORKERS = (GATEWAY, AGGREGATOR, WRITER)
-"""The services of which at least one instance must be online."""
+"""Services that need at least one online instance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The checks, and all that they were made of."""
+    """The checks, and the state that they examine."""
 
     checks: tuple[Check, ...]
     details: dict[str, Any]
 
     @property
     def ok(self) -> bool:
-        """Whether everything is well."""
+        """Whether all checks pass."""
         return all(check.ok for check in self.checks)
 
     def as_json(self) -> dict[str, Any]:
-        """The answer of `GET /health`."""
+        """The body of `GET /health`."""
         checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in self.checks]
         return {"status": "ok" if self.ok else "failing", "checks": checks, **self.details}
 
 
 class Contribution(Protocol):
-    """What another part of the service adds to the report."""
+    """The part of another package in the report."""
 
     def checks(self, now: float) -> Sequence[Check]:
         """Its checks at `now` (unix seconds)."""
@@ -60,7 +60,7 @@ class Contribution(Protocol):
 
 
 class HealthReporter:
-    """Makes reports of the system's state, of the store and its tasks. `clock` in unix seconds."""
+    """Builds reports from the system's state, the store and its tasks. `clock` in unix seconds."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class HealthReporter:
         return Health(live=True, ready=all(check.ok for check in checks), checks=checks)
 
     def checks(self) -> tuple[Check, ...]:
-        """Every check, the nearest cause first."""
+        """Every check; a cause comes before its consequences."""
         state, now, tasks = self._state, self._clock(), self._tasks()
         carried, expected = frozenset(state.live_since(now)), wanted(state, now)
         return (
@@ -106,7 +106,7 @@ class HealthReporter:
         )
 
     def report(self) -> Report:
-        """The health of everything."""
+        """The health of the system."""
         state, now = self._state, self._clock()
         self._watch.look(now)
         carried, expected = state.live_since(now).keys(), wanted(state, now).symbols
@@ -136,7 +136,7 @@ class HealthReporter:
 
 
 def _warnings(state: SystemState, now: float) -> list[str]:
-    """What is not as it should be in production, and makes nothing red."""
+    """Settings that are unsafe in production; they do not make the report red."""
     found = [
         (variable, service)
         for (service, _), entry in sorted(state.instances.items())
@@ -144,7 +144,7 @@ def _warnings(state: SystemState, now: float) -> list[str]:
         for variable in texts(entry.status.details.get(PUBLISHED_SECRETS))
     ]
     return [
-        f"{variable} of {service} is the secret that stands in the repository; set one of your own (make env)"
+        f"{variable} of {service} is the published secret of the repository; set one of your own (make env)"
         for variable, service in dict.fromkeys(found)
     ]
 

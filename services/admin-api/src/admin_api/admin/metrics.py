@@ -1,4 +1,4 @@
-"""The system as admin-api sees it, as metrics."""
+"""Metrics of the system's state."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -14,7 +14,7 @@ from ingress_store import TaskState
 
 
 class SystemCollector(Collector):
-    """Reads the state at each scrape, so that what is gone from it is gone from the metrics."""
+    """Reads the state at each scrape, so that an entry that was removed is removed from the metrics."""
 
     def __init__(
         self,
@@ -29,13 +29,13 @@ class SystemCollector(Collector):
         self._clock = clock
 
     def collect(self) -> Iterable[Metric]:
-        """The system's metrics now."""
+        """The current metrics."""
         state, now = self._state, self._clock()
         ages = [(name, feed.age(now)) for name, feed in state.feeds.items()]
         runs = [(task.name, task.last_run) for task in self._tasks()]
         yield _gauge(
             "ingress_health_check",
-            "Whether a check of GET /health is well",
+            "Whether a check of GET /health passes",
             ("check",),
             [((check.name,), check.ok) for check in self._checks()],
         )
@@ -53,20 +53,20 @@ class SystemCollector(Collector):
         )
         yield _gauge(
             "ingress_symbol_age_seconds",
-            "Time since the gateway received what led to the symbol's newest 1m candle",
+            "Age of the message that led to the symbol's newest 1m candle",
             ("symbol",),
             [((name,), now - symbol.at) for name, symbol in state.symbols.items() if symbol.at is not None],
         )
         yield self._dead_letters()
         yield _gauge(
             "ingress_task_ok",
-            "Whether a task of the store runs, and on time",
+            "Whether a task of the store runs on time",
             ("task",),
             [((task.name,), task_trouble(task, now) is None) for task in self._tasks()],
         )
         yield _gauge(
             "ingress_task_last_run_age_seconds",
-            "Time since the last completed run of a task was due",
+            "Time since the due time of a task's last completed run",
             ("task",),
             [((name,), now - last_run) for name, last_run in runs if last_run is not None],
         )
@@ -74,7 +74,7 @@ class SystemCollector(Collector):
     def _dead_letters(self) -> Metric:
         family = CounterMetricFamily("ingress_dead_letters", "Dead letters seen, by service", labels=["service"])
         seen = {service: letters.count for service, letters in self._state.dead_letters.items()}
-        # A counter that begins with its first event has no increase there.
+        # Start each counter at 0: Prometheus sees no increase in a counter that appears with its first event.
         for service, count in {**dict.fromkeys((*WORKERS, "admin-api"), 0), **seen}.items():
             family.add_metric([service], count)
         return family

@@ -1,4 +1,4 @@
-"""Who looks after which symbol, and since when, by the feeds' states and the instances' statuses."""
+"""The owners of each symbol, by the feeds' states and the instances' statuses."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from ingress_common.health import Check
 from ingress_common.times import rfc3339
 
 UNOWNED_SECONDS = 40.0
-"""How long a symbol may be without an aggregator: a last will takes 15 s, silence 30 s, and then it is shared out."""
+"""Maximum time of a symbol without an aggregator: others take over 15 s after a last will, 30 s after silence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who has a symbol (an instance or a feed), and since when (unix seconds; None: unknown)."""
+    """An owner of a symbol (an instance or a feed), and its start (unix seconds; None: unknown)."""
 
     name: str
     since: float | None
@@ -23,7 +23,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """The live feeds, gateways and aggregators of a symbol, longest first. One of each is right."""
+    """The live feeds, gateways and aggregators of a symbol, oldest owner first. There should be one of each."""
 
     symbol: str
     feeds: tuple[Owner, ...]
@@ -31,7 +31,7 @@ class Ownership:
     aggregators: tuple[Owner, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The entry in `GET /health`; `also` names those beyond the first."""
+        """The entry in `GET /health`; `also` names further owners."""
         also = [*self.feeds[1:], *self.gateways[1:], *self.aggregators[1:]]
         return {
             "symbol": self.symbol,
@@ -43,7 +43,7 @@ class Ownership:
 
 
 def ownership(state: SystemState, now: float) -> list[Ownership]:
-    """Who has what at `now` (unix seconds), for every symbol that a live feed or an aggregator has, sorted."""
+    """The owners of every symbol of a live feed or an aggregator at `now` (unix seconds), by symbol."""
     feeds: dict[str, list[Owner]] = {}
     gateways: dict[str, list[Owner]] = {}
     aggregators: dict[str, list[Owner]] = {}
@@ -69,14 +69,14 @@ def ownership(state: SystemState, now: float) -> list[Ownership]:
 
 
 class OwnershipWatch:
-    """Remembers since when a symbol of a live feed has no aggregator. Call `look` every second or so."""
+    """Tracks how long a symbol of a live feed has no aggregator. Call `look` about every second."""
 
     def __init__(self, state: SystemState) -> None:
         self._state = state
         self._unowned_since: dict[str, float] = {}
 
     def look(self, now: float) -> None:
-        """Look who has what at `now` (unix seconds)."""
+        """Update the symbols without an aggregator at `now` (unix seconds)."""
         owned = {
             symbol
             for _, details in self._state.online(AGGREGATOR, now, OWNER_SILENCE_SECONDS)
@@ -95,7 +95,7 @@ class OwnershipWatch:
 
 
 def ownership_details(entries: Iterable[Ownership]) -> dict[str, Any]:
-    """What `GET /health` shows of it: every symbol, and those that nobody or several have."""
+    """The fields `ownership` and `ownership_trouble` of `GET /health`: all symbols, and those without one owner."""
     entries = list(entries)
     return {
         "ownership": [entry.as_json() for entry in entries],
@@ -119,7 +119,7 @@ def _named(role: str, owners: tuple[Owner, ...]) -> dict[str, Any]:
 
 
 def _since(details: Mapping[str, Any]) -> dict[str, float]:
-    """The instants of a status's `owned_since`, without what is none."""
+    """The valid times in a status's `owned_since`, by symbol."""
     owned = details.get("owned_since")
     given = owned if isinstance(owned, Mapping) else {}
     return {name: instant for name in texts(given) if (instant := instant_of(given[name])) is not None}

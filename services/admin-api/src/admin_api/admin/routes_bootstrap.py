@@ -14,14 +14,14 @@ from ingress_store import BootstrapState, CandleStore, ResourceState
 
 
 def router(store: CandleStore, monitor: StoreMonitor, authorization: Authorization) -> APIRouter:
-    """Routes for setting the store up."""
+    """Routes of the bootstrap."""
     routes = APIRouter(tags=["bootstrap"], default_response_class=Response)
 
     @routes.get("/bootstrap", responses={200: described(Bootstrap), **documented(503)})
     async def inspect(trusted: Annotated[bool, Depends(authorization.knows)]) -> Response:
-        """What is in the store, what should be, and the difference.
+        """The store's resources: found, expected, and the difference.
 
-        What is there beside that, and is not ours, is shown only with the bearer token.
+        Resources of others in the same store are listed only with the bearer token.
         """
         state = await store.inspect()
         return answer(Bootstrap(**_fields(state, foreign=trusted)))
@@ -32,7 +32,7 @@ def router(store: CandleStore, monitor: StoreMonitor, authorization: Authorizati
         dependencies=[Depends(authorization.required)],
     )
     async def bootstrap() -> Response:
-        """Make what should be in the store; idempotent."""
+        """Create the store's missing resources; idempotent."""
         result = await monitor.bootstrap()
         return answer(Bootstrapped(**_fields(result.state, foreign=True), changes=list(result.changes)))
 

@@ -1,4 +1,4 @@
-"""`/dead-letters`: read, re-send and drop what services could not use."""
+"""`/dead-letters`: list, resend and drop messages that services could not use."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from admin_api.admin.authorization import Authorization
-from admin_api.admin.bodies import Dropped, LetterBody, LettersBody, Resent
+from admin_api.admin.bodies import DeadLetterBody, DeadLettersBody, Dropped, Resent
 from admin_api.admin.dead_letters import BrokerAwayError, DeadLetters, Letter, NotResendableError
 from admin_api.http.problems import documented
 from admin_api.http.responses import answer, described
@@ -19,17 +19,17 @@ LetterId = Annotated[str, Path(description="The dead letter's id", examples=["8c
 
 
 def router(letters: DeadLetters, authorization: Authorization) -> APIRouter:
-    """Routes for dead letters."""
+    """Routes of dead letters."""
     routes = APIRouter(tags=["dead letters"], default_response_class=Response)
 
-    @routes.get("/dead-letters", responses={200: described(LettersBody), **documented(422)})
+    @routes.get("/dead-letters", responses={200: described(DeadLettersBody), **documented(422)})
     async def listed(
         service: Annotated[str | None, Query(description="Only those of this service", max_length=100)] = None,
         limit: Annotated[int, Query(description="Maximum number of dead letters", ge=1, le=_MOST)] = _DEFAULT,
     ) -> Response:
         """The dead letters that are kept, newest first."""
         found = letters.newest_first(service or None)
-        return answer(LettersBody([_body(letter) for letter in found[:limit]], len(found)))
+        return answer(DeadLettersBody([_body(letter) for letter in found[:limit]], len(found)))
 
     @routes.post(
         "/dead-letters/{letter_id}/resend",
@@ -37,7 +37,7 @@ def router(letters: DeadLetters, authorization: Authorization) -> APIRouter:
         dependencies=[Depends(authorization.required)],
     )
     async def resend(letter_id: LetterId) -> Response:
-        """Publish the message on its topic again (QoS 1, not retained), and drop the dead letter."""
+        """Republish the message on its topic (QoS 1, not retained), and drop the dead letter."""
         try:
             return answer(Resent(_body(await letters.resend(letter_id))))
         except KeyError:
@@ -66,9 +66,9 @@ def _unknown(letter_id: str) -> HTTPException:
     return HTTPException(404, f"expected the id of a dead letter of GET /dead-letters, got {letter_id!r}")
 
 
-def _body(letter: Letter) -> LetterBody:
+def _body(letter: Letter) -> DeadLetterBody:
     content = letter.content
-    return LetterBody(
+    return DeadLetterBody(
         letter.id,
         letter.service,
         content.topic,

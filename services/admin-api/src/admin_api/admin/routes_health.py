@@ -15,7 +15,7 @@ _TEXT = {"content": {"text/plain": {"schema": {"type": "string"}}}}
 
 
 def _responses(body: type[Body]) -> dict[int | str, dict[str, Any]]:
-    return {200: described(body, "All is well"), 503: described(body, "Not well; the checks name the cause")}
+    return {200: described(body, "All checks pass"), 503: described(body, "A check fails; its detail names the cause")}
 
 
 def _json(content: dict[str, Any], status: int) -> Response:
@@ -23,18 +23,18 @@ def _json(content: dict[str, Any], status: int) -> Response:
 
 
 def router(health: HealthReporter, registry: CollectorRegistry) -> APIRouter:
-    """Routes for monitoring."""
+    """Routes of health and metrics."""
     routes = APIRouter(tags=["health"], default_response_class=Response)
 
     @routes.get("/health", responses=_responses(SystemHealth))
     async def system() -> Response:
-        """The health of everything: services, broker, store, feeds, symbols."""
+        """The health of the system: services, broker, store, feeds, symbols."""
         report = health.report()
         return _json(report.as_json(), 200 if report.ok else 503)
 
     @routes.get("/dashboard/health", include_in_schema=False)
     async def dashboard() -> Response:
-        """The report of `GET /health`, always with 200: a browser logs each 503 as an error on its console."""
+        """The report of `GET /health`, always with 200, because a browser logs each 503 as an error."""
         return _json(health.report().as_json(), 200)
 
     @routes.get("/health/live", responses=_responses(ProcessHealth))

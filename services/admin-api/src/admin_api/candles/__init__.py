@@ -1,1 +1,1 @@
-"""Candles for readers: pages, bulk reads and events, from the bus, memory and the store."""
+"""Candles over HTTP: pages, bulk reads and events, from the bus, the cache and the store."""

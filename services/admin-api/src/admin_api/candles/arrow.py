@@ -33,7 +33,7 @@ class Arrow:
         }
         self._schema = nanoarrow.struct(self._kinds, nullable=False)
         stream = self._stream([])
-        # A message begins with 4 bytes of ones and the length of what follows, little-endian.
+        # A message begins with 4 bytes of ones and its length, little-endian.
         self._head = stream[: 8 + int.from_bytes(stream[4:8], "little")]
 
     def head(self) -> bytes:
@@ -69,7 +69,7 @@ class Arrow:
 
 
 def parquet(stream: bytes) -> bytes:
-    """An Arrow stream as a Parquet file. Its index is at the end, so it needs the whole range."""
+    """An Arrow stream as a Parquet file. Parquet's index is at the end, so this needs the whole range."""
     out = io.BytesIO()
     write_parquet(nanoarrow.ArrayStream.from_readable(stream), out)
     return out.getvalue()

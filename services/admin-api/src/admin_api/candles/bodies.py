@@ -1,7 +1,6 @@
-"""What the endpoints of `candles` answer.
+"""The response bodies of the endpoints of `candles`.
 
-`/candles` and `/stream` are put together by hand, so that every candle has the bytes that it has on the bus; `CANDLE`
-is their schema.
+`/candles` and `/stream` join the bytes of candles as on the bus; `CANDLE` is their schema.
 """
 
 from collections.abc import Mapping
@@ -53,12 +52,12 @@ CANDLE: Mapping[str, Any] = {
         "volume": _NUMBER,
         "vwap": {**_NUMBER, "description": "Volume-weighted average price"},
         "trades": _COUNT,
-        "closed": {"type": "boolean", "description": "The window is over and settled"},
-        "infilled": {"type": "boolean", "description": "Nothing traded: flat at the last close"},
+        "closed": {"type": "boolean", "description": "The window has ended and is complete or given up on"},
+        "infilled": {"type": "boolean", "description": "No trades: flat at the last close"},
         "complete": {"type": "boolean", "description": "Every minute of it is known"},
-        "revision": {**_COUNT, "description": "0 first, higher with every correction"},
+        "revision": {**_COUNT, "description": "0 at first; each correction is higher"},
         "source": {"type": "string", "enum": [source.value for source in Source]},
-        "at": {**_TIME, "description": "When the gateway received what led to this"},
+        "at": {**_TIME, "description": "Time at which the gateway received the message that led to this candle"},
     },
     "required": list(_EXAMPLE_CANDLE),
     "example": dict(_EXAMPLE_CANDLE),
@@ -81,7 +80,7 @@ CSV_EXAMPLE = (
     "time,open,high,low,close,volume,vwap,trades,infilled\n"
     "1708827300,51600.1,51610.0,51600.1,51605.2,1.20480000,51604.3,17,0\n"
 )
-"""An answer in CSV."""
+"""A response in CSV."""
 
 EVENT_EXAMPLE = (
     "retry: 2000\n\nid: 3f2a9c1d-4711-1708827601\nevent: candle\n"
@@ -94,27 +93,28 @@ EVENT_EXAMPLE = (
 
 
 class SymbolBody(Body, frozen=True):
-    """A symbol: its timeframes, and how fresh they are."""
+    """A symbol, its timeframes and their freshness."""
 
     symbol: Annotated[str, Meta(description="Such as BTC/USD; in a path it is BTC-USD", examples=["BTC/USD"])]
     timeframes: Annotated[
-        list[str], Meta(description="Those that the store has closed candles of", examples=[["1m", "5m"]])
+        list[str], Meta(description="Timeframes with closed candles in the store", examples=[["1m", "5m"]])
     ]
     newest: Annotated[
         dict[str, str],
         Meta(
-            description="The open time of the newest closed candle in the store, by timeframe",
+            description="Open time of the newest closed candle in the store, by timeframe",
             examples=[{"1m": "2024-02-25T02:19:00Z"}],
         ),
     ]
     at: Annotated[
         str | None,
         Meta(
-            description="When the gateway received what closed the newest one", examples=["2024-02-25T02:20:01.104211Z"]
+            description="Time at which the gateway received the message that closed the newest candle",
+            examples=["2024-02-25T02:20:01.104211Z"],
         ),
     ]
     age_seconds: Annotated[float | None, Meta(description="Seconds since `at`", examples=[29.4])]
-    live: Annotated[bool, Meta(description="Whether a feed that works carries it now")]
+    live: Annotated[bool, Meta(description="Whether a live feed carries it now")]
 
 
 class SymbolsBody(Body, frozen=True):
@@ -122,9 +122,9 @@ class SymbolsBody(Body, frozen=True):
 
     symbols: list[SymbolBody]
     total: Annotated[
-        int, Meta(description="Number of symbols that match the search, on all pages", ge=0, examples=[1450])
+        int, Meta(description="Number of symbols on all pages that match the search", ge=0, examples=[1450])
     ]
 
 
 BODIES = (SymbolsBody,)
-"""What the API's description needs the schemas of."""
+"""The types whose schemas the OpenAPI document contains."""

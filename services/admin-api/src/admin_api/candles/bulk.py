@@ -7,10 +7,10 @@ from admin_api.candles.live import Series
 from admin_api.candles.reads import BoundedReads
 
 PAGE = 2_000
-"""Candles that are read, written and sent at once."""
+"""Candles per page: read, encoded and sent at once."""
 
 MAX_READS = 8
-"""Bulk reads at once: with the largest that is about 60 MB."""
+"""Maximum number of bulk reads at once; at their maximum size they take about 60 MB."""
 
 Bound = float | None
 
@@ -20,7 +20,7 @@ class TooManyReadsError(Exception):
 
 
 class BulkReads:
-    """Reads of `store`, at most `MAX_READS` at once, which bounds their memory."""
+    """Bulk reads of `store`, at most `MAX_READS` at once, which bounds their memory."""
 
     def __init__(self, store: BoundedReads) -> None:
         self._store = store

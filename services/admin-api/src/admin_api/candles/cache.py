@@ -1,9 +1,9 @@
-"""Encoded candles to read: from the store, updated from the bus, the recent ones in memory.
+"""The cache of recent candles, encoded: read from the store, updated from the bus.
 
-What is kept of a series is a window: every closed candle from some time on. The bus keeps it current - the next candle,
-a correction, a gap that was filled - so it is at least as new as the store. What changes the store past the bus (an
-import, a task of InfluxDB, its retention) is seen when the window is read anew: in the background while it is being
-asked for, so that nobody has to wait for that.
+The cache keeps a window of a series: every closed candle from some time on. The bus updates it with new candles,
+corrections and filled gaps, so it is at least as new as the store. An import, a task of InfluxDB or its retention
+changes the store without the bus. Such a change is visible after the next read of the window, which happens in the
+background while the window is in use, so that no request waits for it.
 """
 
 import asyncio
@@ -21,37 +21,37 @@ from ingress_common.payloads import encode_candle
 from ingress_store import StoreUnavailableError
 
 WINDOW_SECONDS = 10.0
-"""How long a window counts as what is in the store."""
+"""Maximum age of a window that serves a request."""
 
 LATE_SECONDS = 30.0
-"""The same for one that is asked for all the time, which is read anew in the background, if that takes its time."""
+"""Maximum age of a window in use, whose refresh in the background may be slow."""
 
 REFRESH_SECONDS = 6.0
-"""When a window that was asked for is read anew."""
+"""Age at which a window in use is refreshed."""
 
 UNSTORED_SECONDS = 60.0
-"""For how long a closed candle of the bus is laid over what the store has: it may not be written yet."""
+"""How long a closed candle of the bus is added to rows of the store: it may not be written yet."""
 
 _LOOK_SECONDS = 0.5
 
 WINDOWS = (1_100, 5_100)
-"""Candles in a window: one more than what is asked for most, and one more than what may be asked for, and some room."""
+"""Candles per window: for limits up to 1,000 and up to 5,000 (the maximum), with room for new candles."""
 
 MAX_ROWS = 150_000
-"""Candles in all windows together; at about 600 bytes each."""
+"""Maximum number of candles in all windows, at about 600 bytes each."""
 
 _LOADS = 4
-"""Windows that are read from the store at once."""
+"""Maximum number of windows that are read from the store at once."""
 
 _TURN = 250
-"""Candles that are encoded before others get a turn of the loop."""
+"""Candles that are encoded before the event loop runs other tasks."""
 
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Closed candles, oldest first: their opens (unix seconds) and their payloads."""
+    """Closed candles, oldest first: their open times (unix seconds) and their payloads."""
 
     times: list[int]
     payloads: list[bytes]
@@ -65,13 +65,13 @@ class _Window:
     read_at: float
     size: int
     forming: Candle | None
-    asked_at: float
+    used_at: float
     times: list[int] = field(default_factory=list)
     payloads: list[bytes] = field(default_factory=list)
     versions: list[Version] = field(default_factory=list)
 
     def put(self, open_time: int, version: Version, payload: bytes) -> int:
-        """Add or replace a candle unless a newer version is there; returns by how many the count grows."""
+        """Add or replace a candle unless the window has a newer version; returns by how many the count grows."""
         place = bisect_left(self.times, open_time)
         if place < len(self.times) and self.times[place] == open_time:
             if self.versions[place] <= version:
@@ -89,7 +89,7 @@ class _Window:
         return len(self.times) >= limit or self.low == float("-inf")
 
     def trim(self, most: int) -> int:
-        """Drop the oldest beyond `most`; returns how many."""
+        """Drop the oldest candles beyond `most`; returns how many."""
         extra = len(self.times) - most
         if extra <= 0:
             return 0
@@ -98,7 +98,7 @@ class _Window:
         return extra
 
     def newest(self, start: float | None, end: float | None, limit: int) -> Page | None:
-        """The last `limit` of [start, end); None if the window does not reach that far back."""
+        """The last `limit` candles of [start, end); None if the window does not reach that far back."""
         first = 0 if start is None else bisect_left(self.times, start)
         last = len(self.times) if end is None else bisect_left(self.times, end)
         if last - first >= limit:
@@ -108,7 +108,7 @@ class _Window:
         return Page(self.times[first:last], self.payloads[first:last])
 
     def oldest(self, start: float | None, end: float | None, limit: int) -> Page | None:
-        """The first `limit` of [start, end); None if that begins before the window."""
+        """The first `limit` candles of [start, end); None if the range begins before the window."""
         if (float("-inf") if start is None else start) < self.low:
             return None
         first = 0 if start is None else bisect_left(self.times, start)
@@ -118,7 +118,7 @@ class _Window:
 
 
 class CandleCache:
-    """Reads candles of `store` and `live`. `steady`: a monotonic clock in seconds; `clock`: unix seconds."""
+    """Caches candles of `store` and `live`. `steady`: a monotonic clock in seconds; `clock`: unix seconds."""
 
     def __init__(
         self, store: BoundedReads, live: LiveCandles, steady: Callable[[], float], clock: Callable[[], float]
@@ -138,7 +138,7 @@ class CandleCache:
         return self._rows
 
     def take(self, frame: Frame) -> None:
-        """A candle was received from the bus."""
+        """Add a candle that was received from the bus."""
         window = self._windows.get(frame.series)
         if window is not None and frame.closed:
             self._rows += window.put(frame.open_time, frame.version, frame.payload)
@@ -151,7 +151,7 @@ class CandleCache:
             try:
                 for series, window in list(self._windows.items()):
                     now = self._steady()
-                    if now - window.read_at > REFRESH_SECONDS and now - window.asked_at <= REFRESH_SECONDS:
+                    if now - window.read_at > REFRESH_SECONDS and now - window.used_at <= REFRESH_SECONDS:
                         async with self._lock(series):
                             if self._windows.get(series) is window:
                                 await self._load(series, window.size)
@@ -160,7 +160,7 @@ class CandleCache:
                 log.debug("candles.refresh-failed", reason=str(error))
 
     def clear(self) -> None:
-        """Candles may have been missed: read everything again."""
+        """Drop everything: candles of the bus may have been missed."""
         self._windows.clear()
         self._rows = 0
 
@@ -183,7 +183,7 @@ class CandleCache:
         return page
 
     async def forming(self, series: Series) -> Frame | Candle | None:
-        """The forming candle: from the bus if it has one or has closed the last, else from the store."""
+        """The forming candle: from the bus if the series is live there, else from the store. StoreUnavailableError."""
         if self._is_live(series):
             return self._live.forming(series)
         window = self._fresh(series)
@@ -194,7 +194,7 @@ class CandleCache:
         return self._live.forming(series) is not None or self._live.newest(series) is not None
 
     def _unstored(self, series: Series) -> Iterator[Frame]:
-        """The bus's closed candles that the store may not hold yet."""
+        """The closed candles of the bus that the store may lack."""
         since = self._clock() - UNSTORED_SECONDS
         return (frame for frame in self._live.closed(series) if frame.came >= since)
 
@@ -210,18 +210,18 @@ class CandleCache:
         if window is None:
             return None
         now = self._steady()
-        if now - window.read_at > (LATE_SECONDS if now - window.asked_at <= REFRESH_SECONDS else WINDOW_SECONDS):
+        if now - window.read_at > (LATE_SECONDS if now - window.used_at <= REFRESH_SECONDS else WINDOW_SECONDS):
             return None
-        window.asked_at = now
+        window.used_at = now
         self._windows.move_to_end(series)
         return window
 
     def _lock(self, series: Series) -> asyncio.Lock:
-        """A lock that prevents a window from being read twice at once; it exists while it is held."""
+        """The lock that prevents two reads of a window at once; it exists while a task uses it."""
         return self._reading.setdefault(series, asyncio.Lock())
 
     async def _window(self, series: Series, limit: int) -> _Window | None:
-        """The window of a series, with at least `limit` candles if the store has them; read if it is not in memory."""
+        """The window of a series, with at least `limit` candles if the store has them; read if it is not cached."""
         if not 0 < limit <= WINDOWS[-1]:
             return self._fresh(series)
         window = self._fresh(series)
@@ -232,7 +232,7 @@ class CandleCache:
             if window is None or not window.reaches(limit):
                 async with self._loads:
                     window = await self._load(series, next(size for size in WINDOWS if limit <= size))
-                    window.asked_at = window.read_at
+                    window.used_at = window.read_at
             return window
 
     async def _load(self, series: Series, size: int) -> _Window:
@@ -241,7 +241,7 @@ class CandleCache:
         forming = None if self._is_live(series) else await self._store.forming(*series)
         candles = await self._store.newest_candles(*series, limit=size)
         low = candles[0].open_time if len(candles) == size else float("-inf")
-        window = _Window(low, began, size, forming, old.asked_at if old else began)
+        window = _Window(low, began, size, forming, old.used_at if old else began)
         known = dict(zip(old.times, zip(old.versions, old.payloads, strict=True), strict=True)) if old else {}
         await _fill(window, candles, known)
         for frame in self._unstored(series):
@@ -265,9 +265,7 @@ class CandleCache:
         read: Callable[..., Awaitable[list[Candle]]],
         limit: int,
     ) -> Page:
-        """Read from the store, and add what has closed on the bus and may not be stored yet. May return more than
-        `limit`.
-        """
+        """Read from the store, and add closed candles of the bus that it may lack. May return more than `limit`."""
         window = _Window(float("-inf"), 0, limit, None, 0)
         await _fill(window, await read(*series, start=start, end=end, limit=limit), {})
         low = float("-inf") if start is None else start

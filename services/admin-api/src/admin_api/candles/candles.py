@@ -23,7 +23,7 @@ from ingress_store import CandleStore
 class Candles:
     """Pages, bulk reads and events of the candles in `store` and on the bus. `clock` in unix seconds.
 
-    `streams`: how many events streams may be open, and how many from one address.
+    `streams`: the maximum number of open event streams, in total and per address.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class Candles:
         self._clock = clock
         reads = BoundedReads(store)
         self.live = LiveCandles(lambda: uuid4().hex[:8])
-        """What has come on the bus."""
+        """The candles of the bus."""
         self.cache = CandleCache(reads, self.live, time.monotonic, clock)
-        """Recent candles, encoded."""
+        """The cache of recent candles."""
         self.streams = Streams(self.live, *streams, StreamMetrics(registry))
         """The open event streams."""
         self._stored = StoredSymbols(reads, time.monotonic)
@@ -49,20 +49,20 @@ class Candles:
             routes.router(symbols, self.cache, BulkReads(reads), clock),
             routes_stream.router(symbols, self.live, self.cache, self.streams, clock),
         )
-        """What it serves."""
+        """The routes to mount."""
 
     def take(self, candle: CandleHeader, payload: bytes) -> None:
-        """Add a candle from the bus; LiveFullError if there is no room for another series."""
+        """Add a candle from the bus; LiveFullError if the maximum number of series is reached."""
         frame = self.live.take(candle, payload, self._clock())
         if frame is not None:
             self.cache.take(frame)
 
     def forget(self, series: Series) -> None:
-        """The retained candle of `series` was deleted."""
+        """Drop `series`: its retained candle was deleted."""
         self.live.forget(series)
 
     def reconnected(self) -> None:
-        """The connection to the broker was interrupted, so candles may have been missed."""
+        """Drop the cache and reset the streams: candles may have been missed while the connection was interrupted."""
         self.cache.clear()
         self.live.interrupted("the connection to the broker was interrupted", self._clock())
 

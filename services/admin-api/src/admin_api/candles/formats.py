@@ -1,7 +1,6 @@
-"""Candles for bulk reads: the columns of `crypto-ingress export`, as CSV, an Arrow stream or a Parquet file.
+"""Formats of bulk reads: the columns of `crypto-ingress export`, as CSV, an Arrow stream or a Parquet file.
 
-CSV and Arrow are made of parts that follow each other, a head and any number of pages, so that a long range never has
-to be in memory as a whole.
+CSV and Arrow consist of a head, any number of pages, and a tail, so that a long range need not be in memory as a whole.
 """
 
 from collections.abc import Sequence
@@ -16,21 +15,21 @@ PARQUET_MEDIA_TYPE = "application/vnd.apache.parquet"
 
 
 class Format(Protocol):
-    """How candles are written."""
+    """A format that is written page by page."""
 
     media_type: str
     suffix: str
 
     def head(self) -> bytes:
-        """What comes first."""
+        """The bytes before the first page."""
         ...
 
     def page(self, candles: Sequence[Candle]) -> bytes:
-        """Some candles."""
+        """The bytes of a page of candles."""
         ...
 
     def tail(self) -> bytes:
-        """What comes last."""
+        """The bytes after the last page."""
         ...
 
 
@@ -41,20 +40,20 @@ class Csv:
     suffix = "csv"
 
     def head(self) -> bytes:
-        """The header."""
+        """The header row."""
         return HEADER.encode()
 
     def page(self, candles: Sequence[Candle]) -> bytes:
-        """A row for each."""
+        """A row for each candle."""
         return "".join(map(csv_row, candles)).encode()
 
     def tail(self) -> bytes:
-        """Nothing."""
+        """Empty: CSV has no tail."""
         return b""
 
 
 class Numbers(StrEnum):
-    """What prices and volumes are in Arrow and Parquet."""
+    """The type of prices and volumes in Arrow and Parquet."""
 
     FLOAT = "float"
     DECIMAL = "decimal"

@@ -1,4 +1,4 @@
-"""The bus's candles in bounded memory: the newest of each series, and a ring of closed ones.
+"""The candles of the bus in bounded memory: the newest of each series, and a ring of closed ones.
 
 A series is a symbol and a timeframe. Pure: no clock and no I/O.
 """
@@ -15,28 +15,28 @@ from ingress_common.payloads import decode_candle, encode_candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
 RING = 20_000
-"""Closed candles that are kept to be sent again: about ten minutes of all of Kraken's pairs."""
+"""Maximum number of closed candles for readers that resume: about ten minutes of all of Kraken's pairs."""
 
 MAX_SERIES = 70_000
-"""Series that are kept: seven of ten thousand symbols."""
+"""Maximum number of series: all timeframes of about ten thousand symbols."""
 
 Series = tuple[str, Timeframe]
 """Symbol and timeframe."""
 
 Version = tuple[float, int]
-"""What orders the states of one candle: at, revision."""
+"""The order of a candle's states: at, revision."""
 
 
 class LiveFullError(Exception):
-    """There is no room for another series; more names are published than can exist."""
+    """The maximum number of series is reached: more names are published than can exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
     """The position of a reader of events, by its last event id.
 
-    `epoch`: the run of this service (or of its broker connection) that numbered the event. `number`: its place, from 1;
-    0 for one that came from the store. `time`: unix seconds up to which candles had been sent.
+    `epoch`: the run of this service (or of its broker connection) that numbered the event. `number`: the event's
+    number, from 1; 0 for an event from the store. `time`: unix seconds up to which candles had been sent.
     """
 
     epoch: str
@@ -49,7 +49,7 @@ class Position:
 
     @classmethod
     def parse(cls, text: str) -> "Position | None":
-        """The position of an event id; None if it is not one of ours."""
+        """The position of an event id; None if this service did not create the id."""
         parts = text.split("-")
         if len(parts) != 3 or not all(len(part) <= 20 and part.isascii() for part in parts):
             return None
@@ -62,7 +62,7 @@ class Position:
 class Frame(Struct, frozen=True, gc=False):
     """A candle with its payload as on the bus, in one line.
 
-    `at` and `revision` are the candle's; `came`: when it was received (unix seconds).
+    `at` and `revision` are the candle's; `came`: time of its receipt (unix seconds).
     """
 
     epoch: str
@@ -77,7 +77,7 @@ class Frame(Struct, frozen=True, gc=False):
 
     @property
     def version(self) -> Version:
-        """The order of the states of one candle."""
+        """The order among the candle's states."""
         return self.at, self.revision
 
     @property
@@ -92,22 +92,22 @@ def candle_event(position: Position, payload: bytes) -> bytes:
 
 
 def reset_event(reason: str, position: Position) -> bytes:
-    """The event that makes a reader read everything again. `reason` is a plain sentence without quotes."""
+    """The event that makes a reader read its candles again. `reason` is a sentence without quotes."""
     return f'id: {position}\nevent: reset\ndata: {{"reason":"{reason}"}}\n\n'.encode()
 
 
 @dataclass(slots=True)
 class _Known:
-    """What is kept of a series: the newest closed and the forming candle, and its part of the ring, oldest first."""
+    """A series: its newest closed candle, its forming candle, and its part of the ring, oldest first."""
 
     key: Series
     newest: Frame | None = None
     forming: Frame | None = None
-    # A list, because an empty deque takes 600 bytes and there are ten thousand of them.
+    # A list, because an empty deque takes 600 bytes and tens of thousands of series exist.
     closed: list[Frame] = field(default_factory=list)
 
     def is_news(self, candle: CandleHeader, payload: bytes) -> bool:
-        """Whether a candle is neither known nor older than what is known."""
+        """Whether a candle is new: neither known nor older than the known state."""
         version = candle.version
         if candle.closed:
             newest = () if self.newest is None else (self.newest,)
@@ -119,7 +119,7 @@ class _Known:
         return forming is None or (forming.open_time, forming.version) <= (candle.open_time, version)
 
     def keep(self, frame: Frame) -> None:
-        """Add a frame that is news."""
+        """Add a new frame."""
         if not frame.closed:
             self.forming = frame
             return
@@ -131,7 +131,7 @@ class _Known:
 
 
 class LiveCandles:
-    """Keeps candles added by `take`, and offers them to readers. `new_epoch` returns a name never used before."""
+    """Keeps the candles that `take` adds, and offers them to readers. `new_epoch` returns a new, unique name."""
 
     def __init__(self, new_epoch: Callable[[], str], ring: int = RING) -> None:
         self._new_epoch = new_epoch
@@ -144,15 +144,15 @@ class LiveCandles:
         self._readers: dict[str | None, set[Subscription]] = {}
 
     def take(self, candle: CandleHeader, payload: bytes, now: float) -> Frame | None:
-        """Add a candle received at `now` (unix seconds); None if it is known or older than what is known.
+        """Add a candle received at `now` (unix seconds); None if it is known or older than the known state.
 
-        LiveFullError if there is no room for another series.
+        LiveFullError if the maximum number of series is reached.
         """
         known = self._series((candle.symbol, candle.timeframe))
         if not known.is_news(candle, payload):
             return None
         self.number += 1
-        # An event ends at an empty line, so a foreign payload of several lines is encoded again.
+        # An empty line ends an event, so a foreign payload of several lines is encoded again.
         line = payload if b"\n" not in payload and b"\r" not in payload else encode_candle(decode_candle(payload))
         frame = Frame(
             epoch=self.epoch,
@@ -173,14 +173,14 @@ class LiveCandles:
         return frame
 
     def forget(self, series: Series) -> None:
-        """The bus no longer has a candle of this series."""
+        """Drop a series: the bus has no candle of it any more."""
         known = self._known.get(series)
         if known is not None:
             known.newest = known.forming = None
             self._drop_if_empty(known)
 
     def interrupted(self, reason: str, now: float) -> None:
-        """Candles may have been missed: a resume from the ring is no longer exact, so every reader is reset."""
+        """Reset every reader: candles may have been missed, so a resume from the ring would not be exact."""
         self.epoch = self._new_epoch()
         self._ring.clear()
         for known in self._known.values():
@@ -197,7 +197,7 @@ class LiveCandles:
             self._readers.setdefault(key, set()).add(reader)
 
     def remove(self, reader: Subscription) -> None:
-        """Offer it nothing more."""
+        """Stop offering candles to `reader`."""
         for key in reader.symbols if reader.symbols is not None else (None,):
             readers = self._readers.get(key, set())
             readers.discard(reader)
@@ -205,32 +205,32 @@ class LiveCandles:
                 self._readers.pop(key, None)
 
     def position(self, now: float) -> Position:
-        """The position of a reader that has everything at `now` (unix seconds)."""
+        """The position of a reader that is up to date at `now` (unix seconds)."""
         return Position(self.epoch, self.number, int(now))
 
     def known(self, symbols: frozenset[str] | None, timeframes: frozenset[Timeframe]) -> list[Series]:
-        """The series of `symbols` and `timeframes`; where `symbols` is None, those that the bus has."""
+        """The series of `symbols` and `timeframes`; for `symbols` None, all series of the bus."""
         if symbols is not None:
             return [(s, t) for s in sorted(symbols) for t in TIMEFRAMES if t in timeframes]
         return [key for key, known in self._known.items() if key[1] in timeframes and (known.newest or known.forming)]
 
     def newest(self, series: Series) -> Frame | None:
-        """The newest closed candle; None without one."""
+        """The newest closed candle, or None."""
         known = self._known.get(series)
         return known.newest if known else None
 
     def forming(self, series: Series) -> Frame | None:
-        """The forming candle, while its window has not been closed."""
+        """The forming candle, or None once its window is closed."""
         known = self._known.get(series)
         return known.forming if known else None
 
     def closed(self, series: Series) -> Sequence[Frame]:
-        """The closed candles kept of a series, in the order of receipt."""
+        """The closed candles of a series in the ring, in the order of receipt."""
         known = self._known.get(series)
         return known.closed if known else ()
 
     def missed(self, series: Iterable[Series], position: Position) -> list[Frame] | None:
-        """What was received after `position`, in order; None if memory does not reach back to it."""
+        """The candles received after `position`, in order; None if the ring does not reach back to it."""
         if position.epoch != self.epoch or not max(self._floor, 1) <= position.number <= self.number:
             return None
         frames = (frame for one in series for frame in (*self.closed(one), self.forming(one)))

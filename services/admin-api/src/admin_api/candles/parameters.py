@@ -33,9 +33,9 @@ def _timeframes(value: object) -> frozenset[Timeframe]:
 
 
 def _words(value: object) -> list[str]:
-    """The words of a parameter that may be given several times, each a list with commas."""
+    """The values of a parameter that may be repeated, each a list with commas."""
     given = value if isinstance(value, list) else [] if value is None else [value]
-    return [word for text in given for word in str(text).split(",") if word]
+    return [value for text in given for value in str(text).split(",") if value]
 
 
 def _integer(least: int, most: int, default: int) -> WithJsonSchema:
@@ -50,7 +50,7 @@ TimeframeParameter = Annotated[
     Timeframe,
     BeforeValidator(lambda value: timeframe_of(value) or Timeframe.M1),
     WithJsonSchema({"type": "string", "enum": TIMEFRAME_NAMES, "default": "1m"}),
-    Query(description="The candles' length"),
+    Query(description="The timeframe of the candles"),
 ]
 FromParameter = Annotated[
     float | None,
@@ -73,12 +73,12 @@ LimitParameter = Annotated[
 KeepParameter = Annotated[
     Literal["newest", "oldest"],
     BeforeValidator(lambda value: value or "newest"),
-    Query(description="Which candles are kept where there are more in the range than `limit`"),
+    Query(description="Which candles to return if the range has more than `limit`"),
 ]
 FormatParameter = Annotated[
     Literal["json", "csv", "arrow", "parquet"] | None,
     BeforeValidator(lambda value: value or None),
-    Query(alias="format", description="Instead of the header Accept"),
+    Query(alias="format", description="The format; overrides the header Accept"),
 ]
 NumbersParameter = Annotated[
     Numbers,
@@ -86,7 +86,12 @@ NumbersParameter = Annotated[
     Query(description="Prices in Arrow and Parquet: 64-bit floats, or decimals with 18 digits after the point"),
 ]
 SearchParameter = Annotated[
-    str, Query(max_length=MAX_SEARCH, description="Only symbols that contain this, in any case", examples=["btc"])
+    str,
+    Query(
+        max_length=MAX_SEARCH,
+        description="Only symbols that contain this text, in upper or lower case",
+        examples=["btc"],
+    ),
 ]
 SymbolLimitParameter = Annotated[
     int,
@@ -104,11 +109,11 @@ SymbolsParameter = Annotated[
     frozenset[str] | None,
     BeforeValidator(_symbols),
     _list_of({"type": "string"}, ["BTC-USD", "ETH-USD"]),
-    Query(description="Symbols, separated by commas or given several times; all if none is given"),
+    Query(description="Symbols, separated by commas or in repeated parameters; default: all"),
 ]
 TimeframesParameter = Annotated[
     frozenset[Timeframe],
     BeforeValidator(_timeframes),
     _list_of({"type": "string", "enum": TIMEFRAME_NAMES}, ["1m", "5m"]),
-    Query(description="Timeframes, separated by commas or given several times; all if none is given"),
+    Query(description="Timeframes, separated by commas or in repeated parameters; default: all"),
 ]

@@ -1,4 +1,4 @@
-"""Reads of the store for HTTP, with a limit on running and on waiting ones."""
+"""Reads of the store for HTTP, with limits on running and on waiting ones."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,10 +9,10 @@ from ingress_common.timeframes import Timeframe
 from ingress_store import CandleStore, Freshness, StoreUnavailableError
 
 READS = 8
-"""Reads under way at once; repair and the health checks wait behind no more than these."""
+"""Maximum number of running reads; repair and health checks wait for at most these."""
 
 WAITING = 256
-"""Reads that wait for one of those to end; further ones are refused."""
+"""Maximum number of waiting reads; further ones are refused."""
 
 
 class BusyError(StoreUnavailableError):
@@ -20,7 +20,7 @@ class BusyError(StoreUnavailableError):
 
 
 class BoundedReads:
-    """The reads of `store` for clients. Raises the store's errors, and BusyError."""
+    """Reads of `store` for clients. StoreUnavailableError; BusyError if too many wait."""
 
     def __init__(self, store: CandleStore, reads: int = READS, waiting: int = WAITING) -> None:
         self._store = store

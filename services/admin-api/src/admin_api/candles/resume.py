@@ -1,4 +1,4 @@
-"""The beginning of an event stream: the present state, or what a returning reader has missed."""
+"""The beginning of an event stream: the present state, or the candles that a returning reader missed."""
 
 from collections.abc import Sequence
 from heapq import merge
@@ -9,27 +9,27 @@ from admin_api.candles.subscription import Subscription
 from ingress_store import StoreUnavailableError
 
 OVERLAP_SECONDS = 120
-"""How much further back than the reader was a replay from the store begins: a candle closes a little after its end."""
+"""A replay from the store begins this long before the reader's position, because candles close after their end."""
 
 MAX_SERIES = 200
-"""Series that are replayed from the store at once."""
+"""Maximum number of series in a replay from the store."""
 
 MAX_CANDLES = 5_000
-"""Candles of one series that are replayed from the store."""
+"""Maximum number of candles per series in a replay from the store."""
 
 MAX_SHOWN = 20
-"""Series whose newest closed candle is looked up in the store where the bus has only the forming one."""
+"""Maximum number of series whose newest closed candle is read from the store, if the bus has only a forming one."""
 
 
 async def beginning(
     live: LiveCandles, cache: CandleCache, subscription: Subscription, last_event_id: str, now: float
 ) -> list[bytes]:
-    """The events for a new stream, in the order of their ids; `subscription` is already given what comes after them.
+    """The first events of a new stream, in the order of their ids; `subscription` already receives later ones.
 
-    A reader without an id gets the newest closed and the forming candle of each series. With one it gets what came
-    after it, from memory; else the closed candles from then on, from the store; else an event `reset` and the state.
+    Without an id, a reader gets the newest closed and the forming candle of each series. With one, it gets the candles
+    that followed the id, from memory; else the closed ones from the store; else an event `reset` and the state.
     """
-    # Before any await, so that no event is lost between this and the subscription.
+    # Read the state before any await, so that no event is lost between it and the subscription.
     series = live.known(subscription.symbols, subscription.timeframes)
     state = live.state(series)
     here = live.position(now)
@@ -38,7 +38,7 @@ async def beginning(
         return await _newest(live, cache, series, subscription) + events
     position = Position.parse(last_event_id)
     if position is None:
-        return [reset_event("the event id is none of ours", here), *events]
+        return [reset_event("the event id is unknown", here), *events]
     missed = live.missed(series, position)
     if missed is not None:
         return [frame.event for frame in missed]
@@ -74,7 +74,7 @@ async def _replayed(live: LiveCandles, cache: CandleCache, series: Sequence[Seri
 async def _newest(
     live: LiveCandles, cache: CandleCache, series: Sequence[Series], subscription: Subscription
 ) -> list[bytes]:
-    """The newest closed candles that are not in memory: the bus retains one of a series, mostly a forming one."""
+    """The newest closed candles that memory lacks: the bus retains one candle of a series, mostly the forming one."""
     unknown = [one for one in series if live.newest(one) is None]
     if subscription.symbols is None or len(unknown) > MAX_SHOWN:
         return []
@@ -84,11 +84,11 @@ async def _newest(
             page = await cache.newest(one, None, None, 1)
             found += [(t + one[1].seconds, payload) for t, payload in zip(page.times, page.payloads, strict=True)]
     except StoreUnavailableError:
-        # They arrive with the next close; the stream is useful without them.
+        # The next close brings them; the stream is useful without them.
         return []
     return [_event(live, end, payload) for end, payload in sorted(found)]
 
 
 def _event(live: LiveCandles, end: int, payload: bytes) -> bytes:
-    """The event of a candle from the store: number 0, so that a reader that returns with it is served by time again."""
+    """The event of a candle from the store. Its number is 0: a reader that resumes from it is served by time."""
     return candle_event(Position(live.epoch, 0, end), payload)

@@ -43,7 +43,7 @@ from ingress_common.times import rfc3339
 from ingress_common.topics import TopicError, symbol_of, topic_symbol
 
 _RECENT_SECONDS = 3600.0
-"""A range that ended longer ago is past: only a repair or a correction changes it."""
+"""Only a repair or a correction changes a range that ended longer ago, so clients may cache it."""
 
 _LIVE, _SHORT, _PAST = "no-cache", "max-age=30", "max-age=3600"
 
@@ -57,20 +57,20 @@ _CANDLES: dict[int | str, dict[str, Any]] = {
             PARQUET_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
         },
         "headers": {
-            "ETag": {"description": "Of JSON: for If-None-Match", "schema": {"type": "string"}},
+            "ETag": {"description": "Of JSON responses; for If-None-Match", "schema": {"type": "string"}},
             "Link": {
-                "description": "RFC 8288. `previous`: the candles of the range before these; `next`: with keep=oldest, "
-                "those after them. Absent where there are none.",
+                "description": "RFC 8288. `previous`: the candles of the range before these; `next` (with "
+                "keep=oldest): those after them. Absent on the last page.",
                 "schema": {"type": "string"},
             },
         },
     },
-    304: {"description": "The client has it already (If-None-Match)"},
+    304: {"description": "Unchanged (If-None-Match)"},
 }
 
 
 def router(symbols: Symbols, cache: CandleCache, bulk_reads: bulk.BulkReads, clock: Callable[[], float]) -> APIRouter:
-    """Routes for reading candles. `clock` in unix seconds."""
+    """Routes of symbols and candles. `clock` in unix seconds."""
     routes = APIRouter(tags=["candles"], default_response_class=Response)
 
     @routes.get(
@@ -81,7 +81,7 @@ def router(symbols: Symbols, cache: CandleCache, bulk_reads: bulk.BulkReads, clo
     async def listed(
         search: SearchParameter = "", limit: SymbolLimitParameter = MAX_SYMBOLS, offset: OffsetParameter = 0
     ) -> Response:
-        """Every symbol in the store or on the bus, its timeframes, and how fresh it is."""
+        """Every symbol in the store or on the bus, its timeframes and their freshness."""
         wanted = search.strip().upper().replace("-", "/")
         return answer(await symbols.page(wanted, limit, offset))
 
@@ -101,10 +101,10 @@ def router(symbols: Symbols, cache: CandleCache, bulk_reads: bulk.BulkReads, clo
         form: FormatParameter = None,
         numbers: NumbersParameter = Numbers.FLOAT,
     ) -> Response:
-        """Candles as on the bus, oldest first: closed ones, and the forming one last if it is in the range.
+        """Candles as on the bus, oldest first: closed ones, and last the forming one if it is in the range.
 
-        As CSV, Arrow or Parquet only closed ones, with the columns of `crypto-ingress export`; in CSV with exact
-        decimals, in the others as `numbers` says.
+        CSV, Arrow and Parquet contain only closed candles, with the columns of `crypto-ingress export`. CSV has exact
+        decimals; in Arrow and Parquet `numbers` selects the type.
         """
         if start is not None and end is not None and start > end:
             raise InvalidError("", f"expected from to be no later than to, got {rfc3339(start)} and {rfc3339(end)}")
@@ -139,7 +139,7 @@ def router(symbols: Symbols, cache: CandleCache, bulk_reads: bulk.BulkReads, clo
 
 
 class _Answer:
-    """What is answered of a page that was read with room for one candle more than asked for."""
+    """The JSON response of a page. The page has one candle more than requested if another page follows."""
 
     def __init__(
         self,
@@ -168,19 +168,19 @@ class _Answer:
         self._times, self._payloads = times[kept], payloads[kept]
 
     def body(self) -> bytes:
-        """Put together by hand, so that each candle has the bytes that it has on the bus, exact decimals included."""
+        """The body, joined from the candles' bytes as on the bus, with exact decimals."""
         symbol, timeframe = self._series
         head = f'{{"symbol":{json.dumps(symbol)},"timeframe":"{timeframe.value}","candles":['
         return head.encode() + b",".join(self._payloads) + b"]}"
 
     def cache_control(self, now: float) -> str:
-        """How long a client may keep it: the longer, the less can still change."""
+        """The Cache-Control header: the older and more complete the range, the longer clients may cache it."""
         if self._end is None or self._forming or self._end > now:
             return _LIVE
         return _PAST if self._end <= now - _RECENT_SECONDS and self._is_whole() else _SHORT
 
     def link(self) -> str | None:
-        """The pages beside this one, within the range."""
+        """The Link header to the next or previous page of the range; None on the last page."""
         if not self._cut:
             return None
         seconds = self._series[1].seconds
@@ -189,7 +189,7 @@ class _Answer:
         return self._reference("previous", self._start, self._times[0])
 
     def _follows(self, open_time: int, times: Sequence[int]) -> bool:
-        """Whether the forming candle is in the range, and was not closed between the two questions."""
+        """Whether the forming candle is in the range, and was not closed between the two reads."""
         if self._start is not None and open_time < self._start:
             return False
         if self._end is not None and open_time >= self._end:
@@ -212,12 +212,12 @@ class _Answer:
             query["to"] = f"{end:.15g}"
         if self._oldest:
             query["keep"] = "oldest"
-        # Relative, so that it holds behind a proxy that adds a path.
+        # Relative, so that it works behind a proxy that adds a path.
         return f'<{topic_symbol(symbol)}?{urlencode(query)}>; rel="{relation}"'
 
 
 def _accepted(request: Request) -> str:
-    """The format that the header Accept asks for."""
+    """The format that the header Accept requests; HTTPException 406 if it accepts none."""
     accept = request.headers.get("accept", "*/*").lower()
     wanted = [part.partition(";")[0].strip() for part in accept.split(",")]
     for media in wanted:
@@ -235,7 +235,7 @@ def _accepted(request: Request) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """What a bulk read is about."""
+    """The range of a bulk read."""
 
     series: Series
     start: float | None
@@ -244,7 +244,7 @@ class _Range:
     oldest: bool
 
     def headers(self, suffix: str) -> dict[str, str]:
-        """A name for the file, and that it may change."""
+        """The response's headers: the file's name, and no caching."""
         name = f"{topic_symbol(self.series[0])}-{self.series[1].value}.{suffix}"
         return {
             "Content-Disposition": f'attachment; filename="{name}"',
@@ -253,7 +253,7 @@ class _Range:
         }
 
     def parts(self, reads: bulk.BulkReads, form: Format) -> AsyncGenerator[bytes, None]:
-        """What is answered, part by part."""
+        """The parts of the response."""
         return reads.pages(self.series, self.start, self.end, self.limit, form, oldest=self.oldest)
 
 
@@ -274,7 +274,7 @@ async def _bulk(reads: bulk.BulkReads, wanted: _Range, form: Format) -> Response
 
 
 async def _parquet(reads: bulk.BulkReads, wanted: _Range, numbers: Numbers) -> Response:
-    """Read as a whole before the answer begins: Parquet has its index at the end, and its columns in groups."""
+    """A Parquet response. The whole range is read first, because Parquet groups columns and ends with its index."""
     try:
         stream = b"".join([part async for part in wanted.parts(reads, _arrow(numbers))])
     except bulk.TooManyReadsError as error:

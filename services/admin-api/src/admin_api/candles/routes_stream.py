@@ -24,8 +24,8 @@ _RETRY_SECONDS = "5"
 
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Events without end: `candle` (data: the candle as on the bus), `reset` (something may have "
-        "been missed: read anew), `error` (data: reason; the stream ends), and comments as heartbeat",
+        "description": "Endless events: `candle` (data: the candle as on the bus), `reset` (data: reason; candles may "
+        "have been missed: read them again), `error` (data: reason; the stream ends), and comments as heartbeat",
         "content": {"text/event-stream": {"schema": {"type": "string"}, "example": bodies.EVENT_EXAMPLE}},
     }
 }
@@ -34,7 +34,7 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 def router(
     symbols: Symbols, live: LiveCandles, cache: CandleCache, streams: Streams, clock: Callable[[], float]
 ) -> APIRouter:
-    """The route of the events. `clock` in unix seconds."""
+    """The route of the event stream. `clock` in unix seconds."""
     routes = APIRouter(tags=["candles"])
 
     @routes.get(
@@ -52,13 +52,13 @@ def router(
         ] = "",
         last_event_id_of_query: Annotated[
             str,
-            Query(alias="lastEventId", max_length=_MAX_ID, description="The same, where no header can be set"),
+            Query(alias="lastEventId", max_length=_MAX_ID, description="The same, for clients that cannot set headers"),
         ] = "",
     ) -> Response:
-        """Candles as server-sent events: first the newest closed and the forming candle of each series, then live.
+        """Candles as server-sent events: first the newest closed and the forming candle of each series, then live ones.
 
-        Of a forming candle only the newest is sent. A reader for whom too many closed candles wait is dropped. Every
-        event has an id; a reader that returns with it gets the closed candles it has missed.
+        A slow reader gets only the newest state of a forming candle. A reader with too many waiting closed candles is
+        disconnected. Every event has an id; a reader that resumes from it gets the closed candles that it missed.
         """
         for name in sorted(symbol or ()):
             await symbols.must_know(name)

@@ -16,10 +16,10 @@ from ingress_common.timeframes import Timeframe
 HEARTBEAT_SECONDS = 15.0
 
 STALLED_SECONDS = 15.0
-"""A reader that takes nothing for so long, while there is more for it than the system keeps, is slow."""
+"""A reader is slow if it reads nothing for this long while the connection's buffers are full."""
 
 PACE_SECONDS = 0.1
-"""Between two parcels to one reader; what comes meanwhile goes out together, of a forming candle only the newest."""
+"""Pause between two writes to a reader; the candles of a pause are sent together, a forming one in its newest state."""
 
 _LEAST_WAITING = 500
 
@@ -82,7 +82,7 @@ class Streams:
             self._metrics.refused.inc()
             limit = self._limit_per_address
             raise TooManyStreamsError(f"expected at most {limit} event streams from one address, got another one")
-        # At a boundary of timeframes every series closes a candle or two.
+        # At a common boundary of all timeframes every series closes one or two candles.
         waiting = max(_LEAST_WAITING, 2 * len(self._live.known(symbols, timeframes)))
         subscription = Subscription(symbols, timeframes, waiting)
         self._open[subscription] = address
@@ -91,7 +91,7 @@ class Streams:
         return subscription
 
     def release(self, subscription: Subscription) -> None:
-        """The stream has ended; count the reason."""
+        """Remove an ended stream, and count the reason."""
         if subscription in self._open:
             del self._open[subscription]
             self._live.remove(subscription)
@@ -125,7 +125,7 @@ class EventStream(EventSourceResponse):
         self._subscription = subscription
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until it ends."""
+        """Send events until the stream ends."""
         try:
             await super().__call__(scope, receive, send)
         except SendTimeoutError:
@@ -153,11 +153,11 @@ async def _parcels(streams: Streams, subscription: Subscription, beginning: Sequ
 
 
 async def _abort(scope: Scope) -> None:
-    """Cut the connection of a reader that reads nothing, not even the end."""
+    """Abort the connection of a reader that reads nothing, not even the end of the stream."""
     extension = (scope.get("extensions") or {}).get(ABORT)
     if extension is not None:
         abort: Callable[[], None] = extension["abort"]
         abort()
-        # The server learns of it in the next turn of the loop.
+        # The server notices the abort in the next turns of the event loop.
         await asyncio.sleep(0)
         await asyncio.sleep(0)

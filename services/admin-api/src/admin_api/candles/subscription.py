@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from ingress_common.timeframes import Timeframe
 
 CLIENT, SLOW, SHUTDOWN = "client", "slow", "shutdown"
-"""Why a stream ends: the reader has gone, does not keep up, or the service stops."""
+"""Reasons for the end of a stream: the reader disconnected, the reader is too slow, the service stops."""
 
 
 class Subscription:
@@ -40,7 +40,7 @@ class Subscription:
         self._put(number, event)
 
     def reset(self, event: bytes) -> None:
-        """Events may have been missed."""
+        """Queue a `reset` event: events may have been missed."""
         self._put(event, event)
 
     def end(self, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The symbols, and how fresh they are."""
+"""The symbols and their freshness."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +13,13 @@ from ingress_common.times import rfc3339
 from ingress_store import Freshness, StoreUnavailableError
 
 KEPT_SECONDS = 2.0
-"""How long the list of symbols, or that there is none, counts as what is in the store."""
+"""Maximum age of the list of symbols, or of a failure to read it, before the next read."""
 
 STALE_SECONDS = 60.0
-"""How old a list may be that is answered while a newer one is read; longer only where reading takes long."""
+"""Maximum age of a list that serves a request while a newer one is read; higher if reads are slow."""
 
 _DUTY = 20
-"""A list is read anew after this many times what reading it took, so that a large store is not read all the time."""
+"""The pause between reads, in multiples of a read's duration, so that a large store is not read all the time."""
 
 _LOOK_SECONDS = 0.5
 
@@ -33,8 +33,8 @@ class StoredSymbols:
         self._one_at_a_time = asyncio.Lock()
         self._read_at = float("-inf")
         self._took = 0.0
-        # The first list is read ahead.
-        self._asked_at = self._steady()
+        # Read the first list in advance.
+        self._used_at = self._steady()
         self._found: dict[str, list[Freshness]] | StoreUnavailableError = {}
 
     async def series(self) -> Mapping[str, Sequence[Freshness]]:
@@ -50,15 +50,15 @@ class StoredSymbols:
                 self._took = self._read_at - began
             found = self._found
         if isinstance(found, StoreUnavailableError):
-            # A new exception, because a traceback grows each time one is raised.
+            # A new exception, because the traceback grows each time the same one is raised.
             raise StoreUnavailableError(str(found))
         return found
 
     async def recent(self) -> Mapping[str, Sequence[Freshness]]:
-        """The same, but at once if there is a list that is not too old; `refresh` then reads a newer one."""
-        self._asked_at = self._steady()
+        """Like `series`, but returns a list that is not too old at once; `refresh` then reads a newer one."""
+        self._used_at = self._steady()
         usable = max(STALE_SECONDS, 2 * _DUTY * self._took)
-        if self._asked_at - self._read_at <= usable and not isinstance(self._found, StoreUnavailableError):
+        if self._used_at - self._read_at <= usable and not isinstance(self._found, StoreUnavailableError):
             return self._found
         return await self.series()
 
@@ -67,12 +67,12 @@ class StoredSymbols:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             due = self._read_at + max(KEPT_SECONDS, _DUTY * self._took)
-            if self._asked_at > self._read_at and self._steady() > due:
+            if self._used_at > self._read_at and self._steady() > due:
                 try:
                     await self.series()
                 except StoreUnavailableError:
                     # The next request reads the list itself.
-                    self._read_at = self._asked_at = float("-inf")
+                    self._read_at = self._used_at = float("-inf")
 
 
 class Symbols:
@@ -84,7 +84,7 @@ class Symbols:
         self._clock = clock
 
     async def page(self, search: str, limit: int, offset: int) -> SymbolsBody:
-        """`limit` of the symbols that contain `search` (in capitals), without the first `offset`."""
+        """Up to `limit` symbols that contain `search` (upper case), after the first `offset`. StoreUnavailableError."""
         stored = await self._stored.recent()
         now = self._clock()
         live = self._state.live_since(now)
@@ -107,7 +107,7 @@ def _body(
     live: bool,  # noqa: FBT001 - a field
     now: float,
 ) -> SymbolBody:
-    """What was read from the store, and what is known to be stored since."""
+    """The entry of a symbol: its candles in the store by the last read, and those known to be stored since."""
     newest = {one.timeframe: one.open_time for one in series}
     instants = [one.at for one in series]
     for timeframe, candle in (state.stored if state else {}).items():

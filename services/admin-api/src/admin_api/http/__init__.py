@@ -1,1 +1,1 @@
-"""What all answers over HTTP share: errors, limits, headers, parameters. It knows nothing of what is served."""
+"""HTTP parts that all endpoints share: errors, limits, headers, parameters. Knows no endpoint."""

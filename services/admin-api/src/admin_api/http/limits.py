@@ -1,4 +1,4 @@
-"""What a client may ask for: how often, and how much at once."""
+"""Limits of requests: rate per address, body size, URL length."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,14 +18,14 @@ _FREE = frozenset({"/health/live", "/health/ready", "/metrics"})
 _MAX_ADDRESSES = 10_000
 
 MAX_BODY = 64 * 1024
-"""Bytes of a request's body."""
+"""Maximum length of a request body, in bytes."""
 
 MAX_URL = 8 * 1024
-"""Bytes of a path with its query."""
+"""Maximum length of a path with its query, in bytes."""
 
 
 class TokenBuckets:
-    """A token bucket for each address. The longest unused ones are forgotten, which makes them full."""
+    """A token bucket per address. The least recently used buckets are dropped: a new one is full."""
 
     def __init__(self, rate: float, burst: int) -> None:
         self._rate = rate
@@ -33,9 +33,9 @@ class TokenBuckets:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, address: str, now: float) -> float:
-        """Take a token at `now` (seconds of any steady clock).
+        """Take a token at `now` (seconds of a monotonic clock).
 
-        0 if there was one, else the seconds until there is one.
+        Returns 0 if one was available, else the seconds until one is.
         """
         tokens, since = self._buckets.pop(address, (float(self._burst), now))
         tokens = min(float(self._burst), tokens + (now - since) * self._rate)
@@ -47,10 +47,10 @@ class TokenBuckets:
 
 
 class Limiter:
-    """Refuses what is too often, too long or too large, before anything else looks at it.
+    """Refuses requests that are too frequent, too long or too large, before they are parsed: 413, 414, 422, 429.
 
-    `rate`: requests a second and address (0: any number); `burst`: above it at once. `steady`: seconds of a clock that
-    does not jump. Behind a proxy all requests come from one address, unless TRUSTED_PROXIES names it.
+    `rate`: requests per second and address (0: unlimited); `burst`: requests at once above it. `steady`: a monotonic
+    clock in seconds. Behind a proxy all requests have one address, unless TRUSTED_PROXIES names the proxy.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Limiter:
         self._buckets = TokenBuckets(rate, burst) if rate > 0 else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what is within the limits."""
+        """Pass on a request that is within the limits."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -109,7 +109,7 @@ class Limiter:
 
 
 def address_of(scope: Scope) -> str:
-    """The client's address; of IPv6 the network of 64 bits that one customer has."""
+    """The client's address; for IPv6 its /64 network, which one customer has."""
     client = scope.get("client")
     host = client[0] if client else ""
     try:

@@ -1,4 +1,4 @@
-"""What happens to every request: it is counted and timed, HEAD and OPTIONS work for all routes, headers are added.
+"""Middleware for all routes: metrics, HEAD and OPTIONS, security headers.
 
 Plain ASGI, so that a stream passes through without a copy of each chunk.
 """
@@ -24,7 +24,7 @@ _DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
 class HttpMetrics:
-    """How many requests were served or refused, and how fast."""
+    """Metrics of requests: count, duration, refusals."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
@@ -43,9 +43,9 @@ class HttpMetrics:
 
 
 class RequestCounter:
-    """Counts answers by route and status, and times them up to their head, so that a stream is not a slow answer.
+    """Counts responses by route and status, and measures the time to their head, so that a stream counts as fast.
 
-    `steady`: seconds, never stepping.
+    `steady`: a monotonic clock in seconds.
     """
 
     def __init__(self, app: ASGIApp, metrics: HttpMetrics, steady: Callable[[], float]) -> None:
@@ -54,7 +54,7 @@ class RequestCounter:
         self._steady = steady
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, and count at the head of the answer."""
+        """Pass the request on, and count at the head of the response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -62,7 +62,7 @@ class RequestCounter:
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                # The route's template, not the path: a client must not be able to make up labels.
+                # The route's template, not the path: clients must not create labels at will.
                 route = getattr(scope.get("route"), "path", "unknown")
                 self._metrics.requests.labels(route, str(message["status"])).inc()
                 self._metrics.seconds.labels(route).observe(self._steady() - began)
@@ -72,7 +72,7 @@ class RequestCounter:
 
 
 class Methods:
-    """HEAD is GET without the body, wherever there is GET; OPTIONS lists the methods."""
+    """Answers HEAD on every GET route (without the body), and OPTIONS with the allowed methods."""
 
     def __init__(self, app: ASGIApp, router: Router) -> None:
         self._app = app
@@ -92,7 +92,7 @@ class Methods:
             detail = f"expected {' or '.join(allowed)}, got HEAD"
             await problem(405, detail, {"Allow": ", ".join(allowed)})(scope, receive, send)
         elif method == "HEAD":
-            # A copy, because the server must go on knowing that it was HEAD.
+            # A copy, because the server must still see HEAD and send no body.
             await self._app({**scope, "method": "GET"}, receive, _without_body(send))
         else:
             await self._app(scope, receive, send)
@@ -108,10 +108,10 @@ def _without_body(send: Send) -> Send:
 
 
 class SecurityHeaders:
-    """Adds to every answer what keeps a browser from doing more with it than it is for.
+    """Adds security headers to every response; headers that a route has set stay.
 
-    A header that a route has set itself stays. Pages bring a content policy of their own; everything else is data,
-    which may load nothing. `shared` is for when other origins may read (CORS_ORIGINS).
+    The dashboard's pages have their own content policy; all other responses are data, which may load nothing.
+    `shared`: other origins may read responses (CORS_ORIGINS).
     """
 
     def __init__(self, app: ASGIApp, *, shared: bool) -> None:
@@ -119,7 +119,7 @@ class SecurityHeaders:
         self._headers = {**_SECURITY, "Cross-Origin-Resource-Policy": "cross-origin" if shared else "same-origin"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, and add to the head of the answer."""
+        """Pass the request on, and add headers to the response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

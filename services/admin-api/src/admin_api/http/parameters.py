@@ -1,4 +1,4 @@
-"""Parameters that several routes take; an empty one counts as not given."""
+"""Query parameters of several routes. An empty value means the default."""
 
 import math
 from collections.abc import Awaitable, Callable
@@ -13,22 +13,22 @@ from ingress_common.times import parse_rfc3339, rfc3339
 TIMEFRAME_NAMES = [timeframe.value for timeframe in TIMEFRAMES]
 
 TIME_SCHEMA = {"type": "string", "examples": [rfc3339(1_708_827_300), "1708827300"]}
-"""The schema of an instant."""
+"""The JSON schema of a time."""
 
 SHOWN = 100
-"""Characters of a wrong value that are repeated in the answer."""
+"""Maximum number of characters of a wrong value in an error."""
 
 _EXPECTED = "expected an RFC 3339 time such as 2024-02-25T02:15:00Z, or unix seconds from the year 1970 to 9999"
 _LAST = 253_402_300_799
 
 
 def timeframe_of(value: object) -> Timeframe | None:
-    """The timeframe of a parameter, None if it is empty; ValueError names the possible ones."""
+    """The timeframe of a parameter, None if it is empty; ValueError lists the valid ones."""
     return None if value is None or value == "" else Timeframe.parse(str(value)[:SHOWN])
 
 
 def instant_of(value: object) -> float | None:
-    """The instant of a parameter (unix seconds), None if it is empty; ValueError names the possible forms."""
+    """The time of a parameter (unix seconds), None if it is empty; ValueError names the valid formats."""
     if value is None or value == "":
         return None
     text = str(value)[:SHOWN]
@@ -45,7 +45,7 @@ def instant_of(value: object) -> float | None:
 
 
 def number(least: int, most: int, default: int) -> BeforeValidator:
-    """A whole number in plain digits; `default` if it is empty."""
+    """A validator of whole numbers from `least` to `most`; an empty value gives `default`."""
 
     def parse(value: object) -> int:
         text = str(default if value is None or value == "" else value)
@@ -58,7 +58,7 @@ def number(least: int, most: int, default: int) -> BeforeValidator:
 
 
 def once(*names: str) -> Callable[[Request], Awaitable[None]]:
-    """A dependency: 422 if one of these parameters is given twice, since only one of the two could count."""
+    """A dependency that refuses a repeated parameter with 422, because only one of its values would count."""
 
     async def check(request: Request) -> None:
         for name in names:

@@ -18,14 +18,14 @@ from ingress_common.logs import get_logger
 from ingress_store import StoreUnavailableError
 
 MEDIA_TYPE = "application/problem+json"
-"""What every error answer is."""
+"""The media type of every error."""
 
 log = get_logger(__name__)
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 _SHOWN = 200
-"""Characters of a wrong value that are repeated in the answer."""
+"""Maximum number of characters of a wrong value in an error."""
 
 _EXAMPLES: Mapping[int, str] = {
     400: "There was an error parsing the body",
@@ -42,10 +42,10 @@ _EXAMPLES: Mapping[int, str] = {
 
 
 class ProblemError(Body, frozen=True):
-    """One thing that is wrong with a request."""
+    """One fault of a request."""
 
-    name: Annotated[str, Meta(description="The parameter or field; empty where it is the whole body")]
-    detail: Annotated[str, Meta(description="What was expected, and what came")]
+    name: Annotated[str, Meta(description="The parameter or field; empty for the whole body")]
+    detail: Annotated[str, Meta(description="What was expected, and what was received")]
 
 
 class Problem(Body, frozen=True, omit_defaults=True):
@@ -54,14 +54,14 @@ class Problem(Body, frozen=True, omit_defaults=True):
     type: Annotated[str, Meta(description="Always about:blank: the status gives the kind")]
     title: Annotated[str, Meta(description="The name of the status")]
     status: Annotated[int, Meta(description="The HTTP status", ge=400, le=599)]
-    detail: Annotated[str, Meta(description="What was expected, and what came; for people")]
-    errors: Annotated[
-        list[ProblemError] | None, Meta(description="With 422: each thing that is wrong, by parameter or field")
-    ] = None
+    detail: Annotated[str, Meta(description="What was expected, and what was received; for people")]
+    errors: Annotated[list[ProblemError] | None, Meta(description="With 422: every fault, by parameter or field")] = (
+        None
+    )
 
 
 class InvalidError(Exception):
-    """A parameter that makes no sense; becomes 422. `name` is empty where it is more than one."""
+    """An invalid parameter; becomes 422. `name` is empty if several parameters are involved."""
 
     def __init__(self, name: str, detail: str) -> None:
         super().__init__(detail)
@@ -75,28 +75,28 @@ def problem(
     headers: Mapping[str, str] | None = None,
     errors: list[ProblemError] | None = None,
 ) -> Response:
-    """An error answer: what kind, and what exactly."""
+    """An error response: `status` gives the kind, `detail` the cause."""
     body = Problem("about:blank", HTTPStatus(status).phrase, status, detail, errors)
     headers = {"Cache-Control": "no-store", **(headers or {})}
     return Response(msgspec.json.encode(body), status, headers, media_type=MEDIA_TYPE)
 
 
 def invalid(*errors: ProblemError) -> Response:
-    """422, with each thing that is wrong."""
+    """A 422 response that lists every fault."""
     lines = [f"{error.name}: {error.detail}" if error.name else error.detail for error in errors]
     return problem(422, "; ".join(lines), errors=list(errors))
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error answers of a route, for the documentation.
+    """The OpenAPI description of a route's errors.
 
-    Those that any route may give (400, 413, 414, 429, and 422 for its parameters) are added by `describe_common`.
+    `describe_common` adds those of all routes: 400, 413, 414, 429, and 422 for parameters.
     """
     return {status: _description(status) for status in statuses}
 
 
 def describe_common(document: dict[str, Any]) -> None:
-    """Add to an OpenAPI document what any route may answer."""
+    """Add the errors that any route may return to an OpenAPI document."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
@@ -111,7 +111,7 @@ def describe_common(document: dict[str, Any]) -> None:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of `app` a problem."""
+    """Make `app` return every error as `application/problem+json`."""
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
@@ -141,7 +141,7 @@ def install(app: FastAPI) -> None:
 
 
 def allowed_methods(router: Router, scope: Scope) -> list[str]:
-    """The methods that the path of a request takes, sorted; empty where there is no such path."""
+    """The allowed methods of a request's path, sorted; empty if the path is unknown."""
     found = {
         method
         for method in _METHODS
@@ -171,5 +171,5 @@ def _complaint(entry: Mapping[str, Any]) -> ProblemError:
     return ProblemError(name, message)
 
 
-def _listed(words: Sequence[str]) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else "".join(words)
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else "".join(names)

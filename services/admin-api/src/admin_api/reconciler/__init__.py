@@ -1,1 +1,1 @@
-"""Keeps the store complete and correct: gaps and their repair, the self-check, and a check that candles are stored."""
+"""Keeps the store complete and correct: audit, repair of gaps, self-check, and a check that candles are stored."""

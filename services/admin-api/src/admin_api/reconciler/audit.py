@@ -1,4 +1,4 @@
-"""The audit: which closed candles are missing in the store, or incomplete."""
+"""The audit: finds closed candles that are missing in the store, or incomplete."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -19,10 +19,10 @@ from ingress_common.topics import TopicError, topic_symbol
 from ingress_store import CandleStore, Freshness, Retention, StoreUnavailableError
 
 LATE_SECONDS = 180.0
-"""A series of a live feed that is this far behind has a gap at its end."""
+"""A series of a live feed has a gap at its end if it is this far behind."""
 
 LEAST_WINDOWS = 5
-"""Windows of each timeframe that are looked at whatever the horizon, so that there is something between others."""
+"""Minimum number of audited windows per timeframe, because an audit finds gaps only between stored candles."""
 
 _LOOK_SECONDS = 1.0
 _AGAIN_SECONDS = 15.0
@@ -37,17 +37,17 @@ def audited_range(timeframe: Timeframe, now: float, horizon: float, retention: R
     back = max(horizon, LEAST_WINDOWS * timeframe.seconds)
     kept = retention.candles[timeframe]
     if kept is not None:
-        # One window less: the oldest one is about to expire.
+        # One window less, because the oldest one is about to expire.
         back = min(back, kept - timeframe.seconds)
     end = timeframe.floor(now - SETTLE_SECONDS)
     return Range(min(timeframe.ceil(max(now - back, 0.0)), end), end)
 
 
 def late_series(latest: Iterable[Freshness], closed_until: Mapping[str, int | None], now: float) -> list[Gap]:
-    """The gaps at the end of series: `closed_until` names the symbols of live feeds, and up to when the bus has closed
-    minutes of each.
+    """The gaps at the end of series. `closed_until`: the symbols of live feeds, with the end of each one's newest
+    closed minute on the bus (unix seconds).
 
-    If the store is behind the bus, the writer has yet to write; what it does not write is a gap later.
+    While the store is behind the bus, the writer is still writing: no gap yet.
     """
     series = [fresh for fresh in latest if fresh.symbol in closed_until]
     minutes = {f.symbol: f.open_time + 60 for f in series if f.timeframe is Timeframe.M1}
@@ -69,14 +69,14 @@ def late_series(latest: Iterable[Freshness], closed_until: Mapping[str, int | No
 
 
 def gaps_of_aggregators(state: SystemState, now: float) -> list[Gap]:
-    """The gaps in the `missing` of the aggregators' statuses; an entry that is no gap is ignored."""
+    """The gaps in `missing` of the aggregators' statuses; invalid entries are ignored."""
     lists = [details.get("missing") for _, details in state.online(AGGREGATOR, now, OWNER_SILENCE_SECONDS)]
     items = [item for missing in lists if isinstance(missing, list) for item in missing]
     return [gap for item in items if (gap := _gap_of(item, now)) is not None]
 
 
 class AuditMetrics:
-    """How long audits take, and when the last one was."""
+    """Metrics of the audit: duration and time of the last one."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.seconds = Gauge("ingress_audit_seconds", "Duration of the last audit of the store", registry=registry)
@@ -89,9 +89,9 @@ Deliver = Callable[[list[Gap], Mapping[Timeframe, Range]], Awaitable[None]]
 
 
 class Auditor:
-    """Audits the store once it answers and a feed is live, then every `seconds`, and soon after an interruption.
+    """Audits the store once it answers and a feed is live, then every `seconds`, and shortly after an interruption.
 
-    `deliver` receives the gaps and the audited range. `live` gives the symbols of live feeds, and since when; `ready`
+    `deliver` receives the gaps and the audited ranges. `live`: the symbols of live feeds, with their start; `ready`:
     whether the store answers. `clock` in unix seconds.
     """
 
@@ -123,14 +123,14 @@ class Auditor:
         self._waiting_since: float | None = None
         self._trouble: str | None = None
         self.last_at: float | None = None
-        """When the last audit was done (unix seconds)."""
+        """Time of the last audit (unix seconds)."""
 
     def schedule(self, seconds: float = 0.0) -> None:
-        """Audit in `seconds`, unless that is due anyhow."""
+        """Audit in `seconds`, unless an audit is due earlier."""
         self._next_at = min(self._next_at, self._clock() + seconds)
 
     def interrupted(self) -> None:
-        """After an interruption there may be gaps: audit once the services have had time to repair them."""
+        """Schedule an audit after an interruption, once the services have had time to repair its gaps."""
         self.schedule(_SETTLED_AGAIN_SECONDS)
 
     async def run(self) -> None:
@@ -149,7 +149,7 @@ class Auditor:
             await asyncio.sleep(_LOOK_SECONDS)
 
     def check(self, now: float) -> Check:
-        """Red when the store could be audited and has not been for several periods."""
+        """Red when the store answers and was not audited for three periods."""
         allowed = _PERIODS * self._seconds
         since = max(self.last_at or 0.0, self._waiting_since) if self._waiting_since is not None else now
         if now - since > allowed:
@@ -158,7 +158,7 @@ class Auditor:
         return Check("audit", ok=True, detail="not yet" if self.last_at is None else f"at {rfc3339(self.last_at)}")
 
     def body(self) -> AuditBody:
-        """What `GET /gaps` and `GET /health` show of it."""
+        """The field `audit` of `GET /gaps` and `GET /health`."""
         last_at = None if self.last_at is None else rfc3339(self.last_at)
         return AuditBody(self._seconds, self._horizon, last_at, self._trouble)
 
@@ -214,7 +214,7 @@ def _gap_of(item: Any, now: float) -> Gap | None:
         return None
     if not isinstance(symbol, str) or start is None or end is None or not 0 <= start < end:
         return None
-    # A window that has not ended is no gap.
+    # Leave out windows that have not ended.
     span = Range(timeframe.floor(start), timeframe.floor(min(timeframe.ceil(end), now - SETTLE_SECONDS)))
     if span.start >= span.end:
         return None

@@ -1,4 +1,4 @@
-"""What a gap is, and which windows of a series the store lacks."""
+"""A gap, and the windows of a series that the store lacks."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,13 +9,13 @@ from ingress_common.times import rfc3339
 from ingress_store import CandleStore
 
 SETTLE_SECONDS = 60.0
-"""A closed candle may be this long on its way to the store before it counts as missing between others."""
+"""Maximum time of a closed candle's way to the store; afterwards it counts as missing."""
 
 _PAGE = 5_000
 
 
 class GapSource(StrEnum):
-    """What found a gap."""
+    """How a gap was found: by the audit, by an aggregator, or by a request over HTTP."""
 
     STORE = "store"
     AGGREGATOR = "aggregator"
@@ -24,9 +24,9 @@ class GapSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Closed candles that are not in the store as they should be: whole windows of a series.
+    """Consecutive windows of a series whose closed candles are missing in the store, or incomplete.
 
-    `incomplete`: they are there, but not every minute of them is known. `found_at` in unix seconds.
+    `incomplete`: the candles are in the store, but some of their minutes are unknown. `found_at` in unix seconds.
     """
 
     symbol: str
@@ -58,7 +58,7 @@ def overlap(one: Range, other: Range) -> bool:
 
 
 async def missing_windows(store: CandleStore, symbol: str, timeframe: Timeframe, span: Range) -> list[Range]:
-    """The windows of `span` that have no closed and complete candle, neighbours together, oldest first.
+    """The windows of `span` without a closed and complete candle, neighbours joined, oldest first.
 
     StoreUnavailableError if the store does not answer.
     """

@@ -1,4 +1,4 @@
-"""Which history requests fill gaps. Pure."""
+"""Plans the history requests that fill gaps. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from ingress_common.timeframes import Timeframe
 DAY = 86400
 
 MINUTES_OF_A_ROLL_UP = 11 * 3600
-"""Seconds back from which on minutes are asked for by whole hours. An aggregator remembers 12 h of minutes; what is
-older it rolls up from a batch alone, into the windows that the batch covers entirely.
+"""Minutes older than this many seconds are requested in whole hours. An aggregator remembers 12 h of minutes; older
+ones it rolls up from a batch alone, into the windows that the batch covers entirely.
 """
 
 OHLC_ROWS = 710
-"""Rows of a timeframe that Kraken's OHLC reaches back for certain; it has 720."""
+"""Rows of a timeframe that Kraken's OHLC contains for certain; it has up to 720."""
 
 _PIECE_WINDOWS = 200
 _APART_SECONDS = 3600
@@ -33,7 +33,7 @@ class Planned:
 
     @property
     def range(self) -> Range:
-        """The time that is requested."""
+        """The requested time."""
         return Range(self.start, self.end)
 
 
@@ -54,7 +54,7 @@ def pieces(span: Range, timeframe: Timeframe) -> list[Range]:
 
 
 def plan_requests(gaps: Iterable[Gap], now: float) -> list[Planned]:
-    """The requests that fill `gaps` at `now` (unix seconds): minutes first, then upwards, in each the newest first.
+    """The requests that fill `gaps` at `now` (unix seconds): lowest timeframe first, in each the newest first.
 
     Neighbours share a request. Beyond the reach of OHLC, timeframes up to 1h are rolled up from minutes.
     """
@@ -72,7 +72,7 @@ def plan_requests(gaps: Iterable[Gap], now: float) -> list[Planned]:
 
 
 def is_rolled_up(gap: Gap, now: float) -> bool:
-    """Whether an aggregator rolls up the candles of `gap` by itself once it has their minutes."""
+    """Whether an aggregator rolls up the candles of `gap` on its own once it has their minutes."""
     if gap.timeframe is Timeframe.M1:
         return False
     return gap.timeframe.seconds <= Timeframe.H1.seconds or gap.range.start >= _hours_before(now)
@@ -87,7 +87,7 @@ def _requested_as(timeframe: Timeframe, piece: Range, now: float) -> tuple[Timef
 
 
 def _minutes(piece: Range, now: float) -> list[Range]:
-    """Older minutes by whole hours, newer ones as they are."""
+    """The minutes of `piece`: older ones in whole hours, newer ones exactly."""
     edge = _hours_before(now)
     if piece.start >= edge:
         return [piece]
@@ -100,7 +100,7 @@ def _hours_before(now: float) -> int:
 
 
 def _together(spans: list[Range], timeframe: Timeframe) -> list[Range]:
-    """The same time in fewer spans: neighbours are joined, within one piece."""
+    """`spans` with neighbours joined, each within one piece."""
     length = piece_seconds(timeframe)
     apart = max(_APART_SECONDS, timeframe.seconds)
     joined: list[Range] = []

@@ -25,8 +25,8 @@ from ingress_store import CandleStore, Retention
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often and how far back: seconds between audits and self-checks (0: none), seconds that audits look back, and
-    what the store keeps.
+    """The intervals of audits and self-checks in seconds (0: no self-check), the horizon of audits in seconds, and the
+    store's retention.
     """
 
     audit_seconds: float
@@ -65,7 +65,7 @@ class Reconciler:
         self._clock = clock
         self._self_checks = pace.self_check_seconds > 0
         self.stored = StoredWatch(store, state, self._republish, clock)
-        """What has closed on the bus and is not in the store yet."""
+        """The closed candles of the bus that are not stored yet."""
         self.repairer = Repairer(bus, topics, store, RepairMetrics(registry), clock, self._owns, self._live)
         """Fills gaps."""
         self.auditor = Auditor(
@@ -95,7 +95,7 @@ class Reconciler:
             self.repairer, self.auditor, state, store, lambda: bus.connected, pace.retention, clock
         )
         self.routers: tuple[APIRouter, ...] = (routes.router(self.repairer, self.auditor, requests, authorized),)
-        """What it serves."""
+        """The routes to mount."""
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -107,7 +107,7 @@ class Reconciler:
                 tasks.create_task(self._self_check.run(), name="reconciler.self-check")
 
     def reconnected(self) -> None:
-        """The broker is connected again."""
+        """Schedule an audit: the connection to the broker was interrupted."""
         self.auditor.interrupted()
 
     def take(self, message: Message) -> bool:
@@ -118,7 +118,7 @@ class Reconciler:
         return True
 
     def checks(self, now: float) -> tuple[Check, ...]:
-        """Its checks of `GET /health` at `now` (unix seconds)."""
+        """The checks in `GET /health` at `now` (unix seconds)."""
         return (
             self.stored.check(now),
             self.auditor.check(now),
@@ -127,7 +127,7 @@ class Reconciler:
         )
 
     def details(self) -> Mapping[str, Any]:
-        """Its part of `GET /health`."""
+        """The fields of this package in `GET /health`."""
         return {
             "stored": self.stored.details(),
             "audit": self.auditor.body(),
@@ -139,7 +139,7 @@ class Reconciler:
         return self._state.live_since(self._clock())
 
     def _owns(self, symbol: str) -> bool:
-        """Whether `symbol` is ours among the instances of this service."""
+        """Whether this instance of admin-api owns `symbol`."""
         online = {name for name, _ in self._state.online(self._service, self._clock(), OWNER_SILENCE_SECONDS)}
         return owner_of(symbol, online | {self._instance}) == self._instance
 

@@ -1,7 +1,7 @@
-"""Repair: requests what the audit found missing, at a gentle pace, until the store has it.
+"""The repair: requests the candles of gaps from Kraken, at a gentle pace, until the store has them.
 
-It keeps nothing that could be lost: after a restart the audit finds the same gaps. A gap is filled when the store holds
-its candles, no matter which service wrote them.
+No state needs to survive: after a restart the audit finds the same gaps. A gap is filled when the store has its
+candles, whichever service wrote them.
 """
 
 import asyncio
@@ -28,33 +28,33 @@ from ingress_common.topics import Topics
 from ingress_store import CandleStore, StoreUnavailableError
 
 OVERDUE_SECONDS = 900.0
-"""How long a gap may be there while its symbol's feed is live."""
+"""Maximum age of a gap while its symbol's feed is live; an older one makes `GET /health` red."""
 
 AT_ONCE = 4
-"""Requests under way over all symbols; one a symbol."""
+"""Maximum number of requests at once over all symbols; one per symbol."""
 
 LOOK_SECONDS = 2.0
-"""How often the store is looked at for what was asked for."""
+"""Interval of reads that look for requested candles in the store."""
 
 ANSWER_SECONDS = 60.0
-"""An attempt that brings nothing for this long has failed."""
+"""An attempt without a result for this long has failed."""
 
 INACTIVE_SECONDS = 20.0
-"""An attempt that has brought something, and then nothing for this long, is over: pages of trades come every second or
-so, and what is left is requested once more.
+"""An attempt that brought candles, and then none for this long, has ended; the rest is requested again. Pages of trades
+arrive about every second.
 """
 
 ATTEMPT_SECONDS = 600.0
-"""How long an attempt may take while candles keep arriving: minutes are rebuilt from a day of trades, page by page."""
+"""Maximum duration of an attempt while candles arrive: minutes are rebuilt from a day of trades, page by page."""
 
 UNFILLABLE_ATTEMPTS = 5
-"""A gap that as many attempts brought nothing for is marked; it is asked for each hour from then on."""
+"""After this many failed attempts a gap is unfillable; it is then requested hourly."""
 
 MOST_GAPS = 10_000
-"""Gaps that are looked after at a time; the next audit finds the others."""
+"""Maximum number of tracked gaps; the next audit finds the others."""
 
 MOST_REQUESTED = 2_000
-"""Requests that people can have waiting."""
+"""Maximum number of waiting manual requests."""
 
 _FIRST_PAUSE = 15.0
 _LAST_PAUSE = 900.0
@@ -77,23 +77,23 @@ class GapState(StrEnum):
     """The state of a gap's repair."""
 
     WAITING = "waiting"
-    ASKED = "asked"
+    REQUESTED = "requested"
     UNFILLABLE = "unfillable"
 
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """A tracked gap. `left`: what of it the last look at the store did not find.
+    """A tracked gap. `left`: its ranges that the store lacked at the last read.
 
-    `attempts`: how often in a row asking for it has brought nothing. `asked_at`, `next_at`: when it was asked for, and
-    when it is next (unix seconds).
+    `attempts`: how many requests in a row brought nothing. `requested_at`, `next_at`: times of the last and of the next
+    request (unix seconds).
     """
 
     gap: Gap
     left: tuple[Range, ...]
     next_at: float
     attempts: int = 0
-    asked_at: float | None = None
+    requested_at: float | None = None
     state: GapState = GapState.WAITING
 
     @property
@@ -121,15 +121,15 @@ class Tracked:
             source=gap.source.value,
             found_at=rfc3339(gap.found_at),
             attempts=self.attempts,
-            asked_at=None if self.asked_at is None else rfc3339(self.asked_at),
-            next_at=None if self.state is GapState.ASKED else rfc3339(self.next_at),
+            requested_at=None if self.requested_at is None else rfc3339(self.requested_at),
+            next_at=None if self.state is GapState.REQUESTED else rfc3339(self.next_at),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _UnderWay:
     request: Planned
-    asked_at: float
+    requested_at: float
     progress_at: float
     missing_at_first: int
     missing: int
@@ -157,8 +157,8 @@ class RepairMetrics:
 class Repairer:
     """Tracks and repairs gaps.
 
-    `owns`: whether a symbol is ours among several instances. `live_since`: the symbols that can be requested, those of
-    live feeds, and since when (unix seconds). `jitter` gives numbers from 0 to 1.
+    `owns`: whether this instance owns a symbol. `live_since`: the symbols of live feeds, which alone can be requested,
+    with their start (unix seconds). `jitter` returns numbers from 0 to 1.
     """
 
     def __init__(
@@ -183,8 +183,8 @@ class Repairer:
         self._tracked: dict[str, dict[Key, Tracked]] = {}
         self._under_way: dict[str, _UnderWay] = {}
         self._requested: deque[Planned] = deque()
-        self._asked_last: dict[str, float] = {}
-        # The gaps of an audit and a look at the store must not interleave.
+        self._requested_last: dict[str, float] = {}
+        # The gaps of an audit and a read of the store must not interleave.
         self._turn = asyncio.Lock()
         self.filled = 0
         """Windows filled since the start."""
@@ -203,7 +203,7 @@ class Repairer:
         return len(self._requested)
 
     def check(self, now: float) -> Check:
-        """Red while a gap of a live symbol is unfillable or too old."""
+        """Red while a gap of a live symbol is unfillable or older than OVERDUE_SECONDS."""
         live = self._live_since()
         theirs = [t for t in self._all() if t.gap.symbol in live and t.gap.source is not GapSource.REQUEST]
         marked = [t for t in theirs if t.state is GapState.UNFILLABLE]
@@ -215,7 +215,7 @@ class Repairer:
         return Check("gaps", ok=True, detail=f"{len(list(self._all()))} gaps are being repaired")
 
     def details(self) -> dict[str, Any]:
-        """What `GET /health` shows of it; `GET /gaps` has the gaps themselves."""
+        """The field `gaps` of `GET /health`, with counts; `GET /gaps` lists the gaps."""
         return {
             **{state.value: self._count(state) for state in GapState},
             "windows_missing": sum(tracked.missing for tracked in self._all()),
@@ -230,12 +230,12 @@ class Repairer:
                 await self.step()
             except StoreUnavailableError as error:
                 log.debug("repair.paused", reason=str(error))
-                self._pause()
+                self._extend_timeouts()
             await asyncio.sleep(LOOK_SECONDS)
 
     async def take(self, found: Iterable[Gap], audited: Mapping[Timeframe, Range]) -> None:
-        """Accept the gaps that an audit of `audited` found. Tracked gaps that it did not find are looked up, or are too
-        old.
+        """Accept the gaps that an audit of `audited` found. A tracked gap that it did not find is read again, or
+        dropped if it is older than the audited range.
 
         StoreUnavailableError if the store does not answer.
         """
@@ -248,8 +248,8 @@ class Repairer:
             for tracked in list(self._all()):
                 if tracked.key in seen:
                     continue
-                asked_by_hand = tracked.gap.source is GapSource.REQUEST
-                if tracked.gap.range.end <= audited[tracked.gap.timeframe].start and not asked_by_hand:
+                manual = tracked.gap.source is GapSource.REQUEST
+                if tracked.gap.range.end <= audited[tracked.gap.timeframe].start and not manual:
                     self._forget(tracked)
                 else:
                     await self._look(tracked)
@@ -260,13 +260,13 @@ class Repairer:
         for tracked in list(self._all()):
             gap = tracked.gap
             wanted = symbol in (None, gap.symbol) and timeframe in (None, gap.timeframe)
-            if wanted and tracked.state is not GapState.ASKED:
+            if wanted and tracked.state is not GapState.REQUESTED:
                 self._keep(replace(tracked, attempts=0, next_at=now, state=GapState.WAITING))
 
     async def request(self, symbol: str, timeframe: Timeframe, span: Range) -> list[Planned]:
-        """Ask for a range, whether something is missing in it or not, as soon as it is its turn; gives the requests.
+        """Queue requests for a range, even if nothing is missing in it; returns the planned requests.
 
-        TooManyRequestsError if so many wait already; StoreUnavailableError if the store does not answer.
+        TooManyRequestsError if too many wait already; StoreUnavailableError if the store does not answer.
         """
         now = self._clock()
         planned = plan_requests([Gap(symbol, timeframe, span, False, GapSource.REQUEST, now)], now)
@@ -286,7 +286,7 @@ class Repairer:
     # --- gaps ---------------------------------------------------------------------------------------------------------
 
     def _add(self, gap: Gap, seen: set[Key]) -> None:
-        """Track `gap` unless it is part of a tracked one; a gap that has grown keeps its attempts."""
+        """Track `gap` unless a tracked one contains it; a gap that has grown keeps its attempts."""
         now = self._clock()
         touching = [tracked for tracked in self._of(gap.symbol, gap.range) if tracked.gap.timeframe is gap.timeframe]
         for tracked in touching:
@@ -311,7 +311,7 @@ class Repairer:
         seen.add(new.key)
 
     async def _look(self, tracked: Tracked) -> Tracked | None:
-        """Read how much of a gap the store has now; None if it is filled and no longer tracked."""
+        """Read from the store how much of a gap is filled; None if all of it is, and it is no longer tracked."""
         gap = tracked.gap
         left = tuple(await missing_windows(self._store, gap.symbol, gap.timeframe, gap.range))
         # `retry_now` may have changed it meanwhile.
@@ -352,15 +352,15 @@ class Repairer:
         if not of_symbol:
             del self._tracked[tracked.gap.symbol]
 
-    # --- asking -------------------------------------------------------------------------------------------------------
+    # --- requests -----------------------------------------------------------------------------------------------------
 
     async def step(self) -> None:
-        """Check what was requested, and request more; StoreUnavailableError if the store does not answer."""
+        """Check pending requests, and send further ones; StoreUnavailableError if the store does not answer."""
         async with self._turn:
             for symbol in list(self._under_way):
                 await self._follow_up(symbol)
             live = self._live_since()
-            self._forgive(live)
+            self._retry_reconnected(live)
             await self._send_requested()
             while len(self._under_way) < AT_ONCE and self._bus.connected:
                 request = await self._next(live)
@@ -382,8 +382,8 @@ class Repairer:
         for tracked in self._all():
             if tracked.gap.symbol in live and self._is_due(tracked):
                 due.setdefault(tracked.gap.symbol, []).append(tracked)
-        for symbol in sorted(due, key=lambda symbol: (self._asked_last.get(symbol, 0.0), symbol)):
-            # They may have been filled meanwhile.
+        for symbol in sorted(due, key=lambda symbol: (self._requested_last.get(symbol, 0.0), symbol)):
+            # Read the gaps again: they may have been filled meanwhile.
             looked = [await self._look(tracked) for tracked in due[symbol]]
             # Higher timeframes wait for the roll-up of filled minutes.
             left = [
@@ -423,30 +423,30 @@ class Repairer:
             return False
         now = self._clock()
         self._metrics.requests.inc()
-        self._asked_last[request.symbol] = now
+        self._requested_last[request.symbol] = now
         missing = 0
         for tracked in [
             tracked for tracked in self._of(request.symbol, request.range) if self._is_about(request, tracked.gap)
         ]:
-            self._keep(replace(tracked, asked_at=now, state=GapState.ASKED))
+            self._keep(replace(tracked, requested_at=now, state=GapState.REQUESTED))
             missing += tracked.missing
         self._under_way[request.symbol] = _UnderWay(request, now, now, missing, missing)
         return True
 
     def _is_about(self, request: Planned, gap: Gap) -> bool:
-        """Whether `request` is for `gap`: for its timeframe, or for the minutes it is rolled up from."""
+        """Whether `request` can fill `gap`: by its timeframe, or by the minutes that are rolled up into it."""
         if gap.timeframe is request.timeframe:
             return True
         by_minutes = any(made.timeframe is Timeframe.M1 for made in plan_requests([gap], self._clock()))
         return request.timeframe is Timeframe.M1 and by_minutes and not self._waits_for_minutes(gap)
 
     async def _follow_up(self, symbol: str) -> None:
-        """Check the result of a request: everything, more than before, or nothing for too long."""
+        """Check the result of a request: filled, progress, or nothing for too long."""
         under_way = self._under_way[symbol]
         now = self._clock()
         span = under_way.request.range
-        asked = [t for t in self._of(symbol, span) if t.state is GapState.ASKED]
-        left = [still for tracked in asked if (still := await self._look(tracked)) is not None]
+        requested = [t for t in self._of(symbol, span) if t.state is GapState.REQUESTED]
+        left = [still for tracked in requested if (still := await self._look(tracked)) is not None]
         unanswered = [tracked for tracked in left if any(overlap(part, span) for part in tracked.left)]
         missing = sum(tracked.missing for tracked in left)
         progress = missing < under_way.missing_at_first
@@ -455,16 +455,16 @@ class Repairer:
                 under_way = replace(under_way, progress_at=now, missing=missing)
                 self._under_way[symbol] = under_way
             patience = INACTIVE_SECONDS if progress else ANSWER_SECONDS
-            if now - under_way.progress_at <= patience and now - under_way.asked_at <= ATTEMPT_SECONDS:
+            if now - under_way.progress_at <= patience and now - under_way.requested_at <= ATTEMPT_SECONDS:
                 return
             if not progress:
                 self._metrics.failed.inc()
         del self._under_way[symbol]
         for tracked in left:
-            self._give_back(tracked, progress=progress or tracked not in unanswered)
+            self._end_attempt(tracked, progress=progress or tracked not in unanswered)
 
-    def _give_back(self, tracked: Tracked, *, progress: bool) -> None:
-        """An attempt has failed."""
+    def _end_attempt(self, tracked: Tracked, *, progress: bool) -> None:
+        """End an attempt: schedule the next one, with a longer pause unless there was progress."""
         now, gap = self._clock(), tracked.gap
         attempts = 0 if progress else tracked.attempts + 1
         unfillable = attempts >= UNFILLABLE_ATTEMPTS
@@ -481,17 +481,17 @@ class Repairer:
         state = GapState.UNFILLABLE if unfillable else GapState.WAITING
         self._keep(replace(tracked, attempts=attempts, next_at=next_at, state=state))
 
-    def _forgive(self, live: Mapping[str, float]) -> None:
-        """A feed that has come back since may have what earlier requests did not find."""
+    def _retry_reconnected(self, live: Mapping[str, float]) -> None:
+        """Retry gaps whose feed reconnected since: it may have candles that earlier requests did not bring."""
         now = self._clock()
         for tracked in list(self._all()):
             since = live.get(tracked.gap.symbol)
-            tried = tracked.attempts > 0 and tracked.state is not GapState.ASKED
-            if tried and since is not None and tracked.asked_at is not None and since > tracked.asked_at:
+            tried = tracked.attempts > 0 and tracked.state is not GapState.REQUESTED
+            if tried and since is not None and tracked.requested_at is not None and since > tracked.requested_at:
                 self._keep(replace(tracked, attempts=0, next_at=now, state=GapState.WAITING))
 
-    def _pause(self) -> None:
-        """The store cannot be read, so the time without a result does not count."""
+    def _extend_timeouts(self) -> None:
+        """Restart the timeouts of pending requests: the store could not be read, so no result is visible."""
         now = self._clock()
         for symbol, under_way in self._under_way.items():
             self._under_way[symbol] = replace(under_way, progress_at=now)

@@ -23,13 +23,13 @@ from ingress_common.topics import TopicError, symbol_of, topic_symbol
 from ingress_store import CandleStore, Retention
 
 LONGEST_DAYS = 31
-"""Days of minutes that one request may be about; of longer timeframes as many windows."""
+"""Maximum range of one request: days of minutes, or as many windows of a longer timeframe."""
 
 _DEFAULT_GAPS, _MOST_GAPS = 1_000, 10_000
 
 
 def _symbol(value: object) -> str | None:
-    """BTC/USD and BTC-USD alike; an empty one counts as not given."""
+    """The symbol of `BTC/USD` or `BTC-USD`; None if it is empty."""
     if value is None or value == "":
         return None
     text = str(value)
@@ -52,7 +52,7 @@ OptionalInstant = Annotated[float | None, BeforeValidator(instant_of), WithJsonS
 
 
 class RepairRequest(BaseModel):
-    """What to repair: nothing (everything is audited), a symbol, or a range of a symbol."""
+    """The scope of a repair: empty (audit everything), a symbol, or a range of a symbol."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -63,7 +63,7 @@ class RepairRequest(BaseModel):
 
 
 class RepairRequests:
-    """Takes requests for repair. `clock` in unix seconds."""
+    """Starts repairs on request. `clock` in unix seconds."""
 
     def __init__(
         self,
@@ -84,12 +84,12 @@ class RepairRequests:
         self._clock = clock
 
     async def take(self, wanted: RepairRequest) -> list[Planned]:
-        """Begin with it; gives what Kraken will be asked for. HTTPException, StoreUnavailableError."""
+        """Start a repair; returns the planned requests. HTTPException (422, 503), StoreUnavailableError."""
         live = self._state.live_since(self._clock())
         if not self._broker_connected():
             raise HTTPException(503, "the broker is not connected, so nothing can be requested")
         if not live:
-            raise HTTPException(503, "no feed is live, so no gateway would ask Kraken for what is missing")
+            raise HTTPException(503, "no feed is live, so no gateway would request missing candles from Kraken")
         await self._store.ping()
         if wanted.symbol is not None:
             await self._must_know(wanted.symbol)
@@ -97,7 +97,7 @@ class RepairRequests:
         if wanted.start is not None or wanted.end is not None:
             symbol, timeframe, span = self._range(wanted)
             if symbol not in live:
-                raise HTTPException(503, f"no live feed carries {symbol}, so no gateway would ask Kraken for it")
+                raise HTTPException(503, f"no live feed carries {symbol}, so no gateway would request it from Kraken")
             try:
                 planned = await self._repairer.request(symbol, timeframe, span)
             except TooManyRequestsError as error:
@@ -107,7 +107,7 @@ class RepairRequests:
         return planned
 
     def _range(self, wanted: RepairRequest) -> tuple[str, Timeframe, Range]:
-        """Symbol, timeframe and whole windows of a range; HTTPException 422 names what is wrong with it."""
+        """Symbol, timeframe and whole windows of a range; a 422 names the fault."""
         if wanted.symbol is None or wanted.start is None:
             raise HTTPException(422, "expected symbol and from with a range; to and timeframe may be left out")
         now = self._clock()
@@ -135,7 +135,7 @@ class RepairRequests:
 
 
 def router(repairer: Repairer, auditor: Auditor, requests: RepairRequests, authorized: Callable[..., Any]) -> APIRouter:
-    """Routes for gaps and their repair."""
+    """Routes of gaps and their repair."""
     routes = APIRouter(tags=["repair"], default_response_class=Response)
 
     @routes.get("/gaps", responses={200: described(GapsBody), **documented(422)})
@@ -144,7 +144,7 @@ def router(repairer: Repairer, auditor: Auditor, requests: RepairRequests, autho
         timeframe: Annotated[OptionalTimeframe, Query(description="Only this timeframe")] = None,
         limit: Annotated[int, Query(description="Maximum number of gaps", ge=1, le=_MOST_GAPS)] = _DEFAULT_GAPS,
     ) -> Response:
-        """Closed candles that are missing in the store, or incomplete there, and what is being done about it."""
+        """Closed candles that are missing in the store, or incomplete there, and the progress of their repair."""
         found = [
             tracked
             for tracked in repairer.gaps
@@ -169,9 +169,9 @@ def router(repairer: Repairer, auditor: Auditor, requests: RepairRequests, autho
         dependencies=[Depends(authorized)],
     )
     async def repair(wanted: RepairRequest | None = None) -> Response:
-        """Audit now and try every gap again; with a range, request it even if nothing is missing there.
+        """Audit now and retry every gap; with a range, request it even if nothing is missing there.
 
-        A range needs a symbol; its timeframe is 1m if none is given, and it ends now without `to`.
+        A range needs `symbol` and `from`; `timeframe` defaults to 1m, and `to` to now.
         """
         planned = await requests.take(wanted or RepairRequest())
         bodies = [PlannedBody(one.symbol, one.timeframe.value, rfc3339(one.start), rfc3339(one.end)) for one in planned]

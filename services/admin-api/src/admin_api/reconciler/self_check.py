@@ -1,7 +1,7 @@
 """The self-check: stored minutes compared with Kraken's present ones.
 
 It sends a history request, whose response also reaches the aggregators, so the response itself corrects a difference. A
-later look at the store shows whether it did.
+later read of the store shows whether it did.
 """
 
 import asyncio
@@ -24,22 +24,22 @@ from ingress_common.topics import Topics
 from ingress_store import CandleStore, StoreUnavailableError
 
 NEWEST_SECONDS = 120.0
-"""The newest minutes are left alone: they may be on their way to the store."""
+"""Minutes newer than this are not compared: they may be on their way to the store."""
 
 HOURS = 11
-"""Hours that are looked at, in turn: all that one OHLC answer of 720 minutes covers for certain."""
+"""Number of hours that are compared, in turn: those that one OHLC response of 720 minutes covers for certain."""
 
 ANSWER_SECONDS = 20.0
-"""How long an answer may take; one that does not come is no difference."""
+"""Maximum wait for a response; a missing response is not a difference."""
 
 RECHECK_SECONDS = 20.0
-"""When the store is looked at again after a difference."""
+"""Time from a difference to the next read of the store."""
 
 UNREPAIRED_SECONDS = 120.0
-"""How long a difference may stay."""
+"""Maximum age of a difference; an older one makes `GET /health` red."""
 
 SHOWN = 50
-"""Differences that are shown, the newest ones."""
+"""Maximum number of differences in `GET /health`, newest first."""
 
 _MOST_OPEN = 1_000
 _MOST_EMPTY = 20
@@ -60,9 +60,9 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A minute whose stored candle differs from Kraken's. Instants in unix seconds.
+    """A minute whose stored candle differs from Kraken's. Times in unix seconds.
 
-    `ended`: `repaired`, or `taken-back` where it was Kraken that changed its answer; None while it is open.
+    `ended`: `repaired`, or `taken-back` if Kraken changed its response; None while the difference is open.
     """
 
     symbol: str
@@ -89,10 +89,10 @@ class Difference:
 def differences(
     symbol: str, span: Range, stored: Iterable[Candle], kraken: Iterable[Candle], now: float
 ) -> list[Difference]:
-    """Where the stored minutes of `span` differ from Kraken's, oldest first.
+    """The differences of the stored minutes of `span` from Kraken's, oldest first.
 
     Minutes before the first stored one are left out: the series may begin there. `vwap` is not compared, because
-    Kraken's back ends differ in it (`kraken-protocol.md`, fact 13). Numbers are compared as the store keeps them.
+    Kraken's back ends differ in it (`kraken-protocol.md`, fact 13). Numbers are compared in the store's precision.
     """
     ours = {candle.open_time: candle for candle in stored}
     theirs = {candle.open_time: candle for candle in kraken if candle.trades}
@@ -121,7 +121,7 @@ def _compared(ours: Candle | None, theirs: Candle | None) -> tuple[Kind, str] | 
 
 @dataclass(frozen=True, slots=True)
 class _Recheck:
-    """A range with differences to check again at `due` (unix seconds), and what Kraken had for it."""
+    """A range with differences to check again at `due` (unix seconds), and Kraken's candles for it."""
 
     symbol: str
     span: Range
@@ -177,8 +177,8 @@ class SelfCheckMetrics:
 class SelfCheck:
     """Every `seconds` compares one hour of one symbol, in turn over symbols and hours.
 
-    `owns`: whether a symbol is ours among several instances; `live`: the symbols of live feeds. `clock` in unix
-    seconds. `take` must be given the history batches that `bus` brings.
+    `owns`: whether this instance owns a symbol; `live`: the symbols of live feeds. `clock` in unix seconds. The caller
+    passes the history batches of `bus` to `take`.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class SelfCheck:
         metrics.unrepaired.set_function(self._open.__len__)
 
     def take(self, history: History) -> None:
-        """A history batch was received."""
+        """Process a history batch."""
         if self._answer is not None:
             self._answer.take(history)
 
@@ -241,7 +241,7 @@ class SelfCheck:
         return Check("self_check", ok=True, detail=f"{self._checks} checks of {self._compared} candles")
 
     def details(self) -> dict[str, Any]:
-        """What `GET /health` shows of it."""
+        """The field `self_check` of `GET /health`."""
         newest = sorted([*self._open.values(), *self._ended], key=lambda d: -d.found_at)
         return {
             "every_seconds": self._seconds,
@@ -256,7 +256,7 @@ class SelfCheck:
     # --- one look -----------------------------------------------------------------------------------------------------
 
     async def look(self) -> None:
-        """Compare the next hour, or look again at one that differed; StoreUnavailableError if the store is away."""
+        """Compare the next hour, or recheck one that differed; StoreUnavailableError if the store does not answer."""
         due = next((recheck for recheck in self._rechecks if recheck.due <= self._clock()), None)
         if due is not None:
             self._rechecks.remove(due)
@@ -284,11 +284,11 @@ class SelfCheck:
         return self._last_symbol, Range(end - 3600, end)
 
     async def _compare(self, symbol: str, span: Range) -> bool:
-        """Compare a range and note the differences; returns whether there was anything to compare."""
+        """Compare a range and note the differences; False if the store has no candle in it."""
         stored = await self._stored(symbol, span)
         if not stored:
             return False
-        # Nothing before the first candle: responses are stored, and would add pieces of the past with gaps in between.
+        # Request nothing before the first candle: responses are stored, and would add scattered history with gaps.
         span = Range(max(span.start, stored[0].open_time), span.end)
         kraken = await self._ask(symbol, span)
         if kraken is None:
@@ -315,7 +315,7 @@ class SelfCheck:
         return True
 
     async def _recheck(self, recheck: _Recheck) -> None:
-        """Check whether differences are gone: repaired in the store, or taken back by Kraken."""
+        """Check whether differences have ended: repaired in the store, or taken back by Kraken."""
         symbol, span = recheck.symbol, recheck.span
         stored = await self._stored(symbol, span)
         kraken: tuple[Candle, ...] | None = None
@@ -354,7 +354,7 @@ class SelfCheck:
         return await self._store.candles(symbol, Timeframe.M1, start=span.start, end=span.end, limit=minutes)
 
     async def _ask(self, symbol: str, span: Range) -> tuple[Candle, ...] | None:
-        """Kraken's minutes in `span`; None without a response in time, which makes the pauses longer."""
+        """Kraken's minutes in `span`. Without a response in time: None, and longer pauses."""
         topic = self._topics.history(symbol, Timeframe.M1)
         request = encode_history_request(HistoryRequest((symbol,), Timeframe.M1, span.start, span.end))
         self._answer = answer = _Answer(symbol, span)

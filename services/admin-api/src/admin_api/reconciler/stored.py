@@ -1,6 +1,6 @@
-"""Whether candles that close on the bus reach the store: compares the newest closed candle of both.
+"""Checks that candles that close on the bus reach the store, by the newest closed candle of both.
 
-It requests what is missing: the aggregators republish it, and its writer stores it.
+It requests missing candles: the aggregators republish them, and the writer stores them.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from ingress_common.times import rfc3339
 from ingress_store import CandleStore, StoreUnavailableError
 
 STORED_SECONDS = 10.0
-"""How long a closed candle may be on its way from the bus to the store."""
+"""Maximum time of a closed candle's way from the bus to the store."""
 
 _LOOK_SECONDS = 2.0
 _PATIENCE_SECONDS = 10.0
@@ -35,10 +35,10 @@ Republish = Callable[[RepublishRequest], Awaitable[None]]
 
 
 class StoredWatch:
-    """Compares bus and store, for the wanted symbols. `clock` in unix seconds.
+    """Compares bus and store for the wanted symbols. `clock` in unix seconds.
 
-    It queries only timeframes in which a candle has closed since the last look, back to the oldest of those: at most
-    seven small queries for all symbols, usually one a minute.
+    It queries only timeframes in which a candle has closed since the last query, back to the oldest of those: at most
+    one small query per timeframe for all symbols, usually one a minute.
     """
 
     def __init__(
@@ -63,18 +63,18 @@ class StoredWatch:
                     await self.look()
                 await self._request_late()
             except (StoreUnavailableError, TimeoutError) as error:
-                # Waiting candles keep waiting, which shows; the check of the store gives the reason.
+                # The candles keep waiting, which this check reports; the check of the store gives the reason.
                 log.debug("stored.unknown", reason=str(error))
             await asyncio.sleep(_LOOK_SECONDS)
 
     def forget(self) -> None:
-        """Candles were deleted from the store: check everything again."""
+        """Check everything again: candles were deleted from the store."""
         for symbol in self._state.symbols.values():
             symbol.stored.clear()
         self._note_all()
 
     async def _request_late(self) -> None:
-        """Request what the store lacks, periodically until it has it."""
+        """Request late candles, periodically until the store has them."""
         now = self._clock()
         late = {series: closed for series, closed in self._waiting.items() if now - closed.came > STORED_SECONDS}
         if not late or now - self._requested_at < _REQUEST_SECONDS:
@@ -86,15 +86,15 @@ class StoredWatch:
         await self._republish(RepublishRequest(symbols, start, now))
 
     async def look(self) -> None:
-        """Look up in the store what has closed on the bus; StoreUnavailableError if it does not answer."""
+        """Look up the closed candles of the bus in the store; StoreUnavailableError if the store does not answer."""
         self._note_all()
         for timeframe in TIMEFRAMES:
             await self._find(timeframe)
 
     def _note_all(self) -> None:
-        """Note what has closed on the bus and is not known to be stored, of the symbols that are wanted now.
+        """Note the closed candles of wanted symbols that are not known to be stored.
 
-        Only the oldest candle of a series waits at a time, so a store that is always one behind shows.
+        Only the oldest candle of a series waits at a time, so that a store that is always one behind is noticed.
         """
         symbols = wanted(self._state, self._clock()).symbols
         self._waiting = {series: entry for series, entry in self._waiting.items() if series[0] in symbols}
@@ -130,7 +130,7 @@ class StoredWatch:
         return Check("stored", ok=True, detail=f"{self._count()} series are in the store up to their newest candle")
 
     def details(self) -> dict[str, Any]:
-        """What `GET /health` shows of it."""
+        """The field `stored` of `GET /health`."""
         return {"series": self._count(), "waiting": len(self._waiting)}
 
     def _count(self) -> int:

@@ -1,4 +1,4 @@
-"""What admin-api reads of a candle that it only keeps or passes on: its identity, its state, and that it is sound."""
+"""The header of a candle: identity and state. Candles that are only passed on need no exact decimals."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, cast
@@ -15,7 +15,7 @@ _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class CandleHeader(msgspec.Struct, frozen=True, gc=False):
-    """A candle with floats for decimals, which costs a fifth of an exact one (`ingress_common.model.Candle`)."""
+    """A candle with floats; decoding costs a fifth of an exact one (`ingress_common.model.Candle`)."""
 
     symbol: str
     timeframe: Timeframe
@@ -35,7 +35,7 @@ class CandleHeader(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def version(self) -> tuple[float, int]:
-        """What orders the states of one candle."""
+        """The order of a candle's states: `at`, then revision."""
         return self.at, self.revision
 
 
@@ -45,10 +45,10 @@ _decode: Callable[[bytes], CandleHeader] = msgspec.json.Decoder(
 
 
 def decode_header(payload: bytes) -> CandleHeader:
-    """The header of a candle's payload; PayloadError if the payload is no candle.
+    """The header of a candle's payload; PayloadError if the payload is no valid candle.
 
-    A closed candle and a minute are checked in full. Of the others, which come every second and are replaced, the
-    digits of the numbers are not looked at.
+    Closed candles and minutes are checked in full. For other forming candles, which arrive every second and are
+    replaced, the digits of the numbers are not checked.
     """
     if len(payload) > _MOST_BYTES:
         raise PayloadError(f"expected a Candle of at most {_MOST_BYTES} bytes, got {len(payload)}")

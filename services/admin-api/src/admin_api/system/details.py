@@ -1,4 +1,4 @@
-"""Reading the `details` of a status, which may be of any version and hold anything."""
+"""Readers of a status's `details`, which may be of any version and contain anything."""
 
 from collections.abc import Mapping
 
@@ -6,12 +6,12 @@ from ingress_common.times import parse_rfc3339
 
 
 def texts(value: object) -> list[str]:
-    """The texts of a list, or the names of an object; what is no text is left out."""
+    """The strings of a list, or the keys of an object; other items are left out."""
     return [text for text in value if isinstance(text, str)] if isinstance(value, list | Mapping) else []
 
 
 def instant_of(text: object) -> float | None:
-    """Unix seconds of an RFC 3339 time; None where there is none."""
+    """Unix seconds of an RFC 3339 time; None for anything else."""
     if not isinstance(text, str):
         return None
     try:
@@ -21,6 +21,6 @@ def instant_of(text: object) -> float | None:
 
 
 def some(names: list[str], most: int = 10) -> str:
-    """The first `most` names, and how many more there are."""
+    """The first `most` names, and the number of further ones."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

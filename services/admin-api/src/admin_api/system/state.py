@@ -22,36 +22,36 @@ from ingress_common.topics import Topics, symbol_of, topic_symbol
 GATEWAY, AGGREGATOR, WRITER = "kraken-gateway", "aggregator", "influx-writer"
 
 MAX_ENTRIES = 1_000
-"""Instances, feeds and services with dead letters that are kept, each."""
+"""Maximum number of instances, of feeds, and of services with dead letters."""
 
 MAX_SYMBOLS = 5_000
-"""Symbols that are kept; Kraken has about 1,450 pairs."""
+"""Maximum number of symbols; Kraken has about 1,450 pairs."""
 
 MAX_BYTES = 4 * 1024 * 1024
-"""Bytes of status messages that are kept, and of feed states."""
+"""Maximum total size of statuses, and of feed states, in bytes."""
 
 AHEAD_SECONDS = 7 * 86_400.0
-"""Seconds that a message may be ahead of our clock; what is further ahead would hide all that is true after it."""
+"""Maximum time of a message ahead of our clock. One further ahead would hide all correct ones that follow."""
 
 SILENT_SECONDS = 60.0
-"""An entry without a message for this long makes room for a new one where there is none."""
+"""If the state is full, an entry without a message for this long is removed for a new one."""
 
 WATERMARK_SECONDS = 10.0
-"""How old a feed's watermark may be."""
+"""Maximum age of a fresh feed's watermark."""
 
 SILENCE_SECONDS = 12.5
-"""An instance without a status for this long is not online, whatever the last one was: it is repeated every 5 s."""
+"""An instance without a status for this long is offline: an online one repeats its status every 5 s."""
 
 OWNER_SILENCE_SECONDS = 30.0
-"""After this long without a status the other members share out what an instance owns."""
+"""After this long without a status, the other members take over the instance's symbols."""
 
 
 class StateFullError(Exception):
-    """Another entry does not fit; somebody publishes more names than there can be."""
+    """The state has no room for another entry: more names are published than can exist."""
 
 
 class AheadError(ValueError):
-    """A message that is far ahead of our clock: it is not taken in, and may be right where our clock is not."""
+    """A message far ahead of our clock. It is ignored; if our clock is wrong, the message may be right."""
 
 
 class _Entry(Protocol):
@@ -64,23 +64,23 @@ class _Entry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """The status of an instance, when it came (unix seconds), and how many bytes it had."""
+    """The status of an instance, the time of its receipt (unix seconds), and its size in bytes."""
 
     status: Status
     seen_at: float
     size: int = 0
 
     def is_online(self, now: float, silence: float = SILENCE_SECONDS) -> bool:
-        """Whether its status is online, and not older than `silence` seconds."""
+        """Whether its status is online and at most `silence` seconds old."""
         return self.status.state is InstanceState.ONLINE and now - self.seen_at <= silence
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A feed's state and newest watermark; `carried`: its symbols, or those it last had if it has none now.
+    """A feed's state and newest watermark; `carried`: its symbols, or its last ones if it is down.
 
-    `seen_at`: when either came last (unix seconds); `size`: bytes of the state; `skew`: seconds by which our clock was
-    ahead of Kraken's time when the last watermark came.
+    `seen_at`: last receipt of either (unix seconds); `size`: bytes of the state; `skew`: seconds by which our clock was
+    ahead of Kraken's time when the last watermark arrived.
     """
 
     state: FeedState
@@ -91,17 +91,17 @@ class Feed:
     skew: float | None = None
 
     def age(self, now: float) -> float | None:
-        """Seconds since the moment up to which the feed is complete; None before its first watermark."""
+        """Age of the watermark in seconds; None before the first one."""
         return None if self.watermark is None else now - self.watermark.watermark
 
     def is_fresh(self, now: float) -> bool:
-        """Whether it is live, and complete up to WATERMARK_SECONDS ago."""
+        """Whether it is live and its watermark is at most WATERMARK_SECONDS old."""
         age = self.age(now)
         return self.state.state is FeedCondition.LIVE and age is not None and age <= WATERMARK_SECONDS
 
 
 class ClosedCandle(Struct, frozen=True, gc=False):
-    """The newest closed candle of a series: its open, its `at`, and when it came first (unix seconds)."""
+    """The newest closed candle of a series: its open time, its `at`, and its first receipt (unix seconds)."""
 
     open_time: int
     at: float
@@ -110,10 +110,10 @@ class ClosedCandle(Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class SymbolState:
-    """How fresh a symbol is: `at` of its newest minute, and the newest closed candle of each timeframe on the bus.
+    """The freshness of a symbol: `at` of its newest minute, and the newest closed candle of each timeframe on the bus.
 
-    `timeframes`: those that have a candle, closed or forming. `stored`: the newest closed candles that are known to be
-    in the store. `seen_at`: when the last candle came. All in unix seconds.
+    `timeframes`: those with a candle, closed or forming. `stored`: the newest closed candles that are known to be in
+    the store. `seen_at`: receipt of the last candle. All in unix seconds.
     """
 
     seen_at: float
@@ -126,12 +126,12 @@ class SymbolState:
 
     @property
     def closed_until(self) -> int | None:
-        """The end of the newest closed minute; None if none has come."""
+        """The end of the newest closed minute; None before the first one."""
         newest = self.closed.get(Timeframe.M1)
         return None if newest is None else newest.open_time + Timeframe.M1.seconds
 
     def take(self, candle: CandleHeader, now: float) -> None:
-        """Take a candle in that came at `now`."""
+        """Note a candle that was received at `now`."""
         timeframe, open_time = candle.timeframe, candle.open_time
         self.seen_at = now
         self.timeframes.add(timeframe)
@@ -144,7 +144,7 @@ class SymbolState:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterCount:
-    """How many dead letters of a service were seen, and the last one, which came at `seen_at` (unix seconds)."""
+    """The number of a service's dead letters, and the last one, received at `seen_at` (unix seconds)."""
 
     count: int
     reason: str
@@ -159,7 +159,7 @@ _E = TypeVar("_E", bound=_Entry)
 
 
 class SystemState:
-    """Takes messages in with `apply`; what has been taken in is read from the dictionaries."""
+    """Updated by `apply`; read from the dictionaries."""
 
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
@@ -169,7 +169,7 @@ class SystemState:
         self.dead_letters: dict[str, DeadLetterCount] = {}
 
     def filters(self) -> tuple[str, ...]:
-        """What to subscribe to."""
+        """The topic filters to subscribe to."""
         topics = self._topics
         return (
             topics.status("+", "+"),
@@ -180,10 +180,10 @@ class SystemState:
         )
 
     def apply(self, topic: str, payload: bytes, now: float) -> CandleHeader | None:
-        """Take a message in that came at `now` (unix seconds); gives the header of the candle if it was one.
+        """Process a message that was received at `now` (unix seconds); returns the header if it is a candle.
 
-        An empty payload clears what was retained. ValueError (PayloadError, TopicError) if it makes no sense,
-        AheadError if it is far ahead of `now`, StateFullError if there is no room for it.
+        An empty payload deletes retained state. ValueError (PayloadError, TopicError) if the message is malformed,
+        AheadError if it is far ahead of `now`, StateFullError if the state has no room for it.
         """
         match self._topics.split(topic):
             case ("status", service, instance):
@@ -205,13 +205,13 @@ class SystemState:
     def online(
         self, service: str, now: float, silence: float = SILENCE_SECONDS
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """The instances of `service` that are online at `now` (unix seconds), and the details of their statuses."""
+        """The instances of `service` that are online at `now` (unix seconds), with the details of their statuses."""
         for (of, name), entry in sorted(self.instances.items()):
             if of == service and entry.is_online(now, silence):
                 yield name, entry.status.details
 
     def live_since(self, now: float) -> dict[str, float]:
-        """The symbols of feeds that are live and fresh at `now`, and since when they are live (unix seconds)."""
+        """The symbols of fresh feeds at `now`, with the time since which each is live (unix seconds)."""
         since: dict[str, float] = {}
         for feed in self.feeds.values():
             if feed.is_fresh(now):
@@ -229,7 +229,7 @@ class SystemState:
     def _feed(self, name: str, payload: bytes, now: float) -> None:
         before = self.feeds.get(name)
         if not payload:
-            # The retained state was deleted. A feed whose watermarks go on is still there.
+            # The retained state was deleted. Keep the feed while its watermarks continue.
             if before is not None and (before.watermark is None or now - before.seen_at > SILENT_SECONDS):
                 del self.feeds[name]
             return
@@ -245,7 +245,7 @@ class SystemState:
         if watermark.feed != name:
             raise PayloadError(f"expected a watermark of feed {name}, got one of {watermark.feed}")
         feed = self.feeds.get(name)
-        # A feed is known by its retained state, which is published before its first watermark.
+        # A gateway publishes a feed's retained state before its first watermark, so an unknown feed is ignored.
         if feed is not None:
             feed = self.feeds[name] = replace(feed, skew=now - watermark.at, seen_at=now)
         _check_time(max(watermark.watermark, watermark.at), now)
@@ -287,7 +287,7 @@ def _check_time(latest: float, now: float) -> None:
 
 
 def _make_room(key: _K, entries: dict[_K, _E], now: float, limit: int, size: int = 0) -> None:
-    """Remove the longest silent entries where `key` with `size` bytes is one too many; StateFullError if none is."""
+    """Make room for `key` with `size` bytes: remove the longest silent entries. StateFullError if none is silent."""
     others = sum(entry.size for name, entry in entries.items() if name != key) if size else 0
     while (key not in entries and len(entries) >= limit) or others + size > MAX_BYTES:
         oldest = min((name for name in entries if name != key), key=lambda name: entries[name].seen_at)

@@ -1,4 +1,4 @@
-"""Which symbols should have candles: those that a gateway has taken on, by its status."""
+"""The symbols that should have candles: those that a gateway owns, by its status."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from admin_api.system.state import GATEWAY, SystemState
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the gateways are to carry.
+    """The symbols that the gateways own.
 
     `symbols`: those that should be live, seeded and stored. `rejected`: those that Kraken refuses, with its reason;
-    nobody can mend them here, so they are named and make nothing red. `unknown_at_rest`: those that are live although
-    Kraken's REST does not know them, and what follows.
+    only Kraken can change that, so checks name them and stay green. `unknown_at_rest`: live symbols that Kraken's REST
+    does not know, with the consequence.
     """
 
     symbols: frozenset[str]
@@ -22,9 +22,9 @@ class Wanted:
 
 
 def wanted(state: SystemState, now: float) -> Wanted:
-    """What is wanted at `now` (unix seconds), by the gateways that are online.
+    """The wanted symbols at `now` (unix seconds), by the statuses of online gateways.
 
-    A symbol that was delisted, or taken out of SYMBOLS, is in no gateway's list any more.
+    A symbol that was delisted, or removed from SYMBOLS, is on no gateway's list.
     """
     symbols = set(state.live_since(now))
     rejected: dict[str, str] = {}

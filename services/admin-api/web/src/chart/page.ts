@@ -1,4 +1,4 @@
-/** The chart: any symbol and timeframe, moving live. */
+/** The chart page: any symbol and timeframe, live. */
 
 import { complaint, getCandles, getGapsOf, getSymbols, type SymbolEntry } from "../api.ts";
 import { bandOf, type Candle } from "../candle.ts";
@@ -24,10 +24,10 @@ const LAST_SYMBOL = "symbol";
 const FIRST_SYMBOL = "BTC/USD";
 
 const STATES: Record<LiveState | "loading", { readonly mark: string; readonly meaning: string }> = {
-  loading: { mark: "unknown", meaning: "the first candles are on their way" },
-  live: { mark: "good", meaning: "every change comes as it happens" },
-  polling: { mark: "warn", meaning: "there is no event stream at the moment, so the API is asked every 2 seconds" },
-  reconnecting: { mark: "bad", meaning: "admin-api does not answer; what is shown may be old" },
+  loading: { mark: "unknown", meaning: "waiting for the first candles" },
+  live: { mark: "good", meaning: "every change is shown as it happens" },
+  polling: { mark: "warn", meaning: "no event stream is available; the page polls the API every 2 seconds" },
+  reconnecting: { mark: "bad", meaning: "admin-api does not answer; the candles shown may be old" },
 };
 
 const LEGEND = [
@@ -39,7 +39,7 @@ const LEGEND = [
   ["gap", "gap: missing"],
 ] as const;
 
-/** One symbol and timeframe in sight, and what ends with it. */
+/** The shown symbol and timeframe, with their requests and live updates. */
 interface Sight {
   readonly symbol: string;
   readonly timeframe: Timeframe;
@@ -76,12 +76,12 @@ export class ChartPage implements Page {
     this.#readout.element,
     h("div", { class: "stage" }, this.#canvas, this.#notice),
     h("ul", { class: "legend", "aria-label": "Legend" }, ...LEGEND.map(([kind, text]) => h("li", {}, h("i", { class: `swatch ${kind}` }), text))),
-    h("p", { class: "hint" }, "Keys: / finds a symbol; on the chart the arrows go from candle to candle, + and - zoom, Home and End jump, Escape lets go."),
+    h("p", { class: "hint" }, "Keys: / finds a symbol; on the chart, arrows step from candle to candle, + and - zoom, Home and End jump, Escape clears the selection."),
     this.#spoken,
   );
   readonly #view: ChartView;
   #sight: Sight | null = null;
-  /** Where the keyboard and the pointer are: the opens of windows, unix seconds. */
+  /** The windows selected by keyboard and pointer: open times, unix seconds. */
   #pointed: number | null = null;
   #hovered: number | null = null;
 
@@ -130,10 +130,10 @@ export class ChartPage implements Page {
     try {
       const entries = await getSymbols(this.#closed.signal);
       this.#picker.setEntries(entries);
-      if (entries.length === 0) this.#showText("No symbol is known yet. The first candles come within seconds of a start.");
+      if (entries.length === 0) this.#showText("No symbol is known yet. The first candles arrive within seconds after the start.");
       return entries;
     } catch (error) {
-      if (!this.#closed.signal.aborted && this.#sight === null) this.#showText(`${complaint(error)}; trying again`);
+      if (!this.#closed.signal.aborted && this.#sight === null) this.#showText(`${complaint(error)}; retrying`);
       return [];
     }
   }
@@ -174,7 +174,7 @@ export class ChartPage implements Page {
     this.#sight = null;
   }
 
-  /** The newest candles first, then the live ones; tried until they are there. */
+  /** Load the newest candles, with retries; then follow live ones. */
   async #load(sight: Sight): Promise<void> {
     const { symbol, timeframe, stop } = sight;
     while (!stop.signal.aborted) {
@@ -182,7 +182,7 @@ export class ChartPage implements Page {
         const candles = await getCandles(symbol, timeframe, AT_ONCE, stop.signal);
         if (stop.signal.aborted) return;
         this.#take(sight, candles);
-        if (candles.length === 0) this.#showText(`There is no candle of ${symbol} ${timeframe} yet.`);
+        if (candles.length === 0) this.#showText(`${symbol} ${timeframe} has no candles yet.`);
         localStorage.setItem(LAST_SYMBOL, symbol);
         sight.live = new Live(symbol, timeframe, {
           candles: (news) => this.#take(sight, news),
@@ -193,7 +193,7 @@ export class ChartPage implements Page {
       } catch (error) {
         if (stop.signal.aborted) return;
         this.#setState("reconnecting");
-        this.#showText(`${symbol} ${timeframe}: ${complaint(error)}; trying again`);
+        this.#showText(`${symbol} ${timeframe}: ${complaint(error)}; retrying`);
         if (localStorage.getItem(LAST_SYMBOL) === symbol) localStorage.removeItem(LAST_SYMBOL);
         await pause(RETRY_MILLISECONDS, stop.signal);
       }
@@ -221,7 +221,7 @@ export class ChartPage implements Page {
       this.#describe();
       this.#showState();
     } catch {
-      // The state of the live candles shows that there is no answer; the next request follows.
+      // The live state shows the failure; the next request follows.
     }
   }
 
@@ -284,7 +284,7 @@ export class ChartPage implements Page {
     this.#showState();
   }
 
-  /** Show the numbers of the candle that is pointed at, else of the newest. */
+  /** Show the numbers of the selected candle, else of the newest. */
   #showState(): void {
     const series = this.#sight?.series;
     if (series === undefined || series.last === null) return;

@@ -1,4 +1,4 @@
-/** The symbol's field: a combobox that finds as one types, by the ARIA pattern for it. */
+/** The symbol's field: a combobox that searches while the user types, by the ARIA pattern. */
 
 import type { SymbolEntry } from "../api.ts";
 import { h, setAttribute } from "../dom.ts";
@@ -32,7 +32,7 @@ export class Picker {
     this.#input.addEventListener("input", () => this.#search(this.#input.value));
     this.#input.addEventListener("blur", () => this.#close());
     this.#input.addEventListener("keydown", (event) => this.#key(event));
-    // The field must not lose the focus before the click has arrived.
+    // Keep the focus in the field until the click event: losing it closes the list.
     this.#list.addEventListener("pointerdown", (event) => event.preventDefault());
     this.#list.addEventListener("click", (event) => {
       const option = (event.target as Element).closest("[data-symbol]");

@@ -1,4 +1,4 @@
-/** The numbers of one candle as text, exactly as the API gives them. */
+/** The numbers of one candle as text, digit for digit as in the API. */
 
 import { type Candle, remarks } from "../candle.ts";
 import { type Gap, progressOf } from "../gap.ts";
@@ -25,11 +25,11 @@ export class Readout {
     FIELDS.forEach((field, index) => setText(this.#values[index] as HTMLElement, candle[field]));
   }
 
-  /** A window of which there is no candle. */
+  /** Show a window without a candle. */
   showGap(time: number, gap: Gap | null): void {
     setAttribute(this.#time, "datetime", rfc3339(time));
     setText(this.#time, shown(rfc3339(time)));
-    setText(this.#remarks, ["gap: no data, which is not the same as no trades", ...(gap === null ? [] : [progressOf(gap)])].join(" · "));
+    setText(this.#remarks, ["gap: no data (not the same as no trades)", ...(gap === null ? [] : [progressOf(gap)])].join(" · "));
     this.#blank();
   }
 
@@ -39,7 +39,7 @@ export class Readout {
     this.#blank();
   }
 
-  /** One sentence of what is shown, for screen readers. */
+  /** The shown numbers in one sentence, for screen readers. */
   sentence(): string {
     const values = FIELDS.map((field, index) => `${field} ${this.#values[index]?.textContent}`);
     return `${this.#time.textContent}, ${this.#remarks.textContent}, ${values.join(", ")}`;

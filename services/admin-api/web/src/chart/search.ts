@@ -1,8 +1,8 @@
-/** Which symbols a text finds, the best first. */
+/** The search for symbols. */
 
 import type { SymbolEntry } from "../api.ts";
 
-/** Symbols that contain the text, those whose base begins with it before the others; `BTC USD`, `btc-usd` and `btcusd` all find BTC/USD. */
+/** Symbols that contain the text, best match first: by base, then by quote. `BTC USD`, `btc-usd` and `btcusd` all find BTC/USD. */
 export function find(entries: readonly SymbolEntry[], text: string): SymbolEntry[] {
   const wanted = plain(text);
   return entries

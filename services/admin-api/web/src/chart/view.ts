@@ -1,4 +1,4 @@
-/** The drawing: candles, volume, and a band behind every window that is not what it seems. */
+/** The drawing: candles, volume, and a band behind every infilled, incomplete or missing window. */
 
 import {
   CandlestickSeries,
@@ -21,16 +21,16 @@ import { colour } from "../theme.ts";
 import { rfc3339, shown } from "../times.ts";
 import type { Timeframe } from "../timeframes.ts";
 
-/** How many windows before the first one the older candles are asked for. */
+/** Older candles are requested once the view is this many windows from the oldest one. */
 const MARGIN = 60;
-/** Windows in sight at first: all there are, but a few are not blown up to fill the chart. */
+/** Number of windows in the first view: all, within these limits. */
 const FEWEST_SHOWN = 40;
 const MOST_SHOWN = 120;
 
 export interface ViewListener {
   /** The pointer is on the window that opens at `time` (unix seconds), or on none. */
   hover(time: number | null): void;
-  /** The reader has come near the oldest candle. */
+  /** The view is near the oldest candle. */
   nearStart(): void;
 }
 
@@ -45,7 +45,7 @@ export class ChartView {
   constructor(container: HTMLElement, listener: ViewListener) {
     this.#chart = createChart(container, {
       autoSize: true,
-      // The page's footer names TradingView; the logo would bring a style element that the security policy refuses.
+      // The page's footer names TradingView; the logo needs a style element, which the security policy refuses.
       layout: { attributionLogo: false, background: { type: ColorType.Solid, color: "transparent" }, fontFamily: "inherit" },
       crosshair: { mode: CrosshairMode.Normal },
       timeScale: { rightOffset: 4, minBarSpacing: 1 },
@@ -77,7 +77,7 @@ export class ChartView {
     this.#chart.applyOptions({ timeScale: { timeVisible: !daily, secondsVisible: false } });
   }
 
-  /** Draw all of it anew; what is in sight stays there. */
+  /** Redraw everything; the view stays. */
   setAll(slots: readonly Slot[]): void {
     const first = this.#slots.length === 0;
     this.#slots = slots;
@@ -88,7 +88,7 @@ export class ChartView {
     if (first && slots.length > 0) this.toNewest();
   }
 
-  /** Draw the last two slots anew. */
+  /** Redraw the last two slots. */
   setTail(slots: readonly Slot[]): void {
     const before = this.#slots.at(-1)?.time ?? 0;
     this.#slots = slots;
@@ -107,7 +107,7 @@ export class ChartView {
     this.#chart.priceScale("right").applyOptions({ autoScale: true });
   }
 
-  /** Show fewer (factor below 1) or more windows, the right edge staying. */
+  /** Show fewer (factor below 1) or more windows; the right edge stays. */
   zoom(factor: number): void {
     const range = this.#chart.timeScale().getVisibleLogicalRange();
     if (range === null) return;
@@ -115,7 +115,7 @@ export class ChartView {
     this.#chart.timeScale().setVisibleLogicalRange({ from: range.to - width, to: range.to });
   }
 
-  /** Put the crosshair on a slot and bring that into sight; null takes it away. */
+  /** Move the crosshair to a slot and scroll to it; null removes the crosshair. */
   point(index: number | null): void {
     const slot = index === null ? undefined : this.#slots[index];
     if (index === null || slot === undefined) {
@@ -130,7 +130,7 @@ export class ChartView {
     this.#chart.setCrosshairPosition(Number(slot.candle?.close ?? Number.NaN), slot.time as UTCTimestamp, this.#candles);
   }
 
-  /** Take the colours of the page. */
+  /** Apply the colours of the page. */
   paint(): void {
     this.#palette = palette();
     const { text, grid, up, down, accent } = this.#palette;

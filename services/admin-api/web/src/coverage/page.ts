@@ -1,4 +1,4 @@
-/** Coverage: where data is missing, and its repair. */
+/** The coverage page: gaps and their repair. */
 
 import { complaint, type Gaps, getGaps, getSymbols, postAudit, postRepair } from "../api.ts";
 import { button, h, setAttribute, setText } from "../dom.ts";
@@ -25,22 +25,22 @@ const SPANS = [
 ] as const;
 const LEGEND = [
   [{ "data-state": "waiting" }, "waiting"],
-  [{ "data-state": "asked" }, "asked"],
-  [{ "data-state": "unfillable" }, "unfillable: tried each hour"],
+  [{ "data-state": "requested" }, "requested"],
+  [{ "data-state": "unfillable" }, "unfillable: retried hourly"],
   [{ "data-state": "waiting", "data-incomplete": "" }, "incomplete"],
 ] as const;
-const STATES: Record<string, "bad" | "warn" | "unknown"> = { waiting: "warn", asked: "warn", unfillable: "bad" };
+const STATES: Record<string, "bad" | "warn" | "unknown"> = { waiting: "warn", requested: "warn", unfillable: "bad" };
 
 export class CoveragePage implements Page {
   readonly #closed = new AbortController();
-  readonly #summary = h("p", { class: "verdict", id: "coverage", role: "status" }, "Asking");
+  readonly #summary = h("p", { class: "verdict", id: "coverage", role: "status" }, "Loading");
   readonly #notice = new Notice();
   readonly #bar = h("progress", { "aria-label": "Candles of all gaps that are filled" });
   readonly #filled = h("span");
   readonly #progress = h("p", { class: "progress", id: "progress", hidden: "" }, this.#bar, this.#filled);
   readonly #strips = new Strips((gap) => void this.#repair(gap));
   readonly #audit = h("p", { class: "hint", id: "audit" });
-  readonly #look = button("Look now", () => void this.#lookNow(), { id: "look-now", class: "quiet", title: "Look the store through for gaps now" });
+  readonly #auditNow = button("Audit now", () => void this.#requestAudit(), { id: "audit-now", class: "quiet", title: "Search the store for gaps now" });
   readonly #more = h("p", { class: "hint" });
   readonly #table = new Table<Gap>(
     "Gaps, the newest first",
@@ -52,19 +52,19 @@ export class CoveragePage implements Page {
       { label: "Length", text: (gap) => duration(seconds(gap.to) - seconds(gap.from)), numeric: true },
       { label: "What", text: (gap) => (gap.incomplete ? "incomplete" : "missing") },
       { label: "State", text: (gap) => progressOf(gap), mark: (gap) => STATES[gap.state] ?? "unknown" },
-      { label: "Next try", text: (gap) => (gap.next_at === null ? "-" : shownToSecond(gap.next_at)) },
+      { label: "Next attempt", text: (gap) => (gap.next_at === null ? "-" : shownToSecond(gap.next_at)) },
       {
         label: "Repair",
         action: (gap) => ({
-          label: this.#asking.has(keyOf(gap)) ? "Asking" : "Repair",
+          label: this.#requesting.has(keyOf(gap)) ? "Requesting" : "Repair",
           description: `Repair ${titleOf(gap)}`,
-          enabled: !this.#asking.has(keyOf(gap)),
+          enabled: !this.#requesting.has(keyOf(gap)),
           run: () => void this.#repair(gap),
         }),
       },
     ],
     keyOf,
-    "There is no gap of what is chosen.",
+    "No gap in this timeframe.",
   );
   readonly #moreGaps = h("p", { class: "hint" });
   readonly #timeframeButtons = ["all", ...TIMEFRAMES].map((choice) => button(choice, () => this.#choose(choice as Timeframe | "all"), { "data-timeframe": choice }));
@@ -75,20 +75,20 @@ export class CoveragePage implements Page {
     h("h1", {}, "Coverage"),
     this.#summary,
     this.#progress,
-    h("p", { class: "hint" }, "A gap is time of which candles are missing in the store, or incomplete. A minute without trades is none. A click on a gap asks Kraken for its candles again."),
+    h("p", { class: "hint" }, "A gap is a range whose candles are missing in the store, or incomplete. A minute without trades is no gap. Click a gap to request its candles from Kraken."),
     h(
       "div",
       { class: "controls" },
       h("div", { class: "choices", role: "group", "aria-label": "Timeframe" }, ...this.#timeframeButtons),
       h("div", { class: "choices", role: "group", "aria-label": "Time shown" }, ...this.#spanButtons),
     ),
-    h("div", { class: "controls" }, this.#audit, this.#look),
+    h("div", { class: "controls" }, this.#audit, this.#auditNow),
     this.#notice.element,
     h("section", { class: "card" }, h("h2", {}, "Gaps over time"), this.#strips.element, this.#more),
     h("ul", { class: "legend", "aria-label": "Legend" }, ...LEGEND.map(([state, text]) => h("li", {}, h("i", { class: "gap", ...state }), text))),
     h("section", { class: "card" }, h("h2", {}, "Gaps"), this.#table.element, this.#moreGaps),
   );
-  readonly #asking = new Set<string>();
+  readonly #requesting = new Set<string>();
   #timeframe: Timeframe | "all" = "1m";
   #length: number = 21_600;
   #symbols: readonly string[] = [];
@@ -113,7 +113,7 @@ export class CoveragePage implements Page {
     try {
       const [found, symbols] = await Promise.all([getGaps(signal), getSymbols(signal)]);
       this.#found = found;
-      this.#tellAudit(found);
+      this.#showAudit(found);
       this.#symbols = symbols.map((entry) => entry.symbol);
       this.#summarise();
       this.#draw();
@@ -138,7 +138,7 @@ export class CoveragePage implements Page {
         : `${counted(open.length, "gap")} in ${symbols} of ${counted(this.#symbols.length, "symbol")}${unfillable}`,
     );
     setAttribute(this.#summary, "data-mark", total.gaps === 0 ? "good" : "warn");
-    // A gap that is filled leaves the list, and what was filled of it with it: so count from when there was none.
+    // A filled gap leaves the list together with its count, so count filled candles since the list was empty.
     const filled = this.#found.filled_since_start;
     if (total.windows === 0 || this.#before === null || this.#before > filled) this.#before = filled - total.filled;
     const done = filled - this.#before;
@@ -149,14 +149,14 @@ export class CoveragePage implements Page {
     setText(this.#filled, `${done} of ${counted(all, "candle")} filled`);
   }
 
-  #tellAudit({ audit, filled_since_start: filled, requests_waiting: waiting }: Gaps): void {
-    const last = audit.last_at === null ? "has not been looked through yet" : `was last looked through at ${shownToSecond(audit.last_at)}`;
-    const trouble = audit.trouble === null ? "" : ` The last look failed: ${audit.trouble}.`;
-    const asked = waiting === 0 ? "" : ` ${counted(waiting, "range")} requested by hand wait for their turn.`;
+  #showAudit({ audit, filled_since_start: filled, requests_waiting: waiting }: Gaps): void {
+    const last = audit.last_at === null ? "No audit yet" : `Last audit at ${shownToSecond(audit.last_at)}`;
+    const trouble = audit.trouble === null ? "" : ` The last audit failed: ${audit.trouble}.`;
+    const manual = waiting === 0 ? "" : ` Manual requests waiting: ${counted(waiting, "range")}.`;
     setText(
       this.#audit,
-      `The store ${last}; that is done every ${duration(audit.every_seconds)}, ${duration(audit.horizon_seconds)} back, and what is found is asked for by itself. ` +
-        `${counted(filled, "candle")} filled since the start.${asked}${trouble}`,
+      `${last}; the store is audited every ${duration(audit.every_seconds)}, ${duration(audit.horizon_seconds)} back, and gaps are requested from Kraken. ` +
+        `${counted(filled, "candle")} filled since the start.${manual}${trouble}`,
     );
   }
 
@@ -179,7 +179,7 @@ export class CoveragePage implements Page {
       setAttribute(element, "aria-pressed", String(choice === this.#timeframe));
     }
     for (const element of this.#spanButtons) setAttribute(element, "aria-pressed", String(element.dataset["span"] === String(this.#length)));
-    // Steps of a hundredth, so that the strips do not move under the pointer.
+    // Move the strips in steps of a hundredth, so that a bar stays under the pointer.
     const step = Math.max(60, this.#length / 100);
     const to = Math.ceil(Date.now() / 1000 / step) * step;
     const withGaps = new Set(wanted.map((gap) => gap.symbol));
@@ -195,16 +195,16 @@ export class CoveragePage implements Page {
 
   async #repair(gap: Gap): Promise<void> {
     const key = keyOf(gap);
-    if (this.#asking.has(key)) return;
-    this.#asking.add(key);
+    if (this.#requesting.has(key)) return;
+    this.#requesting.add(key);
     this.#draw();
-    await this.#notice.change(titleOf(gap), `Asked for ${titleOf(gap)}`, (token) => postRepair(gap, token));
-    this.#asking.delete(key);
+    await this.#notice.change(titleOf(gap), `Requested ${titleOf(gap)}`, (token) => postRepair(gap, token));
+    this.#requesting.delete(key);
     this.#draw();
   }
 
-  async #lookNow(): Promise<void> {
-    await this.#notice.change("A look through the store", "Asked for a look through the store", postAudit);
+  async #requestAudit(): Promise<void> {
+    await this.#notice.change("Audit", "Requested an audit", postAudit);
   }
 }
 

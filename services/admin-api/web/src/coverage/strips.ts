@@ -1,4 +1,4 @@
-/** Gaps over time: a row for each symbol, in it a strip for each timeframe, all on one time axis. */
+/** Gaps over time: a row per symbol with a strip per timeframe, on one time axis. */
 
 import { button, h, setAttribute } from "../dom.ts";
 import { type Gap, keyOf, titleOf } from "../gap.ts";
@@ -6,7 +6,7 @@ import { chartHash } from "../route.ts";
 import { seconds, shown, ticks } from "../times.ts";
 import type { Timeframe } from "../timeframes.ts";
 
-/** The time that is shown, unix seconds. */
+/** The shown range, unix seconds. */
 export interface Span {
   readonly from: number;
   readonly to: number;
@@ -18,7 +18,7 @@ export class Strips {
 
   constructor(private readonly repair: (gap: Gap) => void) {}
 
-  /** Draw anew what has changed; where nothing has, the focus stays where it is. */
+  /** Redraw if something changed; the focus stays. */
   show(symbols: readonly string[], timeframes: readonly Timeframe[], gaps: readonly Gap[], span: Span): void {
     const state = JSON.stringify([symbols, timeframes, gaps, span]);
     if (state === this.#shown) return;
@@ -43,16 +43,16 @@ export class Strips {
     if (from >= to) return [];
     const bar = button("", () => this.repair(gap), { class: "gap", "data-state": gap.state, ...(gap.incomplete ? { "data-incomplete": "" } : {}), "data-key": keyOf(gap), title: titleOf(gap), "aria-label": `Repair ${titleOf(gap)}` });
     const share = (time: number): number => ((time - span.from) / (span.to - span.from)) * 100;
-    // Set from a script, which the security policy allows; an attribute it would not.
+    // The security policy permits styles set by a script, and refuses style attributes.
     bar.style.left = `${share(from)}%`;
     bar.style.width = `${share(to) - share(from)}%`;
-    if (gap.state === "unfillable") setAttribute(bar, "aria-description", "five attempts brought nothing");
+    if (gap.state === "unfillable") setAttribute(bar, "aria-description", "five attempts failed");
     return [bar];
   }
 }
 
 function axis(span: Span): HTMLElement {
-  // A label at the very edge would stand out of the box.
+  // A label at the very edge would overflow the box.
   const margin = (span.to - span.from) / (innerWidth < 600 ? 10 : 40);
   const marks = ticks(span.from + margin, span.to - margin, innerWidth < 600 ? 3 : 10).map(({ time, label }) => {
     const mark = h("time", { datetime: new Date(time * 1000).toISOString(), title: shown(new Date(time * 1000).toISOString()) }, label);

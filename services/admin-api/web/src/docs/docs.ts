@@ -1,18 +1,18 @@
-/** `/docs`: the HTTP API to read and to try out, drawn by Swagger UI from `openapi.json`. */
+/** `/docs`: the HTTP API's description with forms to try it, by Swagger UI from `openapi.json`. */
 
 import SwaggerUI from "swagger-ui-dist/swagger-ui-es-bundle.js";
 
 import { followScheme } from "../theme.ts";
 
-// The name that Swagger UI's style sheet has for it.
+// Swagger UI's style sheet expects this class.
 followScheme((scheme) => document.documentElement.classList.toggle("dark-mode", scheme === "dark"));
 
 SwaggerUI({
   dom_id: "#api",
   url: "openapi.json",
   deepLinking: true,
-  // Else it sends the description to a checker on another host.
+  // By default it sends the description to a validator on another host.
   validatorUrl: null,
-  // Nor may an address of this page lead to another description.
+  // By default a query of this page's URL could load another description.
   queryConfigEnabled: false,
 });

@@ -1,4 +1,4 @@
-/** What is used of Swagger UI; its package has no types. */
+/** Types of the part of Swagger UI that `docs.ts` uses; the package has none. */
 declare module "swagger-ui-dist/swagger-ui-es-bundle.js" {
   interface Options {
     readonly dom_id: string;

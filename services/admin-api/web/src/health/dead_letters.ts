@@ -1,4 +1,4 @@
-/** Dead letters: messages that a service could not use; sent again or dropped at a click. */
+/** Dead letters: messages that a service could not use, with buttons to resend or drop them. */
 
 import { type DeadLetterCount, deleteDeadLetter, getDeadLetters, type DeadLetter, postResend } from "../api.ts";
 import { h, setText } from "../dom.ts";
@@ -18,20 +18,20 @@ export class DeadLetterTable {
   readonly #notice = new Notice();
   readonly #busy = new Set<string>();
   readonly #table = new Table<DeadLetter>(
-    "Dead letters, the newest first",
+    "Dead letters, newest first",
     [
-      { label: "At", text: (row) => shownToSecond(row.at), whole: true },
-      { label: "From", text: (row) => row.service, whole: true },
+      { label: "Time", text: (row) => shownToSecond(row.at), whole: true },
+      { label: "Service", text: (row) => row.service, whole: true },
       { label: "Topic", text: (row) => row.topic },
       { label: "Reason", text: (row) => cut(row.reason) },
       { label: "Message", text: (row) => cut(row.payload) },
       {
-        label: "Send again",
+        label: "Resend",
         action: (row) => ({
-          label: row.truncated ? "Only a part" : "Send again",
-          description: row.truncated ? `Only a part of the message of ${row.topic} was kept` : `Send the message of ${row.topic} again`,
+          label: row.truncated ? "Truncated" : "Resend",
+          description: row.truncated ? `The message of ${row.topic} was truncated` : `Resend the message of ${row.topic}`,
           enabled: !row.truncated && !this.#busy.has(row.id),
-          run: () => void this.#change(row, `Sent again on ${row.topic}`, postResend),
+          run: () => void this.#change(row, `Resent on ${row.topic}`, postResend),
         }),
       },
       {
@@ -45,7 +45,7 @@ export class DeadLetterTable {
       },
     ],
     (row) => row.id,
-    "No dead letter is kept.",
+    "No dead letters.",
   );
   readonly element = h("div", {}, this.#seen, this.#notice.element, this.#table.element, this.#more);
 
@@ -54,7 +54,7 @@ export class DeadLetterTable {
     void poll(EVERY_MILLISECONDS, signal, () => this.#refresh());
   }
 
-  /** How many of each service were seen, also those no longer kept. */
+  /** Show the number of dead letters of each service, including those no longer kept. */
   showCounts(seen: readonly DeadLetterCount[]): void {
     setText(this.#seen, seen.length === 0 ? "" : `Seen since the start: ${seen.map(({ service, count }) => `${service} ${count}`).join(", ")}`);
   }
@@ -66,7 +66,7 @@ export class DeadLetterTable {
       const more = found.total - found.dead_letters.length;
       setText(this.#more, more > 0 ? `and ${more} older ones` : "");
     } catch {
-      // The page's verdict shows that there is no answer; the table stays as it is until the next one.
+      // The page's status shows the failure; the table stays until the next response.
     }
   }
 

@@ -1,16 +1,16 @@
-/** An instance's status beside its name; it differs for each service, so this reads whatever comes. */
+/** The details of an instance's status as text. They differ by service, so this formats any field. */
 
 import type { Details } from "../api.ts";
 import { rfc3339, shown } from "../times.ts";
 
 const NAMED = 4;
-/** Said elsewhere on the page, or of use to programs only. */
+/** Fields that the page shows elsewhere, or that only programs use. */
 const LEFT_OUT = new Set([
   ...["symbols", "feeds", "owned_since", "run", "port", "missing"],
   ...["wanted", "connection_attempts", "connection_attempts_limit", "lag_seconds", "overloaded", "suspect", "excluded", "stale", "recent_starts", "clock_skew_seconds"],
 ]);
 
-/** Which symbols and feeds an instance has. */
+/** The symbols and feeds of an instance. */
 export function ownership(details: Details): string {
   const parts = [];
   const { symbols, feeds } = details;
@@ -20,7 +20,7 @@ export function ownership(details: Details): string {
   return parts.join("; ") || "-";
 }
 
-/** The rest, as `name value` pairs: queues, budgets, problems. */
+/** The other fields as `name value` pairs: queues, problems. */
 export function describe(details: Details): string {
   const reported = Object.entries(details).filter(([name]) => !LEFT_OUT.has(name));
   return reported.map(([name, value]) => `${name.replaceAll("_", " ")} ${text(value)}`).join(", ") || "-";
@@ -42,7 +42,7 @@ function counted(noun: string, count: number, names: readonly string[]): string 
   return `${count} ${noun}${count === 1 ? "" : "s"}${listed}`;
 }
 
-/** Fractions of this size are unix seconds; counters are whole. */
+/** Whether a number is unix seconds: a fraction of this size; counters are whole. */
 function isInstant(value: number): boolean {
   return !Number.isInteger(value) && value > 1_000_000_000 && value < 10_000_000_000;
 }

@@ -1,13 +1,13 @@
-/** What the gateways report of Kraken: connections, clock, load, and subscriptions that are suspect or stale. */
+/** The gateways' reports: connection attempts, clock, lag, and suspect or stale subscriptions. */
 
 import type { Details, Instance } from "../api.ts";
 import { Table, type Mark } from "../table.ts";
 import { duration } from "../times.ts";
 
 const NAMED = 8;
-/** From this share of the attempts on it gets tight. */
+/** The share of connection attempts from which the page warns. */
 const TIGHT = 0.8;
-/** A clock that is off by more than this is worth a look; nothing depends on it. */
+/** The clock's difference from which the page warns; no calculation depends on the clock. */
 const SKEWED_SECONDS = 2;
 
 export class Gateways {
@@ -38,10 +38,10 @@ export function attempts(details: Details): string {
   return `${count(details["connection_attempts"])} of ${count(details["connection_attempts_limit"])} in 10 min`;
 }
 
-/** How the machine's clock stands to Kraken's. */
+/** The difference of the machine's clock from Kraken's. */
 export function clock(details: Details): string {
   const ahead = skew(details);
-  return Math.abs(ahead) < 0.05 ? "right" : `${duration(Math.abs(ahead))} ${ahead > 0 ? "ahead" : "behind"}`;
+  return Math.abs(ahead) < 0.05 ? "in sync" : `${duration(Math.abs(ahead))} ${ahead > 0 ? "ahead" : "behind"}`;
 }
 
 function attemptsMark(details: Details): Mark | null {

@@ -1,4 +1,4 @@
-/** Health: what is well, what is not and why. */
+/** The health page: checks with their reasons, and the state that they examine. */
 
 import type { Check, Feed, Health, Instance, Ownership, SymbolHealth, Task } from "../api.ts";
 import { h, setAttribute, setText } from "../dom.ts";
@@ -27,10 +27,10 @@ export class HealthPage implements Page {
       { label: "Reason", text: (row) => row.detail },
     ],
     (row) => row.name,
-    "No check is known.",
+    "No checks.",
   );
   readonly #instances = new Table<Instance>(
-    "Services and their instances",
+    "Instances of services",
     [
       { label: "Service", text: (row) => row.service, whole: true },
       { label: "Instance", text: (row) => row.instance },
@@ -51,7 +51,7 @@ export class HealthPage implements Page {
       { label: "Feed", text: (row) => row.feed },
       {
         label: "State",
-        text: (row) => (row.state === "live" && !row.fresh ? "live, but late" : row.state),
+        text: (row) => (row.state === "live" && !row.fresh ? "live, watermark late" : row.state),
         mark: (row) => (row.fresh ? "good" : "bad"),
       },
       { label: "Watermark age", text: (row) => (row.watermark_age_seconds === null ? "none yet" : duration(row.watermark_age_seconds)), numeric: true },
@@ -60,22 +60,22 @@ export class HealthPage implements Page {
       { label: "Rejected by Kraken", text: (row) => Object.entries(row.rejected).map(([symbol, why]) => `${symbol}: ${why}`).join("; ") || "none" },
     ],
     (row) => row.feed,
-    "There is no feed.",
+    "No feeds.",
   );
   readonly #symbols = new Table<SymbolHealth>(
-    "Symbols, the latest behind first",
+    "Symbols, highest lag first",
     [
       { label: "Symbol", text: (row) => row.symbol, link: (row) => chartHash(row.symbol, "1m") },
       { label: "Feed", text: (row) => (row.live ? "live" : "none"), mark: (row) => (row.live ? "good" : "bad") },
       { label: "Newest update", text: (row) => `${duration(row.age_seconds)} ago`, numeric: true },
-      { label: "Closed until", text: (row) => (row.closed_until === null ? "not known yet" : shown(row.closed_until)) },
+      { label: "Closed until", text: (row) => (row.closed_until === null ? "unknown" : shown(row.closed_until)) },
       { label: "Lag", text: (row) => this.#lag(row), numeric: true },
       { label: "Gateway", text: (row) => this.#owner(row, "gateway") },
       { label: "Aggregator", text: (row) => this.#owner(row, "aggregator") },
-      { label: "Also", text: (row) => this.#owners.get(row.symbol)?.also.join(", ") || "-" },
+      { label: "Further owners", text: (row) => this.#owners.get(row.symbol)?.also.join(", ") || "-" },
     ],
     (row) => row.symbol,
-    "No symbol is known.",
+    "No symbols.",
   );
   readonly #moreSymbols = h("p", { class: "hint" });
   readonly #repair = new RepairTable();
@@ -88,7 +88,7 @@ export class HealthPage implements Page {
       { label: "Last run", text: (row) => (row.last_run === null ? "none yet" : shownToSecond(row.last_run)) },
     ],
     (row) => row.task,
-    "The store has no tasks; the embedded one needs none.",
+    "The store has no tasks; the embedded store needs none.",
   );
   readonly #deadLetters = new DeadLetterTable(this.#closed.signal);
   readonly element = h(
@@ -111,8 +111,8 @@ export class HealthPage implements Page {
   #owners: ReadonlyMap<string, Ownership> = new Map();
 
   constructor(overall: Overall) {
-    setText(this.#verdict, "Asking");
-    overall.listen(this.#closed.signal, (answer) => this.#hear(answer));
+    setText(this.#verdict, "Loading");
+    overall.listen(this.#closed.signal, (answer) => this.#showAnswer(answer));
   }
 
   show(): void {
@@ -123,16 +123,16 @@ export class HealthPage implements Page {
     this.#closed.abort();
   }
 
-  #hear(answer: Answer): void {
+  #showAnswer(answer: Answer): void {
     if ("error" in answer) {
-      setText(this.#verdict, `${answer.error}; what stands below is old`);
+      setText(this.#verdict, `${answer.error}; the data below is old`);
       setAttribute(this.#verdict, "data-mark", "bad");
       return;
     }
     const health = answer.health;
     const failing = health.checks.filter((check) => !check.ok);
     const well = health.status === "ok";
-    setText(this.#verdict, well ? "Everything is well" : `Failing: ${failing.map((check) => check.name).join(", ")}`);
+    setText(this.#verdict, well ? "All checks pass" : `Failing: ${failing.map((check) => check.name).join(", ")}`);
     setAttribute(this.#verdict, "data-mark", well ? "good" : "bad");
     setText(this.#asOf, `As of ${shownToSecond(health.at)}`);
     setText(this.#warnings, health.warnings.join(". "));
@@ -150,18 +150,18 @@ export class HealthPage implements Page {
     const behind = [...health.symbols].sort((a, b) => Number(a.live) - Number(b.live) || seconds(a.closed_until ?? a.at) - seconds(b.closed_until ?? b.at) || a.symbol.localeCompare(b.symbol));
     this.#symbols.show(behind.slice(0, SYMBOLS_SHOWN));
     const more = behind.length - SYMBOLS_SHOWN;
-    setText(this.#moreSymbols, more > 0 ? `and ${more} more that are further ahead` : "");
+    setText(this.#moreSymbols, more > 0 ? `and ${more} more with less lag` : "");
     this.#repair.show(health);
     this.#tasks.show(health.tasks);
     this.#deadLetters.showCounts(health.dead_letters);
   }
 
-  /** How long ago the newest closed minute ended; up to a minute is as it should be. */
+  /** Time since the end of the newest closed minute; up to a minute is normal. */
   #lag(row: SymbolHealth): string {
-    return row.closed_until === null ? "not known yet" : duration(this.#now - seconds(row.closed_until));
+    return row.closed_until === null ? "unknown" : duration(this.#now - seconds(row.closed_until));
   }
 
-  /** Who has the symbol, and for how long. */
+  /** The owner of the symbol, and for how long. */
   #owner(row: SymbolHealth, role: "gateway" | "aggregator"): string {
     const entry = this.#owners.get(row.symbol);
     const name = entry?.[role];

@@ -1,4 +1,4 @@
-/** How admin-api keeps the store complete: audit, repair of gaps and self-check, a line each, and the differences found. */
+/** The repair of the store: a line each for audit, gaps and self-check, and the differences found. */
 
 import type { Difference, Health } from "../api.ts";
 import { h } from "../dom.ts";
@@ -18,25 +18,25 @@ export class RepairTable {
   readonly #lines = new Table<Line>(
     "Audit, gaps and self-check",
     [
-      { label: "What", text: (row) => row.name },
+      { label: "Part", text: (row) => row.name },
       { label: "State", text: (row) => row.state, mark: (row) => row.mark },
-      { label: "How it is", text: (row) => row.text },
+      { label: "Details", text: (row) => row.text },
     ],
     (row) => row.name,
-    "Nothing is known yet.",
+    "No data yet.",
   );
   readonly #differences = new Table<Difference>(
-    "Stored minutes that differed from Kraken's, the newest first",
+    "Stored minutes that differed from Kraken's, newest first",
     [
       { label: "Symbol", text: (row) => row.symbol },
       { label: "Minute", text: (row) => shown(row.open_time), whole: true },
       { label: "Kind", text: (row) => row.kind },
-      { label: "What", text: (row) => row.what },
+      { label: "Difference", text: (row) => row.what },
       { label: "Found", text: (row) => shownToSecond(row.at), whole: true },
-      { label: "Now", text: ended, mark: (row) => (row.ended === null ? "bad" : "good") },
+      { label: "State", text: ended, mark: (row) => (row.ended === null ? "bad" : "good") },
     ],
     (row) => `${row.symbol} ${row.open_time} ${row.at}`,
-    "No stored minute differed from Kraken's since the start.",
+    "No differences since the start.",
   );
   readonly element = h("div", {}, this.#lines.element, h("h3", {}, "Differences that the self-check found"), this.#differences.element);
 
@@ -46,7 +46,7 @@ export class RepairTable {
   }
 }
 
-/** When the store was last looked through for gaps. */
+/** The time and the result of the last audit. */
 export function auditLine({ audit }: Pick<Health, "audit">): Line {
   const period = `every ${duration(audit.every_seconds)}, ${duration(audit.horizon_seconds)} back`;
   const last = audit.last_at === null ? "not yet" : `last at ${shownToSecond(audit.last_at)}`;
@@ -54,16 +54,16 @@ export function auditLine({ audit }: Pick<Health, "audit">): Line {
   return { name: "audit", mark: trouble === "" ? "good" : "bad", state: trouble === "" ? "ok" : "failing", text: `${last}, ${period}${trouble}` };
 }
 
-/** How many gaps there are and what becomes of them; the page Coverage has them all. */
+/** The number of gaps by state; the coverage page lists them. */
 export function gapsLine({ gaps }: Pick<Health, "gaps">): Line {
-  const open = gaps.waiting + gaps.asked + gaps.unfillable;
+  const open = gaps.waiting + gaps.requested + gaps.unfillable;
   const filled = `${gaps.filled_since_start} candles filled since the start`;
   if (open === 0) return { name: "gaps", mark: "good", state: "none", text: filled };
-  const parts = `${gaps.waiting} waiting, ${gaps.asked} asked, ${gaps.unfillable} unfillable; ${gaps.windows_missing} candles missing`;
+  const parts = `${gaps.waiting} waiting, ${gaps.requested} requested, ${gaps.unfillable} unfillable; ${gaps.windows_missing} candles missing`;
   return { name: "gaps", mark: "warn", state: `${open} open`, text: `${parts}; ${filled}` };
 }
 
-/** How many stored minutes were compared with Kraken's answer. */
+/** The number of stored minutes compared with Kraken's response. */
 export function selfCheckLine({ self_check: check }: Pick<Health, "self_check">): Line {
   const last = check.last_at === null ? "none yet" : `last at ${shownToSecond(check.last_at)}`;
   const repaired = check.differences.filter((difference) => difference.ended === "repaired").length;

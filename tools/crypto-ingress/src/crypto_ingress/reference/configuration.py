@@ -11,6 +11,7 @@ from crypto_ingress.reference.field_docs import UndocumentedFieldError, field_do
 from crypto_ingress.settings import DemoSettings, RunSettings
 from influx_writer.settings import WriterSettings
 from ingress_common.settings import ServiceSettings
+from ingress_store import Retention
 from kraken_gateway.settings import GatewaySettings
 from kraken_simulator.config import SimulatorConfig
 
@@ -29,7 +30,7 @@ _COMMANDS: Mapping[str, type[ServiceSettings]] = {
 
 _SHOWN: Mapping[str, str] = {
     "instance_id": "the host name",
-    "retention": "`1m=90d,5m=1y,15m=2y,1h=5y,4h=forever,1d=forever,1w=forever,ticks=7d`",
+    "retention": f"`{Retention().text}`",
     "audit_horizon": "`7d`",
 }
 """Defaults that are computed or stored in another form."""

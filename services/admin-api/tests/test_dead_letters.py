@@ -102,7 +102,7 @@ async def test_only_the_newest_are_kept_and_the_others_counted(world):
         await world.until(newest)
         text = (await http.get("/metrics")).text
         assert 'ingress_dead_letters_ended_total{how="pushed-out"} 5.0' in text
-        assert "ingress_dead_letters_held 3.0" in text
+        assert "ingress_dead_letters_kept 3.0" in text
 
 
 async def test_an_old_letter_that_is_kept_does_not_block_new_ones(world):
