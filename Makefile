@@ -112,7 +112,7 @@ readers: setup
 BROKERS := tests/brokers/.fetched
 brokers: setup
 	tests/brokers/fetch $(BROKERS)
-	BROKERS=$(CURDIR)/$(BROKERS) $(BIN)/python -m pytest -n 3 tests/brokers
+	BROKERS=$(CURDIR)/$(BROKERS) $(BIN)/python -m pytest -n 3 --dist loadgroup tests/brokers
 
 check: setup
 	$(BIN)/ruff check .

@@ -34,6 +34,10 @@ class Demo:
         except httpx.TransportError:
             return None
 
+    def trouble(self) -> str | None:
+        """What it printed, if it has ended; None while it runs."""
+        return None if self.running.process.returncode is None else self.running.output()
+
     async def symbols(self) -> list[str]:
         answer = await self.http.get(f"{self.url}/symbols")
         return [entry["symbol"] for entry in answer.raise_for_status().json()["symbols"]]

@@ -333,7 +333,7 @@ class InfluxServer(Protocol):
 class InfluxProcess:
     """`influxd` from the PATH in a process of its own."""
 
-    def __init__(self, binary: str, folder: Path, certificates: Certificates | None) -> None:
+    def __init__(self, binary: str, folder: Path, certificates: Certificates | None, engine: Path | None) -> None:
         self.port = free_port()
         self._folder = folder
         self._tls = certificates is not None
@@ -342,7 +342,7 @@ class InfluxProcess:
             binary,
             f"--bolt-path={folder / 'influxd.bolt'}",
             f"--sqlite-path={folder / 'influxd.sqlite'}",
-            f"--engine-path={folder / 'engine'}",
+            f"--engine-path={engine or folder / 'engine'}",
             f"--http-bind-address=127.0.0.1:{self.port}",
             "--reporting-disabled",
             "--log-level=error",
@@ -469,14 +469,17 @@ def await_influx(port: int, alive: Callable[[], bool], *, tls: bool = False) -> 
     pytest.fail(f"expected InfluxDB on port {port} within {3 * _READY_SECONDS:.0f} s, got none")
 
 
-def own_influx(folder: Path, certificates: Certificates | None = None) -> InfluxServer:
-    """An InfluxDB of our own, over TLS with `certificates`, not yet started; skips if there is none."""
-    if docker_has(_INFLUX_IMAGE):
+def own_influx(folder: Path, certificates: Certificates | None = None, engine: Path | None = None) -> InfluxServer:
+    """An InfluxDB of our own, over TLS with `certificates`, not yet started; skips if there is none.
+
+    With its data in the folder `engine` it is a process and no container, which has its own disk.
+    """
+    if engine is None and docker_has(_INFLUX_IMAGE):
         return InfluxContainer(certificates)
     binary = shutil.which("influxd")
     if binary is None:
         missing("InfluxDB", "set TEST_INFLUX_URL and TEST_INFLUX_TOKEN, start Docker, or put influxd 2.7 on the PATH")
-    return InfluxProcess(binary, folder, certificates)
+    return InfluxProcess(binary, folder, certificates, engine)
 
 
 def _end_influx(server: InfluxServer) -> None:
@@ -488,13 +491,15 @@ def _end_influx(server: InfluxServer) -> None:
 
 @pytest.fixture
 def influx_of(tmp_path: Path) -> Any:
-    """Starts and sets up an InfluxDB of our own: `influx_of()`; over TLS with `influx_of(certificates)`."""
+    """Starts and sets up an InfluxDB of our own: `influx_of()`; over TLS with `influx_of(certificates)`; with its data
+    in a folder with `influx_of(engine=folder)`.
+    """
     made: list[InfluxServer] = []
 
-    def make(certificates: Certificates | None = None) -> InfluxServer:
+    def make(certificates: Certificates | None = None, engine: Path | None = None) -> InfluxServer:
         folder = tmp_path / f"influx-{len(made)}"
         folder.mkdir()
-        server = own_influx(folder, certificates)
+        server = own_influx(folder, certificates, engine)
         made.append(server)
         server.start()
         return server

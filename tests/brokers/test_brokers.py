@@ -24,6 +24,8 @@ TESTS = 28
 BROKERS: Mapping[str, Mapping[str, Any]] = tomllib.loads((HERE / "expected.toml").read_text())
 FETCHED = os.environ.get("BROKERS", "")
 _TEST_SECONDS = 15
+_EACH = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in BROKERS]
+"""So that each broker has a process of its own: they wait more than they compute."""
 
 
 def row(broker: Mapping[str, Any]) -> str:
@@ -56,14 +58,14 @@ def suite_failures(port: int, report: Path) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("name", BROKERS)
+@pytest.mark.parametrize("name", _EACH)
 def test_the_page_has_the_row_of_the_broker(name):
     assert row(BROKERS[name]) in (ROOT / "docs/brokers.md").read_text()
 
 
 @pytest.mark.skipif(not FETCHED, reason="brokers of public registries: make brokers")
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", BROKERS)
+@pytest.mark.parametrize("name", _EACH)
 async def test_the_broker_does_what_is_expected(name, tmp_path):
     folder = tmp_path / "broker"
     folder.mkdir()

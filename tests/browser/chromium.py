@@ -22,6 +22,8 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from servers import missing
 
+LAN_HOST = "ingress.test"
+"""A name of this machine that is no secure context over HTTP, like that of another machine."""
 _FLAGS = (
     "--headless=new",
     "--disable-gpu",
@@ -31,6 +33,7 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
+    f"--host-resolver-rules=MAP {LAN_HOST} 127.0.0.1",
 )
 _LOCAL = ("data", "blob", "about", "chrome")
 

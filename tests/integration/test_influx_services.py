@@ -92,9 +92,11 @@ async def test_bootstrap_over_http_needs_its_token_and_makes_one_set(influx_plac
 
 
 @asynccontextmanager
-async def bootstrapped(place) -> AsyncIterator[tuple[InfluxStore, httpx.AsyncClient, str]]:
+async def bootstrapped(
+    place, access: InfluxAccess | None = None
+) -> AsyncIterator[tuple[InfluxStore, httpx.AsyncClient, str]]:
     """A store with all that it needs, in an organisation of its own; the server's API; the organisation's id."""
-    access = InfluxAccess(f"test-{uuid4().hex[:12]}", place.token)
+    access = access or InfluxAccess(f"test-{uuid4().hex[:12]}", place.token)
     url = place.url.replace("influxdb", "http", 1)
     headers = {"Authorization": f"Token {place.token}"}
     async with (
@@ -104,6 +106,41 @@ async def bootstrapped(place) -> AsyncIterator[tuple[InfluxStore, httpx.AsyncCli
         await store.bootstrap()
         org = (await influx.get("/api/v2/orgs", params={"org": access.org})).json()["orgs"][0]["id"]
         yield store, influx, org
+
+
+async def test_no_organisation_is_made_beside_one_that_was_renamed_until_somebody_asks_for_it(influx_place):
+    access = InfluxAccess(f"test-{uuid4().hex[:12]}", influx_place.token)
+    async with (
+        bootstrapped(influx_place, access) as (_, influx, org),
+        admin(InfluxStore(influx_place.url, access)) as http,
+    ):
+
+        async def store_check() -> dict[str, Any]:
+            checks = (await http.get("/health/ready")).json()["checks"]
+            return next(check for check in checks if check["name"] == "store")
+
+        async def gone() -> bool:
+            return "is gone" in (await store_check())["detail"]
+
+        async def ok() -> bool:
+            return (await store_check())["ok"]
+
+        async def named() -> list[str]:
+            found = (await influx.get("/api/v2/orgs", params={"limit": 100})).json()["orgs"]
+            return [entry["id"] for entry in found if entry["name"] == access.org]
+
+        await influx.patch(f"/api/v2/orgs/{org}", json={"name": f"{access.org}-renamed"})
+        await until(gone)
+        assert await named() == []
+        await influx.patch(f"/api/v2/orgs/{org}", json={"name": access.org})
+        await until(ok)
+        assert await named() == [org]
+        await influx.patch(f"/api/v2/orgs/{org}", json={"name": f"{access.org}-renamed"})
+        await until(gone)
+        answer = await http.post("/bootstrap", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert f"created organization {access.org}" in answer.json()["changes"]
+        await until(ok)
+        assert len(await named()) == 1
 
 
 async def test_a_task_that_is_deleted_or_switched_off_turns_health_red(influx_place):

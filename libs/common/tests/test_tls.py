@@ -62,6 +62,13 @@ async def test_a_broker_may_want_a_client_certificate(tls_broker, certificates, 
         assert bus.connected
 
 
+async def test_a_client_certificate_that_the_broker_does_not_trust_is_named(tls_broker, certificates, client):
+    strange = certificates.stranger.parent
+    files = TlsFiles(certificates.ca, strange / "client.pem", strange / "client-key.pem")
+    text = await refusal(replace(tls_broker("require_certificate true\n"), tls_files=files), client)
+    assert "not trust our" in text
+
+
 async def test_an_unknown_authority_is_named(tls_broker, certificates, client):
     url = tls_broker()
     for files in (TlsFiles(), TlsFiles(certificates.stranger)):

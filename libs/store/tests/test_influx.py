@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -99,18 +100,19 @@ async def test_an_organisation_is_found_by_its_id_and_none_is_made_of_that_name(
         await store.bootstrap()
         await store.write([candle(0)], [])
     (org,) = (await server.get("orgs", org=access.org))["orgs"]
-    async with InfluxStore(influx_place.url, dataclasses.replace(access, org=org["id"]), retention=FOREVER) as store:
-        state = await store.inspect()
-        assert state.complete, state.difference
-        assert (await store.bootstrap()).changes == ()
-        assert len(await store.candles("BTC/USD", Timeframe.M1, limit=10)) == 1
-    async with InfluxStore(
-        influx_place.url, dataclasses.replace(access, org="0123456789abcdef"), retention=FOREVER
-    ) as store:
-        with pytest.raises(StoreUnavailableError, match="no organisation of that ID"):
-            await store.bootstrap()
+    for name in (org["id"], org["id"].upper()):
+        async with InfluxStore(influx_place.url, dataclasses.replace(access, org=name), retention=FOREVER) as store:
+            state = await store.inspect()
+            assert state.complete, state.difference
+            assert (await store.bootstrap()).changes == ()
+            assert len(await store.candles("BTC/USD", Timeframe.M1, limit=10)) == 1
+    unknown = ("0123456789abcdef", "0123456789ABCDEF")
+    for name in unknown:
+        async with InfluxStore(influx_place.url, dataclasses.replace(access, org=name), retention=FOREVER) as store:
+            with pytest.raises(StoreUnavailableError, match="no organisation of that ID"):
+                await store.bootstrap()
     names = {found["name"] for found in (await server.get("orgs", limit=100))["orgs"]}
-    assert not names & {org["id"], "0123456789abcdef"}
+    assert not names & {org["id"], org["id"].upper(), *unknown}
 
 
 async def test_candles_are_written_and_read_over_tls(influx_of, certificates, candle):
@@ -368,6 +370,82 @@ async def test_whatever_answers_in_the_servers_place_is_unavailable_and_ends_not
                 await store.symbols()
 
 
+_ENDLESS = b"a" * 2**20
+_HEADER = b"result,table,_time,_value,symbol,closed,at,revision,elapsed,open,high,low,close,volume,trades,exchange\r\n"
+_TIME = b"2024-02-25T02:15:00Z"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"<html>\r\n<title>a, b</title>\r\n</html>",
+        _HEADER + b"candles_1m,0,yesterday,x,BTC/USD,true,1,1,60,1,2,3,4,5,6,kraken",
+        _HEADER + b"somewhere,0," + _TIME + b",x,BTC/USD,true,a,b,c,d,e,f,g,h,i,kraken",
+        _HEADER + b"missing,0," + _TIME + b",x,BTC/USD,true,a,b,c,d,e,f,g,h,i,kraken",
+        _HEADER + b"candles_1m,0," + _TIME,
+        _HEADER + b"candles_1m",
+        b"[" * 100_000,
+        b'{"buckets": [{"name": "candles_1m", "retentionRules": [{"everySeconds": "x"}]}], "orgs": [{"id": "1"}]}',
+        b'{"orgs": [{"id": "1"}], "tasks": [{"name": "downsample_5m", "createdAt": "x", "latestCompleted": "y"}]}',
+    ],
+)
+async def test_a_page_that_is_nearly_an_answer_ends_nothing(page):
+    async with paging(200, page) as url, opened(url) as store:
+        series = store.series("BTC/USD", Timeframe.M1)
+        for ask in (
+            store.ping,
+            store.bootstrap,
+            store.inspect,
+            store.tasks,
+            store.symbols,
+            store.latest,
+            partial(store.candles, "BTC/USD", Timeframe.M1, limit=5),
+            partial(store.newest_candles, "BTC/USD", Timeframe.M1, start=0, end=600, limit=50),
+            partial(store.forming, "BTC/USD", Timeframe.M1),
+            partial(store.ticks, "BTC/USD", start=0, end=600, limit=5),
+            partial(store.recall, {"BTC/USD"}, Timeframe.M1, start=0, end=600),
+            partial(store.newest_closed, Timeframe.M1, since=0),
+            partial(store.gaps, Timeframe.M1, start=0, end=600),
+            partial(series.count, 0, 600),
+            partial(series.read, 0, 600),
+            series.bounds,
+        ):
+            with contextlib.suppress(StoreUnavailableError):
+                await ask()
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+async def test_an_answer_without_an_end_is_given_up(candle, status):
+    async with paging(status, None) as url, opened(url) as store:
+        for ask in (store.ping, store.symbols, partial(store.write, [], [candle()])):
+            with pytest.raises(StoreUnavailableError, match="at most 64 MiB"):
+                await ask()
+
+
+@asynccontextmanager
+async def paging(status: int, page: bytes | None) -> AsyncIterator[str]:
+    """An HTTP server that answers everything with `page`; None: with one that does not end."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            head = f"HTTP/1.1 {status} x\r\nConnection: close\r\n"
+            if page is not None:
+                writer.write(head.encode() + f"Content-Length: {len(page)}\r\n\r\n".encode() + page)
+                return
+            writer.write(head.encode() + b"\r\n")
+            while True:
+                writer.write(_ENDLESS)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"influxdb://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
 async def test_a_batch_that_is_too_large_is_cut_until_it_is_taken(candle):
     async with answering(lambda lines: 413 if lines > 100 else 204) as (url, taken), opened(url) as store:
         assert (await store.write([], [candle(n) for n in range(1000)])).taken == 1000
@@ -456,3 +534,29 @@ async def test_a_foreign_row_stops_neither_a_query_nor_a_task_for_the_other_symb
     made = await store.candles("ETH/USD", Timeframe.M5, limit=20)
     assert made
     assert all(row.closed for row in made)
+
+
+_TEXTS = (
+    'candle,exchange=kraken,symbol=BAD/USD open="a",high="b",low="c",close="d",volume="e",vwap="f",trades="g",'
+    'closed="h",infilled="i",complete="j",revision="k",at="l" {time}'
+)
+
+
+async def test_a_foreign_row_of_other_types_long_ago_stops_no_query_for_the_other_symbols(store, server, candle):
+    # Of another shard: within one, InfluxDB refuses other types. Over both, it finds the newest of a series only.
+    now = [candle(number, symbol="ETH/USD") for number in range(10)]
+    await store.write(now, [])
+    long_ago = now[0].open_time - 400 * 86_400
+    await server.write("candles_1m", "s", _TEXTS.format(time=long_ago).encode())
+    assert len(await store.newest_candles("ETH/USD", Timeframe.M1, limit=10)) == 10
+    assert "ETH/USD" in [found.symbol for found in await store.latest()]
+    assert "ETH/USD" in await store.newest_closed(Timeframe.M1, since=long_ago - 60)
+    await store.gaps(Timeframe.M1, start=long_ago - 60, end=now[-1].open_time + 60)
+    await store.recall({"ETH/USD", "BAD/USD"}, Timeframe.M1, start=long_ago - 60, end=now[-1].open_time + 60)
+    for ask in (
+        partial(store.candles, "BAD/USD", Timeframe.M1, limit=5),
+        partial(store.forming, "BAD/USD", Timeframe.M1),
+        partial(store.series("BAD/USD", Timeframe.M1).read, long_ago, long_ago + 60),
+    ):
+        with contextlib.suppress(StoreUnavailableError):
+            await ask()

@@ -8,7 +8,7 @@ from ingress_common.errors import SettingsError
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Hosts that bypass the proxy: through a proxy they would mean the proxy's own machine."""
 
-_VARIABLES = ("https_proxy", "http_proxy", "all_proxy", "wss_proxy", "ws_proxy")
+_VARIABLES = ("https_proxy", "http_proxy", "all_proxy", "wss_proxy", "ws_proxy", "socks_proxy")
 
 
 def prepare_proxies(environment: MutableMapping[str, str]) -> None:
@@ -33,6 +33,9 @@ def prepare_proxies(environment: MutableMapping[str, str]) -> None:
 def _checked(name: str, url: str) -> str:
     """`url`, if every client accepts it. Their own errors would show its password."""
     expected = f"{name}: expected a proxy of the form http://host:port"
+    if name.lower() == "socks_proxy":
+        # Whatever it holds, a client takes it for SOCKS.
+        raise SettingsError(f"{name}: expected HTTPS_PROXY with a proxy of the form http://host:port, got one of SOCKS")
     scheme = url.partition("://")[0].lower()
     if scheme not in ("http", "https"):
         raise SettingsError(f"{expected}, got {f'one of {scheme}://' if scheme.isalnum() else 'another one'}")

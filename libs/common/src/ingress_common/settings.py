@@ -12,7 +12,7 @@ from pydantic_settings import SettingsError as SourceError
 
 from ingress_common.bus.client import DEFAULT_CLIENT, MqttClient
 from ingress_common.bus.url import EXPECTED as MQTT_EXPECTED
-from ingress_common.bus.url import MqttUrl, split_url
+from ingress_common.bus.url import MqttUrl, credential_objection, split_url
 from ingress_common.errors import SettingsError
 from ingress_common.secret_files import SecretFiles
 from ingress_common.symbols import right_name
@@ -129,6 +129,8 @@ def _completed(url: MqttUrl, info: ValidationInfo) -> MqttUrl:
         raise ValueError("MQTT_PASSWORD requires a user in the URL")
     if url.password is not None:
         raise ValueError("both it and MQTT_PASSWORD contain a password")
+    if credential_objection(password.get_secret_value()):
+        raise ValueError("MQTT_PASSWORD contains a control character")
     return replace(url, password=password.get_secret_value(), tls_files=files)
 
 

@@ -34,6 +34,15 @@ def test_socks_is_refused_in_one_line_without_its_password():
     assert str(caught.value) == "ALL_PROXY: expected a proxy of the form http://host:port, got one of socks5://"
 
 
+@pytest.mark.parametrize("proxy", ["socks5://user:secret@proxy.example:1080", "http://user:secret@proxy.example:1080"])
+@pytest.mark.parametrize("name", ["socks_proxy", "SOCKS_PROXY"])
+def test_the_variable_of_socks_is_refused_whatever_it_holds(name, proxy):
+    with pytest.raises(SettingsError) as caught:
+        prepare_proxies({name: proxy})
+    assert str(caught.value).startswith(f"{name}: expected HTTPS_PROXY with a proxy of the form http://host:port")
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "proxy",
     [

@@ -1,3 +1,4 @@
+import re
 import socket
 
 import pytest
@@ -167,6 +168,25 @@ def test_a_raw_character_in_a_password_is_explained_and_no_part_of_it_is_shown(m
     assert "%23" in text
     assert "abc" not in text
     assert "xyz" not in text
+
+
+@pytest.mark.parametrize("credentials", ["joe:sec%1Fret", "jo%1Fe:sec-ret", "joe:sec%0Aret", "joe:sec%FFret"])
+def test_a_user_or_password_with_control_characters_or_not_utf8_is_refused(monkeypatch, credentials):
+    monkeypatch.setenv("MQTT_URL", f"mqtt://{credentials}@host")
+    text = complaint()
+    assert text.startswith("MQTT_URL: ")
+    assert re.search("the user or password (contains a control character|is not UTF-8)", text)
+    assert "sec" not in text
+    assert "ret" not in text
+
+
+def test_a_password_of_its_own_has_no_control_character_either(monkeypatch, tmp_path):
+    (tmp_path / "password").write_bytes(b"sec\0ret\n")
+    monkeypatch.setenv("MQTT_URL", "mqtt://joe@host")
+    monkeypatch.setenv("MQTT_PASSWORD_FILE", "password")
+    text = complaint()
+    assert "MQTT_PASSWORD contains a control character" in text
+    assert "sec" not in text
 
 
 def test_a_password_of_its_own_takes_every_character(monkeypatch):

@@ -1,5 +1,6 @@
 """The common settings of services with a store."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SecretStr
@@ -55,6 +56,14 @@ class StoreSettings(ServiceSettings):
 
     influx_token: Annotated[SecretStr | None, Field(description="a token of InfluxDB")] = None
     """Token for InfluxDB; admin-api needs an operator's, because it makes buckets, tasks and tokens."""
+
+    @property
+    def store_name(self) -> str:
+        """Where candles are stored, without secrets: what all services of a stack have in common."""
+        scheme, _, rest = self.store_url.partition("://")
+        if scheme == "sqlite":
+            return f"sqlite:///{Path(rest[1:]).absolute()}"
+        return f"{scheme}://{rest.rpartition('@')[2]} {self.influx_org or ''}".strip()
 
     def store(self) -> CandleStore:
         """The store of STORE_URL, to be opened; SettingsError if there is none or a setting is missing."""

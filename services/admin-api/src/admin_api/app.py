@@ -29,7 +29,6 @@ from admin_api.http.compression import Compression
 from admin_api.http.limits import Limiter
 from admin_api.http.middleware import HttpMetrics, Methods, RequestCounter, SecurityHeaders
 from admin_api.http.responses import schemas
-from admin_api.prefix import STORE, claim_name_and_prefix
 from admin_api.reconciler import bodies as reconciler_bodies
 from admin_api.reconciler.reconciler import Reconciler
 from admin_api.settings import AdminSettings
@@ -43,6 +42,7 @@ from ingress_common.heartbeat import StatusPublisher, will_of
 from ingress_common.logs import get_logger
 from ingress_common.metrics import BusMetrics
 from ingress_common.payloads import dead_letter, decode_status, encode_dead_letter
+from ingress_common.prefix import PrefixGuard, claim_name_and_prefix
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics, symbol_of
 from ingress_store import CandleStore, StoreOpenError
@@ -67,11 +67,6 @@ def last_will(topics: Topics, instance: str, started_at: float) -> LastWill:
     return will_of(topics, NAME, instance, version=version(NAME), started_at=started_at)
 
 
-def store_of(settings: AdminSettings, store: CandleStore) -> str:
-    """Where the stack stores candles, without secrets: what all of its services have in common."""
-    return f"{store.location} {settings.influx_org or ''}".strip()
-
-
 def build(settings: AdminSettings, registry: CollectorRegistry) -> "AdminApi":
     """The service on a real broker; SettingsError if STORE_URL names an unknown kind of store."""
     started_at = time.time()
@@ -84,7 +79,7 @@ def build(settings: AdminSettings, registry: CollectorRegistry) -> "AdminApi":
             client_id=client_id(settings.topics, settings.instance_id),
             will=last_will(settings.topics, settings.instance_id, started_at),
             inbound_limit=_INBOUND,
-            before=partial(claim_name_and_prefix, NAME, settings, store_of(settings, store)),
+            before=partial(claim_name_and_prefix, NAME, settings, settings.store_name),
         ),
         letters_bus=connect(
             client_id=client_id_of_letters(settings.topics, settings.instance_id),
@@ -126,7 +121,8 @@ class AdminApi:
         self._clock = clock
         self.port = settings.http_port
         """The port that HTTP is served on; once running, the one that was found free for 0."""
-        self._own_status = topics.status(NAME, instance)
+        self._own_statuses = topics.status(NAME, "")
+        self._prefix = PrefixGuard(topics, NAME, started_at, settings.store_name)
         self._status = StatusPublisher(
             bus,
             topics,
@@ -244,8 +240,10 @@ class AdminApi:
             match self._topics.split(topic):
                 case ("candles", _, symbol, timeframe):
                     self.candles.forget((symbol_of(symbol), Timeframe.parse(timeframe)))
-        elif topic == self._own_status and not message.retain:
-            self._status.received(decode_status(payload))
+        elif topic.startswith(self._own_statuses) and not message.retain:
+            status = decode_status(payload)
+            self._status.received(status)
+            self._prefix.received(status)
 
     async def _dead_letter(self, message: Message, reason: str) -> None:
         own = self._topics.dead_letter(NAME)
@@ -258,7 +256,7 @@ class AdminApi:
         return {
             "ready": self.health().ready,
             "port": self.port,
-            STORE: store_of(self._settings, self._store),
+            **self._prefix.details,
         }
 
 

@@ -10,8 +10,8 @@ from influx_writer.intake import PAYLOAD_LIMIT
 from influx_writer.settings import WriterSettings
 from influx_writer.writer import NAME, SESSION_SECONDS, Limits, Writer, client_id, control_client_id, last_will
 from ingress_common.bus.mqtt import MqttBus
-from ingress_common.heartbeat import claim_name
 from ingress_common.metrics import BusMetrics
+from ingress_common.prefix import claim_name_and_prefix
 from ingress_common.service import run_service
 
 
@@ -38,7 +38,7 @@ def build(settings: WriterSettings, registry: CollectorRegistry) -> Writer:
             client_id=control_client_id(settings.topics, instance),
             will=last_will(settings.topics, instance, started_at),
             metrics=metrics,
-            before=partial(claim_name, NAME, settings),
+            before=partial(claim_name_and_prefix, NAME, settings, settings.store_name),
         ),
         store=settings.store(),
         topics=settings.topics,
@@ -47,6 +47,7 @@ def build(settings: WriterSettings, registry: CollectorRegistry) -> Writer:
         started_at=started_at,
         limits=limits,
         published_secrets=settings.published_secrets,
+        store_name=settings.store_name,
     )
 
 

@@ -35,6 +35,7 @@ from ingress_common.payloads import (
     decode_watermark,
     encode_dead_letter,
 )
+from ingress_common.prefix import PrefixGuard
 from ingress_common.times import rfc3339
 from ingress_common.topics import TopicError, Topics
 from ingress_store import CandleStore, Rejection, StoreOpenError, StoreUnavailableError
@@ -105,7 +106,8 @@ class Writer:
 
     `bus` brings candles and ticks and needs a persistent session (`client_id`, `SESSION_SECONDS`), an inbound limit of
     `limits.inbound`, and `PAYLOAD_LIMIT`. `control` is a connection of its own, because messages about who is there
-    must not wait behind candles that nobody can store. `clock` gives unix seconds.
+    must not wait behind candles that nobody can store. `clock` gives unix seconds. `store_name`: the name of the store
+    that all services of the stack share (`ingress_common.prefix`), if it is not the store's location.
     """
 
     name = NAME
@@ -125,6 +127,7 @@ class Writer:
         backoff: Callable[[int], float] = retry_delay,
         request_backoff: Callable[[int], float] = request_delay,
         published_secrets: Sequence[str] = (),
+        store_name: str | None = None,
     ) -> None:
         self._bus = bus
         self._control = control
@@ -158,6 +161,7 @@ class Writer:
             self._details,
             published_secrets=published_secrets,
         )
+        self._prefix = PrefixGuard(topics, NAME, started_at, store_name or store.location)
         self._shares = Shares(topics, NAME, instance)
         self._marks = Marks(control, topics.marks(NAME, instance))
         self._assignment = Assignment(
@@ -245,6 +249,7 @@ class Writer:
             "missing_candles": self._assignment.missing,
             "missing_since": None if since is None else rfc3339(since),
             LEAVING: self._leaving,
+            **self._prefix.details,
         }
 
     async def _watch_store(self) -> None:
@@ -291,6 +296,7 @@ class Writer:
                 status = decode_status_on(message.topic, message.payload)
                 if not message.retain:
                     self._status.received(status)
+                    self._prefix.received(status)
                 return self._shares.status(status)
             case ("feed", _, feed) if message.payload:
                 state = decode_feed_state(message.payload)

@@ -12,7 +12,6 @@ from prometheus_client import CollectorRegistry
 
 from admin_api import app as admin
 from admin_api.admin import dead_letters
-from admin_api.prefix import claim_name_and_prefix
 from aggregator import __version__ as aggregator_version
 from aggregator.service import Aggregator
 from aggregator.subscriptions import SingleFilterSubscription, SymbolSubscriptions
@@ -26,6 +25,7 @@ from ingress_common.bus.mqtt import MqttBus
 from ingress_common.bus.url import MqttUrl
 from ingress_common.errors import StartError
 from ingress_common.heartbeat import claim_name, will_of
+from ingress_common.prefix import claim_name_and_prefix
 from ingress_common.service import Service
 from ingress_store import CandleStore
 from kraken_gateway import service as gateway
@@ -91,7 +91,7 @@ class StackParts:
                 client=s.mqtt_client,
                 client_id=writer.control_client_id(s.topics, s.instance_id),
                 will=writer.last_will(s.topics, s.instance_id, now),
-                before=None if self.embedded else partial(claim_name, writer.NAME, s),
+                before=None if self.embedded else partial(claim_name_and_prefix, writer.NAME, s, s.store_name),
             ),
             store=self.store(),
             topics=s.topics,
@@ -100,6 +100,7 @@ class StackParts:
             started_at=now,
             limits=limits,
             published_secrets=s.published_secrets,
+            store_name=s.store_name,
         )
 
     def aggregator(self) -> Service:
@@ -143,21 +144,21 @@ class StackParts:
 
     def admin_api(self) -> Service:
         """The admin-api."""
-        s, now, store = self.settings, time.time(), self.store()
+        s, now = self.settings, time.time()
         kept = dead_letters.LETTERS_KEPT_EMBEDDED if self.embedded else dead_letters.LETTERS_KEPT
         return admin.AdminApi(
             s,
             bus=self.bus(
                 admin.client_id(s.topics, s.instance_id),
                 admin.last_will(s.topics, s.instance_id, now),
-                claim=partial(claim_name_and_prefix, admin.NAME, s, admin.store_of(s, store)),
+                claim=partial(claim_name_and_prefix, admin.NAME, s, s.store_name),
             ),
             letters_bus=self.bus(
                 dead_letters.client_id_of_letters(s.topics, s.instance_id),
                 expiry=dead_letters.LETTERS_SESSION_SECONDS,
                 inbound=kept + dead_letters.LETTERS_INBOUND_SPARE,
             ),
-            store=store,
+            store=self.store(),
             registry=CollectorRegistry(),
             started_at=now,
             letters_kept=kept,

@@ -79,8 +79,9 @@ def failed_to_connect(error: OSError | TlsFileError, url: MqttUrl) -> LinkError:
 
 def ended_before_answer(reason: str, url: MqttUrl) -> LinkError:
     """The LinkError for a broker that ended the connection instead of responding to CONNECT, with a likely cause."""
-    if url.tls and url.tls_files.cert_file is None:
-        return LinkError(f"{reason}; the broker may require a client certificate (MQTT_CERT_FILE)")
+    if url.tls:
+        may = "require a client certificate" if url.tls_files.cert_file is None else "not trust our certificate"
+        return LinkError(f"{reason}; the broker may {may} (MQTT_CERT_FILE), or not speak MQTT 5")
     return LinkError(f"{reason}, before it answered; the broker may not speak MQTT 5")
 
 

@@ -37,8 +37,8 @@ class MqttUrl:
             host=parts.hostname or "",
             port=parts.port or _PORTS[parts.scheme],
             tls=parts.scheme == "mqtts",
-            username=None if parts.username is None else unquote(parts.username),
-            password=None if parts.password is None else unquote(parts.password),
+            username=None if parts.username is None else unquote(parts.username, errors="strict"),
+            password=None if parts.password is None else unquote(parts.password, errors="strict"),
         )
 
     def __str__(self) -> str:
@@ -66,6 +66,16 @@ def split_url(text: str) -> SplitResult:
     return parts
 
 
+def credential_objection(text: str) -> str | None:
+    """Why `text` is neither a user nor a password; None if it may be one. The reason contains no part of it.
+
+    MQTT allows no control characters in a user name, and no password that a person chose contains one.
+    """
+    if re.search(r"[\x00-\x1f\x7f]", text):
+        return "the user or password contains a control character"
+    return None
+
+
 def _objection(parts: SplitResult) -> str | None:
     if parts.scheme not in _PORTS:
         return f"the scheme is {parts.scheme!r} instead of mqtt or mqtts" if parts.scheme else "it has no scheme"
@@ -77,4 +87,8 @@ def _objection(parts: SplitResult) -> str | None:
         return "nothing may follow the host and port"
     if parts.password is not None and not parts.username:
         return "it has a password and no user name"
-    return None
+    try:
+        credentials = unquote(f"{parts.username or ''}{parts.password or ''}", errors="strict")
+    except UnicodeDecodeError:
+        return "the user or password is not UTF-8"
+    return credential_objection(credentials)

@@ -11,8 +11,8 @@ from ingress_store.bulk import COLUMNS, Row
 from ingress_store.errors import StoreUnavailableError
 from ingress_store.influx import flux, names
 from ingress_store.influx.lines import microseconds
-from ingress_store.influx.rows import rows_of, seconds_of
-from ingress_store.influx.server import RefusedError, Server
+from ingress_store.influx.rows import at_of, rows_of, seconds_of
+from ingress_store.influx.server import RefusedError, Server, answered
 
 _LINES_AT_ONCE = 10_000
 _WINDOWS_AT_ONCE = 20_000
@@ -35,11 +35,17 @@ class InfluxSeries:
 
     async def count(self, start: int, end: int) -> int:
         """The number of candles."""
+        return await answered(self._location, self._count(start, end))
+
+    async def _count(self, start: int, end: int) -> int:
         text = flux.count(self._bucket, self._symbol, start, end)
-        return sum(int(row["_value"]) for row in rows_of(await self._query(text)))
+        return sum(int(row["_value"]) for row in await self._query(text))
 
     async def read(self, start: int, end: int, columns: Sequence[str] = COLUMNS) -> bytes:
         """The candles as CSV, read in pieces small enough for the server."""
+        return await answered(self._location, self._read(start, end, columns))
+
+    async def _read(self, start: int, end: int, columns: Sequence[str]) -> bytes:
         out = io.StringIO()
         write = csv.writer(out, lineterminator="\n").writerow
         write(columns)
@@ -48,7 +54,7 @@ class InfluxSeries:
         step = _WINDOWS_AT_ONCE * self._timeframe.seconds
         for first in range(start, end, step):
             text = flux.rows(self._bucket, [self._symbol], first, min(first + step, end), fields) + flux.BY_TIME
-            for row in rows_of(await self._query(text)):
+            for row in await self._query(text):
                 if row.get("open"):
                     values = _values(row)
                     write([values[place] for place in wanted])
@@ -56,10 +62,13 @@ class InfluxSeries:
 
     async def bounds(self) -> tuple[int, int] | None:
         """The open times of the oldest and the newest closed candle."""
+        return await answered(self._location, self._bounds())
+
+    async def _bounds(self) -> tuple[int, int] | None:
         found = [
             seconds_of(row["_time"])
             for which in ("first", "last")
-            for row in rows_of(await self._query(flux.closed_edge(self._bucket, self._symbol, which)))
+            for row in await self._query(flux.closed_edge(self._bucket, self._symbol, which))
         ]
         return (min(found), max(found)) if found else None
 
@@ -90,17 +99,14 @@ class InfluxSeries:
                 f'source="{source}",at={microseconds(at)}i {time}'
             )
 
-    async def _query(self, text: str) -> str:
-        try:
-            return await self._server.query(text)
-        except RefusedError as error:
-            raise StoreUnavailableError(f"{self._location}: the server refuses a query: {error}") from error
+    async def _query(self, text: str) -> Iterator[dict[str, str]]:
+        return rows_of(await self._server.query(text))
 
 
 def _values(row: dict[str, str]) -> list[object]:
     """The values of `COLUMNS`; a foreign row may lack those beyond the contract."""
     time = seconds_of(row["_time"])
-    at = row.get("at")
+    at = at_of(row)
     return [
         time,
         *(_plain(row.get(name) or row["close"]) for name in ("open", "high", "low", "close")),
@@ -112,7 +118,7 @@ def _values(row: dict[str, str]) -> list[object]:
         int(row.get("complete") != "false"),
         row.get("revision") or 0,
         row.get("source") or "rollup",
-        int(at) / 1_000_000 if at else time,
+        time if at is None else at,
     ]
 
 

@@ -5,11 +5,10 @@ from collections.abc import AsyncIterator, Collection
 
 from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
-from ingress_store.errors import StoreUnavailableError
 from ingress_store.gaps import StoredGap, gaps_of
 from ingress_store.influx import flux, names
-from ingress_store.influx.rows import candle_of, rows_of, rows_of_symbols, seconds_of, tick_of, version_of
-from ingress_store.influx.server import RefusedError, Server
+from ingress_store.influx.rows import at_of, candle_of, rows_of, rows_of_symbols, seconds_of, tick_of, version_of
+from ingress_store.influx.server import Server
 from ingress_store.influx.versions import Identity, Version
 from ingress_store.port import Freshness
 
@@ -185,19 +184,13 @@ class Reader:
         return None
 
     async def _query(self, text: str) -> str:
-        try:
-            return await self.server.query(text)
-        except RefusedError as error:
-            # If the server rejects our Flux, that is a defect: it must show, and must not end a service.
-            raise StoreUnavailableError(f"the server refuses a query: {error}") from error
+        return await self.server.query(text)
 
 
 def _freshness(row: dict[str, str], timeframe: Timeframe) -> Freshness:
     open_time = seconds_of(row["_time"])
-    at = row.get("at")
-    return Freshness(
-        row["symbol"], timeframe, open_time, int(at) / 1_000_000 if at else float(open_time + timeframe.seconds)
-    )
+    at = at_of(row)
+    return Freshness(row["symbol"], timeframe, open_time, float(open_time + timeframe.seconds) if at is None else at)
 
 
 def _is_short(low: float, high: float, windows: int, timeframe: Timeframe) -> bool:

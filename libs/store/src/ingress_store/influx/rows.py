@@ -50,23 +50,32 @@ def seconds_of(text: str) -> int:
     return int(instant_of(text))
 
 
+def at_of(row: Row) -> float | None:
+    """The unix seconds of `at`; None without one. A foreign row may hold something else there."""
+    microseconds = _whole(row.get("at"))
+    return None if microseconds is None else microseconds / 1_000_000
+
+
 def candle_of(row: Row, timeframe: Timeframe) -> Candle | None:
     """The candle of a row; None if a number is missing or malformed.
 
     A foreign row may lack the fields beyond the contract; it counts as a complete roll-up received at its close.
     """
     open_time = seconds_of(row["_time"])
-    at = row.get("at")
+    at = at_of(row)
     try:
-        return _candle(row, timeframe, open_time, int(at) / 1_000_000 if at else float(open_time + timeframe.seconds))
+        return _candle(row, timeframe, open_time, float(open_time + timeframe.seconds) if at is None else at)
     except (ValueError, ArithmeticError):
         return None
 
 
 def tick_of(row: Row) -> Candle | None:
-    """The raw 1m state of a row; None if a number is missing."""
-    open_time = row.get("open_time")
-    return _candle(row, Timeframe.M1, int(open_time), instant_of(row["_time"])) if open_time else None
+    """The raw 1m state of a row; None if a number is missing or malformed."""
+    open_time, at = _whole(row.get("open_time")), instant_of(row["_time"])
+    try:
+        return None if open_time is None else _candle(row, Timeframe.M1, open_time, at)
+    except (ValueError, ArithmeticError):
+        return None
 
 
 def _candle(row: Row, timeframe: Timeframe, open_time: int, at: float) -> Candle | None:
@@ -97,8 +106,14 @@ def _candle(row: Row, timeframe: Timeframe, open_time: int, at: float) -> Candle
 
 def version_of(row: Row) -> Version:
     """The version of a row with `closed`, `at` and `revision`."""
-    at = row.get("at")
-    return row.get("closed") == "true", int(at) / 1_000_000 if at else 0.0, int(row.get("revision") or 0)
+    return row.get("closed") == "true", at_of(row) or 0.0, _whole(row.get("revision")) or 0
+
+
+def _whole(text: str | None) -> int | None:
+    try:
+        return int(text) if text else None
+    except ValueError:
+        return None
 
 
 def _source(text: str | None) -> Source:

@@ -4,9 +4,9 @@ import json
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiohttp
 
@@ -16,12 +16,18 @@ from ingress_store.influx.access import InfluxAccess
 
 _CONNECT_SECONDS = 5.0
 _TOTAL_SECONDS = 30.0
+_ANSWER_BYTES = 64 * 2**20
+"""The longest response that is read: a hundred times that of the largest query."""
+_MESSAGE_BYTES = 10_000
 _DROPPED = re.compile(r"dropped=(\d+)")
 _DURABLE = 204
 _TOO_LARGE = 413
 _ABOUT_LINES = (400, 422)
 # Without annotations: the columns are known.
 _DIALECT = {"header": True, "annotations": [], "delimiter": ",", "dateTimeFormat": "RFC3339Nano"}
+
+
+AnswerT = TypeVar("AnswerT")
 
 
 class RefusedError(Exception):
@@ -144,7 +150,7 @@ class Server:
                 headers=headers,
                 allow_redirects=False,
             ) as response:
-                return response.status, await response.read()
+                return response.status, await self._read(response)
         except aiohttp.ClientConnectorCertificateError as error:
             cause = error.certificate_error
             reason = reason_of(cause) if isinstance(cause, OSError) else str(cause)
@@ -160,6 +166,18 @@ class Server:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             text = str(error) or f"no answer within {_TOTAL_SECONDS:.0f} s"
             raise StoreUnavailableError(f"{self._location}: {text}") from error
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        """The body of a response. StoreUnavailableError, and the end of its connection, if it is too long."""
+        answer = bytearray()
+        async for piece in response.content.iter_any():
+            answer += piece
+            if len(answer) > _ANSWER_BYTES:
+                raise StoreUnavailableError(
+                    f"{self._location}: expected a response of at most {_ANSWER_BYTES // 2**20} MiB, "
+                    f"got a longer one with status {response.status}"
+                )
+        return bytes(answer)
 
     def _meaning_of_write(self, status: int, answer: bytes) -> Exception:
         """Only InfluxDB's own report about lines is a reason to give up on one, not a proxy's page."""
@@ -186,10 +204,22 @@ class Server:
         return RefusedError(status, message)
 
 
+async def answered(location: str, question: Awaitable[AnswerT]) -> AnswerT:
+    """The response. A rejection, or a response that is not InfluxDB's, becomes StoreUnavailableError, so that it shows
+    and ends no service.
+    """
+    try:
+        return await question
+    except RefusedError as error:
+        raise StoreUnavailableError(f"{location}: the server refuses a query: {error}") from error
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        raise StoreUnavailableError(f"{location}: expected a response of InfluxDB, got another one: {error}") from error
+
+
 def _is_json(answer: bytes) -> bool:
     try:
         return isinstance(json.loads(answer), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -197,6 +227,6 @@ def _message(answer: bytes) -> str:
     try:
         fields = json.loads(answer)
         text = str(fields["message"])
-    except (ValueError, KeyError, TypeError):
-        text = answer.decode(errors="replace")
-    return " ".join(text.split())[:1000]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        text = answer[:_MESSAGE_BYTES].decode(errors="replace")
+    return " ".join(text[:_MESSAGE_BYTES].split())[:1000]

@@ -20,7 +20,7 @@ _TAKEN = (409, 422)
 # A shard's points are stored together: about as many as a query reads, and enough to be worth a shard.
 _WINDOWS_PER_SHARD = 1_092
 _SYSTEM = "system"
-_ID = re.compile(r"[0-9a-f]{16}")
+_ID = re.compile(r"[0-9a-fA-F]{16}")
 _OUR_BUCKETS = (*map(names.candles, TIMEFRAMES), names.TICKS)
 _PERMISSIONS: Mapping[str, str] = {
     names.WRITER_TOKEN: ", ".join(sorted(f"{do} buckets/{name}" for do in ("read", "write") for name in _OUR_BUCKETS)),

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Collection, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
@@ -16,14 +16,12 @@ from ingress_store.influx.access import InfluxAccess, http_url
 from ingress_store.influx.bulk import InfluxSeries
 from ingress_store.influx.lines import LineError, Lines
 from ingress_store.influx.reading import Reader
-from ingress_store.influx.server import NotThereError, RefusedError, Server, TokenError
+from ingress_store.influx.server import AnswerT, NotThereError, Server, TokenError, answered
 from ingress_store.influx.setup import Setup
 from ingress_store.influx.versions import Identity, KnownVersions, Version
 from ingress_store.influx.writing import Line, write_lines
 from ingress_store.port import Freshness, Rejection, TaskState, WriteResult
 from ingress_store.retention import Retention
-
-AnswerT = TypeVar("AnswerT")
 
 _BUCKETS = {timeframe: names.candles(timeframe) for timeframe in TIMEFRAMES}
 
@@ -157,7 +155,7 @@ class InfluxStore:
 
     async def recall(self, symbols: Collection[str], timeframe: Timeframe, *, start: float, end: float) -> None:
         """Read the versions that are stored: one query."""
-        self._known.remember(await self._reader().versions(symbols, timeframe, start, end))
+        self._known.remember(await self._answered(self._reader().versions(symbols, timeframe, start, end)))
 
     async def prune(self) -> int:
         """Nothing to do: the server applies the buckets' retention."""
@@ -168,54 +166,44 @@ class InfluxStore:
         self, symbol: str, timeframe: Timeframe, *, start: float | None = None, end: float | None = None, limit: int
     ) -> list[Candle]:
         """The first `limit` closed candles of the range."""
-        return await self._reader().oldest(symbol, timeframe, start, end, limit)
+        return await self._answered(self._reader().oldest(symbol, timeframe, start, end, limit))
 
     async def newest_candles(
         self, symbol: str, timeframe: Timeframe, *, start: float | None = None, end: float | None = None, limit: int
     ) -> list[Candle]:
         """The last `limit` closed candles of the range, oldest first."""
-        return await self._reader().newest(symbol, timeframe, start, end, limit)
+        return await self._answered(self._reader().newest(symbol, timeframe, start, end, limit))
 
     async def forming(self, symbol: str, timeframe: Timeframe) -> Candle | None:
         """The newest candle, if it is not closed."""
-        return await self._reader().forming(symbol, timeframe)
+        return await self._answered(self._reader().forming(symbol, timeframe))
 
     async def ticks(self, symbol: str, *, start: float, end: float, limit: int) -> list[Candle]:
         """The first `limit` ticks of the range."""
-        return await self._reader().ticks(symbol, start, end, limit)
+        return await self._answered(self._reader().ticks(symbol, start, end, limit))
 
     async def symbols(self) -> list[str]:
         """Every symbol that has candles."""
-        return await self._reader().symbols()
+        return await self._answered(self._reader().symbols())
 
     async def latest(self) -> list[Freshness]:
         """The newest closed candle of each series."""
-        return await self._reader().latest()
+        return await self._answered(self._reader().latest())
 
     async def newest_closed(self, timeframe: Timeframe, *, since: float) -> dict[str, int]:
         """The newest closed candle of each symbol: one query for all."""
-        return await self._reader().newest_closed(timeframe, since)
+        return await self._answered(self._reader().newest_closed(timeframe, since))
 
     async def gaps(self, timeframe: Timeframe, *, start: float, end: float) -> list[StoredGap]:
         """Where closed candles are missing or incomplete: one query for all symbols."""
-        return await self._reader().gaps(timeframe, start, end)
+        return await self._answered(self._reader().gaps(timeframe, start, end))
 
     async def query(self, text: str) -> str:
         """Run any Flux; returns the response as CSV. StoreUnavailableError also if the Flux is wrong."""
         return await self._answered(self._server().query(text))
 
     async def _answered(self, question: Awaitable[AnswerT]) -> AnswerT:
-        """The response. A rejection, or a response that is not InfluxDB's, becomes StoreUnavailableError, so that it
-        shows and ends no service.
-        """
-        try:
-            return await question
-        except RefusedError as error:
-            raise StoreUnavailableError(f"{self._location}: {error}") from error
-        except (KeyError, TypeError, AttributeError) as error:
-            raise StoreUnavailableError(
-                f"{self._location}: expected an answer of InfluxDB, it lacks {error}"
-            ) from error
+        return await answered(self._location, question)
 
     def _server(self) -> Server:
         if self._connected is None:

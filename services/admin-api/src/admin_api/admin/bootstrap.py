@@ -61,8 +61,8 @@ class StoreMonitor:
         return result
 
     async def _bootstrap_if_missing(self) -> None:
-        """Bootstrap at the start, and whenever a resource was deleted. A resource that was changed stays as it is until
-        the next start, because the change may be intended.
+        """Bootstrap at the start, and whenever a resource other than the organisation was deleted. A resource that was
+        changed stays as it is until the next start, because the change may be intended.
         """
         now = time.monotonic()
         if self._bootstrapped and self._inspected_at is not None and now - self._inspected_at < _INSPECT_SECONDS:
@@ -71,6 +71,11 @@ class StoreMonitor:
             difference = (await self._store.inspect()).difference
             missing = [row for row in difference if row.state is ResourceState.MISSING]
             for row in missing:
+                if row.kind == "organization":
+                    # One beside a renamed one would start empty, and the candles would seem to be lost.
+                    raise StoreUnavailableError(
+                        f"the organisation {row.name} is gone: rename it back, or make a new one by POST /bootstrap"
+                    )
                 log.warning("store.missing", kind=row.kind, name=row.name)
             if missing:
                 self._bootstrapped = False

@@ -69,6 +69,7 @@ class WriterStatus(msgspec.Struct, frozen=True):
     missing_candles: Annotated[int, _Text(description="Number of published closed candles that did not arrive.")]
     missing_since: Annotated[str | None, _Text(description="Time since which candles are missing; null if none are.")]
     leaving: Annotated[bool, _Text(description="Whether it is stopping and hands over its symbols.")]
+    store: Annotated[str, _Text(description="Where its stack stores candles; another stack needs another prefix.")]
 
 
 class AdminStatus(msgspec.Struct, frozen=True):

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from memory_broker import MemoryBroker, MemoryBus
 
-from admin_api.prefix import STORE, await_own_prefix
 from ingress_common.errors import SettingsError
 from ingress_common.model import InstanceState, Status
 from ingress_common.payloads import encode_status
+from ingress_common.prefix import STORE, PrefixGuard, await_own_prefix
 from ingress_common.topics import Topics
 from waiting import until
 
@@ -69,3 +69,29 @@ async def test_what_is_no_status_is_no_stack():
     async with MemoryBus(broker, client_id="other") as other:
         await (await other.publish(TOPICS.status("admin-api", "x"), b"{", qos=1, retain=True))
         await claim(broker)
+
+
+def online(started_at: float, store: str, service: str = "admin-api") -> Status:
+    return Status(service, "another-name", InstanceState.ONLINE, "1", started_at, {STORE: store})
+
+
+@pytest.mark.parametrize("seconds_apart", [0.0, 5.0, -5.0, 3600.0])
+def test_of_two_stacks_that_did_not_see_each_other_at_the_start_exactly_one_goes_on(seconds_apart):
+    starts = {OURS: 10_000.0, THEIRS: 10_000.0 + seconds_apart}
+    gone = []
+    for mine, other in ((OURS, THEIRS), (THEIRS, OURS)):
+        try:
+            PrefixGuard(TOPICS, "admin-api", starts[mine], mine).received(online(starts[other], other))
+        except SettingsError:
+            gone.append(mine)
+    assert len(gone) == 1
+    if seconds_apart > 300:
+        assert gone == [THEIRS], "the one that has run for long stays"
+
+
+def test_other_services_and_instances_of_our_stack_do_not_count():
+    guard = PrefixGuard(TOPICS, "admin-api", 10_000.0, THEIRS)
+    guard.received(online(0.0, THEIRS))
+    guard.received(online(0.0, OURS, "influx-writer"))
+    guard.received(Status("admin-api", "another-name", InstanceState.OFFLINE, "1", 0.0, {STORE: OURS}))
+    guard.received(Status("admin-api", "another-name", InstanceState.ONLINE, "1", 0.0, {}))

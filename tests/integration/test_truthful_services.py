@@ -1,0 +1,127 @@
+"""/health tells the truth about each service: processes of their own, with the stack's users and InfluxDB's tokens."""
+
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from breaking import Way, failures, judge, steadily_green
+from command import Running
+from ingress_store.influx.names import WRITER_TOKEN
+from servers import free_port
+from stack_users import stack_mosquitto
+from waiting import until
+
+pytestmark = pytest.mark.timeout(900)
+
+ORG = "services"
+
+
+@dataclass
+class Processes:
+    """Simulator and services, each a process; `running` holds them by module."""
+
+    url: str
+    http: httpx.AsyncClient
+    influx: httpx.AsyncClient
+    folder: Path
+    stack: AsyncExitStack
+    settings: dict[str, dict[str, str]]
+    writer_token_id: str = ""
+    running: dict[str, Running] = field(default_factory=dict)
+
+    def trouble(self) -> str | None:
+        running = self.running["admin_api"]
+        return None if running.process.returncode is None else running.output()
+
+    async def start(self, module: str, *arguments: str) -> None:
+        running = Running(module, module, *arguments, folder=self.folder, **self.settings[module])
+        self.running[module] = await self.stack.enter_async_context(running)
+
+    async def kill(self, module: str) -> None:
+        await self.running[module].kill()
+
+    async def stop(self, module: str) -> None:
+        self.running[module].process.send_signal(signal.SIGTERM)
+        await self.running[module].ended(20)
+
+    async def switch_writers_token(self, status: str) -> None:
+        answer = await self.influx.patch(f"/authorizations/{self.writer_token_id}", json={"status": status})
+        assert answer.status_code == 200, answer.text
+
+
+@asynccontextmanager
+async def processes(tmp_path: Path, mosquitto_of, influx_of) -> AsyncIterator[Processes]:
+    broker, influx = stack_mosquitto(mosquitto_of, tmp_path), influx_of()
+    port, sim_port = free_port(), free_port()
+    store = {"STORE_URL": influx.place.url, "INFLUX_ORG": ORG}
+    kraken = {
+        "SYMBOLS": "BTC/USD,ETH/USD",
+        "KRAKEN_WS_URL": f"ws://127.0.0.1:{sim_port}/v2",
+        "KRAKEN_REST_URL": f"http://127.0.0.1:{sim_port}",
+    }
+    settings: dict[str, dict[str, str]] = {
+        "kraken_simulator": {},
+        "admin_api": {**store, "INFLUX_TOKEN": influx.place.token, "HTTP_PORT": str(port)},
+        "kraken_gateway": kraken,
+        "aggregator": {},
+        "influx_writer": store,
+    }
+    for module in ("admin_api", "kraken_gateway", "aggregator", "influx_writer"):
+        url, user = broker(module.replace("_", "-")), module.replace("_", "-")
+        credentials = {"MQTT_URL": f"mqtt://{user}@127.0.0.1:{url.port}", "MQTT_PASSWORD": str(url.password)}
+        settings[module] = {"HTTP_PORT": "0", "INSTANCE_ID": "one", **credentials, **settings[module]}
+    async with (
+        AsyncExitStack() as stack,
+        httpx.AsyncClient(timeout=10) as http,
+        httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{influx.port}/api/v2", headers={"Authorization": f"Token {influx.place.token}"}
+        ) as api,
+    ):
+        system = Processes(f"http://127.0.0.1:{port}", http, api, tmp_path, stack, settings)
+        await system.start("kraken_simulator", "--port", str(sim_port), "--control-port", str(free_port()))
+        await system.start("admin_api")
+        await until(lambda: writers_token(system), 60, system.running["admin_api"].output)
+        system.writer_token_id, settings["influx_writer"]["INFLUX_TOKEN"] = await writers_token(system)
+        for module in ("influx_writer", "aggregator", "kraken_gateway"):
+            await system.start(module)
+        yield system
+
+
+async def writers_token(system: Processes) -> tuple[str, str] | None:
+    """ID and text of the token that the bootstrap makes for the writer; None before that."""
+    answer = (await system.influx.get("/authorizations", params={"org": ORG})).json()
+    found = [token for token in answer.get("authorizations", ()) if token["description"] == WRITER_TOKEN]
+    return (found[0]["id"], found[0]["token"]) if found else None
+
+
+def frozen(module: str, *shows: str) -> Way[Processes]:
+    return Way(lambda w: w.running[module].freeze(), lambda w: w.running[module].thaw(), shows)
+
+
+WAYS: dict[str, Way[Processes]] = {
+    "the writer is frozen": frozen("influx_writer", "influx-writer", "stored"),
+    "the aggregator is frozen": frozen("aggregator", "aggregator"),
+    "the gateway is frozen": frozen("kraken_gateway", "kraken-gateway", "feeds", "symbols"),
+    "the writer is killed": Way(
+        lambda w: w.kill("influx_writer"), lambda w: w.start("influx_writer"), ("influx-writer", "stored")
+    ),
+    "the aggregator is killed": Way(lambda w: w.kill("aggregator"), lambda w: w.start("aggregator"), ("aggregator",)),
+    "the gateway is stopped": Way(
+        lambda w: w.stop("kraken_gateway"), lambda w: w.start("kraken_gateway"), ("kraken-gateway", "feeds", "symbols")
+    ),
+    "the writer's token is switched off": Way(
+        lambda w: w.switch_writers_token("inactive"), lambda w: w.switch_writers_token("active"), ("influx-writer",)
+    ),
+}
+
+
+async def test_health_is_red_soon_after_each_service_fails_and_green_soon_after(tmp_path, mosquitto_of, influx_of):
+    async with processes(tmp_path, mosquitto_of, influx_of) as system:
+        await steadily_green(system, 120)
+        seen = await judge(system, system, WAYS)
+    assert failures(seen) == {}
