@@ -90,7 +90,7 @@ async def test_pairs_that_come_and_go_in_the_last_minute_of_a_week(world, tmp_pa
     await until(lambda: world.clock() > end + 3, 90.0, every=0.5)
     gone = ("ADA/USD", "ETH/USD", "BRIEF/USD", "DOT/USD")
     await until(lambda: not world.endings() and all(len(world.on_the_bus(s)) == 7 for s in gone), 30.0)
-    # Whoever starts now finds everything as it is.
+    # Services that start now find everything as it is.
     await world.restart_aggregator()
     await world.restart_readers()
     await world.until_healthy()
