@@ -9,6 +9,7 @@ import pytest
 from memory_broker import MemoryBroker, MemoryBus
 from prometheus_client import CollectorRegistry
 
+from admin_api.reconciler import repair
 from admin_api.reconciler.audit import audited_range
 from admin_api.reconciler.gaps import Gap, GapSource
 from admin_api.reconciler.repair import GapState, Repairer, RepairMetrics
@@ -231,6 +232,16 @@ async def test_symbols_without_a_live_feed_or_of_another_instance_are_left_alone
     assert await bench.requested() == []
     bench.owned = True
     assert len(await bench.requested()) == 1
+
+
+async def test_symbols_without_a_live_feed_leave_room_for_the_others(bench, monkeypatch):
+    monkeypatch.setattr(repair, "MOST_GAPS", 4)
+    monkeypatch.setattr(repair, "MOST_OUT_OF_REACH", 2)
+    gone = [bench.gap(M1, 7200, symbol=f"GONE{number}/USD") for number in range(5)]
+    theirs = [bench.gap(M1, back) for back in (7200, 36000, 72000)]
+    await bench.take(*gone, *theirs)
+    assert [t.gap for t in bench.repairer.gaps if t.gap.symbol == "BTC/USD"] == [theirs[1], theirs[0]]
+    assert len(bench.repairer.gaps) == 4
 
 
 async def test_a_gap_turns_health_red_after_fifteen_minutes_with_a_live_feed(bench):

@@ -150,8 +150,18 @@ def test_end_of_a_symbol_closes_what_is_over_and_gives_the_state_of_every_open_w
 @pytest.mark.parametrize("left", [True, False])
 def test_end_of_a_symbol_that_was_not_covered_at_its_end_is_not_complete(left):
     seeded = Seeded(until=OPEN + 30)
+    seeded.engine.tick(candle(Timeframe.M1, OPEN, trades=2))
     if left:
         seeded.leave()
     last = seeded.engine.end("OLD/USD", OPEN + 120.0)
-    assert last
-    assert not any(candle.complete for candle in last)
+    assert [c.timeframe for c in last] == list(TIMEFRAMES)
+    assert not any(candle.complete or candle.closed for candle in last)
+
+
+def test_symbol_that_is_not_followed_any_more_keeps_what_traded_and_nothing_is_flat_in_what_is_not_known():
+    seeded = Seeded(until=OPEN + 62)
+    seeded.engine.tick(candle(Timeframe.M1, OPEN, trades=2))
+    seeded.leave()
+    last = seeded.engine.leave("OLD/USD")
+    assert [(c.timeframe, c.trades, c.complete) for c in last] == [(t, 2, False) for t in TIMEFRAMES[1:]]
+    assert "OLD/USD" not in seeded.engine.series

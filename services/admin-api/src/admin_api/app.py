@@ -186,7 +186,7 @@ class AdminApi:
             except StoreOpenError as error:
                 raise StartError(f"STORE_URL: {error}") from None
             await stack.enter_async_context(self._bus)
-            await self._bus.subscribe(*self.state.filters())
+            await self._bus.subscribe(*self.state.filters(), *self.reconciler.filters())
             self.port = await stack.enter_async_context(
                 serve_http(self.app, host, self.port, trusted_proxies=proxies, tls=self._settings.http_tls)
             )

@@ -32,7 +32,7 @@ class Standing(Enum):
     ENDED = auto()
     """Kraken does not trade it any more, or refuses it."""
     LEFT = auto()
-    """It matches the SYMBOLS of no gateway."""
+    """It matches the SYMBOLS of no gateway. Whether it trades on is not known."""
     UNKNOWN = auto()
     """A gateway is about to carry it, no gateway is online, or one does not know its symbols yet."""
 

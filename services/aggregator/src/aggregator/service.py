@@ -15,6 +15,7 @@ from aggregator.core.engine import Gap
 from aggregator.core.feeds import ImplausibleError
 from aggregator.endings import GATEWAY, Endings, Following, Standing
 from aggregator.forming import TURN_SECONDS, FormingCandles
+from aggregator.late_ends import LateEnds, LateStep
 from aggregator.metrics import AggregatorMetrics, Kind, kind_in_answer, kind_of_news
 from aggregator.subscriptions import Subscriptions
 from ingress_common.bus import Bus, BusError, Connected, Event, Message
@@ -52,6 +53,7 @@ _GAPS_TOLD = 200
 _ENDINGS_SECONDS = 1.0
 _SWEEP_SECONDS = 5.0
 _MOST_RETAINED = 5_000
+_OVER = (Standing.ENDED, Standing.LEFT)
 
 _KindOf = Callable[[Candle], Kind]
 
@@ -104,6 +106,7 @@ class Aggregator:
         self._resuming: set[str] = set()
         self._following = Following()
         self._endings = Endings()
+        self._late = LateEnds()
         self._retained: set[str] = set()
         self._sweep = asyncio.Event()
         self._sweep.set()
@@ -184,6 +187,7 @@ class Aggregator:
                 self._metrics.batches.inc()
                 history = decode_history(message.payload)
                 self._expect(message, self._topics.history(history.symbol, history.timeframe))
+                self._late.history(history, self._time)
                 series = self._engine.series.get(history.symbol)
                 kind_of = partial(kind_in_answer, at=history.at, looked_after_from=series.horizons if series else {})
                 return self._engine.history(history), kind_of
@@ -221,6 +225,7 @@ class Aggregator:
                 if not candle.closed and len(self._retained) < _MOST_RETAINED:
                     self._retained.add(candle.symbol)
                 self._engine.resume(candle)
+                self._late.resume(candle)
             case ("ending", _, symbol, timeframe) if not message.payload:
                 self._endings.remove(symbol_of(symbol), Timeframe.parse(timeframe))
             case ("ending", _, _, _):
@@ -325,13 +330,22 @@ class Aggregator:
         """Release symbols that have ended, and close their last windows when those are over."""
         while True:
             await asyncio.sleep(_ENDINGS_SECONDS)
-            now = max(self._engine.newest, self._following.kraken_time)
-            for symbol, standing in self._standings().items():
-                if standing in (Standing.ENDED, Standing.LEFT):
+            now = self._time
+            standings = self._standings()
+            for symbol in self._late.symbols - {s for s, standing in standings.items() if standing in _OVER}:
+                # It is carried again, or another aggregator's. The subscriptions are those of its series.
+                self._late.forget(symbol)
+            for symbol, standing in standings.items():
+                if standing in _OVER:
                     await self._end(symbol, standing, now)
-                if standing in (Standing.CARRIED, Standing.LEFT):
+                if standing is Standing.CARRIED:
                     await self._clear_endings(symbol)
                 await self._close_last_windows(symbol, now)
+
+    @property
+    def _time(self) -> float:
+        """Kraken's time (unix seconds), by watermarks and gateways; minus infinity without any."""
+        return max(self._engine.newest, self._following.kraken_time)
 
     def _standings(self) -> dict[str, Standing]:
         """How our symbols stand that have last windows, or that may have ended and have a series or retained forming
@@ -346,8 +360,23 @@ class Aggregator:
         if symbol in self._engine.series:
             await self._take_leave(symbol, standing, now)
         elif symbol in self._retained:
-            # It ended while no aggregator was there: what traded at its end is not known.
-            await self._clear_candles(symbol)
+            await self._end_late(symbol, now)
+
+    async def _end_late(self, symbol: str, now: float) -> None:
+        """The symbol ended while no aggregator ran: request what is stored of it, then end it by that."""
+        match self._late.next(symbol, asyncio.get_running_loop().time()):
+            case LateStep.SUBSCRIBE:
+                await self._subscriptions.gain(self._bus, {symbol})
+                await self._bus.subscribe(self._topics.candles(symbol, "+"), no_local=True)
+            case LateStep.REQUEST:
+                await self._publish(SeedRequest((symbol,)), kind_of_news)
+            case LateStep.END:
+                async with self._turn:
+                    last = self._late.end(symbol, now)
+                    await self._publish_last(symbol, last)
+                await self._subscriptions.release(self._bus, {symbol})
+                await self._bus.unsubscribe(self._topics.candles(symbol, "+"))
+                log.info("symbol.ended-late", symbol=symbol, windows=len(self._endings.of(symbol)))
 
     async def _close_last_windows(self, symbol: str, now: float) -> None:
         async with self._turn:
@@ -368,21 +397,24 @@ class Aggregator:
 
     async def _take_leave(self, symbol: str, standing: Standing, now: float) -> None:
         async with self._turn:
-            last = self._engine.end(symbol, now)
-            if standing is Standing.ENDED:
-                await self._publish_all([candle for candle in last if candle.closed])
-                for candle in last:
-                    if not candle.closed:
-                        self._endings.add(candle)
-                        await self._bus.publish(
-                            self._topics.ending(symbol, candle.timeframe), encode_candle(candle), retain=True
-                        )
-            await self._clear_candles(symbol)
+            ended = standing is Standing.ENDED
+            await self._publish_last(symbol, self._engine.end(symbol, now) if ended else self._engine.leave(symbol))
             self._owned_since.pop(symbol, None)
         await self._subscriptions.release(self._bus, {symbol})
         await self._stop_resuming({symbol} & self._resuming)
         log.info("symbol.ended", symbol=symbol, standing=standing.name.lower(), windows=len(self._endings.of(symbol)))
         self._status.announce()
+
+    async def _publish_last(self, symbol: str, last: Sequence[Candle]) -> None:
+        """Publish the last closed candles, hand the open windows to `_endings`, and clear the retained candles."""
+        await self._publish_all([candle for candle in last if candle.closed])
+        for candle in last:
+            if not candle.closed:
+                self._endings.add(candle)
+                await self._bus.publish(
+                    self._topics.ending(symbol, candle.timeframe), encode_candle(candle), retain=True
+                )
+        await self._clear_candles(symbol)
 
     async def _clear_candles(self, symbol: str) -> None:
         """Clear the retained candles of `symbol`."""

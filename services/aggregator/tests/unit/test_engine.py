@@ -8,7 +8,16 @@ from msgspec.structs import replace
 
 from aggregator.core import Engine
 from aggregator.core.feeds import MAX_FEEDS, MAX_SYMBOLS, ImplausibleError
-from ingress_common.model import FeedCondition, FeedState, History, HistoryRequest, Range, Source, Watermark
+from ingress_common.model import (
+    FeedCondition,
+    FeedState,
+    History,
+    HistoryRequest,
+    Range,
+    SeedRequest,
+    Source,
+    Watermark,
+)
 from ingress_common.timeframes import Timeframe
 
 
@@ -211,3 +220,14 @@ def test_candles_go_on_when_the_only_gap_is_given_up_on():
     closed = len(world.log)
     world.settle(5)
     assert len(world.log) > closed
+
+
+@pytest.mark.parametrize("somebody_elses", [Source.REST, Source.SNAPSHOT])
+def test_seed_is_requested_even_if_history_that_somebody_else_requested_comes_first(somebody_elses):
+    engine = Engine()
+    engine.feed_state(FeedState("feed", FeedCondition.LIVE, START, (SYMBOL,)), retained=True)
+    engine.gain([SYMBOL])
+    assert engine.history(History(SYMBOL, Timeframe.M1, somebody_elses, Range(START - 600, START), ())) == []
+    for second in range(2):
+        outputs = engine.watermark(Watermark("feed", START + 1.0 + second, START + 2.0 + second))
+        assert outputs == ([] if second else [SeedRequest((SYMBOL,))])

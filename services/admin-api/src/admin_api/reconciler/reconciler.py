@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from admin_api.reconciler import routes
 from admin_api.reconciler.audit import AuditMetrics, Auditor
 from admin_api.reconciler.repair import Repairer, RepairMetrics
+from admin_api.reconciler.seeds import SeedMetrics, Seeds
 from admin_api.reconciler.self_check import SelfCheck, SelfCheckMetrics
 from admin_api.reconciler.stored import StoredWatch
 from admin_api.system.state import OWNER_SILENCE_SECONDS, SystemState
@@ -18,7 +19,7 @@ from ingress_common.bus import Bus, Message
 from ingress_common.health import Check
 from ingress_common.membership import owner_of
 from ingress_common.model import RepublishRequest
-from ingress_common.payloads import decode_history, encode_republish_request
+from ingress_common.payloads import PayloadError, decode_history, decode_seed_request, encode_republish_request
 from ingress_common.topics import Topics
 from ingress_store import CandleStore, Retention
 
@@ -91,6 +92,7 @@ class Reconciler:
             self._live,
             seconds=pace.self_check_seconds,
         )
+        self._seeds = Seeds(bus, topics, store, state, SeedMetrics(registry), self._owns, clock)
         requests = routes.RepairRequests(
             self.repairer, self.auditor, state, store, lambda: bus.connected, pace.retention, clock
         )
@@ -105,13 +107,25 @@ class Reconciler:
             tasks.create_task(self.repairer.run(), name="reconciler.repair")
             if self._self_checks:
                 tasks.create_task(self._self_check.run(), name="reconciler.self-check")
+            tasks.create_task(self._seeds.run(), name="reconciler.seeds")
 
     def reconnected(self) -> None:
         """Schedule an audit: the connection to the broker was interrupted."""
         self.auditor.interrupted()
 
+    def filters(self) -> tuple[str, ...]:
+        """What to subscribe to for it."""
+        return (self._topics.seed_requests(),)
+
     def take(self, message: Message) -> bool:
-        """Process a history batch; returns whether `message` was one. PayloadError if it is malformed."""
+        """Process a history batch or a seed request; returns whether `message` was one. PayloadError if it is
+        malformed.
+        """
+        if message.topic == self._topics.seed_requests():
+            if message.retain:
+                raise PayloadError("expected a message that is not retained")
+            self._seeds.take(decode_seed_request(message.payload))
+            return True
         if not message.topic.startswith(f"{self._topics.prefix}/history/"):
             return False
         self._self_check.take(decode_history(message.payload))

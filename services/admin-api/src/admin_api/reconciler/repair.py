@@ -53,6 +53,11 @@ UNFILLABLE_ATTEMPTS = 5
 MOST_GAPS = 10_000
 """Maximum number of tracked gaps; the next audit finds the others."""
 
+MOST_OUT_OF_REACH = MOST_GAPS // 2
+"""How many of them may be of symbols without a live feed, which nobody can fill now: many pairs may have been delisted
+or taken out of SYMBOLS at once.
+"""
+
 MOST_REQUESTED = 2_000
 """Maximum number of waiting manual requests."""
 
@@ -293,7 +298,7 @@ class Repairer:
             if tracked.gap.range.start <= gap.range.start and gap.range.end <= tracked.gap.range.end:
                 seen.add(tracked.key)
                 return
-        if not touching and sum(map(len, self._tracked.values())) >= MOST_GAPS:
+        if not touching and not self._has_room_for(gap.symbol):
             self._metrics.left_out.inc()
             return
         # The aggregators request their own gaps first.
@@ -309,6 +314,10 @@ class Repairer:
             log.info("gap.found", **_named(gap), windows=gap.windows, source=gap.source.value)
         self._keep(new)
         seen.add(new.key)
+
+    def _has_room_for(self, symbol: str) -> bool:
+        tracked = sum(map(len, self._tracked.values()))
+        return tracked < MOST_OUT_OF_REACH or (tracked < MOST_GAPS and symbol in self._live_since())
 
     async def _look(self, tracked: Tracked) -> Tracked | None:
         """Read from the store how much of a gap is filled; None if all of it is, and it is no longer tracked."""

@@ -96,20 +96,38 @@ class Engine:
         """Forget `symbol`, which has ended. Returns its closed candles up to `now` (unix seconds), then the
         forming ones.
 
-        If a live feed covered it until just before, nothing is missing. Otherwise the engine gives up on its gaps.
+        If a live feed covered it until just before, nothing is missing. Otherwise it is as with `leave`.
         """
         series, covered = self._series[symbol], self._left.get(symbol)
-        at = self._news.get(symbol, self._changed.get(symbol, series.clock))
-        whole = covered is not None and now - covered.end <= ENDED_WITHIN
+        if covered is None or now - covered.end > ENDED_WITHIN or not series.initialized:
+            return self.leave(symbol)
+        at = self._last_news(series)
+        last = series.cover(covered.start, now, at)
+        return [*last, *self._forget(series, at)]
+
+    def leave(self, symbol: str) -> list[Candle]:
+        """Forget `symbol`, which nobody follows any more. Returns its closed candles, then the forming ones that
+        traded, `complete` false: what happens in the rest of their windows is not known.
+        """
+        series = self._series[symbol]
+        last = self._forget(series, self._last_news(series))
+        return [
+            candle if candle.closed else replace(candle, complete=False)
+            for candle in last
+            if candle.closed or candle.trades
+        ]
+
+    def _last_news(self, series: CandleSeries) -> float:
+        return self._news.get(series.symbol, self._changed.get(series.symbol, series.clock))
+
+    def _forget(self, series: CandleSeries, at: float) -> list[Candle]:
+        """Forget a series. Returns the candles over its gaps, which it gives up on, and all forming candles."""
         last: list[Candle] = []
-        if series.initialized:
-            if covered is not None and whole:
-                last += series.cover(covered.start, now, at)
-            for timeframe, span in series.gaps():
-                last += series.give_up(timeframe, span, at)
-            series.refresh_forming()
-            last += [candle if whole else replace(candle, complete=False) for candle in series.forming(at)]
-        self.release((symbol,))
+        for timeframe, span in series.gaps():
+            last += series.give_up(timeframe, span, at)
+        series.refresh_forming()
+        last += series.forming(at)
+        self.release((series.symbol,))
         return last
 
     @property

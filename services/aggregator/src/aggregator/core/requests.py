@@ -78,8 +78,9 @@ class GapRequests:
         if closed:
             gaps = series.gaps()
         if not gaps:
-            series.check_gaps_at = float("inf")
+            # Before the start none can be found, and the seed is still to be requested.
             if series.initialized:
+                series.check_gaps_at = float("inf")
                 state.found, state.gaps, state.requests, state.again = gaps, {}, [], float("inf")
             return list(closed)
         if gaps is not state.found:

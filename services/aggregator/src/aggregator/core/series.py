@@ -225,6 +225,11 @@ class CandleSeries:
         return [(level.timeframe, Range(*span)) for level in self._levels for span in level.lost]
 
     @property
+    def newest_minute(self) -> float:
+        """The last minute that is known to have traded (unix seconds); minus infinity without one."""
+        return max((window for window, state in self._windows.items() if state.traded), default=_NEVER)
+
+    @property
     def pending(self) -> int:
         """How many windows are over but wait for data."""
         return sum(len(level.pending) for level in self._levels)

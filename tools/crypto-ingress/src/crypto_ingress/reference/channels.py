@@ -84,8 +84,17 @@ def channels(topics: Topics) -> tuple[Channel, ...]:
         Channel(
             "history",
             address["history"],
-            "Snapshots and REST responses with the range that they cover.",
-            (Sending("history", (GATEWAY,), ("history",), "In response to a seed or history request."),),
+            "Snapshots and REST responses with the range that they cover. A symbol that no gateway follows is answered "
+            "from the store.",
+            (
+                Sending("history", (GATEWAY,), ("history",), "In response to a seed or history request."),
+                Sending(
+                    "stored",
+                    (ADMIN,),
+                    ("history",),
+                    "In response to a seed request for a symbol that no gateway follows.",
+                ),
+            ),
             (AGGREGATOR, ADMIN),
         ),
         Channel(
@@ -130,8 +139,15 @@ def channels(topics: Topics) -> tuple[Channel, ...]:
             "seedRequest",
             address["seedRequest"],
             "Requests for the snapshots of all timeframes.",
-            (Sending("seed", (AGGREGATOR,), ("seed-request",), "When it gains a symbol."),),
-            (GATEWAY,),
+            (
+                Sending(
+                    "seed",
+                    (AGGREGATOR,),
+                    ("seed-request",),
+                    "When it gains a symbol, or finds one that ended while no aggregator ran.",
+                ),
+            ),
+            (GATEWAY, ADMIN),
         ),
         Channel(
             "historyRequest",

@@ -1,0 +1,159 @@
+"""Seeds from the store, for symbols that no gateway follows: Kraken's REST does not know a delisted pair any more.
+
+An aggregator requests them for a symbol that ended while no aggregator ran.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from admin_api.system.details import texts
+from admin_api.system.state import GATEWAY, SystemState
+from admin_api.system.wanted import wanted
+from ingress_common.bus import Bus, BusError
+from ingress_common.logs import get_logger
+from ingress_common.model import GRACE, Candle, History, Range, SeedRequest, Source
+from ingress_common.payloads import encode_history
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.topics import Topics
+from ingress_store import CandleStore, StoreUnavailableError
+
+CANDLES = 24
+"""Newest closed candles of each timeframe in an answer; ten are enough for the next higher one."""
+
+MOST_WAITING = 100
+"""Symbols that wait for their answer. An aggregator has 20 under way, and repeats its requests."""
+
+TICKS_AT_ONCE = 5_000
+"""Raw ticks in one query."""
+
+MOST_TICKS = 100_000
+"""Raw ticks in one answer, about half a day of a busy pair."""
+
+_M1 = Timeframe.M1
+
+log = get_logger(__name__)
+
+
+class SeedMetrics:
+    """Metrics of the seeds."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.seeds = Counter(
+            "ingress_store_seeds",
+            "Seed requests for symbols that no gateway follows, by outcome: answered, unknown, failed, left-out",
+            ("outcome",),
+            registry=registry,
+        )
+        self.waiting = Gauge(
+            "ingress_store_seeds_waiting", "Symbols that wait for a seed from the store", registry=registry
+        )
+
+
+class Seeds:
+    """Answers one symbol after the other. `owns`: whether a symbol is ours among several instances. `clock` in unix
+    seconds.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        topics: Topics,
+        store: CandleStore,
+        state: SystemState,
+        metrics: SeedMetrics,
+        owns: Callable[[str], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        self._bus = bus
+        self._topics = topics
+        self._store = store
+        self._state = state
+        self._metrics = metrics
+        self._owns = owns
+        self._clock = clock
+        self._waiting: asyncio.Queue[str] = asyncio.Queue(MOST_WAITING)
+        self._queued: set[str] = set()
+        metrics.waiting.set_function(self._waiting.qsize)
+
+    def take(self, request: SeedRequest) -> None:
+        """Accept a request; the symbols that a gateway follows are the gateway's."""
+        ended = self._ended(request.symbols)
+        for symbol in ended:
+            if symbol in self._queued or not self._owns(symbol):
+                continue
+            if self._waiting.full():
+                self._metrics.seeds.labels("left-out").inc()
+                continue
+            self._queued.add(symbol)
+            self._waiting.put_nowait(symbol)
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        while True:
+            symbol = await self._waiting.get()
+            try:
+                outcome = await self._answer(symbol)
+            except (StoreUnavailableError, BusError) as error:
+                # The aggregator repeats its request.
+                log.debug("seed.failed", symbol=symbol, reason=str(error))
+                outcome = "failed"
+            self._queued.discard(symbol)
+            self._metrics.seeds.labels(outcome).inc()
+
+    def _ended(self, symbols: Iterable[str]) -> list[str]:
+        """Those of `symbols` that no gateway follows; none while a gateway may follow them and has not reported it."""
+        now = self._clock()
+        gateways = [details for _, details in self._state.online(GATEWAY, now)]
+        if not gateways or not all(texts(details.get("patterns")) for details in gateways):
+            return []
+        followed = set(wanted(self._state, now).symbols)
+        for feed in self._state.feeds.values():
+            followed.update(feed.state.symbols)
+        return [symbol for symbol in dict.fromkeys(symbols) if symbol not in followed]
+
+    async def _answer(self, symbol: str) -> str:
+        """Publish the answer for `symbol`; returns the outcome."""
+        now = self._clock()
+        minutes = await self._store.newest_candles(symbol, _M1, limit=CANDLES)
+        if not minutes:
+            return "unknown"
+        end = minutes[-1].close_time
+        batches = [_batch(symbol, _M1, minutes, await self._later_minutes(symbol, end, now), end)]
+        for timeframe in TIMEFRAMES[1:]:
+            candles = await self._store.newest_candles(symbol, timeframe, limit=CANDLES)
+            batches.append(_batch(symbol, timeframe, candles, [], candles[-1].close_time if candles else end))
+        for batch in batches:
+            topic = self._topics.history(symbol, batch.timeframe)
+            await (await self._bus.publish(topic, encode_history(batch)))
+        log.info("seed.answered", symbol=symbol, minutes=len(batches[0].candles))
+        return "answered"
+
+    async def _later_minutes(self, symbol: str, start: int, end: float) -> list[Candle]:
+        """The newest stored raw tick of each minute from `start` on: the store has no candles of them."""
+        minutes: dict[int, Candle] = {}
+        since, found = start - GRACE, 0
+        while found < MOST_TICKS:
+            ticks = await self._store.ticks(symbol, start=since, end=end, limit=TICKS_AT_ONCE)
+            for tick in ticks:
+                known = minutes.get(tick.open_time)
+                if tick.open_time >= start and (known is None or known.trades <= tick.trades):
+                    minutes[tick.open_time] = tick
+            found += len(ticks)
+            if len(ticks) < TICKS_AT_ONCE:
+                break
+            since = max(ticks[-1].at, since + 0.001)
+        return [minutes[minute] for minute in sorted(minutes)]
+
+
+def _batch(symbol: str, timeframe: Timeframe, candles: list[Candle], later: list[Candle], end: int) -> History:
+    """A batch that covers the newest candles that follow on one another and are complete, as a snapshot taken a moment
+    after `end`. `later` come after it, and whether they are all is not known.
+    """
+    start = end
+    for candle in reversed(candles):
+        if not candle.complete or candle.close_time != start:
+            break
+        start = candle.open_time
+    return History(symbol, timeframe, Source.SNAPSHOT, Range(start, end + GRACE), (*candles, *later))
