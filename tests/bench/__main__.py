@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from bench import backlog, bus, codec, core_growth, core_seeding, core_streaming, tasks, whole_path
+from bench import backlog, bus, codec, core_growth, core_seeding, core_streaming, history, tasks, whole_path
 from bench.figure import Group, Result, UnavailableError, Verdict
 from bench.machine import describe
 from bench.report import line, page, rewrite
@@ -19,6 +19,7 @@ _GROUPS = (
     *backlog.GROUPS,
     *tasks.GROUPS,
     *whole_path.GROUPS,
+    *history.GROUPS,
 )
 
 

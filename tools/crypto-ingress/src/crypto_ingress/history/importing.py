@@ -83,7 +83,7 @@ class Importer:
         if reason is not None:
             report.note([FileProblem(file.label, f"damaged, so any of its rows may be wrong: {reason}; not imported")])
             return
-        pieces = in_weeks(candle_blocks(file, _MINUTE) if file.interval == 1 else trade_blocks(file))
+        pieces = in_weeks(candle_blocks(file, _MINUTE, now) if file.interval == 1 else trade_blocks(file, now))
         source = Source.ARCHIVE if file.interval == 1 else Source.TRADES
         first = True
         ahead = asyncio.create_task(asyncio.to_thread(_next_piece, pieces))
