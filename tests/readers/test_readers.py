@@ -23,6 +23,7 @@ from crypto_ingress.history.files import find_files
 from crypto_ingress.history.importing import Importer
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store import InfluxAccess, InfluxStore, Retention, SqliteStore
+from servers import missing
 
 HERE = Path(__file__).parent
 PAGE = (HERE.parents[1] / "docs" / "reading.md").read_text()
@@ -31,7 +32,7 @@ PYTHON = Path(os.environ.get("READERS_PYTHON", HERE / ".venv" / "bin" / "python"
 START = 2770 * Timeframe.W1.seconds + 3 * 86_400  # a Sunday
 DAYS = 25
 
-needs_readers = pytest.mark.skipif(not PYTHON.exists(), reason="the readers are not installed: make readers")
+needs_readers = pytest.mark.usefixtures("readers")
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -46,6 +47,12 @@ def minutes() -> list[tuple]:
                 (START + 60 * minute, f"{price:.2f}", f"{price + 1:.2f}", f"{price - 1:.2f}", f"{price:.2f}", volume, 3)
             )
     return rows
+
+
+@pytest.fixture(scope="module")
+def readers() -> None:
+    if not PYTHON.exists():
+        missing("readers", "make readers-venv")
 
 
 @pytest.fixture(scope="module")
