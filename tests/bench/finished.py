@@ -5,10 +5,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_KIB_A_MIB = 1024
+from bench.figure import UnavailableError
+from bench.processes import peak_mebibytes
+
+_LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,17 @@ def finished(command: Sequence[str], folder: Path, **environment: str) -> Cost:
         process = subprocess.Popen(
             command, cwd=folder, env={**os.environ, **environment}, stdout=output, stderr=subprocess.STDOUT
         )
-        # `wait4` has the memory of this process alone; that of all children would hide smaller ones.
-        _, status, usage = os.wait4(process.pid, 0)
+        memory = 0.0
+        # The memory in the resource usage would be at least that of this process, which has started it.
+        while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
+            with suppress(UnavailableError):  # it has just ended
+                memory = max(memory, peak_mebibytes(process.pid))
+            time.sleep(_LOOK_SECONDS)
         wall = time.monotonic() - start
+        _, status, usage = ended
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             output.seek(0)
             text = output.read().decode(errors="replace")[-2000:]
             raise AssertionError(f"expected exit code 0 of {' '.join(command)}, got {process.returncode}: {text}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / _KIB_A_MIB)
+    return Cost(wall, usage.ru_utime + usage.ru_stime, memory)

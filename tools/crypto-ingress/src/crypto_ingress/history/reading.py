@@ -3,9 +3,10 @@
 Broken rows never stop a file. Each is reported, and the time around it is unknown, so nothing is infilled there.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import DecimalException
+from types import MappingProxyType
 
 import polars as pl
 
@@ -19,6 +20,7 @@ from ingress_common.decimals import plain
 PRICES = ("open", "high", "low", "close")
 _NUMBERS = (*PRICES, "volume")
 _TEXTS = {"time": pl.Int64, **dict.fromkeys(_NUMBERS, pl.String), "trades": pl.Int64}
+_IN_ORDER: Mapping[int, Displacement] = MappingProxyType({})
 _NO_VWAP = pl.lit(None, dtype=pl.String).alias("vwap")
 
 Unknown = tuple[int, int]
@@ -39,17 +41,24 @@ class Block:
     read: int
 
 
-def candle_blocks(file: ArchiveFile, step: int, latest: float = LATEST) -> Iterator[Block]:
+def candle_blocks(
+    file: ArchiveFile, step: int, latest: float = LATEST, displaced: Mapping[int, Displacement] = _IN_ORDER
+) -> Iterator[Block]:
     """The rows of an OHLCVT file whose candles are `step` seconds long, block by block.
 
-    A row that opens at `latest` (unix seconds) or later is invalid. A displaced row is in the block of its time.
+    A row that opens at `latest` (unix seconds) or later is invalid. `displaced`: rows to take in an earlier block;
+    without it a row that comes after its block is reported and not used.
     """
     reader = _CandleReader(file.label, step, latest)
-    displaced = displacements(file, latest, repeated=True)
     for number, (lines, read) in enumerate(pieces_of(file, reader.fail)):
         yield reader.block(lines, read, displaced.get(number))
     if reader.problems:
         yield reader.block(b"", file.size)
+
+
+def sorted_blocks(file: ArchiveFile, step: int, latest: float = LATEST) -> Iterator[Block]:
+    """Like `candle_blocks`, with displaced rows in the block of their time; reads the file once more for that."""
+    yield from candle_blocks(file, step, latest, displacements(file, latest, repeated=True))
 
 
 class _CandleReader:
