@@ -29,6 +29,7 @@ HERE = Path(__file__).parent
 PAGE = (HERE.parents[1] / "docs" / "reading.md").read_text()
 SCRIPTS = tomllib.loads((HERE / "scripts.toml").read_text())
 PYTHON = Path(os.environ.get("READERS_PYTHON", HERE / ".venv" / "bin" / "python"))
+FREQTRADE = HERE.parents[1] / ".venv-peers" / "bin" / "python"
 START = 2770 * Timeframe.W1.seconds + 3 * 86_400  # a Sunday
 DAYS = 25
 
@@ -84,8 +85,8 @@ async def write_files(folder: Path, rows: list[tuple]) -> None:
     return folder
 
 
-def run(folder: Path, code: str) -> str:
-    done = subprocess.run([PYTHON, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+def run(folder: Path, code: str, python: Path = PYTHON) -> str:
+    done = subprocess.run([python, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -186,3 +187,23 @@ RECIPES = dict(re.findall(r"<!-- recipe: (\S+) -->\n```py\n(.*?)^```$", PAGE, re
 @pytest.mark.parametrize("name", RECIPES)
 async def test_recipe(files, name):
     assert run(files, RECIPES[name])
+
+
+@needs_readers
+async def test_freqtrade_loads_the_file_of_its_recipe(files):
+    if not FREQTRADE.exists():
+        missing("freqtrade", "make peers-venv")
+    run(files, RECIPES["freqtrade"])
+    load = (
+        "from pathlib import Path\n"
+        "from freqtrade.data.history import load_pair_history\n"
+        'candles = load_pair_history("BTC/USD", "1h", Path("."), data_format="feather", fill_up_missing=False)\n'
+        'seconds = candles["date"].map(lambda date: int(date.timestamp()))\n'
+        "print(candles.assign(date=seconds).to_csv(index=False))"
+    )
+    found = run(files, load, FREQTRADE).split("\n")
+    expected = (files / "1h.csv").read_text().split()
+    assert found[0] == "date,open,high,low,close,volume"
+    assert [[float(cell) for cell in line.split(",")] for line in found[1:] if line] == [
+        [float(cell) for cell in line.split(",")[:6]] for line in expected[1:]
+    ]
