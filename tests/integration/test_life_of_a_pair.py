@@ -15,7 +15,7 @@ import pytest
 from memory_broker import MemoryBroker, MemoryBus
 from prometheus_client import CollectorRegistry
 
-from admin_api import AdminApi
+from admin_api.app import AdminApi
 from admin_api.settings import AdminSettings
 from influx_writer.writer import SESSION_SECONDS
 from ingress_common.bus import Bus, LastWill, Message
