@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -15,78 +16,70 @@ from test_import import some_minutes
 from command import Running, crypto_ingress
 from ingress_common.timeframes import Timeframe
 from ingress_store import CandleStore, InfluxAccess, InfluxStore, SqliteStore
-from servers import InfluxPlace
+from proxy import StallingProxy
 
-ROWS = 25_000
 EVER = 4_000_000_000
 KEPT_TEXT = "1m=forever,5m=forever,15m=forever,1h=forever"
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory) -> Path:
-    """Five weeks."""
-    return write_minutes(tmp_path_factory.mktemp("archive") / "XBTUSD_1.csv", some_minutes(count=ROWS))
+    """Twelve weeks."""
+    return write_minutes(tmp_path_factory.mktemp("archive") / "XBTUSD_1.csv", some_minutes(count=60_000))
 
 
-class _Place:
-    """A store, and the settings that name it to the command."""
-
-    def __init__(self, folder: Path, influx: InfluxPlace | None) -> None:
-        self._path = folder / "candles.db"
-        self._influx = influx
-        self._org = f"test-{uuid4().hex[:12]}"
-
-    def open(self) -> SqliteStore | InfluxStore:
-        if self._influx is None:
-            return SqliteStore(self._path)
-        return InfluxStore(self._influx.url, InfluxAccess(self._org, self._influx.token), retention=KEPT)
-
-    @property
-    def settings(self) -> dict[str, str]:
-        if self._influx is None:
-            return {"STORE_URL": f"sqlite:///{self._path}"}
-        url, token = self._influx.url, self._influx.token
-        return {"STORE_URL": url, "INFLUX_ORG": self._org, "INFLUX_TOKEN": token, "RETENTION": KEPT_TEXT}
-
-
-@pytest.fixture(params=["sqlite", "influx"])
-async def place(request, tmp_path) -> _Place:
-    influx = request.getfixturevalue("influx_place") if request.param == "influx" else None
-    found = _Place(tmp_path, influx)
-    async with found.open() as store:
-        await store.bootstrap()
-    return found
-
-
-async def count(store: CandleStore) -> int:
-    """The number of minutes."""
+async def minutes_in(store: CandleStore) -> int:
     return await store.series("BTC/USD", Timeframe.M1).count(0, EVER)
 
 
-async def count_at_least(store: CandleStore, candles: int, importing: Running) -> bool:
-    """Wait until the store has so many candles; False if the import has ended before."""
+async def has_minutes(store: CandleStore, minutes: int, importing: Running) -> bool:
+    """Wait until the store has so many minutes; False if the import has ended before."""
     while importing.process.returncode is None:
-        if await count(store) >= candles:
+        if await minutes_in(store) >= minutes:
             return True
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.005)
     return False
 
 
-async def test_import_that_is_killed_again_and_again_ends_with_the_same_store(place, file, tmp_path):
-    candles = len(rolled_up(file)[Timeframe.M1])
+async def test_import_into_sqlite_that_is_killed_again_and_again_ends_with_the_same_store(file, tmp_path):
+    settings = {"STORE_URL": f"sqlite:///{tmp_path}/candles.db"}
     kills = 0
-    async with place.open() as store:
-        for part in (0, 0.2, 0.7):
-            async with Running("import", "crypto_ingress", "import", file, folder=tmp_path, **place.settings) as run:
-                if await count_at_least(store, int(part * candles), run):
+    async with SqliteStore(tmp_path / "candles.db") as store:
+        await store.bootstrap()
+        for minutes in (0, 1, 60_000):
+            async with Running("import", "crypto_ingress", "import", file, folder=tmp_path, **settings) as run:
+                if await has_minutes(store, minutes, run):
                     await run.kill()
                     kills += 1
-        assert kills == 3
-        done = crypto_ingress("import", file, folder=tmp_path, **place.settings)
-        assert done.returncode == 0, done.stderr
-        assert await stored(store) == all_as_kept(store, rolled_up(file))
-        verified = crypto_ingress("verify", file, folder=tmp_path, **place.settings)
-        assert verified.returncode == 0, verified.stdout + verified.stderr
+        assert kills >= 2
+        await resumed(store, file, tmp_path, settings)
+
+
+async def test_import_into_influxdb_that_is_killed_again_and_again_ends_with_the_same_store(influx_place, tmp_path):
+    file = write_minutes(tmp_path / "XBTUSD_1.csv", some_minutes(count=16_000))
+    org = f"test-{uuid4().hex[:12]}"
+    settings = {"INFLUX_ORG": org, "INFLUX_TOKEN": influx_place.token, "RETENTION": KEPT_TEXT}
+    server = urlsplit(influx_place.url)
+    async with InfluxStore(influx_place.url, InfluxAccess(org, influx_place.token), retention=KEPT) as store:
+        await store.bootstrap()
+        # In the first request, between two of the same timeframe, in one of a higher timeframe.
+        for writes in (1, 3, 6):
+            async with StallingProxy(server.hostname, server.port, b"POST /api/v2/write", writes) as proxy:
+                url = f"influxdb://127.0.0.1:{proxy.port}"
+                arguments = ("import", "crypto_ingress", "import", file)
+                async with Running(*arguments, folder=tmp_path, STORE_URL=url, **settings) as run:
+                    await asyncio.wait_for(proxy.stalled.wait(), 120)
+                    await run.kill()
+        await resumed(store, file, tmp_path, {"STORE_URL": influx_place.url, **settings})
+
+
+async def resumed(store: CandleStore, file: Path, folder: Path, settings: dict[str, str]) -> None:
+    """Run the import to its end and compare the store with what an undisturbed one makes."""
+    done = crypto_ingress("import", file, folder=folder, **settings)
+    assert done.returncode == 0, done.stderr
+    assert await stored(store) == all_as_kept(store, rolled_up(file))
+    verified = crypto_ingress("verify", file, folder=folder, **settings)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
 @contextmanager
@@ -109,14 +102,14 @@ def enlarge(folder: Path) -> None:
 
 async def test_full_disk_is_named_and_a_larger_one_gets_the_rest(file, tmp_path):
     disk = tmp_path / "disk"
-    with small_disk(disk, 4):
+    with small_disk(disk, 8):
         settings = {"STORE_URL": f"sqlite:///{disk}/candles.db"}
         done = crypto_ingress("import", file, folder=tmp_path, **settings)
         assert done.returncode == 1
         assert len(done.stderr.strip().split("\n")) == 1
         assert all(part in done.stderr for part in ("BTC/USD", "full", "run the import once more")), done.stderr
         async with SqliteStore(disk / "candles.db") as store:
-            assert await count(store) > 0
+            assert await minutes_in(store) > 0
         enlarge(disk)
         assert crypto_ingress("import", file, folder=tmp_path, **settings).returncode == 0
         async with SqliteStore(disk / "candles.db") as store:
