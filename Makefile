@@ -15,7 +15,7 @@ WEB_SOURCES := $(addprefix $(WEB)/,index.html docs.html build.mjs package.json p
 NODE_FITS := node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18)' 2>/dev/null && npm --version >/dev/null 2>&1
 IN_WEB := { $(NODE_FITS) || PATH="$(CURDIR)/$(BIN):$$PATH"; } && cd $(WEB) &&
 
-.PHONY: setup web web-check run demo env certs test test-fast chaos load bench readers brokers peers peers-venv peers-lock check format docs lock clean
+.PHONY: setup web web-check run demo env certs test test-fast chaos load bench readers readers-venv brokers peers peers-venv peers-lock check format docs lock clean
 
 # Without the dashboard everything else works, so a registry that does not answer must not stand in the way.
 setup: $(STAMP)
@@ -103,10 +103,19 @@ $(BENCH_STAMP): requirements.lock $(BENCH_PEERS) $(addsuffix /pyproject.toml,$(P
 
 # What docs/reading.md says of other tools, with these tools: their versions are pinned, in an environment of its own.
 READERS := tests/readers/.venv
-readers: setup
+READERS_NODE := tests/readers/node
+READERS_STAMP := $(READERS)/.installed
+readers: setup readers-venv
+	$(BIN)/python -m pytest tests/readers
+
+readers-venv: $(READERS_STAMP)
+
+$(READERS_STAMP): tests/readers/requirements.lock $(READERS_NODE)/package-lock.json requirements-node.lock | $(STAMP)
 	test -x $(READERS)/bin/python || $(PYTHON) -m venv $(READERS)
 	$(BIN)/uv pip install --quiet --python $(READERS)/bin/python --require-hashes -r tests/readers/requirements.lock
-	$(BIN)/python -m pytest tests/readers
+	@{ $(NODE_FITS); } || test -x $(BIN)/npm || $(BIN)/python -m pip install --quiet --require-hashes -r requirements-node.lock
+	@{ $(NODE_FITS) || PATH="$(CURDIR)/$(BIN):$$PATH"; } && cd $(READERS_NODE) && npm ci --ignore-scripts --loglevel error --prefer-offline
+	touch $@
 
 # Brokers from public package registries under the bus's suite: docs/brokers.md. Needs Maven, a JDK 17 and Go 1.21.
 BROKERS := tests/brokers/.fetched
@@ -140,4 +149,4 @@ lock: setup
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements.lock $(addprefix --no-emit-package ,click colorama msgspec) tests/bench/requirements.in -o $(BENCH_PEERS)
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) $(PEERS_VENV) $(WEB)/node_modules $(dir $(PAGE))
+	rm -rf $(VENV) $(BENCH_VENV) $(PEERS_VENV) $(READERS) $(READERS_NODE)/node_modules $(WEB)/node_modules $(dir $(PAGE))

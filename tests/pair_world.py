@@ -16,7 +16,7 @@ import httpx
 from memory_broker import MemoryBroker, MemoryBus
 from prometheus_client import CollectorRegistry
 
-from admin_api import AdminApi
+from admin_api.app import AdminApi
 from admin_api.settings import AdminSettings
 from influx_writer.writer import SESSION_SECONDS
 from ingress_common.bus import Bus, LastWill, Message

@@ -87,3 +87,19 @@ class HoldingProxy(CuttableProxy):
         if self._marker in data and not self._passing.is_set():
             self.holds.set()
             await self._passing.wait()
+
+
+class StallingProxy(CuttableProxy):
+    """Forwards everything up to the occurrence of `marker` with number `last`, and then nothing that clients send."""
+
+    def __init__(self, host: str, port: int, marker: bytes, last: int) -> None:
+        super().__init__(host, port)
+        self._marker = marker
+        self._left = last
+        self.stalled = asyncio.Event()
+
+    async def _before(self, data: bytes) -> None:
+        self._left -= data.count(self._marker)
+        if self._left <= 0:
+            self.stalled.set()
+            await asyncio.Event().wait()

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = ("msgspec", "paho-mqtt", "mqtt5", "gmqtt", "nautilus_trader")
+_PACKAGES = ("msgspec", "paho-mqtt", "mqtt5", "gmqtt", "nautilus_trader", "polars", "influxdb-client")
 _PROGRAMS = {"mosquitto": ("-h",), "influxd": ("version",), "telegraf": ("--version",)}
 _VERSION = re.compile(r"v?(\d{1,3}\.\d+(?:\.\d+)?)")
 

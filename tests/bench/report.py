@@ -5,8 +5,8 @@ from pathlib import Path
 
 from bench.figure import Definition, Measurement, Result
 
-BEGIN = "<!-- measured: begin -->"
-END = "<!-- measured: end -->"
+BEGIN = "<!-- {}: begin -->"
+END = "<!-- {}: end -->"
 
 
 def line(result: Result) -> str:
@@ -30,14 +30,14 @@ def page(results: Sequence[Result], machine: Mapping[str, str]) -> str:
     return "\n\n".join("\n".join(part) for part in (rows, meanings, facts))
 
 
-def rewrite(path: Path, generated: str) -> None:
-    """Put `generated` between the markers of the page at `path`; ValueError if it has none."""
-    text = path.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"expected {BEGIN} and {END} in {path}")
-    path.write_text(f"{before}{BEGIN}\n\n{generated}\n\n{END}{after}")
+def rewrite(path: Path, part: str, generated: str) -> None:
+    """Put `generated` between the markers of a part of the page at `path`; ValueError if it has none."""
+    text, begin, end = path.read_text(), BEGIN.format(part), END.format(part)
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"expected {begin} and {end} in {path}")
+    path.write_text(f"{before}{begin}\n\n{generated}\n\n{end}{after}")
 
 
 def _row(result: Result) -> str:

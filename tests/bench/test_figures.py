@@ -54,11 +54,12 @@ def test_what_did_not_come_as_expected_fails_the_figure():
 
 def test_page_keeps_what_is_written_by_hand(tmp_path):
     path = tmp_path / "performance.md"
-    path.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    rewrite(path, page([Result(COST, Measurement((1.0,), "5 us beside 5 us"))], {"machine": "fast"}))
+    begin, end = BEGIN.format("history"), END.format("history")
+    path.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    rewrite(path, "history", page([Result(COST, Measurement((1.0,), "5 us beside 5 us"))], {"machine": "fast"}))
     text = path.read_text()
-    assert text.startswith(f"before\n{BEGIN}\n")
-    assert text.endswith(f"{END}\nafter\n")
+    assert text.startswith(f"before\n{begin}\n")
+    assert text.endswith(f"{end}\nafter\n")
     assert "old" not in text
     assert "| cost | 1.00 | 1.00 to 1.00 | at most 1.5 | ok | 5 us beside 5 us |" in text
     assert "- **cost**: ours divided by theirs" in text
@@ -69,5 +70,5 @@ def test_page_without_markers_is_left_alone(tmp_path):
     path = tmp_path / "performance.md"
     path.write_text("by hand\n")
     with pytest.raises(ValueError, match="expected <!-- measured"):
-        rewrite(path, "new")
+        rewrite(path, "measured", "new")
     assert path.read_text() == "by hand\n"

@@ -14,7 +14,8 @@ import pytest
 from memory_broker import MemoryBroker, MemoryBus
 from prometheus_client import CollectorRegistry
 
-from admin_api import AdminApi, AdminSettings
+from admin_api import AdminSettings
+from admin_api.app import AdminApi
 from ingress_common.bus import BusError, Message
 from ingress_common.bus.mqtt import MqttBus, secret_client_id
 from ingress_common.tls import TlsFiles

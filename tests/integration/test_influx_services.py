@@ -19,7 +19,8 @@ from memory_broker import MemoryBroker, MemoryBus
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from admin_api import AdminApi, AdminSettings
+from admin_api import AdminSettings
+from admin_api.app import AdminApi
 from ingress_common.bus.mqtt import MqttBus
 from ingress_common.model import Candle, FeedCondition, FeedState, Source
 from ingress_common.payloads import encode_candle, encode_feed_state

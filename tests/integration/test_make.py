@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("target", ["setup", "demo", "run", "test", "bench", "check"])
+@pytest.mark.parametrize("target", ["setup", "demo", "run", "test", "bench", "readers", "check"])
 def test_every_target_begins_by_setting_up_what_is_not_there(tmp_path, target):
     planned = subprocess.run(
         ["make", "--dry-run", target, f"VENV={tmp_path / 'venv'}", f"BENCH_VENV={tmp_path / 'bench'}"],

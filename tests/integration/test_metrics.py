@@ -12,7 +12,8 @@ import pytest
 from memory_broker import MemoryBroker, MemoryBus
 from prometheus_client import CollectorRegistry
 
-from admin_api import AdminApi, AdminSettings
+from admin_api import AdminSettings
+from admin_api.app import AdminApi
 from aggregator.service import Aggregator
 from influx_writer.writer import SESSION_SECONDS, Writer
 from ingress_common.bus import LastWill, Message

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from command import Running, crypto_ingress
-from crypto_ingress import commands
+from crypto_ingress import store_commands
 from crypto_ingress.history.commands import Export
 from crypto_ingress.history.exporting import FileFormat, NumberType
 from crypto_ingress.settings import RunSettings
@@ -83,7 +83,7 @@ async def assert_exported(folder: Path, expected: Rows, store: str | None = None
     for timeframe in TIMEFRAMES:
         out = folder / "export" / f"{timeframe.value}.csv"
         wanted = Export((SYMBOL,), (timeframe,), None, None, out, FileFormat.CSV, NumberType.FLOAT)
-        await commands.export(settings, wanted, lambda *_: None)
+        await store_commands.export(settings, wanted, lambda *_: None)
     assert rows_of(folder / "export") == expected
 
 

@@ -9,7 +9,8 @@ import pytest
 from memory_broker import MemoryBroker, MemoryBus
 from prometheus_client import CollectorRegistry
 
-from admin_api import AdminApi, AdminSettings
+from admin_api import AdminSettings
+from admin_api.app import AdminApi
 from command import Running, program
 from influx_writer import Writer
 from ingress_common.errors import SettingsError

@@ -23,15 +23,17 @@ from crypto_ingress.history.files import find_files
 from crypto_ingress.history.importing import Importer
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store import InfluxAccess, InfluxStore, Retention, SqliteStore
+from servers import missing
 
 HERE = Path(__file__).parent
 PAGE = (HERE.parents[1] / "docs" / "reading.md").read_text()
 SCRIPTS = tomllib.loads((HERE / "scripts.toml").read_text())
 PYTHON = Path(os.environ.get("READERS_PYTHON", HERE / ".venv" / "bin" / "python"))
+FREQTRADE = HERE.parents[1] / ".venv-peers" / "bin" / "python"
 START = 2770 * Timeframe.W1.seconds + 3 * 86_400  # a Sunday
 DAYS = 25
 
-needs_readers = pytest.mark.skipif(not PYTHON.exists(), reason="the readers are not installed: make readers")
+needs_readers = pytest.mark.usefixtures("readers")
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -46,6 +48,12 @@ def minutes() -> list[tuple]:
                 (START + 60 * minute, f"{price:.2f}", f"{price + 1:.2f}", f"{price - 1:.2f}", f"{price:.2f}", volume, 3)
             )
     return rows
+
+
+@pytest.fixture(scope="module")
+def readers() -> None:
+    if not PYTHON.exists():
+        missing("readers", "make readers-venv")
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +85,8 @@ async def write_files(folder: Path, rows: list[tuple]) -> None:
     return folder
 
 
-def run(folder: Path, code: str) -> str:
-    done = subprocess.run([PYTHON, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+def run(folder: Path, code: str, python: Path = PYTHON) -> str:
+    done = subprocess.run([python, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -102,12 +110,16 @@ def weeks_of(folder: Path) -> list[int]:
 @needs_readers
 @pytest.mark.parametrize("row", [row for row in table("weeks") if row[0] in SCRIPTS["weeks"]], ids=lambda row: row[0])
 async def test_weeks(files, row):
-    script = SCRIPTS["weeks"][row[0]]
+    rights, wrongs = codes(row[1]), codes(row[2])
+    # One process, because the imports take longest.
+    script = "\n".join(SCRIPTS["weeks"][row[0]].replace("CODE", code) for code in (*rights, *wrongs))
+    found = [json.loads(line) for line in run(files, script).split("\n")]
+    assert len(found) == len(rights) + len(wrongs)
     expected = weeks_of(files)
-    for right in codes(row[1]):
-        assert json.loads(run(files, script.replace("CODE", right))) == expected
-    for wrong in codes(row[2]):
-        assert json.loads(run(files, script.replace("CODE", wrong))) != expected
+    for code, weeks in zip(rights, found, strict=False):
+        assert weeks == expected, code
+    for code, weeks in zip(wrongs, found[len(rights) :], strict=True):
+        assert weeks != expected, code
 
 
 def test_every_row_of_the_weeks_is_run():
@@ -152,10 +164,13 @@ async def test_weeks_of_influxdb(files, influx_place):
 
 
 @needs_readers
-@pytest.mark.parametrize("row", table("exact"), ids=lambda row: row[0])
-async def test_exact_numbers(files, rows, row):
-    (code,) = codes(row[1])
-    assert Decimal(run(files, SCRIPTS["exact"]["any"].replace("CODE", code))) == sum(r[5] for r in rows)
+async def test_exact_numbers(files, rows):
+    lines = [codes(row[1])[0] for row in table("exact")]
+    assert len(lines) >= 12
+    sums = "\n".join(f"print({line})" for line in lines)
+    found = run(files, SCRIPTS["exact"]["any"].replace("CODE", sums)).split("\n")
+    for line, number in zip(lines, found, strict=True):
+        assert Decimal(number) == sum(row[5] for row in rows), line
 
 
 @needs_readers
@@ -172,3 +187,23 @@ RECIPES = dict(re.findall(r"<!-- recipe: (\S+) -->\n```py\n(.*?)^```$", PAGE, re
 @pytest.mark.parametrize("name", RECIPES)
 async def test_recipe(files, name):
     assert run(files, RECIPES[name])
+
+
+@needs_readers
+async def test_freqtrade_loads_the_file_of_its_recipe(files):
+    if not FREQTRADE.exists():
+        missing("freqtrade", "make peers-venv")
+    run(files, RECIPES["freqtrade"])
+    load = (
+        "from pathlib import Path\n"
+        "from freqtrade.data.history import load_pair_history\n"
+        'candles = load_pair_history("BTC/USD", "1h", Path("."), data_format="feather", fill_up_missing=False)\n'
+        'seconds = candles["date"].map(lambda date: int(date.timestamp()))\n'
+        "print(candles.assign(date=seconds).to_csv(index=False))"
+    )
+    found = run(files, load, FREQTRADE).split("\n")
+    expected = (files / "1h.csv").read_text().split()
+    assert found[0] == "date,open,high,low,close,volume"
+    assert [[float(cell) for cell in line.split(",")] for line in found[1:] if line] == [
+        [float(cell) for cell in line.split(",")[:6]] for line in expected[1:]
+    ]

@@ -14,8 +14,9 @@ from memory_broker import MemoryBroker, MemoryBus
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from admin_api import AdminApi, AdminSettings, client_id, last_will
+from admin_api import AdminSettings
 from admin_api.admin.dead_letters import LETTERS_INBOUND_SPARE, LETTERS_SESSION_SECONDS, client_id_of_letters
+from admin_api.app import AdminApi, client_id, last_will
 from example import CANDLE
 from ingress_common.model import Candle, FeedCondition, FeedState, InstanceState, Status, Watermark
 from ingress_common.payloads import encode_candle, encode_feed_state, encode_status, encode_watermark

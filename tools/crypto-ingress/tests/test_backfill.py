@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 from archive_files import rolled_up, write_minutes
 from memory_broker import MemoryBroker, MemoryBus
-from test_import import NOW, START, some_minutes, stored
+from stores import stored
+from test_import import NOW, START, some_minutes
 
 from crypto_ingress.errors import CommandError
 from crypto_ingress.history import backfilling

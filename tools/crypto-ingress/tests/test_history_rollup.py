@@ -81,5 +81,5 @@ def test_blocks_may_end_anywhere(tmp_path, monkeypatch):
     path = write_minutes(tmp_path / "minutes.csv", rows)
     whole = rolled_up(path)
     for size in (50, 333, 4_096):
-        monkeypatch.setattr("crypto_ingress.history.reading._BLOCK_BYTES", size)
+        monkeypatch.setattr("crypto_ingress.history.pieces._BLOCK_BYTES", size)
         assert rolled_up(path) == whole

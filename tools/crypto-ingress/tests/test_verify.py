@@ -6,26 +6,33 @@ from pathlib import Path
 import polars as pl
 import pytest
 from archive_files import write_minutes
-from test_import import NOW, START, WEEK, higher, import_, some_minutes, stored
+from stores import STORES, damage, open_store, row_at, stored, write_second_series
+from test_import import NOW, START, WEEK, counted_twice, higher, import_, some_minutes
 
-from crypto_ingress.history.candle_checks import Before, FindingKind, check_series
+from crypto_ingress.errors import CommandError
+from crypto_ingress.history.candle_checks import FindingKind
 from crypto_ingress.history.commands import Verification, verify
-from crypto_ingress.history.stored import SCHEMA, stored_candles
+from crypto_ingress.history.stored import SCHEMA
 from crypto_ingress.history.verifying import SymbolFindings, Verifier, findings_lines
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store import SqliteStore
+from ingress_store.bulk import COLUMNS
 
 M1, M5, H1, H4, D1, W1 = (Timeframe(name) for name in ("1m", "5m", "1h", "4h", "1d", "1w"))
 
 
+BEFORE = START - 86_400
+ROWS = 6_000  # eight days, one whole week among them
+
+
 @pytest.fixture
 def file(tmp_path) -> Path:
-    return write_minutes(tmp_path / "XBTUSD_1.csv", some_minutes(start=START - 3 * 86_400, every=2, count=20_000))
+    return write_minutes(tmp_path / "XBTUSD_1.csv", some_minutes(start=BEFORE, every=2, count=ROWS))
 
 
-@pytest.fixture
-async def store(tmp_path, file):
-    async with SqliteStore(tmp_path / "candles.db") as opened:
+@pytest.fixture(params=STORES)
+async def store(request, file):
+    async with open_store(request) as opened:
         await opened.bootstrap()
         await import_(opened, file)
         yield opened
@@ -35,13 +42,6 @@ async def run(store, *, fix: bool = False, krakens=None, now: float = NOW) -> Sy
     return await Verifier(store, lambda: now, krakens, fix=fix).run("BTC/USD")
 
 
-async def change(store, sql: str, *values) -> None:
-    def work(connection) -> None:
-        assert connection.execute(sql, values).rowcount == 1
-
-    await store._run(work)
-
-
 def kinds(report: SymbolFindings) -> set[tuple[str, FindingKind]]:
     return {(timeframe.value, kind) for (timeframe, kind), count in report.counts.items() if count}
 
@@ -49,7 +49,7 @@ def kinds(report: SymbolFindings) -> set[tuple[str, FindingKind]]:
 async def test_clean_store_has_nothing_wrong(store):
     report = await run(store)
     assert (report.total, report.fixed) == (0, 0)
-    assert report.candles[M1] == 39_999
+    assert report.candles[M1] == 2 * ROWS - 1
     assert "0 wrong" in next(findings_lines(report))
 
 
@@ -59,35 +59,34 @@ async def test_empty_store_has_nothing_wrong(tmp_path):
         assert (await run(empty)).total == 0
 
 
-DELETE = "DELETE FROM candles WHERE timeframe = ? AND open_time = ?"
-SET = "UPDATE candles SET {} WHERE timeframe = ? AND open_time = ?"
+NEWEST_DAY = D1.floor(BEFORE + (2 * ROWS - 2) * 60) - 86_400
 DAMAGES = {
-    "a missing minute": (DELETE, M1, START + 600, "1m", FindingKind.MISSING),
-    "a missing day": (DELETE, D1, START + 86_400, "1d", FindingKind.MISSING),
-    "the newest day": (DELETE, D1, START + 23 * 86_400, "1d", FindingKind.MISSING),
-    "a wrong high": (SET.format("high = '999.0'"), H1, START + 7200, "1h", FindingKind.NOT_ROLLED_UP),
-    "a wrong volume": (SET.format("volume = '0.5'"), M5, START + 3000, "5m", FindingKind.NOT_ROLLED_UP),
-    "a shifted week": (SET.format("open_time = open_time + 345600"), W1, START, "1w", FindingKind.MISALIGNED),
-    "an infilled candle with volume": (SET.format("volume = '1.0'"), M1, START + 60, "1m", FindingKind.INFILLED_TRADES),
-    "an infilled candle that is not flat": (SET.format("high = '999.0'"), M1, START + 60, "1m", FindingKind.NOT_FLAT),
-    "an unmarked candle without trades": (SET.format("infilled = 0"), M1, START + 60, "1m", FindingKind.NOT_INFILLED),
-    "a stale forming candle": (SET.format("closed = 0"), M5, START + 300, "5m", FindingKind.STALE),
-    "an impossible candle": (SET.format("low = '999.0'"), H4, START, "4h", FindingKind.IMPOSSIBLE),
-    "an incomplete candle": (SET.format("complete = 0"), H4, START, "4h", FindingKind.INCOMPLETE),
-}  # fmt: skip
+    "a missing minute": ({}, M1, START + 600, FindingKind.MISSING),
+    "a missing day": ({}, D1, START + 86_400, FindingKind.MISSING),
+    "the newest day": ({}, D1, NEWEST_DAY, FindingKind.MISSING),
+    "a wrong high": ({"high": "999.0"}, H1, START + 7200, FindingKind.NOT_ROLLED_UP),
+    "a wrong volume": ({"volume": "0.5"}, M5, START + 3000, FindingKind.NOT_ROLLED_UP),
+    "a week shifted to Monday": ({"time": START + 4 * 86_400}, W1, START, FindingKind.MISALIGNED),
+    "an infilled candle with volume": ({"volume": "1.0"}, M1, START + 60, FindingKind.INFILLED_TRADES),
+    "an infilled candle that is not flat": ({"high": "999.0"}, M1, START + 60, FindingKind.NOT_FLAT),
+    "an unmarked candle without trades": ({"infilled": False}, M1, START + 60, FindingKind.NOT_INFILLED),
+    "a stale forming candle": ({"closed": False}, M5, START + 300, FindingKind.STALE),
+    "an impossible candle": ({"low": "999.0"}, H4, START, FindingKind.IMPOSSIBLE),
+    "an incomplete candle": ({"complete": False}, H4, START, FindingKind.INCOMPLETE),
+}
 
 
 @pytest.mark.parametrize("name", DAMAGES)
 async def test_damage_is_found_and_named(store, name):
-    sql, timeframe, time, found_in, kind = DAMAGES[name]
-    if name == "the newest day":
-        time = timeframe.floor(START - 3 * 86_400 + 20_000 * 120 - 86_400)
-    await change(store, sql, timeframe.value, time)
+    fields, timeframe, time, kind = DAMAGES[name]
+    await damage(store, timeframe, time, **fields)
     report = await run(store)
-    assert (found_in, kind) in kinds(report)
+    found = (timeframe.value, kind)
+    assert found in kinds(report)
     # Other findings concern the candles above, which no longer fit.
     assert all(
-        k in (FindingKind.NOT_ROLLED_UP, FindingKind.MISSING) or (t, k) == (found_in, kind) for t, k in kinds(report)
+        other in (FindingKind.NOT_ROLLED_UP, FindingKind.MISSING) or (where, other) == found
+        for where, other in kinds(report)
     )
     assert report.total <= 7
 
@@ -95,10 +94,8 @@ async def test_damage_is_found_and_named(store, name):
 @pytest.mark.parametrize("name", [name for name in DAMAGES if name not in ("a missing minute", "an incomplete candle")])
 async def test_fix_mends_what_the_laws_can_mend(store, name):
     whole = await stored(store)
-    sql, timeframe, time, *_ = DAMAGES[name]
-    if name == "the newest day":
-        time = timeframe.floor(START - 3 * 86_400 + 20_000 * 120 - 86_400)
-    await change(store, sql, timeframe.value, time)
+    fields, timeframe, time, _ = DAMAGES[name]
+    await damage(store, timeframe, time, **fields)
     report = await run(store, fix=True)
     assert report.fixed >= 1
     assert (await run(store)).total == 0
@@ -108,17 +105,40 @@ async def test_fix_mends_what_the_laws_can_mend(store, name):
         assert [(*c[:6], *c[7:]) for c in mended[each]] == [(*c[:6], *c[7:]) for c in whole[each]]
 
 
-async def test_duplicate_is_named(store):
-    minute = (await store.candles("BTC/USD", M1, start=START, limit=1))[0]
-    candles = await stored_candles(store.series("BTC/USD", M1), START, START + 600)
-    twice = pl.concat([candles, candles.head(1)]).sort("time")
-    (finding,) = check_series(M1, twice, Before(), NOW)
-    assert (finding.time, finding.kind) == (minute.open_time, FindingKind.DUPLICATE)
+@pytest.mark.parametrize("store", ["influx"], indirect=True)
+@pytest.mark.parametrize("newest", ["the first", "the second"])
+async def test_candle_that_is_stored_twice_is_found_and_the_newest_stays(store, newest):
+    # A second series, by a tag more: what another program adds when it writes the same candles.
+    row = dict(zip(COLUMNS, await row_at(store, M1, START), strict=True))
+    before = (await stored(store))[M1]
+    later = 600 if newest == "the second" else -600
+    await write_second_series(store, M1, tuple({**row, "volume": "0.75", "at": row["at"] + later}.values()))
+    report = await run(store)
+    assert report.counts[M1, FindingKind.DUPLICATE] == 1
+    assert kinds(report) <= {("1m", FindingKind.DUPLICATE), *((t.value, FindingKind.NOT_ROLLED_UP) for t in TIMEFRAMES)}
+    assert (await run(store, fix=True)).fixed >= 1
+    assert (await run(store)).total == 0
+    after = (await stored(store))[M1]
+    assert [c for c in after if c[0] != START] == [c for c in before if c[0] != START]
+    (mended,) = (c for c in after if c[0] == START)
+    assert mended[5] == (0.75 if newest == "the second" else float(row["volume"]))
+
+
+@pytest.mark.parametrize("store", ["influx"], indirect=True)
+async def test_second_series_of_the_forming_candle_is_removed_and_nothing_closes(store):
+    newest = (await store.newest_candles("BTC/USD", W1, limit=1))[0].open_time
+    await damage(store, W1, newest, closed=False)
+    await write_second_series(store, W1, await row_at(store, W1, newest))
+    now = newest + WEEK - 600.0
+    assert kinds(await run(store, now=now)) == {("1w", FindingKind.DUPLICATE)}
+    await run(store, fix=True, now=now)
+    assert (await run(store, now=now)).total == 0
+    assert newest not in {c.open_time for c in await store.candles("BTC/USD", W1, limit=10) if c.closed}
 
 
 async def test_forming_candle_of_a_window_that_is_not_over_is_right(store):
     newest = (await store.newest_candles("BTC/USD", W1, limit=1))[0]
-    await change(store, SET.format("closed = 0"), "1w", newest.open_time)
+    await damage(store, W1, newest.open_time, closed=False)
     assert (await run(store, now=newest.open_time + WEEK - 600.0)).total == 0
 
 
@@ -145,8 +165,8 @@ async def test_minute_that_is_missing_or_not_krakens_is_mended_with_krakens(stor
         return krakens[timeframe]
 
     newest = whole[M1][-11][0]
-    await change(store, "DELETE FROM candles WHERE timeframe = ? AND open_time = ?", "1m", newest)
-    await change(store, SET.format("close = '101.0'"), "1m", newest - 120)
+    await damage(store, M1, newest)
+    await damage(store, M1, newest - 120, close="101.0")
     report = await run(store, krakens=candles)
     assert ("1m", FindingKind.NOT_KRAKENS) in kinds(report)
     assert "only in Kraken" in "\n".join(findings_lines(report))
@@ -159,7 +179,7 @@ async def test_minute_that_is_missing_or_not_krakens_is_mended_with_krakens(stor
 
 async def test_trades_that_are_counted_twice_are_recognised(store):
     def doubled(candles: pl.DataFrame) -> pl.DataFrame:
-        if candles["trades"].sum() < 20_000:
+        if candles["trades"].sum() < 10_000:
             return candles
         fewer = (pl.col("trades").cum_sum() * 999 // 1000).diff().fill_null(pl.col("trades"))
         volume = (pl.col("volume").cast(pl.Float64) * 0.999).cast(pl.String)
@@ -181,10 +201,18 @@ async def test_archive_file_is_compared_with_the_store(store, tmp_path, file):
     assert any("0 differ" in line for line in lines)
     hours[3][5] += Decimal(1)
     bad = write_minutes(tmp_path / "bad" / "XBTUSD_60.csv", hours)
-    with pytest.raises(Exception, match="differences in BTC/USD"):
+    with pytest.raises(CommandError, match="differences in BTC/USD"):
         await verify(store, Verification((), None, None, fix=False), [bad], None, lines.append, lambda *_: None)
 
 
+async def test_file_that_counts_trades_twice_is_named(store, tmp_path, file):
+    lines: list[str] = []
+    twice = write_minutes(tmp_path / "twice" / "XBTUSD_60.csv", counted_twice(higher(file, H1)))
+    with pytest.raises(CommandError, match="differences in BTC/USD"):
+        await verify(store, Verification((), None, None, fix=False), [twice], None, lines.append, lambda *_: None)
+    assert any("one trade in every 1,000 twice" in line for line in lines)
+
+
 async def test_unknown_symbol_is_named(store):
-    with pytest.raises(Exception, match="no candles of ETH/USD"):
+    with pytest.raises(CommandError, match="no candles of ETH/USD"):
         await verify(store, Verification(("ETH/USD",), None, None, fix=False), [], None, print, lambda *_: None)

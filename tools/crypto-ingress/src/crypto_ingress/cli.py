@@ -14,11 +14,10 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
-from crypto_ingress import commands
+from crypto_ingress import store_commands
 from crypto_ingress.archive import ArchiveError
-from crypto_ingress.errors import CommandError
+from crypto_ingress.errors import CommandError, ReplayError
 from crypto_ingress.progress import progress_of
-from crypto_ingress.replay import ReplayError
 from crypto_ingress.settings import DemoSettings, RunSettings
 from crypto_ingress.tables import OutputError
 from ingress_common.bus import BusError
@@ -124,13 +123,13 @@ def crypto_ingress(
 @app.command()
 def run() -> None:
     """Run all services in one process: live Kraken, embedded broker, SQLite store. Ctrl-C stops it."""
-    _execute(commands.run(_settings(RunSettings), _console()))
+    _execute(_services().run(_settings(RunSettings), _console()))
 
 
 @app.command()
 def demo() -> None:
     """Run all services in one process on a simulated Kraken. Needs no network."""
-    _execute(commands.demo(_settings(DemoSettings), _console()))
+    _execute(_services().demo(_settings(DemoSettings), _console()))
 
 
 @app.command()
@@ -159,7 +158,7 @@ def replay(
     """Play an archive file through broker, aggregator and writer into the store."""
     settings = _settings(RunSettings)
     with _failures(), progress_of("replaying") as progress:
-        asyncio.run(commands.replay(settings, file, symbol, speed, progress, services=services))
+        asyncio.run(_services().replay(settings, file, symbol, speed, progress, services=services))
 
 
 @app.command(name="import")
@@ -179,7 +178,7 @@ def import_(
     settings = _settings(RunSettings)
     _history()
     with _failures(), progress_of("importing") as progress:
-        asyncio.run(commands.import_files(settings, paths, symbol, _write_line, progress))
+        asyncio.run(store_commands.import_files(settings, paths, symbol, _write_line, progress))
 
 
 @app.command()
@@ -198,7 +197,7 @@ def backfill(
     settings = _settings(RunSettings)
     _history()
     with _failures(), progress_of("days") as progress:
-        asyncio.run(commands.backfill(settings, symbols, start, end, _write_line, progress))
+        asyncio.run(store_commands.backfill(settings, symbols, start, end, _write_line, progress))
 
 
 @app.command()
@@ -230,7 +229,7 @@ def verify(
     settings = _settings(RunSettings)
     wanted = _history().Verification(symbols or (), start, end, fix)
     with _failures(), progress_of("verifying") as progress:
-        asyncio.run(commands.verify(settings, wanted, paths or [], _write_line, progress, kraken=kraken))
+        asyncio.run(store_commands.verify(settings, wanted, paths or [], _write_line, progress, kraken=kraken))
 
 
 @app.command()
@@ -280,7 +279,7 @@ def export(
         numbers=_choice("--numbers", history.NumberType, numbers),
     )
     with _failures(), progress_of("exporting") as progress:
-        asyncio.run(commands.export(settings, wanted, progress))
+        asyncio.run(store_commands.export(settings, wanted, progress))
 
 
 def _choice(option: str, kind: type[ChoiceT], text: str, default: str | None = None) -> ChoiceT:
@@ -290,6 +289,13 @@ def _choice(option: str, kind: type[ChoiceT], text: str, default: str | None = N
     if default is not None and not text:
         return kind(default)
     raise typer.BadParameter(f"{option}: expected {', '.join(names[:-1])} or {names[-1]}, got {text!r}")
+
+
+def _services() -> ModuleType:
+    """The module of the commands that need the services, whose import takes a second."""
+    from crypto_ingress import commands
+
+    return commands
 
 
 def _history() -> ModuleType:
@@ -320,7 +326,7 @@ def check_broker(
         prepare_proxies(os.environ)
         settings = load_settings(RunSettings, **({} if url is None else {"mqtt_url": url}))
         configure_logging("error", settings.log_format)
-    _execute(commands.check_the_broker(settings, _console()))
+    _execute(_services().check_the_broker(settings, _console()))
 
 
 def _settings(kind: type[RunSettings]) -> RunSettings:

@@ -1,14 +1,12 @@
-"""The implementation of the commands."""
+"""The implementation of the commands that run services or use a broker."""
 
 import asyncio
 import fcntl
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from rich.console import Console
@@ -19,15 +17,11 @@ from crypto_ingress.live import LiveDisplay
 from crypto_ingress.progress import ProgressReport
 from crypto_ingress.replay import Replay
 from crypto_ingress.settings import RunSettings
-from crypto_ingress.stack import StackParts, broker_for, serve
+from crypto_ingress.stack import broker_for, serve
+from crypto_ingress.store_commands import expect_kept
 from ingress_common.bus.check import check_broker
 from ingress_common.model import Candle
-from ingress_common.times import rfc3339
-from ingress_store import CandleStore
 from kraken_simulator import Simulator, read_config
-
-if TYPE_CHECKING:
-    from crypto_ingress.history.commands import Export, Verification
 
 _SESSION_SECONDS = 60
 
@@ -101,11 +95,11 @@ async def replay(
         raise CommandError("--no-services requires MQTT_URL, the broker of the running services")
     candles = list(_minutes(file, symbol, lambda _done, _total: None))
     span = candles[-1].close_time - candles[0].open_time
-    _expect_kept(settings, candles[0].open_time)
+    expect_kept(settings, candles[0].open_time)
     stop = _stop_signals()
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(broker_for(settings))
-        store = await _opened(stack, parts)
+        store = await stack.enter_async_context(parts.store())
         if services:
             await store.bootstrap()
         player = Replay(
@@ -134,113 +128,12 @@ async def replay(
         raise CommandError("stopped before the end of the file")
 
 
-async def import_files(
-    settings: RunSettings,
-    paths: Sequence[Path],
-    symbol: str | None,
-    write_line: Callable[[str], None],
-    progress: ProgressReport,
-) -> None:
-    """Import archive files into the store. CommandError at the end if anything was wrong; valid rows are imported."""
-    from crypto_ingress.history import commands as history
-
-    async with AsyncExitStack() as stack:
-        store = await _opened(stack, StackParts(settings, settings.mqtt_url, embedded=False))
-        await store.bootstrap()
-        await history.import_files(store, paths, symbol, partial(_expect_kept, settings), write_line, progress)
-
-
-async def backfill(
-    settings: RunSettings,
-    symbols: Sequence[str],
-    start: float,
-    end: float | None,
-    write_line: Callable[[str], None],
-    progress: ProgressReport,
-) -> None:
-    """Fill gaps from Kraken's trades: through the gateway if MQTT_URL is set, else directly from Kraken."""
-    from crypto_ingress.history import commands as history
-    from crypto_ingress.history.backfilling import HistoryByGateway, MinuteSource, TradesByRest
-    from crypto_ingress.history.kraken_rest import kraken_rest, with_retries
-
-    async with AsyncExitStack() as stack:
-        parts = StackParts(settings, settings.mqtt_url, embedded=False)
-        store = await _opened(stack, parts)
-        await store.bootstrap()
-        source: MinuteSource
-        if settings.external_broker:
-            bus = parts.bus(f"backfill-{settings.instance_id}-{uuid4().hex[:8]}", expiry=_SESSION_SECONDS)
-            source = gateway = HistoryByGateway(bus, settings.topics)
-            await stack.enter_async_context(gateway.open(symbols))
-        else:
-            rest = await stack.enter_async_context(kraken_rest(settings.kraken_rest_url, settings.kraken_tls))
-            source = TradesByRest(rest, await with_retries(rest.pairs))
-        await history.backfill(store, source, symbols, start, end, write_line, progress)
-
-
-async def verify(
-    settings: RunSettings,
-    wanted: "Verification",
-    paths: Sequence[Path],
-    write_line: Callable[[str], None],
-    progress: ProgressReport,
-    *,
-    kraken: bool,
-) -> None:
-    """Compare stored candles with each other, archive files and Kraken. CommandError if anything is wrong."""
-    from crypto_ingress.history import commands as history
-    from crypto_ingress.history.kraken_rest import kraken_rest
-
-    _expect_there(settings.store_url)
-    async with AsyncExitStack() as stack:
-        store = await _opened(stack, StackParts(settings, settings.mqtt_url, embedded=False))
-        rest = None
-        if kraken:
-            rest = await stack.enter_async_context(kraken_rest(settings.kraken_rest_url, settings.kraken_tls))
-        await history.verify(store, wanted, paths, rest, write_line, progress)
-
-
-async def export(settings: RunSettings, wanted: "Export", progress: ProgressReport) -> None:
-    """Export closed candles. CommandError if the store does not exist or has no candles of a symbol."""
-    from crypto_ingress.history import commands as history
-
-    _expect_there(settings.store_url)
-    async with AsyncExitStack() as stack:
-        store = await _opened(stack, StackParts(settings, settings.mqtt_url, embedded=False))
-        await history.export(store, wanted, progress)
-
-
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
 def _minutes(file: Path, symbol: str, progress: ProgressReport) -> Iterator[Candle]:
     size = file.stat().st_size if file.is_file() else 0
     return read_archive(file, symbol, time.time(), lambda done: progress(done, size))
-
-
-def _expect_kept(settings: RunSettings, first: float) -> None:
-    """CommandError if InfluxDB would refuse candles older than a bucket's retention, before the file is read."""
-    if not settings.store_url.startswith("influxdb"):
-        return
-    age = time.time() - first
-    short = [tf.value for tf, seconds in settings.retention.candles.items() if seconds is not None and seconds < age]
-    if short:
-        forever = ",".join(f"{name}=forever" for name in short)
-        raise CommandError(
-            f"RETENTION: InfluxDB would refuse candles of {rfc3339(first)}; expected {', '.join(short)} kept longer,"
-            f" such as RETENTION={forever}, here and for admin-api"
-        )
-
-
-def _expect_there(store_url: str) -> None:
-    """CommandError if the SQLite file does not exist; opening would create it."""
-    scheme, _, path = store_url.partition(":///")
-    if scheme == "sqlite" and not Path(path).is_file():
-        raise CommandError(f"STORE_URL: expected a store at {store_url}, got no such file")
-
-
-async def _opened(stack: AsyncExitStack, parts: StackParts) -> CandleStore:
-    return await stack.enter_async_context(parts.store())
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from operator import attrgetter
 
+from crypto_ingress.errors import ReplayError
 from ingress_common.bus import Bus, Connected, Message
 from ingress_common.logs import get_logger
 from ingress_common.model import (
@@ -47,10 +48,6 @@ _LOOK_SECONDS = 0.05
 _BATCH = 720
 _KEEP_ALIVE_SECONDS = 1.0
 _STALLED_SECONDS = 120.0
-
-
-class ReplayError(Exception):
-    """The replay makes no progress. The text names what it waits for."""
 
 
 class Replay:

@@ -1,8 +1,10 @@
 """`BulkSeries` on a bucket."""
 
+import asyncio
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from itertools import islice
 
 from ingress_common.model import EXCHANGE
@@ -39,26 +41,41 @@ class InfluxSeries:
 
     async def _count(self, start: int, end: int) -> int:
         text = flux.count(self._bucket, self._symbol, start, end)
-        return sum(int(row["_value"]) for row in await self._query(text))
+        return sum(int(row["_value"]) for row in rows_of(await self._query(text)))
 
     async def read(self, start: int, end: int, columns: Sequence[str] = COLUMNS) -> bytes:
-        """The candles as CSV, read in pieces small enough for the server."""
+        """The candles as CSV, read in pieces small enough for the server, which makes one while we parse another."""
         return await answered(self._location, self._read(start, end, columns))
 
     async def _read(self, start: int, end: int, columns: Sequence[str]) -> bytes:
         out = io.StringIO()
-        write = csv.writer(out, lineterminator="\n").writerow
-        write(columns)
-        wanted = [COLUMNS.index(name) for name in columns]
+        csv.writer(out, lineterminator="\n").writerow(columns)
         fields = tuple({*columns, "open", "close"} - {"time"})  # a row without prices is none
         step = _WINDOWS_AT_ONCE * self._timeframe.seconds
-        for first in range(start, end, step):
-            text = flux.rows(self._bucket, [self._symbol], first, min(first + step, end), fields) + flux.BY_TIME
-            for row in await self._query(text):
-                if row.get("open"):
-                    values = _values(row)
-                    write([values[place] for place in wanted])
+        queries = (
+            flux.rows(self._bucket, [self._symbol], first, min(first + step, end), fields) + flux.BY_TIME
+            for first in range(start, end, step)
+        )
+        async with aclosing(self._answers(queries)) as answers:
+            async for text in answers:
+                # In a thread, so that the loop takes the next answer meanwhile.
+                await asyncio.to_thread(_write_rows, text, columns, out)
         return out.getvalue().encode()
+
+    async def _answers(self, queries: Iterable[str]) -> AsyncGenerator[str, None]:
+        """The answer to each query; the next one is requested before it."""
+        coming: asyncio.Task[str] | None = None
+        try:
+            for query in queries:
+                answer = None if coming is None else await coming
+                coming = asyncio.create_task(self._query(query), name="influx-series-read")
+                if answer is not None:
+                    yield answer
+            if coming is not None:
+                yield await coming
+        finally:
+            if coming is not None:
+                coming.cancel()
 
     async def bounds(self) -> tuple[int, int] | None:
         """The open times of the oldest and the newest closed candle."""
@@ -68,7 +85,7 @@ class InfluxSeries:
         found = [
             seconds_of(row["_time"])
             for which in ("first", "last")
-            for row in await self._query(flux.closed_edge(self._bucket, self._symbol, which))
+            for row in rows_of(await self._query(flux.closed_edge(self._bucket, self._symbol, which)))
         ]
         return (min(found), max(found)) if found else None
 
@@ -99,8 +116,17 @@ class InfluxSeries:
                 f'source="{source}",at={microseconds(at)}i {time}'
             )
 
-    async def _query(self, text: str) -> Iterator[dict[str, str]]:
-        return rows_of(await self._server.query(text))
+    async def _query(self, text: str) -> str:
+        return await self._server.query(text)
+
+
+def _write_rows(text: str, columns: Sequence[str], out: io.StringIO) -> None:
+    write = csv.writer(out, lineterminator="\n").writerow
+    wanted = [COLUMNS.index(name) for name in columns]
+    for row in rows_of(text):
+        if row.get("open"):
+            values = _values(row)
+            write([values[place] for place in wanted])
 
 
 def _values(row: dict[str, str]) -> list[object]:

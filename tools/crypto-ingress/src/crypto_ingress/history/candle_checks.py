@@ -54,8 +54,16 @@ class Before:
     close: float | None = None
 
 
+def newest_last(candles: pl.DataFrame) -> pl.DataFrame:
+    """The rows by open time; of repeated ones the row that `ingress_store.ordering` keeps is the last.
+
+    The checks take the last one as the candle.
+    """
+    return candles.sort("time", "closed", "at", "revision")
+
+
 def check_series(timeframe: Timeframe, candles: pl.DataFrame, before: Before, now: float) -> list[CandleFinding]:
-    """Check `candles` on their own: all stored candles of a range, oldest first. `now`: unix seconds."""
+    """Check `candles` on their own: all stored candles of a range, by `newest_last`. `now`: unix seconds."""
     return [
         CandleFinding(timeframe, time, kind, detail)
         for kind, rows in _wrong(timeframe, candles, before, now)
@@ -126,7 +134,7 @@ def _wrong(
     yield FindingKind.MISALIGNED, candles.filter(pl.col("time") % step != 0)
     yield (
         FindingKind.DUPLICATE,
-        candles.filter(pl.col("time").is_duplicated()).unique("time", keep="first", maintain_order=True),
+        candles.filter(pl.col("time").is_duplicated()).unique("time", keep="last", maintain_order=True),
     )
     newest = candles.filter("closed")["time"].max()
     over = (pl.col("time") + step + _LATE_SECONDS < now) | (pl.col("time") < pl.lit(newest, dtype=pl.Int64)).fill_null(
@@ -179,9 +187,9 @@ def _missing(timeframe: Timeframe, candles: pl.DataFrame, before: Before) -> Ite
 
 
 def _sound(timeframe: Timeframe, candles: pl.DataFrame) -> pl.DataFrame:
-    """The closed, aligned candles, each open time once."""
+    """The closed, aligned candles, each open time once: the newest row."""
     closed = candles.filter(pl.col("closed") & (pl.col("time") % timeframe.seconds == 0))
-    return closed.unique("time", keep="first", maintain_order=True)
+    return closed.unique("time", keep="last", maintain_order=True)
 
 
 def _named(rows: pl.DataFrame, kind: FindingKind) -> Iterator[tuple[int, str]]:

@@ -7,7 +7,7 @@ import polars as pl
 
 from crypto_ingress.history.compare import CandleDifference, beside, counted_twice, differences
 from crypto_ingress.history.files import ArchiveFile, FileProblem
-from crypto_ingress.history.reading import Block, candle_blocks
+from crypto_ingress.history.reading import Block, sorted_blocks
 from crypto_ingress.history.stored import stored_candles
 from crypto_ingress.history.weeks import joined
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
@@ -31,7 +31,7 @@ class FileCheck:
         self.differences: list[CandleDifference] = []
         self.problems: list[FileProblem] = []
         self.twice = False
-        self._blocks: Iterator[Block] = candle_blocks(file, timeframe.seconds)
+        self._blocks: Iterator[Block] = sorted_blocks(file, timeframe.seconds)
         self._rows: pl.DataFrame | None = None
         self._over = False
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from crypto_ingress.archive import ArchiveError, interval_of
+from crypto_ingress.archive import LATEST, ArchiveError, interval_of
 from crypto_ingress.history.pairs import symbol_of_name
 from crypto_ingress.history.zips import damage, opened_member, whole_members
 
@@ -191,7 +191,7 @@ def _interval(label: str, named: int | None, times: list[int]) -> int:
 
 def _times(lines: Iterable[bytes]) -> list[int]:
     first = (line.partition(b",")[0].strip() for line in lines)
-    return [time for time in map(int, filter(bytes.isdigit, first)) if time % 60 == 0]
+    return [time for time in map(int, filter(bytes.isdigit, first)) if time % 60 == 0 and time < LATEST]
 
 
 def _first(lines: Iterable[bytes]) -> float:

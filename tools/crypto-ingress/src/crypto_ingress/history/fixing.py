@@ -37,7 +37,8 @@ def correction(
     """The correction of `findings` about `candles`, from stored data alone.
 
     It rebuilds the windows in `rebuild` from `children`, removes invalid rows, and makes infilled candles flat if the
-    previous close is known. `at`: the time of the correction (unix seconds).
+    previous close is known. Of repeated rows the newest stays, if it is closed; the live stream writes forming ones.
+    `candles`: by `candle_checks.newest_last`. `at`: the time of the correction (unix seconds).
     """
     found = Correction()
     by_time = {row["time"]: row for row in candles.iter_rows(named=True)}
@@ -47,7 +48,7 @@ def correction(
         time = finding.time
         if finding.kind is FindingKind.DUPLICATE or (finding.kind in _REMOVED and time not in made):
             found.removed.append(time)
-        if finding.kind is FindingKind.DUPLICATE and time not in made:
+        if finding.kind is FindingKind.DUPLICATE and time not in made and by_time[time]["closed"]:
             found.rows.append(_rewritten(by_time[time], at))
         elif (
             finding.kind in (FindingKind.NOT_FLAT, FindingKind.INFILLED_TRADES, FindingKind.NOT_INFILLED)

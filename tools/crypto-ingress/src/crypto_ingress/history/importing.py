@@ -15,7 +15,7 @@ from crypto_ingress.history.checking import BY_INTERVAL, FileCheck
 from crypto_ingress.history.compare import beside, counted_twice, differences
 from crypto_ingress.history.files import ArchiveFile, FileProblem
 from crypto_ingress.history.numbers import TooManyDigitsError
-from crypto_ingress.history.reading import candle_blocks
+from crypto_ingress.history.reading import sorted_blocks
 from crypto_ingress.history.reports import LISTED, SymbolReport
 from crypto_ingress.history.rollup import roll_up
 from crypto_ingress.history.stored import minutes_that_traded, stored_candles
@@ -83,7 +83,7 @@ class Importer:
         if reason is not None:
             report.note([FileProblem(file.label, f"damaged, so any of its rows may be wrong: {reason}; not imported")])
             return
-        pieces = in_weeks(candle_blocks(file, _MINUTE) if file.interval == 1 else trade_blocks(file))
+        pieces = in_weeks(sorted_blocks(file, _MINUTE, now) if file.interval == 1 else trade_blocks(file, now))
         source = Source.ARCHIVE if file.interval == 1 else Source.TRADES
         first = True
         ahead = asyncio.create_task(asyncio.to_thread(_next_piece, pieces))

@@ -3,23 +3,24 @@
 Broken rows never stop a file. Each is reported, and the time around it is unknown, so nothing is infilled there.
 """
 
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import DecimalException
-from zipfile import BadZipFile
+from types import MappingProxyType
 
 import polars as pl
 
 from crypto_ingress.archive import LATEST, ArchiveRow, parse_row
+from crypto_ingress.history.displaced import Displacement, displacements, numbered
 from crypto_ingress.history.files import ArchiveFile, FileProblem
 from crypto_ingress.history.numbers import DIGITS, VOLUME_DECIMALS, decimal, decimals_in, without_exponents
+from crypto_ingress.history.pieces import pieces_of
 from ingress_common.decimals import plain
 
-_BLOCK_BYTES = 8 * 1024 * 1024
 PRICES = ("open", "high", "low", "close")
 _NUMBERS = (*PRICES, "volume")
 _TEXTS = {"time": pl.Int64, **dict.fromkeys(_NUMBERS, pl.String), "trades": pl.Int64}
+_IN_ORDER: Mapping[int, Displacement] = MappingProxyType({})
 _NO_VWAP = pl.lit(None, dtype=pl.String).alias("vwap")
 
 Unknown = tuple[int, int]
@@ -40,40 +41,31 @@ class Block:
     read: int
 
 
-def candle_blocks(file: ArchiveFile, step: int) -> Iterator[Block]:
-    """The rows of an OHLCVT file whose candles are `step` seconds long, block by block."""
-    reader = _CandleReader(file.label, step)
-    for lines, read in pieces_of(file, reader.fail):
-        yield reader.block(lines, read)
+def candle_blocks(
+    file: ArchiveFile, step: int, latest: float = LATEST, displaced: Mapping[int, Displacement] = _IN_ORDER
+) -> Iterator[Block]:
+    """The rows of an OHLCVT file whose candles are `step` seconds long, block by block.
+
+    A row that opens at `latest` (unix seconds) or later is invalid. `displaced`: rows to take in an earlier block;
+    without it a row that comes after its block is reported and not used.
+    """
+    reader = _CandleReader(file.label, step, latest)
+    for number, (lines, read) in enumerate(pieces_of(file, reader.fail)):
+        yield reader.block(lines, read, displaced.get(number))
     if reader.problems:
         yield reader.block(b"", file.size)
 
 
-def pieces_of(file: ArchiveFile, fail: Callable[[str], None]) -> Iterator[tuple[bytes, int]]:
-    """Complete lines, up to 8 MiB at a time, and the bytes read so far. `fail` gets the reason if a file ends early."""
-    rest = b""
-    try:
-        with file.open() as stream:
-            while piece := stream.read(_BLOCK_BYTES):
-                cut = piece.rfind(b"\n") + 1
-                if not cut:
-                    rest += piece
-                    continue
-                yield rest + piece[:cut], file.position(stream)
-                rest = piece[cut:]
-    except (OSError, BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        # The last line is discarded: it may be cut and still look complete.
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        fail(f"cannot be read to its end: {reason or type(error).__name__}")
-        return
-    if rest:
-        yield rest, file.size
+def sorted_blocks(file: ArchiveFile, step: int, latest: float = LATEST) -> Iterator[Block]:
+    """Like `candle_blocks`, with displaced rows in the block of their time; reads the file once more for that."""
+    yield from candle_blocks(file, step, latest, displacements(file, latest, repeated=True))
 
 
 class _CandleReader:
-    def __init__(self, label: str, step: int) -> None:
+    def __init__(self, label: str, step: int, latest: float) -> None:
         self._label = label
         self._step = step
+        self._latest = latest
         self._line = 0
         self._last = -step
         self._unknown_since: int | None = None  # start of a range without usable data
@@ -83,12 +75,12 @@ class _CandleReader:
         """The file ends early."""
         self.problems.append(FileProblem(f"{self._label}, after line {self._line}", reason))
 
-    def block(self, lines: bytes, read: int) -> Block:
+    def block(self, lines: bytes, read: int, displacement: Displacement | None = None) -> Block:
         """The next rows."""
         unknown: list[Unknown] = []
-        rows = _checked(lines, self._last, self._step)
+        rows = _checked(lines, self._last, self._step, self._latest) if displacement is None else None
         if rows is None:
-            rows = self._line_by_line(lines, unknown)
+            rows = self._line_by_line(numbered(lines, self._line + 1, displacement), unknown)
         elif self._unknown_since is not None and rows.height:
             unknown.append((self._unknown_since, rows["time"][0]))
             self._unknown_since = None
@@ -98,23 +90,23 @@ class _CandleReader:
         problems, self.problems = self.problems, []
         return Block(rows, tuple(unknown), tuple(problems), read)
 
-    def _line_by_line(self, lines: bytes, unknown: list[Unknown]) -> pl.DataFrame:
+    def _line_by_line(self, lines: Iterable[tuple[int, bytes]], unknown: list[Unknown]) -> pl.DataFrame:
         found: dict[int, ArchiveRow] = {}
         contradicted: set[int] = set()
         before = self._last
-        for number, line in enumerate(lines.split(b"\n"), self._line + 1):
+        for number, line in lines:
             if not line.strip():
                 continue
             place = f"{self._label}, line {number}"
             try:
-                row = _bounded(parse_row(line, self._step))
+                row = _bounded(parse_row(line, self._step), self._latest)
             except ValueError as error:
                 self.problems.append(FileProblem(place, str(error)))
                 # The broken row hides a candle whose time is unknown.
                 if self._unknown_since is None and before >= 0:
                     self._unknown_since = before + self._step
                 continue
-            if self._unknown_since is not None:
+            if self._unknown_since is not None and row.open_time >= self._unknown_since:
                 if row.open_time > self._unknown_since:
                     unknown.append((self._unknown_since, row.open_time))
                 self._unknown_since = None
@@ -141,7 +133,9 @@ class _CandleReader:
         return _frame([found[time] for time in sorted(found) if time not in contradicted])
 
 
-def _bounded(row: ArchiveRow) -> ArchiveRow:
+def _bounded(row: ArchiveRow, latest: float) -> ArchiveRow:
+    if row.open_time >= latest:
+        raise ValueError(f"expected a time that has passed, got {row.open_time}")
     for number in (row.open, row.high, row.low, row.close, row.volume):
         exponent = number.as_tuple().exponent
         whole = len(str(int(number)))
@@ -169,8 +163,8 @@ def exact_rows(texts: pl.DataFrame) -> pl.DataFrame:
     return texts.with_columns(pl.col(PRICES).cast(decimal(price)), pl.col("volume").cast(decimal(volume)))
 
 
-def _checked(lines: bytes, last: int, step: int) -> pl.DataFrame | None:
-    """The rows of `lines` if all are valid and later than `last`; else None."""
+def _checked(lines: bytes, last: int, step: int, latest: float) -> pl.DataFrame | None:
+    """The rows of `lines` if all are valid, later than `last` and before `latest`; else None."""
     if not lines:
         return _frame([])
     try:
@@ -183,7 +177,7 @@ def _checked(lines: bytes, last: int, step: int) -> pl.DataFrame | None:
     if sum(texts.null_count().row(0)):
         return None
     sound = rows.select(
-        times=((pl.col("time") % step == 0) & (pl.col("time") < LATEST)).all(),
+        times=((pl.col("time") % step == 0) & (pl.col("time") < latest)).all(),
         order=(pl.col("time").diff().fill_null(pl.col("time") - last) > 0).all(),
         prices=(
             (pl.col("low") >= 0)

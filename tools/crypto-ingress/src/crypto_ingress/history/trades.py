@@ -1,27 +1,32 @@
 """Reads Kraken's trades files (`time,price,volume`) and builds minutes from the trades, block by block."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import polars as pl
 
 from crypto_ingress.archive import LATEST
+from crypto_ingress.history.displaced import Displacement, displacements, numbered
 from crypto_ingress.history.files import ArchiveFile, FileProblem
 from crypto_ingress.history.numbers import DIGITS, decimal, decimals_in, without_exponents
-from crypto_ingress.history.reading import Block, Unknown, pieces_of
+from crypto_ingress.history.pieces import pieces_of
+from crypto_ingress.history.reading import Block, Unknown
 from ingress_common.timeframes import Timeframe
 
 _MINUTE = Timeframe.M1.seconds
 _TEXTS = {"time": pl.String, "price": pl.String, "volume": pl.String}
 
 
-def trade_blocks(file: ArchiveFile) -> Iterator[Block]:
+def trade_blocks(file: ArchiveFile, latest: float = LATEST) -> Iterator[Block]:
     """The minutes of a trades file, oldest first, as rows like those of `candle_blocks`.
+
+    A trade at `latest` (unix seconds) or later is invalid.
 
     vwap is truncated, not rounded, to the decimals of the file's prices (`docs/kraken-protocol.md`, fact 12).
     """
-    reader = _TradeReader(file.label)
-    for lines, read in pieces_of(file, reader.fail):
-        yield reader.block(lines, read)
+    reader = _TradeReader(file.label, latest)
+    displaced = displacements(file, latest, repeated=False)
+    for number, (lines, read) in enumerate(pieces_of(file, reader.fail)):
+        yield reader.block(lines, read, displaced.get(number))
     yield reader.rest(file.size)
 
 
@@ -31,8 +36,9 @@ def minutes_of_trades(trades: list[tuple[str, str, str]]) -> pl.DataFrame:
 
 
 class _TradeReader:
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, latest: float) -> None:
         self._label = label
+        self._latest = latest
         self._line = 0
         self._trades: pl.DataFrame | None = None  # of the newest minute, which may get more
         self._done = 0  # earlier minutes are complete
@@ -43,12 +49,12 @@ class _TradeReader:
         """Note that the file ends early."""
         self._problems.append(FileProblem(f"{self._label}, after line {self._line}", reason))
 
-    def block(self, lines: bytes, read: int) -> Block:
+    def block(self, lines: bytes, read: int, displacement: Displacement | None = None) -> Block:
         """The complete minutes of the data read so far."""
         unknown: list[Unknown] = []
-        texts = _checked(lines)
+        texts = _checked(lines, self._latest) if displacement is None else None
         if texts is None:
-            texts = self._line_by_line(lines, unknown)
+            texts = self._line_by_line(numbered(lines, self._line + 1, displacement), unknown)
         self._line += lines.count(b"\n")
         trades = _in_time(self._with_pending(texts), self._done, self._label, self._line, self._problems)
         newest = trades["minute"][-1] if trades.height else self._done
@@ -77,28 +83,43 @@ class _TradeReader:
         problems, self._problems = self._problems, []
         return Block(rows, tuple(unknown), tuple(problems), read)
 
-    def _line_by_line(self, lines: bytes, unknown: list[Unknown]) -> pl.DataFrame:
-        good: list[tuple[str, str, str]] = []
-        for number, line in enumerate(lines.split(b"\n"), self._line + 1):
-            if not line.strip():
+    def _line_by_line(self, lines: Iterable[tuple[int, bytes]], unknown: list[Unknown]) -> pl.DataFrame:
+        good = [_frame([])]
+        newest = self._done
+        for part in _parts([each for each in lines if each[1].strip()], self._latest):
+            if isinstance(part, pl.DataFrame):
+                minutes = part["time"].cast(pl.Float64).floor().cast(pl.Int64) // _MINUTE * _MINUTE
+                after = minutes[0] + _MINUTE
+                if self._unknown_since is not None and after > self._unknown_since:
+                    # The broken trade may belong to any minute from the previous trade's to the next one's.
+                    if self._unknown_since:
+                        unknown.append((self._unknown_since, after))
+                    self._unknown_since = None
+                newest = max(newest, *minutes)
+                good.append(part)
                 continue
-            checked = _checked(line)
-            if checked is None or checked.height != 1:
-                got = line.decode(errors="replace").strip()[:100]
-                what = f"expected time,price,volume with a price and a volume above 0, got {got!r}"
-                self._problems.append(FileProblem(f"{self._label}, line {number}", what))
-                if self._unknown_since is None:
-                    self._unknown_since = int(float(good[-1][0])) // _MINUTE * _MINUTE if good else self._done
-                continue
-            row = checked.row(0)
-            if self._unknown_since is not None:
-                # The broken trade may belong to any minute from the previous trade's to the next one's.
-                after = int(float(row[0])) // _MINUTE * _MINUTE + _MINUTE
-                if self._unknown_since:
-                    unknown.append((self._unknown_since, after))
-                self._unknown_since = None
-            good.append(row)
-        return _frame(good)
+            number, line = part
+            got = line.decode(errors="replace").strip()[:100]
+            what = f"expected time,price,volume with a price and a volume above 0, got {got!r}"
+            self._problems.append(FileProblem(f"{self._label}, line {number}", what))
+            if self._unknown_since is None:
+                self._unknown_since = newest
+        return pl.concat(good)
+
+
+def _parts(lines: Sequence[tuple[int, bytes]], latest: float) -> Iterator[pl.DataFrame | tuple[int, bytes]]:
+    """Valid trades, as many at a time as there are between invalid lines, and these with their numbers."""
+    if not lines:
+        return
+    trades = _checked(b"\n".join(line for _, line in lines), latest)
+    if trades is not None and trades.height == len(lines):
+        yield trades
+    elif len(lines) == 1:
+        yield lines[0]
+    else:
+        middle = len(lines) // 2
+        yield from _parts(lines[:middle], latest)
+        yield from _parts(lines[middle:], latest)
 
 
 def _scale(column: pl.Series) -> int:
@@ -121,7 +142,7 @@ def _numbers(texts: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _checked(lines: bytes) -> pl.DataFrame | None:
+def _checked(lines: bytes, latest: float) -> pl.DataFrame | None:
     """The trades of `lines` as plain texts if all are valid; else None."""
     try:
         texts = pl.read_csv(lines, has_header=False, schema=_TEXTS, quote_char=None)
@@ -133,7 +154,7 @@ def _checked(lines: bytes) -> pl.DataFrame | None:
     except (pl.exceptions.PolarsError, ArithmeticError):
         return None
     sound = numbers.select(
-        ((pl.col("at") >= 0) & (pl.col("at") < LATEST) & (pl.col("price") > 0) & (pl.col("volume") >= 0)).all()
+        ((pl.col("at") >= 0) & (pl.col("at") < latest) & (pl.col("price") > 0) & (pl.col("volume") >= 0)).all()
     )
     return texts if sound.item() else None
 

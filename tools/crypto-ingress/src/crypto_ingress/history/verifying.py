@@ -14,6 +14,7 @@ from crypto_ingress.history.candle_checks import (
     after,
     check_roll_up,
     check_series,
+    newest_last,
     without_doubles,
 )
 from crypto_ingress.history.compare import beside, counted_twice, differences
@@ -115,7 +116,7 @@ class Verifier:
         children: pl.DataFrame | None = None
         for timeframe in TIMEFRAMES:
             series = self._store.series(symbol, timeframe)
-            candles = await stored_candles(series, start, end)
+            candles = newest_last(await stored_candles(series, start, end))
             report.candles[timeframe] += candles.height
             now = self._clock()
             findings = await asyncio.to_thread(check_series, timeframe, candles, before[timeframe], now)
@@ -128,7 +129,7 @@ class Verifier:
                 corrected = correction(timeframe, candles, children, findings, rebuild, now)
                 await series.delete(corrected.removed)
                 report.fixed += await series.write(corrected.rows) + len(set(corrected.removed))
-                candles = await stored_candles(series, start, end)
+                candles = newest_last(await stored_candles(series, start, end))
             before[timeframe] = after(candles, timeframe, before[timeframe])
             children = candles
 
@@ -145,8 +146,8 @@ class Verifier:
         if not theirs.height:
             return
         start, end = theirs["time"][0], theirs["time"][-1] + timeframe.seconds
-        stored = await stored_candles(series, start, end)
-        rows = beside(theirs, stored.filter("closed").unique("time", keep="first", maintain_order=True))
+        stored = newest_last(await stored_candles(series, start, end))
+        rows = beside(theirs, stored.filter("closed").unique("time", keep="last", maintain_order=True))
         rows = rows.filter(pl.col("trades").is_not_null())
         if counted_twice(rows):
             report.twice.append(timeframe)
