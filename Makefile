@@ -102,7 +102,7 @@ $(BENCH_STAMP): requirements.lock $(BENCH_PEERS) $(addsuffix /pyproject.toml,$(P
 	touch $@
 
 # What docs/reading.md says of other tools, with these tools: their versions are pinned, in an environment of its own.
-READERS := tests/readers/.venv
+READERS := .venv-readers
 READERS_NODE := tests/readers/node
 READERS_STAMP := $(READERS)/.installed
 readers: setup readers-venv

@@ -15,7 +15,7 @@ DOCS = ROOT / "docs"
 MARKDOWN = sorted(
     path
     for path in ROOT.rglob("*.md")
-    if not {".venv", ".venv-bench", ".venv-peers", "node_modules", ".git", ".pytest_cache"}
+    if not {".venv", ".venv-bench", ".venv-peers", ".venv-readers", "node_modules", ".git", ".pytest_cache"}
     & set(path.relative_to(ROOT).parts)
 )
 _SET_BY_THE_IMAGE = {"instance_id", "http_host", "http_port"}

@@ -28,7 +28,7 @@ from servers import missing
 HERE = Path(__file__).parent
 PAGE = (HERE.parents[1] / "docs" / "reading.md").read_text()
 SCRIPTS = tomllib.loads((HERE / "scripts.toml").read_text())
-PYTHON = Path(os.environ.get("READERS_PYTHON", HERE / ".venv" / "bin" / "python"))
+PYTHON = Path(os.environ.get("READERS_PYTHON", HERE.parents[1] / ".venv-readers" / "bin" / "python"))
 FREQTRADE = HERE.parents[1] / ".venv-peers" / "bin" / "python"
 START = 2770 * Timeframe.W1.seconds + 3 * 86_400  # a Sunday
 DAYS = 25
