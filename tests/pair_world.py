@@ -85,7 +85,7 @@ class World:
         self.kraken = kraken
         self.behind: Any = kraken
         self.closed: dict[tuple[str, Timeframe, int], Candle] = {}
-        self.letters: list[bytes] = []
+        self.dead_letters: list[bytes] = []
         self.retained: dict[str, bytes] = {}
         self._feeds: dict[str, FeedState] = {}
         self.admin: AdminApi | None = None
@@ -124,7 +124,7 @@ class World:
         self.admin = AdminApi(
             AdminSettings(_env_file=None, **self.place.settings, instance_id="a1", http_port=0),
             bus=self.connect("admin", inbound_limit=5000),
-            letters_bus=self.connect("admin-letters", session_expiry=SESSION_SECONDS),
+            dead_letter_bus=self.connect("admin-letters", session_expiry=SESSION_SECONDS),
             store=self.place.open(self.clock),
             registry=CollectorRegistry(),
             started_at=self.clock(),
@@ -158,7 +158,7 @@ class World:
 
     def _take(self, message: Message) -> None:
         if "/dead-letter/" in message.topic:
-            self.letters.append(message.payload)
+            self.dead_letters.append(message.payload)
             return
         if not message.payload:
             self.retained.pop(message.topic, None)

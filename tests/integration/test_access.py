@@ -258,7 +258,7 @@ async def _admin(tmp_path: Path, token: str | None, tls: TlsFiles) -> AsyncItera
             **files,
         ),
         bus=MemoryBus(memory, client_id="admin"),
-        letters_bus=MemoryBus(memory, client_id="letters"),
+        dead_letter_bus=MemoryBus(memory, client_id="letters"),
         store=SqliteStore(path),
         registry=CollectorRegistry(),
         started_at=0.0,

@@ -60,5 +60,5 @@ async def test_windows_of_ended_pairs_close_as_they_were_when_all_is_started_aga
             assert all(candle.closed for candle in again.on_the_bus(symbol).values())
         await until(lambda: len(again.on_the_bus("BTC/USD")) == len(TIMEFRAMES), 30.0)
         await again.until_healthy()
-        assert again.letters == []
+        assert again.dead_letters == []
         await again.stop()

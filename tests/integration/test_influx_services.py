@@ -52,7 +52,7 @@ async def admin(store: InfluxStore) -> AsyncIterator[httpx.AsyncClient]:
     service = AdminApi(
         AdminSettings(_env_file=None, store_url="sqlite:///unused", instance_id="a1", http_port=0, admin_token=TOKEN),
         bus=MemoryBus(broker, client_id="admin"),
-        letters_bus=MemoryBus(broker, client_id="admin-letters"),
+        dead_letter_bus=MemoryBus(broker, client_id="admin-letters"),
         store=store,
         registry=CollectorRegistry(),
         started_at=time.time(),

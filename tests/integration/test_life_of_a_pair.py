@@ -107,4 +107,4 @@ async def test_pairs_that_come_and_go_in_the_last_minute_of_a_week(world, tmp_pa
     taken_out = [c for c in world.closed.values() if c.symbol == "SOL/EUR" and c.close_time >= end]
     assert {c.timeframe for c in taken_out} >= set(TIMEFRAMES[1:])
     assert not any(c.complete or c.infilled for c in taken_out)
-    assert world.letters == []
+    assert world.dead_letters == []

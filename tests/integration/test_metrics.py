@@ -91,7 +91,7 @@ class Pipeline:
         return AdminApi(
             AdminSettings(_env_file=None, store_url=self._store_url, instance_id="m", http_port=0),
             bus=self.bus("admin-api", "admin", inbound_limit=5000),
-            letters_bus=self.bus("admin-api", "admin-letters", session_expiry=SESSION_SECONDS),
+            dead_letter_bus=self.bus("admin-api", "admin-letters", session_expiry=SESSION_SECONDS),
             store=self.store(),
             registry=self.registries["admin-api"],
             started_at=self.clock(),

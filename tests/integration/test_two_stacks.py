@@ -61,7 +61,7 @@ def admin(broker: MemoryBroker, folder: Path) -> Service:
     return AdminApi(
         settings,
         bus=MemoryBus(broker, client_id=folder.name),
-        letters_bus=MemoryBus(broker, client_id=f"{folder.name}-letters"),
+        dead_letter_bus=MemoryBus(broker, client_id=f"{folder.name}-letters"),
         store=settings.store(),
         registry=CollectorRegistry(),
         started_at=1_700_000_000.0,

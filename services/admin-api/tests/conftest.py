@@ -15,7 +15,11 @@ from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from admin_api import AdminSettings
-from admin_api.admin.dead_letters import LETTERS_INBOUND_SPARE, LETTERS_SESSION_SECONDS, client_id_of_letters
+from admin_api.admin.dead_letters import (
+    DEAD_LETTERS_INBOUND_SPARE,
+    DEAD_LETTERS_SESSION_SECONDS,
+    client_id_of_dead_letters,
+)
 from admin_api.app import AdminApi, client_id, last_will
 from example import CANDLE
 from ingress_common.model import Candle, FeedCondition, FeedState, InstanceState, Status, Watermark
@@ -41,21 +45,21 @@ class World:
     client: Any = None
     http: Any = None
     bus: Any = None
-    letters_bus: Any = None
+    dead_letter_bus: Any = None
     registry: Any = None
     service: Any = None
     task: Any = None
 
     @asynccontextmanager
     async def running(
-        self, admin_token: str | None = TOKEN, letters_kept: int = 5, **settings: Any
+        self, admin_token: str | None = TOKEN, dead_letters_kept: int = 5, **settings: Any
     ) -> AsyncIterator[httpx.AsyncClient]:
         """Run the service with `settings`; gives a client that calls its application directly."""
-        self.letters_bus = MemoryBus(
+        self.dead_letter_bus = MemoryBus(
             self.broker,
-            client_id=client_id_of_letters(self.topics, "a1"),
-            session_expiry=LETTERS_SESSION_SECONDS,
-            inbound_limit=letters_kept + LETTERS_INBOUND_SPARE,
+            client_id=client_id_of_dead_letters(self.topics, "a1"),
+            session_expiry=DEAD_LETTERS_SESSION_SECONDS,
+            inbound_limit=dead_letters_kept + DEAD_LETTERS_INBOUND_SPARE,
         )
         self.bus = MemoryBus(
             self.broker,
@@ -71,12 +75,12 @@ class World:
                 **{**common, "store_url": f"sqlite:///{self.path}", **settings, "admin_token": admin_token},
             ),
             bus=self.bus,
-            letters_bus=self.letters_bus,
+            dead_letter_bus=self.dead_letter_bus,
             store=SqliteStore(self.path, clock=lambda: self.now, busy_seconds=0.05),
             registry=self.registry,
             started_at=self.now,
             clock=lambda: self.now,
-            letters_kept=letters_kept,
+            dead_letters_kept=dead_letters_kept,
         )
         task = self.task = asyncio.create_task(self.service.run())
         transport = httpx.ASGITransport(self.service.app, raise_app_exceptions=False)

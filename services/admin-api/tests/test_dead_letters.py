@@ -92,7 +92,7 @@ async def test_changing_them_takes_the_token_and_a_letter_that_is_there(world):
 
 
 async def test_only_the_newest_are_kept_and_the_others_counted(world):
-    async with world.running(letters_kept=3) as http:
+    async with world.running(dead_letters_kept=3) as http:
         for number in range(8):
             await bury(world, payload=str(number).encode())
 
@@ -106,7 +106,7 @@ async def test_only_the_newest_are_kept_and_the_others_counted(world):
 
 
 async def test_an_old_letter_that_is_kept_does_not_block_new_ones(world):
-    async with world.running(letters_kept=5) as http:
+    async with world.running(dead_letters_kept=5) as http:
         await bury(world, payload=b"old")
         for number in range(60):
             await bury(world, payload=str(number).encode())
@@ -137,7 +137,7 @@ async def test_after_a_reconnect_a_dropped_letter_stays_dropped_and_the_others_a
         await until_kept(world, 3)
         (_, two, _) = await letters(world)
         assert (await http.delete(f"/dead-letters/{two['id']}", headers=TOKEN)).status_code == 200
-        world.letters_bus.drop()
+        world.dead_letter_bus.drop()
         await bury(world, payload=b"four")
         await until_kept(world, 3)
         assert [letter["payload"] for letter in await letters(world)] == ["four", "three", "one"]
@@ -156,6 +156,6 @@ async def test_without_a_broker_nothing_is_sent_and_the_letter_stays(world):
         await bury(world)
         await until_kept(world, 1)
         (letter,) = await letters(world)
-        world.letters_bus.drop(reconnect=False)
+        world.dead_letter_bus.drop(reconnect=False)
         assert (await http.post(f"/dead-letters/{letter['id']}/resend", headers=TOKEN)).status_code == 503
         assert len(await letters(world)) == 1

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from influx_writer.gaps import SequenceGaps
+from influx_writer.losses import SequenceGaps
 from ingress_common.payloads import decode_status
 from ingress_common.sequence import Numbered
 from ingress_common.timeframes import Timeframe

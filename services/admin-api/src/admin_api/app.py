@@ -16,10 +16,10 @@ from admin_api.admin import bodies as admin_bodies
 from admin_api.admin.admin import Admin
 from admin_api.admin.authorization import Authorization
 from admin_api.admin.dead_letters import (
-    LETTERS_INBOUND_SPARE,
-    LETTERS_KEPT,
-    LETTERS_SESSION_SECONDS,
-    client_id_of_letters,
+    DEAD_LETTERS_INBOUND_SPARE,
+    DEAD_LETTERS_KEPT,
+    DEAD_LETTERS_SESSION_SECONDS,
+    client_id_of_dead_letters,
 )
 from admin_api.candles import bodies as candles_bodies
 from admin_api.candles.candles import Candles
@@ -81,10 +81,10 @@ def build(settings: AdminSettings, registry: CollectorRegistry) -> "AdminApi":
             inbound_limit=_INBOUND,
             before=partial(claim_name_and_prefix, NAME, settings, settings.store_name),
         ),
-        letters_bus=connect(
-            client_id=client_id_of_letters(settings.topics, settings.instance_id),
-            session_expiry=LETTERS_SESSION_SECONDS,
-            inbound_limit=LETTERS_KEPT + LETTERS_INBOUND_SPARE,
+        dead_letter_bus=connect(
+            client_id=client_id_of_dead_letters(settings.topics, settings.instance_id),
+            session_expiry=DEAD_LETTERS_SESSION_SECONDS,
+            inbound_limit=DEAD_LETTERS_KEPT + DEAD_LETTERS_INBOUND_SPARE,
         ),
         store=store,
         registry=registry,
@@ -95,8 +95,8 @@ def build(settings: AdminSettings, registry: CollectorRegistry) -> "AdminApi":
 class AdminApi:
     """Health of everything, bootstrap and repair of the store, candles over HTTP.
 
-    Only `letters_bus` needs a persistent session, because the broker keeps the dead letters in it. All other state is
-    retained, or published every second. `clock` gives unix seconds.
+    Only `dead_letter_bus` needs a persistent session, because the broker keeps the dead letters in it. All other state
+    is retained, or published every second. `clock` gives unix seconds.
     """
 
     name = NAME
@@ -106,12 +106,12 @@ class AdminApi:
         settings: AdminSettings,
         *,
         bus: Bus,
-        letters_bus: Bus,
+        dead_letter_bus: Bus,
         store: CandleStore,
         registry: CollectorRegistry,
         started_at: float,
         clock: Callable[[], float] = time.time,
-        letters_kept: int = LETTERS_KEPT,
+        dead_letters_kept: int = DEAD_LETTERS_KEPT,
     ) -> None:
         topics, instance = settings.topics, settings.instance_id
         self._settings = settings
@@ -160,8 +160,8 @@ class AdminApi:
         self.admin = Admin(
             state=self.state,
             store=store,
-            letters_bus=letters_bus,
-            letters_kept=letters_kept,
+            dead_letter_bus=dead_letter_bus,
+            dead_letters_kept=dead_letters_kept,
             topics=topics,
             broker_connected=lambda: bus.connected,
             authorization=authorization,

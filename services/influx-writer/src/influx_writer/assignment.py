@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from influx_writer.gaps import SequenceGaps
-from influx_writer.marks import Marks
+from influx_writer.losses import SequenceGaps
+from influx_writer.queue_marks import QueueMarks
 from influx_writer.republishing import Republishing
 from influx_writer.shares import Shares
 from ingress_common.bus import Bus, Message
@@ -73,7 +73,7 @@ class Assignment:
         bus: Bus,
         topics: Topics,
         shares: Shares,
-        marks: Marks,
+        marks: QueueMarks,
         republishing: Republishing,
         clock: Callable[[], float],
         announce: Callable[[], None],

@@ -17,8 +17,8 @@ from influx_writer.batch import Batch
 from influx_writer.forming import FormingCandles
 from influx_writer.gateway_time import GatewayTime
 from influx_writer.intake import AheadError, Intake, Kind, Reason, Row, UnusableError
-from influx_writer.marks import Marks
 from influx_writer.metrics import WriterMetrics
+from influx_writer.queue_marks import QueueMarks
 from influx_writer.republishing import Republishing
 from influx_writer.shares import LEAVING, SYMBOLS, Shares
 from ingress_common.bus import Bus, BusClosedError, BusError, Connected, LastWill, Message
@@ -149,7 +149,7 @@ class Writer:
         self._written = 0
         self._last_commit: float | None = None
         self._write_error: str | None = None
-        self._ping_error: str | None = "not asked yet"
+        self._ping_error: str | None = "not checked yet"
         self._leaving = False
         self._status = StatusPublisher(
             control,
@@ -163,7 +163,7 @@ class Writer:
         )
         self._prefix = PrefixGuard(topics, NAME, started_at, store_name or store.location)
         self._shares = Shares(topics, NAME, instance)
-        self._marks = Marks(control, topics.marks(NAME, instance))
+        self._marks = QueueMarks(control, topics.marks(NAME, instance))
         self._assignment = Assignment(
             bus,
             topics,

@@ -31,9 +31,9 @@ from kraken_gateway.live.feed import Feed, OpenBus
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.publisher import SERVICE, Publisher
 from kraken_gateway.requests import RequestConsumer
+from kraken_gateway.restart_pause import DETAIL, earlier_starts, pause_before
 from kraken_gateway.settings import GatewaySettings
 from kraken_gateway.shards import has_wildcards, listing, moved, reshard
-from kraken_gateway.starts import DETAIL, earlier_starts, pause_before
 
 VERSION = "0.1.0"
 """Version of the gateway, as in its package."""

@@ -145,7 +145,7 @@ class StackParts:
     def admin_api(self) -> Service:
         """The admin-api."""
         s, now = self.settings, time.time()
-        kept = dead_letters.LETTERS_KEPT_EMBEDDED if self.embedded else dead_letters.LETTERS_KEPT
+        kept = dead_letters.LETTERS_KEPT_EMBEDDED if self.embedded else dead_letters.DEAD_LETTERS_KEPT
         return admin.AdminApi(
             s,
             bus=self.bus(
@@ -153,15 +153,15 @@ class StackParts:
                 admin.last_will(s.topics, s.instance_id, now),
                 claim=partial(claim_name_and_prefix, admin.NAME, s, s.store_name),
             ),
-            letters_bus=self.bus(
-                dead_letters.client_id_of_letters(s.topics, s.instance_id),
-                expiry=dead_letters.LETTERS_SESSION_SECONDS,
-                inbound=kept + dead_letters.LETTERS_INBOUND_SPARE,
+            dead_letter_bus=self.bus(
+                dead_letters.client_id_of_dead_letters(s.topics, s.instance_id),
+                expiry=dead_letters.DEAD_LETTERS_SESSION_SECONDS,
+                inbound=kept + dead_letters.DEAD_LETTERS_INBOUND_SPARE,
             ),
             store=self.store(),
             registry=CollectorRegistry(),
             started_at=now,
-            letters_kept=kept,
+            dead_letters_kept=kept,
         )
 
 

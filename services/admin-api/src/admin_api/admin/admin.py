@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from admin_api.admin import dashboard, routes_bootstrap, routes_dead_letters, routes_health
 from admin_api.admin.authorization import Authorization
 from admin_api.admin.bootstrap import StoreMonitor
-from admin_api.admin.dead_letters import DeadLetters, LetterMetrics
+from admin_api.admin.dead_letters import DeadLetterMetrics, DeadLetters
 from admin_api.admin.health import Contribution, HealthReporter
 from admin_api.admin.metrics import SystemCollector
 from admin_api.admin.ownership import OwnershipWatch
@@ -22,7 +22,7 @@ _WATCH_SECONDS = 1.0
 
 
 class Admin:
-    """System health, bootstrap of `store`, dead letters on `letters_bus`, and the dashboard.
+    """System health, bootstrap of `store`, dead letters on `dead_letter_bus`, and the dashboard.
 
     `others`: checks and details of other packages in the report. `on_deleted` is called after a bucket or table was
     deleted from the store. `clock` in unix seconds.
@@ -33,8 +33,8 @@ class Admin:
         *,
         state: SystemState,
         store: CandleStore,
-        letters_bus: Bus,
-        letters_kept: int,
+        dead_letter_bus: Bus,
+        dead_letters_kept: int,
         topics: Topics,
         broker_connected: Callable[[], bool],
         authorization: Authorization,
@@ -47,7 +47,7 @@ class Admin:
         self._watch = OwnershipWatch(state)
         self.monitor = StoreMonitor(store, on_deleted)
         """The availability of the store and the state of its resources."""
-        self.letters = DeadLetters(letters_bus, topics, LetterMetrics(registry), letters_kept)
+        self.dead_letters = DeadLetters(dead_letter_bus, topics, DeadLetterMetrics(registry), dead_letters_kept)
         """The dead letters of all services."""
         self.health = HealthReporter(
             state,
@@ -63,7 +63,7 @@ class Admin:
         self.routers: tuple[APIRouter, ...] = (
             routes_health.router(self.health, registry),
             routes_bootstrap.router(store, self.monitor, authorization),
-            routes_dead_letters.router(self.letters, authorization),
+            routes_dead_letters.router(self.dead_letters, authorization),
             dashboard.router(),
         )
         """The routes to mount."""
@@ -72,7 +72,7 @@ class Admin:
         """Run until cancelled. BusError if the broker refuses the first connection."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.monitor.run(), name="admin.watch-store")
-            tasks.create_task(self.letters.run(), name="admin.letters")
+            tasks.create_task(self.dead_letters.run(), name="admin.dead-letters")
             tasks.create_task(self._watch_ownership(), name="admin.ownership")
 
     async def _watch_ownership(self) -> None:

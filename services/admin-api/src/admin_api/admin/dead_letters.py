@@ -21,16 +21,16 @@ from ingress_common.model import DeadLetter
 from ingress_common.payloads import PayloadError, decode_dead_letter
 from ingress_common.topics import TopicError, Topics
 
-LETTERS_KEPT = 500
+DEAD_LETTERS_KEPT = 500
 """Maximum number of dead letters; a further one replaces the oldest."""
 
 LETTERS_KEPT_EMBEDDED = 50
 """The maximum on the embedded broker, which stops delivering at 100 unacknowledged messages."""
 
-LETTERS_INBOUND_SPARE = 20
+DEAD_LETTERS_INBOUND_SPARE = 20
 """Number of messages that the broker may send in addition to those that are kept."""
 
-LETTERS_SESSION_SECONDS = 7 * 86400
+DEAD_LETTERS_SESSION_SECONDS = 7 * 86400
 """How long the broker keeps dead letters while this service is down."""
 
 _RESENDABLE = ("raw", "history", "candles", "feed", "request")
@@ -69,7 +69,7 @@ class _Held:
     acks: list[Callable[[], None]] = field(default_factory=list)
 
 
-def client_id_of_letters(topics: Topics, instance: str) -> str:
+def client_id_of_dead_letters(topics: Topics, instance: str) -> str:
     """The MQTT client id for dead letters of an instance of admin-api; the same after a restart."""
     return f"{topics.prefix}-admin-api-{instance}-letters"
 
@@ -80,7 +80,7 @@ def letter_of(service: str, payload: bytes) -> Letter:
     return Letter(sha256(f"{service}\0".encode() + payload).hexdigest()[:20], service, content)
 
 
-class LetterMetrics:
+class DeadLetterMetrics:
     """Metrics of dead letters."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -96,13 +96,13 @@ class LetterMetrics:
 class DeadLetters:
     """The last `kept` dead letters of all services, in a session of their own on `bus`.
 
-    `bus` must accept LETTERS_INBOUND_SPARE more unacknowledged messages than are kept. PUBACKs are sent in the order of
-    arrival, so a dead letter that was dropped while an older one is kept is acknowledged only with that one: after a
-    reconnect it stays dropped, after a restart of this process it is listed again. Resending it twice does no harm,
-    because candles and requests are idempotent.
+    `bus` must accept DEAD_LETTERS_INBOUND_SPARE more unacknowledged messages than are kept. PUBACKs are sent in the
+    order of arrival, so a dead letter that was dropped while an older one is kept is acknowledged only with that one:
+    after a reconnect it stays dropped, after a restart of this process it is listed again. Resending it twice does no
+    harm, because candles and requests are idempotent.
     """
 
-    def __init__(self, bus: Bus, topics: Topics, metrics: LetterMetrics, kept: int = LETTERS_KEPT) -> None:
+    def __init__(self, bus: Bus, topics: Topics, metrics: DeadLetterMetrics, kept: int = DEAD_LETTERS_KEPT) -> None:
         self._bus = bus
         self._topics = topics
         self._metrics = metrics

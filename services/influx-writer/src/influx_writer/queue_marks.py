@@ -8,7 +8,7 @@ from ingress_common.payloads import PayloadError, decode_mark, encode_mark
 _AGAIN_SECONDS = 10.0
 
 
-class Marks:
+class QueueMarks:
     """Sends numbered marks over `bus` on `topic`, to which the session with the candles is subscribed.
 
     The broker keeps the order within a session. So once a mark has returned and what came before it is stored,

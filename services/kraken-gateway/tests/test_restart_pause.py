@@ -8,7 +8,7 @@ from ingress_common.model import InstanceState, Status
 from ingress_common.payloads import encode_status
 from ingress_common.topics import Topics
 from kraken_gateway.kraken.limits import WINDOW
-from kraken_gateway.starts import ALLOWED, DETAIL, earlier_starts, pause_before
+from kraken_gateway.restart_pause import ALLOWED, DETAIL, earlier_starts, pause_before
 
 TOPICS = Topics()
 
