@@ -181,7 +181,7 @@ async def test_what_was_changed_or_deleted_is_restored_and_what_is_foreign_left_
     assert len(result.changes) == 7
     assert result.state.complete
     foreign = {row.name for row in result.state.resources if row.state.value == "foreign"}
-    assert foreign == {"mine", "somebody's"}
+    assert foreign == {"mine", "somebody's", f"{WRITER_TOKEN}, superseded"}
     after = {
         entry["name"]: entry
         for kind, found in (await everything(server, access)).items()
@@ -245,6 +245,38 @@ async def test_what_was_recalled_is_not_replaced_by_an_older_version(influx_plac
         await next_writer.recall([first.symbol], first.timeframe, start=first.open_time, end=first.close_time)
         assert (await next_writer.write([first], [])).taken == 1
     assert await store.candles("BTC/USD", Timeframe.M1, limit=9) == [correction]
+
+
+async def test_a_writer_with_the_token_from_before_a_bucket_was_deleted_still_writes_the_others(
+    influx_place, access, store, server, candle
+):
+    before = await everything(server, access)
+    writing = InfluxAccess(access.org, next(t["token"] for t in before["tokens"] if t["description"] == WRITER_TOKEN))
+    hours = next(bucket for bucket in before["buckets"] if bucket["name"] == "candles_1h")
+    await server.delete(f"buckets/{hours['id']}")
+    result = await store.bootstrap()
+    assert any(change.startswith(f"made a new token {WRITER_TOKEN}") for change in result.changes)
+    assert result.state.complete
+    batch = [candle(timeframe=timeframe) for timeframe in Timeframe]
+    async with InfluxStore(influx_place.url, writing) as old:
+        with pytest.raises(StoreUnavailableError, match="candles_1h"):
+            await old.write(batch, [candle(closed=False)])
+    assert {freshness.timeframe for freshness in await readable(store)} == set(Timeframe) - {Timeframe.H1}
+    tokens = {t["description"]: t["token"] for t in (await everything(server, access))["tokens"]}
+    assert tokens[f"{WRITER_TOKEN}, superseded"] == writing.token
+    async with InfluxStore(influx_place.url, InfluxAccess(access.org, tokens[WRITER_TOKEN])) as new:
+        assert (await new.write(batch, [])).taken == len(batch)
+    assert (await store.bootstrap()).changes == ()
+
+
+async def test_a_token_with_more_rights_than_it_should_have_is_replaced(influx_place, access, store, server):
+    own = await org_id(server, access)
+    old = next(t for t in (await everything(server, access))["tokens"] if t["description"] == WRITER_TOKEN)
+    await server.delete(f"authorizations/{old['id']}")
+    rights = [{"action": "write", "resource": {"type": "buckets", "orgID": own}}]
+    await server.post("authorizations", {"orgID": own, "description": WRITER_TOKEN, "permissions": rights})
+    assert any(change.startswith(f"replaced token {WRITER_TOKEN}") for change in (await store.bootstrap()).changes)
+    assert len((await everything(server, access))["tokens"]) == 2
 
 
 async def test_a_bucket_that_is_not_there_keeps_only_its_own_timeframe_waiting(store, server, access, candle):

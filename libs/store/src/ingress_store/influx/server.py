@@ -48,6 +48,10 @@ class TokenError(StoreUnavailableError):
     """The server does not know the token, or the token may not do this."""
 
 
+class NoRightError(TokenError):
+    """The server knows the token, but the token may not do this."""
+
+
 class NotThereError(StoreUnavailableError):
     """The organisation or bucket does not exist, or the token may not see it: InfluxDB does not report which."""
 
@@ -195,7 +199,7 @@ class Server:
         if status == 401:
             return TokenError(f"{self._location}: expected a token that the server knows, got another one: {message}")
         if status == 403:
-            return TokenError(f"{self._location}: the token may not do this: {message}")
+            return NoRightError(f"{self._location}: the token may not do this: {message}")
         # The query endpoint reports a missing organisation with another status.
         if status == 404 or (status == 400 and "organization name" in message and "not found" in message):
             return NotThereError(f"{self._location}: {message} (organisation {self._org!r})")

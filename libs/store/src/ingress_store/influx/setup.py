@@ -20,6 +20,8 @@ _TAKEN = (409, 422)
 # A shard's points are stored together: about as many as a query reads, and enough to be worth a shard.
 _WINDOWS_PER_SHARD = 1_092
 _SYSTEM = "system"
+SUPERSEDED = ", superseded"
+"""What is added to the name of a token that a newer one stands in for; nobody but the operator deletes it."""
 _ID = re.compile(r"[0-9a-fA-F]{16}")
 _OUR_BUCKETS = (*map(names.candles, TIMEFRAMES), names.TICKS)
 _PERMISSIONS: Mapping[str, str] = {
@@ -204,13 +206,25 @@ class Setup:
             return await self._change_or_make("tasks", row, {"orgID": org_id, **body}, body, found)
         permissions = await self._permissions_as_json(str(expected["permissions"]), org_id)
         token = {"orgID": org_id, "description": row.name, "permissions": permissions}
-        same_rights = found is not None and found.resource.properties["permissions"] == expected["permissions"]
-        if found is not None and not same_rights:
-            # A token's permissions cannot be changed.
+        if found is not None and found.resource.properties["permissions"] != expected["permissions"]:
+            return await self._replace_token(row.name, token, found, str(expected["permissions"]))
+        return await self._change_or_make("authorizations", row, token, {"status": "active"}, found)
+
+    async def _replace_token(self, name: str, token: Mapping[str, Any], found: _Found, expected: str) -> str:
+        """Make a new token, because a token's permissions cannot be changed.
+
+        One that only lacks rights, because a bucket was deleted, stays valid for the other buckets: a service that
+        still has it goes on with them until it gets the new one.
+        """
+        present = str(found.resource.properties["permissions"]).split(", ")
+        more = [right for right in present if right not in expected.split(", ") and not _is_of_deleted_bucket(right)]
+        if more:
             await self._delete("authorizations", found.id)
             await self._server.post("authorizations", token)
-            return f"replaced token {row.name}, which is another one now"
-        return await self._change_or_make("authorizations", row, token, {"status": "active"}, found)
+            return f"replaced token {name}, which is another one now"
+        await self._server.patch(f"authorizations/{found.id}", {"description": f"{name}{SUPERSEDED}"})
+        await self._server.post("authorizations", token)
+        return f"made a new token {name}; the one before, now {name}{SUPERSEDED}, serves the other buckets"
 
     async def _permissions_as_json(self, text: str, org_id: str) -> list[dict[str, Any]]:
         """The permissions that `_permissions` writes as `text`."""
@@ -302,6 +316,11 @@ def _permission(entry: Mapping[str, Any], bucket_names: Mapping[str, str]) -> st
     resource = entry["resource"]
     one = resource.get("id")
     return f"{entry['action']} {resource['type']}" + (f"/{bucket_names.get(one, one)}" if one else "")
+
+
+def _is_of_deleted_bucket(right: str) -> bool:
+    """Whether a right is on a bucket that has no name any more, only its ID."""
+    return _ID.fullmatch(right.rpartition("buckets/")[2]) is not None
 
 
 def _instant(text: str | None) -> float | None:

@@ -16,7 +16,7 @@ from ingress_store.influx.access import InfluxAccess, http_url
 from ingress_store.influx.bulk import InfluxSeries
 from ingress_store.influx.lines import LineError, Lines
 from ingress_store.influx.reading import Reader
-from ingress_store.influx.server import AnswerT, NotThereError, Server, TokenError, answered
+from ingress_store.influx.server import AnswerT, NoRightError, NotThereError, Server, TokenError, answered
 from ingress_store.influx.setup import Setup
 from ingress_store.influx.versions import Identity, KnownVersions, Version
 from ingress_store.influx.writing import Line, write_lines
@@ -97,20 +97,24 @@ class InfluxStore:
         return await self._answered(self._setup().task_states())
 
     async def write(self, candles: Sequence[Candle], ticks: Sequence[Candle]) -> WriteResult:
-        """Write a batch, one request a bucket; a missing bucket does not delay the others."""
+        """Write a batch, one request a bucket; one that is missing, or that the token may not write, does not delay the
+        others.
+        """
         async with self._one_at_a_time:
             lines, newest, rejected_candles = self._candle_lines(candles)
             tick_lines, rejected_ticks = self._tick_lines(ticks)
-            absent: NotThereError | None = None
+            unavailable: NotThereError | NoRightError | None = None
             for timeframe, rows in lines.items():
                 try:
                     rejected_candles += await write_lines(self._server(), _BUCKETS[timeframe], "s", rows)
                 except NotThereError as error:
-                    absent = error
+                    unavailable = error
+                except NoRightError as error:
+                    unavailable = NoRightError(f"{_BUCKETS[timeframe]}: {error}")
             if tick_lines:
                 rejected_ticks += await write_lines(self._server(), names.TICKS, "ns", tick_lines)
-            if absent is not None:
-                raise absent
+            if unavailable is not None:
+                raise unavailable
             self._known.remember(newest)
         taken = len(candles) + len(ticks) - len(rejected_candles) - len(rejected_ticks)
         return WriteResult(taken, _by_index(rejected_candles), _by_index(rejected_ticks))
