@@ -193,12 +193,14 @@ class Exchange:
 
     def _change(self, request: FaultRequest) -> FaultRequest:
         now = self.now()
-        self._advance()
+        for symbol, market in self.markets.items():
+            market.advance(now)
+            # What traded up to now is sent under the name and the status that the pair had.
+            self.publisher.publish(symbol, market)
         before = {symbol: self.directory.status_of(market) for symbol, market in self.markets.items()}
         gone = self.markets.get(request.symbol or "")
         pair = gone.pair if gone is not None else None
         undo = self._changes.make(request, now)
-        self._advance()
         self._halt()
         changed = [market for symbol, market in self.markets.items() if self._has_changed(market, before.get(symbol))]
         listings = [(market.pair, self.directory.status_of(market)) for market in changed]
