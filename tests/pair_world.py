@@ -256,7 +256,8 @@ class World:
             for key, truth in truths.items():
                 symbol, timeframe, window = key
                 published = self.closed.get(key)
-                assert (numbers(published) if published and published.trades else None) == truth, key
+                found = numbers(published) if published and published.trades else None
+                assert found == truth, f"{key}: expected {truth}, got {found}"
                 if published is None:
                     continue
                 (stored,) = await store.candles(symbol, timeframe, start=window, end=window + 1, limit=1)

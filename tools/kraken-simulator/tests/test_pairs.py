@@ -11,7 +11,7 @@ from kraken_simulator.pairs import SimulatedPair
 from kraken_simulator.profiles import MAX_SYMBOLS, default_profiles, profile_of, tokenized_profiles
 from kraken_simulator.sources.synthetic import SyntheticSource, full_history
 
-from .conftest import MINUTE_START, Client, Socket, running
+from .conftest import MINUTE_START, Client, ManualClock, Socket, running
 
 UNKNOWN_PAIR = {"error": ["EQuery:Unknown asset pair"]}
 
@@ -242,3 +242,30 @@ def test_past_does_not_depend_on_when_it_is_asked_for() -> None:
         return list(market.true_trades(0, 2**62))
 
     assert made(early=True) == made(early=False)
+
+
+class CreepingClock(ManualClock):
+    """Moves on by `creep` seconds whenever it is read."""
+
+    creep = 0.0
+
+    def __call__(self) -> float:
+        self.now += self.creep
+        return self.now
+
+
+@pytest.mark.parametrize("fields", [{"kind": "delist"}, {"kind": "rename", "to": "NEW/USD"}])
+async def test_trades_up_to_the_end_of_a_name_are_sent_under_it(fields: dict[str, str]) -> None:
+    clock = CreepingClock()
+    async with running(clock, poll_seconds=1.0) as client, client.connect() as socket:
+        await socket.subscribe("BTC/USD")
+        await socket.frame(type="snapshot")
+        clock.creep = 2.0
+        await change(client, symbol="BTC/USD", **fields)
+        clock.creep = 0.0
+        sent = 0
+        [*_, last] = await client.truth("BTC/USD")
+        while sent < last["trades"]:
+            frame = await socket.frame(channel="ohlc", type="update")
+            sent = frame["data"][-1]["trades"]
+        assert sent == last["trades"]

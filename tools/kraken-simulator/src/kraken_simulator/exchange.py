@@ -193,12 +193,11 @@ class Exchange:
 
     def _change(self, request: FaultRequest) -> FaultRequest:
         now = self.now()
-        self._advance()
+        self._advance(now)
         before = {symbol: self.directory.status_of(market) for symbol, market in self.markets.items()}
         gone = self.markets.get(request.symbol or "")
         pair = gone.pair if gone is not None else None
         undo = self._changes.make(request, now)
-        self._advance()
         self._halt()
         changed = [market for symbol, market in self.markets.items() if self._has_changed(market, before.get(symbol))]
         listings = [(market.pair, self.directory.status_of(market)) for market in changed]
@@ -238,11 +237,11 @@ class Exchange:
                     if listener.hung:
                         listener.end(Ending.RESET)
         elif fault.kind in SYSTEM_STATES:
-            self._advance()
+            self._advance(self.now())
             self._halt()
             self._show_system_state(tuple(self.listeners))
         elif fault.kind == "unlisted":
-            self._advance()
+            self._advance(self.now())
             self._halt()
             self._show_pairs_of(fault)
         elif fault.kind == "late_frame":
@@ -265,10 +264,11 @@ class Exchange:
         for listener in listeners:
             listener.send_data(frames.status(self.faults.system, connection_id(self.config.seed, listener.number)))
 
-    def _advance(self) -> None:
-        now = self.now()
-        for market in self.markets.values():
+    def _advance(self, now: int) -> None:
+        """Trade up to `now` in every market, and send it under the name and the status that each still has."""
+        for symbol, market in self.markets.items():
             market.advance(now)
+            self.publisher.publish(symbol, market)
 
     def _halt(self) -> None:
         for market in self.markets.values():
