@@ -23,7 +23,8 @@ from servers import InfluxPlace, docker_has, missing
 ROOT = Path(__file__).parents[2]
 PAGES = ("operations.md", "reading.md", "security.md", "quick-start.md")
 _BLOCK = re.compile(
-    r"(?:^<!-- runs(?:, shows: (?P<shows>.*?))? -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$",
+    r"(?:^<!-- (?:runs(?:, shows: (?P<shows>.*?))?|(?P<recipe>recipe: .*?)) -->\n)?"
+    r"^```(?P<language>\w+)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 _IMAGE = "eclipse-mosquitto:2"
@@ -33,13 +34,14 @@ pytestmark = pytest.mark.timeout(420)
 
 @dataclass(frozen=True)
 class Example:
-    """A fenced block of a page."""
+    """A fenced block of a page; a `recipe` is run by `tests/readers`."""
 
     page: str
     line: int
     language: str
     code: str
     runs: bool
+    recipe: bool
     shows: str
 
 
@@ -48,8 +50,9 @@ def examples() -> Iterator[Example]:
         text = (ROOT / "docs" / page).read_text()
         for block in _BLOCK.finditer(text):
             line = text.count("\n", 0, block.start("code"))
-            runs = block[0].startswith("<!--")
-            yield Example(page, line, block["language"], block["code"], runs, block["shows"] or "")
+            runs = block[0].startswith("<!-- runs")
+            recipe = block["recipe"] is not None
+            yield Example(page, line, block["language"], block["code"], runs, recipe, block["shows"] or "")
 
 
 # What makes Kraken fail comes last, so that it disturbs no other example.
@@ -146,4 +149,4 @@ def test_every_check_of_health_is_looked_up_in_operations(demo):
 def test_every_example_of_reading_the_data_runs():
     for example in examples():
         if example.page == "reading.md" and example.language in ("sh", "python", "flux"):
-            assert example.runs, f"{example.page}, line {example.line}"
+            assert example.runs or example.recipe, f"{example.page}, line {example.line}"
