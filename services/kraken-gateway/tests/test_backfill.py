@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -62,8 +62,14 @@ class World:
 
 
 @asynccontextmanager
-async def backfill_world(broker, ears, metrics, activity: float = 0.03) -> AsyncIterator[World]:
-    """Requests against a simulator that has traded for a day."""
+async def backfill_world(
+    broker,
+    ears,
+    metrics,
+    activity: float = 0.03,
+    on_response: Callable[[httpx.Response], Awaitable[None]] | None = None,
+) -> AsyncIterator[World]:
+    """Requests against a simulator that has traded for a day; `on_response` is called with each REST response."""
     config = SimulatorConfig(
         port=0,
         control_port=0,
@@ -75,7 +81,7 @@ async def backfill_world(broker, ears, metrics, activity: float = 0.03) -> Async
     async with (
         Simulator(config) as simulator,
         MemoryBus(broker, client_id="gateway") as bus,
-        httpx.AsyncClient() as client,
+        httpx.AsyncClient(event_hooks={"response": [on_response] if on_response else []}) as client,
     ):
         publisher = Publisher(bus, Topics(), metrics, simulator.rest_url)
         rest = KrakenRest(simulator.rest_url, client, metrics, KrakenClock(time.time))
@@ -142,17 +148,24 @@ async def test_answers_begin_with_the_price_before_the_range(broker, ears, metri
 
 
 async def test_what_is_settled_is_not_asked_for_again_when_a_later_page_fails(broker, ears, metrics):
-    async with backfill_world(broker, ears, metrics, activity=0.06) as world:
+    pages = 0
+
+    async def break_after_the_first_page(response: httpx.Response) -> None:
+        nonlocal pages
+        is_page = response.url.path.endswith("/Trades")
+        pages += is_page
+        if is_page and pages == 1:
+            world.simulator.exchange.start_fault(FaultRequest("rest_down"))
+
+    async with backfill_world(broker, ears, metrics, activity=0.06, on_response=break_after_the_first_page) as world:
         now = time.time()
         start, end = now - 20 * HOUR, Timeframe.M1.floor(now - 60)
         world.request(BUSY, Timeframe.M1, start, end)
-        await ears.until(lambda: world.batches(BUSY), 20)
-        exchange = world.simulator.exchange
-        exchange.start_fault(FaultRequest("rest_down"))
         await ears.until(lambda: world.backfill.problem, 20)
+        await ears.until(lambda: world.batches(BUSY), 20)
         settled = world.batches(BUSY)[-1].covers.end
         assert settled < end
-        exchange.end_faults()
+        world.simulator.exchange.end_faults()
         await world.all_published(60)
         await expect_truth(world, BUSY, start, end)
         assert not world.backfill.problem

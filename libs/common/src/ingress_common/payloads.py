@@ -69,7 +69,7 @@ _LIMITS: Mapping[type, int] = {
     SeedRequest: 512 * _KIB,
     HistoryRequest: 512 * _KIB,
     RepublishRequest: 512 * _KIB,
-    Status: 256 * _KIB,
+    Status: 512 * _KIB,
     Mark: _KIB,
     DeadLetter: 1024 * _KIB,
 }
