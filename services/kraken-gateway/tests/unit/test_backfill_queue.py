@@ -146,6 +146,24 @@ def test_asking_again_while_a_gap_shrinks_does_not_begin_the_reading_anew(in_han
     assert worker.begin().take() == [Range(done, end)]
 
 
+def test_reading_goes_on_where_ohlc_reaches_no_longer_what_was_left_to_it():
+    worker = Worker()
+    begin, end = NOW - 13 * HOUR, NOW
+    worker.request("A/B", begin, end)
+    call = worker.begin()
+    call.take()
+    wanted = call.wanted
+    done = NOW - 718 * 60
+    reading = wanted.readings[done] = replace(TradeReading.begin(begin, None), done=done)
+    wanted.put_back([Range(done, end)], NOW)
+    worker.queue.done(call)
+    # Minutes pass before the next call: Kraken is unavailable.
+    worker.steady = 600.0
+    call = worker.begin()
+    assert (call.endpoint, call.take()) == (Endpoint.TRADES, [Range(done, end)])
+    assert wanted.readings == {done: reading}
+
+
 def test_who_has_missed_more_than_the_last_minutes_is_answered_from_there():
     worker = Worker()
     begin, end = NOW - 30 * HOUR, NOW - 20 * HOUR

@@ -95,7 +95,8 @@ class Wanted:
         self.in_hand = None
         far, near = self._sorted([*self.ranges, *spans], now)
         self.ranges = far + near
-        starts = {span.start for span in far}
+        # OHLC may turn out not to reach a near one any more: its reading then goes on.
+        starts = {span.start for span in self.ranges}
         self.readings = {done: reading for done, reading in self.readings.items() if done in starts}
 
     def _without_what_is_read(self, span: Range) -> Range:
