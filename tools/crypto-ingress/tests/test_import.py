@@ -381,6 +381,19 @@ async def test_row_of_the_future_is_named_and_nothing_is_infilled_up_to_it(store
     assert len(await store.candles("BTC/USD", Timeframe.M1, limit=5000)) == 1999
 
 
+async def test_row_from_before_kraken_is_named_and_nothing_is_infilled_from_it_on(store, tmp_path):
+    def change(lines: list[str]) -> None:
+        lines[0] = lines[0].replace(str(START), "120")
+        lines[500] = lines[500].replace(str(START + 500 * 60), "60")
+
+    report = await broken(store, tmp_path, change)
+    assert "line 1: expected a time since 1293840000, the year that Kraken was founded" in text_of(report)
+    assert "line 501: expected a time since 1293840000" in text_of(report)
+    assert report.problem_count == 2
+    times = {c.open_time for c in await store.candles("BTC/USD", Timeframe.M1, limit=5000)}
+    assert times == {START + 60 * minute for minute in range(1, 2000)} - {START + 500 * 60}
+
+
 @on_both_stores
 async def test_volumes_with_exponents_are_no_problem(store, tmp_path):
     def change(lines: list[str]) -> None:

@@ -11,6 +11,7 @@ from ingress_common.timeframes import Timeframe
 
 _COLUMNS = "time,open,high,low,close,volume,trades"
 LATEST = 10_000_000_000  # unix seconds; a larger number is milliseconds
+EARLIEST = 1_293_840_000  # unix seconds of 2011, when Kraken was founded: nothing traded there before
 SAMPLE_ROWS = 64
 """Number of rows at the start of a file from which its interval is derived."""
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import polars as pl
 
-from crypto_ingress.archive import LATEST, ArchiveRow, parse_row
+from crypto_ingress.archive import EARLIEST, LATEST, ArchiveRow, parse_row
 from crypto_ingress.history.displaced import Displacement, displacements, numbered
 from crypto_ingress.history.files import ArchiveFile, FileProblem
 from crypto_ingress.history.numbers import DIGITS, VOLUME_DECIMALS, decimal, decimals_in, without_exponents
@@ -143,6 +143,8 @@ def _bounded(row: ArchiveRow, latest: float) -> ArchiveRow:
             raise ValueError(f"expected at most {DIGITS} digits before and after the point, got {number}")
     if row.trades >= 2**63:
         raise ValueError(f"expected trades to fit into 64 bits, got {row.trades}")
+    if row.open_time < EARLIEST:
+        raise ValueError(f"expected a time since {EARLIEST}, the year that Kraken was founded, got {row.open_time}")
     return row
 
 
@@ -177,7 +179,7 @@ def _checked(lines: bytes, last: int, step: int, latest: float) -> pl.DataFrame 
     if sum(texts.null_count().row(0)):
         return None
     sound = rows.select(
-        times=((pl.col("time") % step == 0) & (pl.col("time") < latest)).all(),
+        times=((pl.col("time") % step == 0) & pl.col("time").is_between(EARLIEST, latest, closed="left")).all(),
         order=(pl.col("time").diff().fill_null(pl.col("time") - last) > 0).all(),
         prices=(
             (pl.col("low") >= 0)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import polars as pl
 
-from crypto_ingress.archive import LATEST
+from crypto_ingress.archive import EARLIEST, LATEST
 from crypto_ingress.history.displaced import Displacement, displacements, numbered
 from crypto_ingress.history.files import ArchiveFile, FileProblem
 from crypto_ingress.history.numbers import DIGITS, decimal, decimals_in, without_exponents
@@ -154,7 +154,9 @@ def _checked(lines: bytes, latest: float) -> pl.DataFrame | None:
     except (pl.exceptions.PolarsError, ArithmeticError):
         return None
     sound = numbers.select(
-        ((pl.col("at") >= 0) & (pl.col("at") < latest) & (pl.col("price") > 0) & (pl.col("volume") >= 0)).all()
+        (
+            pl.col("at").is_between(EARLIEST, latest, closed="left") & (pl.col("price") > 0) & (pl.col("volume") >= 0)
+        ).all()
     )
     return texts if sound.item() else None
 
