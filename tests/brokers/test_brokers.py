@@ -23,6 +23,8 @@ TESTS = 28
 
 BROKERS: Mapping[str, Mapping[str, Any]] = tomllib.loads((HERE / "expected.toml").read_text())
 FETCHED = os.environ.get("BROKERS", "")
+ALLOWED = int(os.environ.get("BROKERS_DEVIATIONS", "0"))
+"""How many results of a broker may differ from the table, because messages meet in other ways on another machine."""
 _TEST_SECONDS = 15
 _EACH = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in BROKERS]
 """So that each broker has a process of its own: they wait more than they compute."""
@@ -77,4 +79,7 @@ async def test_the_broker_does_what_is_expected(name, tmp_path):
     for what, reason in lacking.items():
         named = [words for words in (*broker["fails"], *broker["varies"]) if words in what]
         failed |= set(named) or {f"check-broker: {what}: {reason}"}
-    assert failed - broker["varies"].keys() == broker["fails"].keys()
+    deviations = (failed - broker["varies"].keys()) ^ broker["fails"].keys()
+    if 0 < len(deviations) <= ALLOWED:
+        pytest.xfail(f"differs from the table, as its timing may: {', '.join(sorted(deviations))}")
+    assert not deviations
