@@ -333,7 +333,9 @@ class InfluxServer(Protocol):
 class InfluxProcess:
     """`influxd` from the PATH in a process of its own."""
 
-    def __init__(self, binary: str, folder: Path, certificates: Certificates | None, engine: Path | None) -> None:
+    def __init__(
+        self, binary: str, folder: Path, certificates: Certificates | None = None, engine: Path | None = None
+    ) -> None:
         self.port = free_port()
         self._folder = folder
         self._tls = certificates is not None

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -266,21 +267,21 @@ async def publishing(url: str, candles: list[Candle]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def running(*command: str | Path, folder: Path) -> AsyncIterator[None]:
-    """A program in `folder`, and its output in `log` there."""
+    """A program in `folder`, and its output in `log` there; with its children, since `node` may be a wrapper."""
     with (folder / "log").open("wb") as log:
         environment = {**os.environ, "PATH": f"{NODE_BIN}:{os.environ['PATH']}"}
         process = await asyncio.create_subprocess_exec(
-            *map(str, command), cwd=folder, env=environment, stdout=log, stderr=log
+            *map(str, command), cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
         )
     try:
         yield
     finally:
         if process.returncode is None:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)
             try:
                 await asyncio.wait_for(process.wait(), 20)
             except TimeoutError:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
 
 
