@@ -41,6 +41,7 @@ class Observer:
         self._url = url
         self._filters = [f"ingress/candles/kraken/+/{timeframe}" for timeframe in timeframes]
         self.seen = Seen()
+        self._since = 0.0
 
     async def run(self) -> None:
         """Measure until cancelled, over restarts of the broker."""
@@ -56,8 +57,9 @@ class Observer:
                 await asyncio.sleep(0.5)
 
     def reset(self) -> None:
-        """Start counting."""
+        """Start counting. Windows that have ended already are left out: their candles come from seeds and repairs."""
         self.seen = Seen()
+        self._since = time.time()
 
     def _take(self, message: Message, now: float) -> None:
         self.seen.messages += 1
@@ -75,5 +77,5 @@ class Observer:
         window = int(_instant(open_time))
         delay = now - window - SECONDS[timeframe]
         # Seeds, repairs and corrections are not about the way.
-        if revision == b"0" and delay < SECONDS[timeframe]:
+        if revision == b"0" and delay < SECONDS[timeframe] and window + SECONDS[timeframe] > self._since:
             self.seen.closed[timeframe][window].setdefault(symbol, delay)
