@@ -28,6 +28,10 @@ allow_anonymous true
 sys_interval 2
 autosave_on_changes false
 autosave_interval 10
+max_queued_messages 1000000
+max_queued_bytes 536870912
+max_inflight_messages 10000
+message_size_limit 4194304
 """
 _TOKEN = "token-of-the-load-run"
 
@@ -124,7 +128,7 @@ class _MeasuredServer(Generic[ServerT]):
 
 
 class Broker(_MeasuredServer[MosquittoProcess]):
-    """Mosquitto, with the limits of deploy/mosquitto."""
+    """Mosquitto, with the queue limits of deploy/mosquitto."""
 
     name = "mosquitto"
 
