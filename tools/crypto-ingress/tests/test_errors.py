@@ -220,11 +220,13 @@ def test_export_of_a_range_without_candles_is_the_header_alone(command, minutes)
 
 def test_range_is_taken_as_unix_seconds_and_as_rfc_3339(command, tmp_path):
     path = tmp_path / "minutes.csv"
-    path.write_text("".join(f"{60 * i},1,1,1,1,1,1\n" for i in range(5)))
+    start = 1_700_000_040  # 2023-11-14T22:14:00Z
+    path.write_text("".join(f"{start + 60 * i},1,1,1,1,1,1\n" for i in range(5)))
     assert command("import", path, *PAIR).returncode == 0
-    bounds = ("--from", "60", "--to", "1970-01-01T00:03:00Z")
+    bounds = ("--from", str(start + 60), "--to", "2023-11-14T22:17:00Z")
     assert command("export", *TO_FILE, *PAIR, *bounds).returncode == 0
-    assert [line.split(",")[0] for line in (tmp_path / "out.csv").read_text().split()] == ["time", "60", "120"]
+    times = [line.split(",")[0] for line in (tmp_path / "out.csv").read_text().split()]
+    assert times == ["time", "1700000100", "1700000160"]
 
 
 def test_store_that_is_no_database_is_named(command, minutes):
