@@ -147,23 +147,32 @@ def _unshared(what: str, holders: Mapping[str, Collection[str]], symbols: Collec
 async def retained_candles(url: str, symbols: Collection[str]) -> dict[str, Row]:
     """The retained candles of `symbols`, by topic."""
     found: dict[str, Row] = {}
-    async with MqttBus(url, client_id="", inbound_limit=5000) as bus:
-        # One by one: the embedded broker gives 100 retained messages for a subscription and leaves out the others.
-        for symbol in symbols:
-            await bus.subscribe(TOPICS.candles(symbol, "+"))
-        events = bus.events()
-        received_at = time.monotonic()
-        while time.monotonic() < received_at + _INACTIVITY_SECONDS:
-            try:
-                async with asyncio.timeout(_INACTIVITY_SECONDS):
-                    event = await anext(events)
-            except TimeoutError:
-                break
+    received_at = time.monotonic()
+
+    async def read(bus: MqttBus) -> None:
+        nonlocal received_at
+        async for event in bus.events():
             if isinstance(event, Message):
                 if event.retain and event.topic not in found and event.payload:
                     found[event.topic] = row_of(decode_candle(event.payload))
                     received_at = time.monotonic()
                 event.ack()
+
+    async with MqttBus(url, client_id="", inbound_limit=5000) as bus:
+        # Read from the beginning: a broker drops what a subscriber does not take.
+        reading = asyncio.create_task(read(bus), name="retained")
+        try:
+            # One by one: the embedded broker gives 100 retained messages for a subscription and leaves out the others.
+            for symbol in symbols:
+                await bus.subscribe(TOPICS.candles(symbol, "+"))
+            received_at = time.monotonic()
+            while not reading.done() and time.monotonic() < received_at + _INACTIVITY_SECONDS:
+                await asyncio.sleep(0.1)
+        finally:
+            reading.cancel()
+            await asyncio.wait([reading])
+    if not reading.cancelled():
+        reading.result()
     return found
 
 

@@ -272,14 +272,24 @@ async def test_a_writer_loses_nothing_when_influxdb_is_killed_and_stopped_under_
                 influx.start()
                 expected = [first + 60 * n for n in range((START + 60 * sent - first) // 60)]
 
-                async def everything() -> bool:
-                    try:
-                        found = [await store.candles(s, Timeframe.M1, start=first, limit=100_000) for s in symbols]
-                    except Exception:  # noqa: BLE001 - it is still starting
-                        return False
-                    return all([c.open_time for c in rows] == expected for rows in found)
+                incomplete = set(symbols)
 
-                await until(everything, 90)
+                async def everything() -> bool:
+                    for symbol in sorted(incomplete):
+                        try:
+                            rows = await store.candles(symbol, Timeframe.M1, start=first, limit=100_000)
+                        except Exception:  # noqa: BLE001 - it is still starting
+                            return False
+                        if [c.open_time for c in rows] != expected:
+                            return False
+                        incomplete.remove(symbol)
+                    return True
+
+                def found() -> str:
+                    log = (tmp_path / "writer.log").read_text()
+                    return f"{len(expected)} candles of each symbol, incomplete: {sorted(incomplete)}\n{log[-8000:]}"
+
+                await until(everything, 180, found)
                 assert during - normal < 50 * 1024
                 assert memory(process.pid) - normal < 50 * 1024
         process.send_signal(signal.SIGTERM)

@@ -20,6 +20,7 @@ from ingress_common.bus import LastWill, Message
 from ingress_common.metrics import BusMetrics
 from ingress_common.model import Candle
 from ingress_common.payloads import decode_candle
+from ingress_common.service import Service
 from ingress_store import CandleStore, open_store
 from kraken_gateway.service import GatewayService
 from kraken_simulator import Simulator, SimulatorConfig
@@ -120,9 +121,15 @@ async def running(start: float, folder: Path) -> AsyncIterator[Pipeline]:
     ):
         await ears.subscribe(TOPICS.candles("+", "+"), TOPICS.raw("+"))
         tasks = [asyncio.create_task(pipeline.listen(ears), name="ears")]
-        services = (pipeline.writer(), pipeline.admin_api(), pipeline.aggregator(), pipeline.gateway(simulator))
-        tasks += [asyncio.create_task(service.run(), name=service.name) for service in services]
+
+        def start(*services: Service) -> None:
+            tasks.extend(asyncio.create_task(service.run(), name=service.name) for service in services)
+
         try:
+            start(pipeline.writer(), pipeline.admin_api(), pipeline.gateway(simulator))
+            # What is published before the writer has subscribed is published again: it would hear less than we do.
+            await until(lambda: pipeline.value("influx-writer", "ingress_writer_symbols") == len(SYMBOLS))
+            start(pipeline.aggregator())
             yield pipeline
         finally:
             for task in reversed(tasks):
