@@ -95,8 +95,12 @@ def test_engine_publishes_what_was_asked_for_of_a_time_that_it_has_forgotten():
     hour = Timeframe.H1.floor(START) + 2 * 3600
     request = HistoryRequest((SYMBOL,), M1, hour, hour + 3600)
     world.take(world.engine.history(world.rest(request)))
-    # The higher ones are still in its memory: whoever misses them asks for them.
-    assert set(world.closed) == {(M1, window) for window in range(hour, hour + 3600, 60)}
+    # Of the higher timeframes, what it has forgotten as well; whoever misses the others requests them.
+    horizons = world.engine.series[SYMBOL].horizons
+    forgotten = [tf for tf in Timeframe if horizons[tf] >= hour + 3600]
+    assert M1 in forgotten
+    assert Timeframe.H4 not in forgotten
+    assert set(world.closed) == {(tf, window) for tf in forgotten for window in range(hour, hour + 3600, tf.seconds)}
     for (timeframe, window), candle in world.closed.items():
         assert numbers(candle) == reference(world.trades, timeframe, window)
     # The newest of each timeframe is still the one that is retained.

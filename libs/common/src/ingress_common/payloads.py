@@ -122,9 +122,10 @@ def encode_candle(candle: Candle) -> bytes:
     numbers = f'"open":{opening!s},"high":{high!s},"low":{low!s},"close":{close!s},"volume":{volume!s},"vwap":{vwap!s}'
     if "E" in numbers or numbers.count(".") != _NUMBERS:
         numbers = ",".join(f'"{name}":{plain(getattr(candle, name))}' for name in _NUMBER_NAMES)
+    window, state = _window_and_state(timeframe, open_time, closed, infilled, complete, revision, source)
     return (
-        f'{{"exchange":"{exchange}","symbol":"{symbol}",{_window_text(timeframe, open_time)},{numbers},'
-        f'"trades":{trades},{_state_text(closed, infilled, complete, revision, source)},"at":"{rfc3339(at)}"}}'
+        f'{{"exchange":"{exchange}","symbol":"{symbol}",{window},{numbers},"trades":{trades},{state},'
+        f'"at":"{rfc3339(at)}"}}'
     ).encode()
 
 
@@ -135,17 +136,21 @@ _REMEMBERED = 4_096
 
 # Cached, because thousands of candles of one boundary differ only in symbol and numbers.
 @lru_cache(maxsize=_REMEMBERED)
-def _window_text(timeframe: Timeframe, open_time: int) -> str:
-    return (
+def _window_and_state(
+    timeframe: Timeframe,
+    open_time: int,
+    closed: bool,  # noqa: FBT001 - renders it
+    infilled: bool,  # noqa: FBT001
+    complete: bool,  # noqa: FBT001
+    revision: int,
+    source: Source,
+) -> tuple[str, str]:
+    window = (
         f'"timeframe":"{timeframe.value}","open_time":"{rfc3339(open_time)}",'
         f'"close_time":"{rfc3339(open_time + timeframe.seconds)}"'
     )
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _state_text(closed: bool, infilled: bool, complete: bool, revision: int, source: Source) -> str:  # noqa: FBT001 - renders them
     state = {"closed": closed, "infilled": infilled, "complete": complete, "revision": revision, "source": source.value}
-    return msgspec.json.encode(state).decode()[1:-1]
+    return window, msgspec.json.encode(state).decode()[1:-1]
 
 
 def decode_candle(payload: bytes) -> Candle:

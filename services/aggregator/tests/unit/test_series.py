@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 
 from aggregator.core import CandleSeries, Depth
+from aggregator.core.levels import KEPT
 from ingress_common.model import Candle, History, Range, Source
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
@@ -204,10 +205,11 @@ def test_higher_candle_that_was_told_without_all_minutes_is_whole_once_kraken_te
 def test_answer_that_comes_when_its_minutes_are_forgotten_makes_none_of_them_flat():
     series = seeded_series()
     series.cover(OPEN, OPEN + 60, OPEN + 61)
-    series.cover(OPEN + 180, OPEN + 43_200, OPEN + 43_201)
-    series.give_up(M1, Range(OPEN + 60, OPEN + 180), OPEN + 43_300)
-    series.cover(OPEN + 43_200, OPEN + 43_500, OPEN + 43_501)
-    row = candle(1, "107", source=Source.REST, at=OPEN + 43_600)
+    kept = KEPT[M1] * 60
+    series.cover(OPEN + 180, OPEN + kept, OPEN + kept + 1)
+    series.give_up(M1, Range(OPEN + 60, OPEN + 180), OPEN + kept + 100)
+    series.cover(OPEN + kept, OPEN + kept + 300, OPEN + kept + 301)
+    row = candle(1, "107", source=Source.REST, at=OPEN + kept + 400)
     late = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 60, OPEN + 180), (row,)))
     assert [c for c in late if OPEN + 60 <= c.open_time < OPEN + 180] == []
     assert series.horizons[M1] == OPEN + 300
@@ -359,11 +361,14 @@ def test_higher_candle_stays_incomplete_when_the_minutes_that_were_given_up_on_a
     series.update(candle(0, "101"))
     series.cover(OPEN, OPEN + 600, OPEN + 601)
     series.update(candle(25, "102"))
-    series.cover(OPEN + 1_500, OPEN + 100_000, OPEN + 100_001)
-    (hour, *_) = pick(series.give_up(M1, Range(OPEN + 600, OPEN + 1_500), OPEN + 100_001), Timeframe.H1)
+    # The minutes are forgotten then, and the quarters of an hour are not.
+    end = OPEN + 3 * KEPT[M1] * 60
+    series.cover(OPEN + 1_500, end, end + 1)
+    (hour, *_) = pick(series.give_up(M1, Range(OPEN + 600, OPEN + 1_500), end + 1), Timeframe.H1)
     assert (hour.open_time, hour.complete) == (OPEN, False)
-    series.cover(OPEN + 1_500, OPEN + 101_000, OPEN + 101_001)
-    row = candle(0, "103", timeframe=Timeframe.M15, source=Source.REST, at=OPEN + 101_002)
+    series.cover(OPEN + 1_500, end + 1_000, end + 1_001)
+    assert series.horizons[M1] > OPEN + 1_500
+    row = candle(0, "103", timeframe=Timeframe.M15, source=Source.REST, at=end + 1_002)
     told = series.history(History("BTC/USD", Timeframe.M15, Source.REST, Range(OPEN, OPEN + 900), (row,)))
     assert series.lost
     assert [c.complete for c in pick(told, Timeframe.M15)] == [True]

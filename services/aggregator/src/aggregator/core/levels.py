@@ -12,19 +12,20 @@ from aggregator.core.windows import ROLLED_UP, STALE, Window, roll_up, same_mark
 from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
-_HALF_A_DAY = 43_200
+_MINUTES_KEPT = 7_200
 _FEWEST_KEPT = 8
 
 KEPT: Mapping[Timeframe, int] = {
-    timeframe: max(_FEWEST_KEPT, (_HALF_A_DAY << steps) // timeframe.seconds)
+    timeframe: max(_FEWEST_KEPT, (_MINUTES_KEPT << steps) // timeframe.seconds)
     for steps, timeframe in enumerate(TIMEFRAMES)
 }
-"""How many closed windows a series remembers, so that a late trade or a repair can correct them and the windows above:
-half a day of minutes (as far as REST OHLC reaches), and twice the time for each higher timeframe.
+"""How many closed windows a series remembers, so that a late trade can correct them and a writer can request them:
+two hours of minutes, and twice the time for each higher timeframe. It is most of an aggregator's memory; what is older
+is rebuilt from Kraken's history (`docs/decisions/0043-two-hours-of-minutes.md`).
 """
 
-PRICE_WITHIN = KEPT[Timeframe.M1] * Timeframe.M1.seconds
-"""Seconds before a window in which its flat price is looked for."""
+PRICE_WITHIN = 43_200
+"""Seconds before a window in which its flat price is looked for: as far as REST OHLC reaches."""
 
 _PRICES_KEPT = 8
 _NEVER = float("-inf")
@@ -326,12 +327,24 @@ class Levels:
                 wanted[minutes].add(minutes.floor(window - PRICE_WITHIN), _M1.ceil(known_from))
         for level in self.above_minutes:
             for window in level.pending[: bisect_left(level.pending, minutes.horizon)]:
-                wanted[level].add(window, window + level.seconds)
+                if not self._follows_from_minutes(level, window):
+                    wanted[level].add(window, window + level.seconds)
             if lower := level.lower:
                 for child in range(level.floor(clock), min(lower.floor(clock), minutes.horizon), lower.seconds):
-                    if not self.settled(lower, child):
+                    if not (self.settled(lower, child) or self._follows_from_minutes(lower, child)):
                         wanted[lower].add(child, child + lower.seconds)
         return [(level.timeframe, start, end) for level, spans in wanted.items() for start, end in spans]
+
+    def _follows_from_minutes(self, level: Level, window: int) -> bool:
+        """Whether a window will be settled once all published minutes are known."""
+        lower = level.lower
+        if lower is None:
+            return window >= level.horizon
+        end = min(window + level.seconds, self.minutes.horizon)
+        return all(
+            lower.is_known(child) or self._follows_from_minutes(lower, child)
+            for child in range(window, end, lower.seconds)
+        )
 
     def forget(self, clock: float) -> None:
         """Drop what no correction, pending window or forming candle can need any more."""

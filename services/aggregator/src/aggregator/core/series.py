@@ -596,6 +596,8 @@ class CandleSeries:
             revision, at = published.revision + 1, max(at, published.at)
             candle = stated(candle, closed=True, complete=complete, revision=revision, at=at)
         state.candle = candle
+        if traded:
+            state.traded = candle  # of the same trades: one object less to keep
         return candle
 
 

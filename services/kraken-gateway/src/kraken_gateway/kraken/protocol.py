@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from ingress_common.decimals import ZERO
 from ingress_common.model import Candle, Source
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import TopicError, topic_symbol
@@ -39,7 +40,7 @@ Params = Mapping[str, object]
 _T = TypeVar("_T")
 _LIMIT = Decimal("1e20")
 # Raise for numbers longer than any price: arithmetic on huge numbers would be slow.
-_EXACT = Context(prec=60, Emin=-40, Emax=40, traps=[Inexact, Clamped, Overflow, Subnormal, InvalidOperation])
+_exact = Context(prec=60, Emin=-40, Emax=40, traps=[Inexact, Clamped, Overflow, Subnormal, InvalidOperation]).plus
 _MAX_AHEAD = 60.0
 
 
@@ -390,13 +391,13 @@ def _problem(row: Row, timestamp: float | None) -> str | None:
         return f"expected an interval_begin aligned to {timeframe.value}"
     if timestamp is not None and begin > timestamp + _MAX_AHEAD:
         return "expected an interval_begin that is not in the future"
+    opening, high, low, close, volume, vwap = row.open, row.high, row.low, row.close, row.volume, row.vwap
     try:
-        for number in (row.open, row.high, row.low, row.close, row.volume, row.vwap):
-            _EXACT.plus(number)
+        _exact(opening), _exact(high), _exact(low), _exact(close), _exact(volume), _exact(vwap)
         # `low <= high` follows; a NaN is not comparable.
-        if not 0 <= row.low <= row.open <= row.high < _LIMIT or not row.low <= row.close <= row.high:
+        if not ZERO <= low <= opening <= high < _LIMIT or not low <= close <= high:
             return "expected 0 <= low <= open, close <= high < 1e20"
-        if not 0 <= row.volume < _LIMIT or not 0 <= row.vwap < _LIMIT:
+        if not ZERO <= volume < _LIMIT or not ZERO <= vwap < _LIMIT:
             return "expected volume and vwap from 0 to 1e20"
     except ArithmeticError:
         return "expected finite numbers of at most 60 digits"
