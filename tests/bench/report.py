@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 
 from bench.figure import Definition, Measurement, Result
 
@@ -25,7 +26,10 @@ def page(results: Sequence[Result], machine: Mapping[str, str]) -> str:
         "|---|---|---|---|---|---|",
         *(_row(result) for result in results),
     ]
-    meanings = [f"- **{result.definition.name}**: {result.definition.meaning}" for result in results]
+    meanings = [
+        fill(f"- **{result.definition.name}**: {result.definition.meaning}", 100, subsequent_indent="  ")
+        for result in results
+    ]
     facts = [f"- {name}: {value}" for name, value in machine.items()]
     return "\n\n".join("\n".join(part) for part in (rows, meanings, facts))
 
