@@ -454,6 +454,41 @@ async def test_an_answer_without_an_end_is_given_up(candle, status):
                 await ask()
 
 
+_BEING_WRITTEN = _HEADER + b"candles_1m,0," + _TIME + b",,BTC/USD,true,1,0,60,1,2,0.5,,6,7,kraken\r\n"
+_WRITTEN = _BEING_WRITTEN.replace(b",0.5,,", b",0.5,1.5,")
+
+
+async def test_row_whose_close_is_not_visible_yet_is_read_again():
+    start = 1_708_827_300
+    async with querying([_BEING_WRITTEN, _BEING_WRITTEN, _WRITTEN]) as url, opened(url) as store:
+        series = store.series("BTC/USD", Timeframe.M1)
+        rows = await series.read(start, start + 60, ("time", "close", "volume", "trades"))
+    assert rows == b"time,close,volume,trades\n1708827300,1.5,6.0,7\n"
+
+
+async def test_row_that_never_gets_a_close_is_no_candle():
+    start = 1_708_827_300
+    async with querying([_BEING_WRITTEN]) as url, opened(url) as store:
+        assert await store.series("BTC/USD", Timeframe.M1).read(start, start + 60, ("time",)) == b"time\n"
+        assert await store.candles("BTC/USD", Timeframe.M1, start=start, end=start + 60, limit=1) == []
+
+
+@asynccontextmanager
+async def querying(pages: list[bytes]) -> AsyncIterator[str]:
+    """An HTTP server that answers one query after the other with `pages`, then all with the last one."""
+    left = iter(pages[:-1])
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            page = next(left, pages[-1])
+            writer.write(b"HTTP/1.1 200 x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(page) + page)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"influxdb://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
 @asynccontextmanager
 async def paging(status: int, page: bytes | None) -> AsyncIterator[str]:
     """An HTTP server that answers everything with `page`; None: with one that does not end."""

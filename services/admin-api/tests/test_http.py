@@ -55,6 +55,14 @@ async def test_the_forming_candle_is_left_out_where_the_range_ends_before_it(wor
         assert [c["closed"] for c in found] == [False]
 
 
+async def test_a_stored_forming_candle_is_left_out_when_its_window_is_long_over(world, candle):
+    """It is of a symbol that was taken out of SYMBOLS in a window without trades: the bus has it no more."""
+    await world.store(candle(-1), candle(0, closed=False))
+    world.now += 120
+    async with world.running() as http:
+        assert [c["closed"] for c in await get_candles(http)] == [True]
+
+
 async def test_a_limit_keeps_the_newest(world, candle):
     rows = [candle(n) for n in range(-600, 0)]
     await world.store(*rows, candle(0, closed=False))

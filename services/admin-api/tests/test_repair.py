@@ -244,6 +244,12 @@ async def test_symbols_without_a_live_feed_leave_room_for_the_others(bench, monk
     assert len(bench.repairer.gaps) == 4
 
 
+async def test_gaps_of_symbols_that_nobody_follows_are_not_said_to_be_repaired(bench):
+    await bench.take(bench.gap(M1, 600), bench.gap(M1, 600, symbol="ADA/USD"), bench.gap(M5, 600, symbol="ADA/USD"))
+    detail = bench.repairer.check(bench.now).detail
+    assert detail == "1 gaps are being repaired, 2 stay: no live feed carries their symbols"
+
+
 async def test_a_gap_turns_health_red_after_fifteen_minutes_with_a_live_feed(bench):
     await bench.take(bench.gap(M1, 3600))
     bench.now += 890

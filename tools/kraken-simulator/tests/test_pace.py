@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kraken_simulator.pace import Plan, factor_for
+from kraken_simulator.pace import MAX_TICKS, Plan, factor_for
 from kraken_simulator.profiles import default_profiles
 from kraken_simulator.schedule import Schedule
 from kraken_simulator.sources.synthetic import SyntheticSource, usual_rate
@@ -23,6 +23,16 @@ def test_markets_together_make_the_updates_asked_for(ticks: int) -> None:
         trades = source.take_until(int(MINUTE_START + seconds) * 10**9)
         updates += len({int(trade.time / 1e9 / STEP) for trade in trades})
     assert updates / seconds == pytest.approx(ticks, rel=0.1)
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_too_few_markets_for_the_rate_make_the_most_ticks_that_are_allowed(count: int) -> None:
+    rates = [usual_rate(profile) for profile in default_profiles(count)]
+    assert factor_for(10_000, rates, STEP) * sum(rates) == pytest.approx(MAX_TICKS)
+
+
+def test_rate_without_markets_is_no_error() -> None:
+    assert factor_for(100, [], STEP) == 1.0
 
 
 def test_burst_comes_every_so_often_and_not_at_the_start() -> None:

@@ -182,7 +182,7 @@ async def test_tokenised_pair_streams_like_any_other_but_rest_wants_its_class() 
         assert await client.rest("OHLC", pair="AAPLxUSD") == UNKNOWN_PAIR
         assert await client.rest("AssetPairs", pair="AAPLxUSD") == UNKNOWN_PAIR
         for method in ("OHLC", "Trades", "Ticker", "Depth", "Spread"):
-            answer = await client.rest(method, pair="AAPLx/USD", asset_class="tokenized_asset")
+            answer = await client.rest(method, pair="AAPLxUSD", asset_class="tokenized_asset")
             assert "AAPLxUSD" in answer["result"]
             assert await client.rest(method, pair="XBTUSD", asset_class="tokenized_asset") == UNKNOWN_PAIR
         listed = (await client.rest("AssetPairs", aclass_base="tokenized_asset"))["result"]

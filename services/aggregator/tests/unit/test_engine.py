@@ -18,7 +18,7 @@ from ingress_common.model import (
     Source,
     Watermark,
 )
-from ingress_common.timeframes import Timeframe
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
 
 @pytest.fixture
@@ -67,6 +67,15 @@ def test_history_that_claims_a_time_to_come_is_refused(world):
     history = History(SYMBOL, Timeframe.M1, Source.REST, Range(START, 9e9), ())
     with pytest.raises(ImplausibleError, match="expected nothing of BTC/USD after"):
         world.engine.history(history)
+
+
+def test_answer_about_the_past_makes_no_forming_candle_older_than_its_window(world):
+    world.engine.refresh_forming()
+    past = world.now - 3_600
+    world.take(world.engine.history(History(SYMBOL, Timeframe.M1, Source.REST, Range(past - 3_600, past), ())))
+    forming = world.flush_forming()
+    assert {candle.timeframe for candle in forming} == set(TIMEFRAMES)
+    assert all(candle.open_time <= candle.at for candle in forming)
 
 
 @pytest.mark.parametrize("distance", [700, 86_400, 9e8, -700, -86_400])

@@ -119,9 +119,15 @@ def test_vwap_is_cut_and_not_rounded():
 
 def test_trades_without_a_place_to_go_on_from_are_the_last_ones():
     assert parse_trades(raw({"X": [], "last": ""})).last is None
+    assert parse_trades(raw({"X": [], "last": None})).last is None
+    assert parse_trades(raw({"X": []})).last is None
     assert parse_trades(raw({"X": [], "last": 5})).last == 5
+
+
+@pytest.mark.parametrize("last", ["soon", "-1", "1.5", "\u00b2", "1" * 5_000])
+def test_last_that_is_no_time_fails_the_call(last):
     with pytest.raises(RestError):
-        parse_trades(raw({"X": [], "last": "soon"}))
+        parse_trades(raw({"X": [], "last": last}))
 
 
 @pytest.mark.parametrize(("end", "until"), [(": 1796000000", 1796000000.0), ("", 0.0), (": nan", 0.0)])
@@ -135,3 +141,9 @@ def test_pair_has_its_asset_class_and_needs_no_status():
     entry = {"altname": "AAPLxUSD", "wsname": "AAPLx/USD", "aclass_base": "tokenized_asset", "pair_decimals": 2}
     pairs = parse_pairs(raw({"AAPLx/USD": entry}))
     assert pairs == {"AAPLx/USD": Pair("AAPLxUSD", 2, asset_class="tokenized_asset")}
+
+
+@pytest.mark.parametrize("decimals", ["1", 1.0])
+def test_pair_whose_decimals_are_a_text_or_a_float_is_read(decimals):
+    entry = {"altname": "XBTUSD", "wsname": "XBT/USD", "pair_decimals": decimals}
+    assert parse_pairs(raw({"XXBTZUSD": entry})) == {"BTC/USD": Pair("XBTUSD", 1)}

@@ -31,11 +31,13 @@ def factor_for(ticks: float, rates: Sequence[float], step: float) -> float:
     """Return the factor for `rates` (ticks per second of each market) that gives `ticks` updates per second.
 
     All ticks of a market within a `step` of the simulator (seconds) make one update, so a market has at most 1/step
-    updates per second. If that is too little for `ticks`, the result is the highest useful factor.
+    updates per second. If that is too little for `ticks`, the markets make MAX_TICKS ticks per second together.
     """
-    low, high = 0.0, 1.0
-    while _updates(high, rates, step) < ticks and high < 1e9:
+    low, high, limit = 0.0, 1.0, MAX_TICKS / sum(rates) if rates else 1.0
+    while _updates(high, rates, step) < ticks and high < limit:
         high *= 2
+    if high >= limit and _updates(limit, rates, step) < ticks:
+        return limit
     for _ in range(60):
         middle = (low + high) / 2
         if _updates(middle, rates, step) < ticks:

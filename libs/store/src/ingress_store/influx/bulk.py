@@ -13,11 +13,13 @@ from ingress_store.bulk import COLUMNS, Row
 from ingress_store.errors import StoreUnavailableError
 from ingress_store.influx import flux, names
 from ingress_store.influx.lines import microseconds
-from ingress_store.influx.rows import at_of, rows_of, seconds_of
+from ingress_store.influx.rows import NUMBERS, at_of, rows_of, seconds_of
 from ingress_store.influx.server import RefusedError, Server, answered
 
 _LINES_AT_ONCE = 10_000
 _WINDOWS_AT_ONCE = 20_000
+_PAUSES = (0.1, 0.3, 1.0)
+"""Seconds before a piece is read again because a row in it lacks numbers: it is being written, or a foreign one."""
 _SPECIAL = str.maketrans({",": r"\,", " ": r"\ ", "=": r"\="})
 
 
@@ -48,8 +50,7 @@ class InfluxSeries:
         return await answered(self._location, self._read(start, end, columns))
 
     async def _read(self, start: int, end: int, columns: Sequence[str]) -> bytes:
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerow(columns)
+        out = [_line(columns)]
         fields = tuple({*columns, "open", "close"} - {"time"})  # a row without prices is none
         step = _WINDOWS_AT_ONCE * self._timeframe.seconds
         queries = (
@@ -57,25 +58,31 @@ class InfluxSeries:
             for first in range(start, end, step)
         )
         async with aclosing(self._answers(queries)) as answers:
-            async for text in answers:
+            async for query, text in answers:
                 # In a thread, so that the loop takes the next answer meanwhile.
-                await asyncio.to_thread(_write_rows, text, columns, out)
-        return out.getvalue().encode()
+                lines, whole = await asyncio.to_thread(_lines_of, text, columns)
+                for pause in _PAUSES if not whole else ():
+                    await asyncio.sleep(pause)
+                    lines, whole = await asyncio.to_thread(_lines_of, await self._query(query), columns)
+                    if whole:
+                        break
+                out.append(lines)
+        return "".join(out).encode()
 
-    async def _answers(self, queries: Iterable[str]) -> AsyncGenerator[str, None]:
-        """The answer to each query; the next one is requested before it."""
-        coming: asyncio.Task[str] | None = None
+    async def _answers(self, queries: Iterable[str]) -> AsyncGenerator[tuple[str, str], None]:
+        """Each query with its answer; the next one is requested before it."""
+        coming: tuple[str, asyncio.Task[str]] | None = None
         try:
             for query in queries:
-                answer = None if coming is None else await coming
-                coming = asyncio.create_task(self._query(query), name="influx-series-read")
+                answer = None if coming is None else (coming[0], await coming[1])
+                coming = query, asyncio.create_task(self._query(query), name="influx-series-read")
                 if answer is not None:
                     yield answer
             if coming is not None:
-                yield await coming
+                yield coming[0], await coming[1]
         finally:
             if coming is not None:
-                coming.cancel()
+                coming[1].cancel()
 
     async def bounds(self) -> tuple[int, int] | None:
         """The open times of the oldest and the newest closed candle."""
@@ -120,13 +127,25 @@ class InfluxSeries:
         return await self._server.query(text)
 
 
-def _write_rows(text: str, columns: Sequence[str], out: io.StringIO) -> None:
+def _line(values: Iterable[object]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerow(values)
+    return out.getvalue()
+
+
+def _lines_of(text: str, columns: Sequence[str]) -> tuple[str, bool]:
+    """The rows as lines of CSV, and whether none of them lacks a number."""
+    out = io.StringIO()
     write = csv.writer(out, lineterminator="\n").writerow
     wanted = [COLUMNS.index(name) for name in columns]
+    needed = [name for name in NUMBERS if name in columns]
+    whole = True
     for row in rows_of(text):
-        if row.get("open"):
+        whole = whole and all(map(row.get, needed))
+        if row.get("open") and row.get("close"):
             values = _values(row)
             write([values[place] for place in wanted])
+    return out.getvalue(), whole
 
 
 def _values(row: dict[str, str]) -> list[object]:

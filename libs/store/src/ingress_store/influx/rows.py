@@ -10,7 +10,11 @@ from ingress_store.errors import StoreUnavailableError
 from ingress_store.influx.versions import Version
 from ingress_store.numbers import decimal_of
 
+NUMBERS = ("open", "high", "low", "close", "volume", "vwap", "trades")
+"""The numbers of a candle. InfluxDB shows the fields of a row one after the other while it is written."""
+
 _SOURCES = {source.value: source for source in Source}
+_NEEDED = ("exchange", "symbol", *NUMBERS)
 
 Row = dict[str, str]
 """Values by column; an empty one is not there."""
@@ -79,10 +83,9 @@ def tick_of(row: Row) -> Candle | None:
 
 
 def _candle(row: Row, timeframe: Timeframe, open_time: int, at: float) -> Candle | None:
-    if not all(row.get(name) for name in ("exchange", "symbol", "open", "high", "low", "close")):
+    if not all(row.get(name) for name in _NEEDED):
         return None
     # The server writes the shortest digits that give the same float.
-    close = decimal_of(row["close"])
     return Candle(
         exchange=row["exchange"],
         symbol=row["symbol"],
@@ -91,10 +94,10 @@ def _candle(row: Row, timeframe: Timeframe, open_time: int, at: float) -> Candle
         open=decimal_of(row["open"]),
         high=decimal_of(row["high"]),
         low=decimal_of(row["low"]),
-        close=close,
-        volume=decimal_of(row.get("volume") or "0"),
-        vwap=decimal_of(row["vwap"]) if row.get("vwap") else close,
-        trades=int(row.get("trades") or 0),
+        close=decimal_of(row["close"]),
+        volume=decimal_of(row["volume"]),
+        vwap=decimal_of(row["vwap"]),
+        trades=int(row["trades"]),
         closed=row.get("closed") == "true",
         infilled=row.get("infilled") == "true",
         complete=row.get("complete") != "false",

@@ -183,11 +183,16 @@ class CandleCache:
         return page
 
     async def forming(self, series: Series) -> Frame | Candle | None:
-        """The forming candle: from the bus if the series is live there, else from the store. StoreUnavailableError."""
+        """The forming candle: from the bus if the series is live there, else from the store. StoreUnavailableError.
+
+        The store keeps the one of a symbol that is not followed any more and of whose window nobody knows more: it is
+        none once the window is over.
+        """
         if self._is_live(series):
             return self._live.forming(series)
         window = self._fresh(series)
-        return window.forming if window else await self._store.forming(*series)
+        candle = window.forming if window else await self._store.forming(*series)
+        return candle if candle and candle.close_time + LATE_SECONDS > self._clock() else None
 
     def _is_live(self, series: Series) -> bool:
         """Whether the bus has this series."""

@@ -217,7 +217,10 @@ class Repairer:
             if some:
                 more = f" and {len(some) - 1} more" if len(some) > 1 else ""
                 return Check("gaps", ok=False, detail=f"{what}: {some[0].gap}{more}")
-        return Check("gaps", ok=True, detail=f"{len(list(self._all()))} gaps are being repaired")
+        repaired = [t for t in self._all() if t.gap.symbol in live or t.gap.source is GapSource.REQUEST]
+        unfollowed = len(list(self._all())) - len(repaired)
+        more = f", {unfollowed} stay: no live feed carries their symbols" if unfollowed else ""
+        return Check("gaps", ok=True, detail=f"{len(repaired)} gaps are being repaired{more}")
 
     def details(self) -> dict[str, Any]:
         """The field `gaps` of `GET /health`, with counts; `GET /gaps` lists the gaps."""

@@ -243,7 +243,8 @@ class Engine:
         covers, at = history.covers, history.at
         latest = max(map(_open_time, history.candles), default=covers.end)
         self._feeds.check(series.symbol, series.clock, max(latest, covers.end), at if history.candles else None)
-        self._news[history.symbol] = at
+        # A forming candle is newer than an answer about the past.
+        self._news[history.symbol] = max(at, self._last_news(series))
         requested = history.source in REQUESTED
         closed = self._answer(history, series) if requested else series.history(history)
         out: list[Output] = []
@@ -296,7 +297,7 @@ class Engine:
         may_be_new = series.check_gaps_at == _NEVER
         requests = self._requests.request(series, at)
         if requests and may_be_new:
-            out += series.forming(at)
+            out += series.forming(max(at, self._last_news(series)))
         out += closed
         out += requests
 

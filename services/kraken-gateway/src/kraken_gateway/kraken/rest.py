@@ -42,6 +42,7 @@ _THROTTLED = "EService:Throttled"
 _LONGEST_THROTTLED = 600.0
 _NAMES = {"XBT": "BTC", "XDG": "DOGE"}
 _LIMIT = Decimal("1e20")
+_POSITION_DIGITS = 19
 _T = TypeVar("_T")
 
 log = get_logger(__name__)
@@ -331,7 +332,7 @@ def parse_pairs(result: msgspec.Raw) -> dict[str, Pair]:
     pairs: dict[str, Pair] = {}
     for key, raw in _decode(result, dict[str, msgspec.Raw], "pairs by name").items():
         try:
-            entry = msgspec.json.decode(raw, type=_PairEntry)
+            entry = msgspec.json.decode(raw, type=_PairEntry, strict=False)
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
         if 0 <= entry.pair_decimals <= 30:
@@ -386,12 +387,17 @@ def parse_trades(result: msgspec.Raw) -> TradePage:
         _check(row.price, row.volume, row.time)
     ordered = sorted(rows, key=lambda row: (row.time, row.number))
     trades = tuple(Trade(row.number, row.time, row.price, row.volume) for row in ordered)
-    text = (
-        _decode(last, str, "the last trade's time in nanoseconds") if bytes(last)[:1] == b'"' else bytes(last).decode()
-    )
-    if text and not text.isdigit():
+    return TradePage(trades, _position(last))
+
+
+def _position(last: msgspec.Raw) -> int | None:
+    """The position of the next page; None if `last` is absent, empty or null."""
+    text = bytes(last).decode().strip('"')
+    if text in ("", "null"):
+        return None
+    if not text.isdecimal() or len(text) > _POSITION_DIGITS:
         raise RestError(f"expected the last trade's time in nanoseconds, got {text[:100]!r}")
-    return TradePage(trades, int(text) if text else None)
+    return int(text)
 
 
 def _check(*numbers: Decimal) -> None:

@@ -106,7 +106,7 @@ class PublicApi:
         return [(name, self._found(name, asset_class)) for name in names]
 
     def _key(self, market: Market, query: Query, name: str) -> str:
-        if self._exchange.faults.on_symbol("asked_key", market.pair.symbol):
+        if name == market.pair.symbol or self._exchange.faults.on_symbol("asked_key", market.pair.symbol):
             return name
         return listing.pair_key(market.pair, display_names=_display_names(query))
 

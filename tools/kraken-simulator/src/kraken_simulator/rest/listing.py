@@ -19,7 +19,7 @@ def asset(currency: str, asset_class: str) -> dict[str, object]:
         "display_decimals": shown,
         "collateral_value": 1.0,
         "status": "enabled",
-        "margin_rate": 0.02,
+        "margin_rate": "0.02",
     }
 
 
@@ -58,7 +58,7 @@ def pair_info(pair: SimulatedPair, status: str | None, *, display_names: bool) -
         "costmin": "0.5",
         "tick_size": fixed(1, pair.price_decimals),
     }
-    return row | ({} if status is None else {"status": status})
+    return row | ({} if status is None else {"status": status}) | {"execution_venue": "international"}
 
 
 def _part(*names: str) -> Callable[[Mapping[str, object]], dict[str, object]]:
