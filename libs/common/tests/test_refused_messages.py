@@ -5,8 +5,11 @@ from memory_broker import MemoryBroker, MemoryBus
 from structlog.testing import capture_logs
 
 from ingress_common.bus import BusError
+from ingress_common.bus.mqtt import MqttBus
 from ingress_common.bus.refusals import Refusals
+from ingress_common.bus.url import MqttUrl
 from ingress_common.health import broker_check
+from servers import FOLDER
 from waiting import until
 
 
@@ -75,3 +78,15 @@ def test_a_message_that_is_taken_ends_earlier_refusals_of_its_kind():
     now += 16
     refusals.accepted("in/candles/kraken/ETH-USD/1m")
     assert refusals.problem == "the broker refuses messages on in/status/aggregator/a: Not authorized"
+
+
+async def test_a_right_that_is_missing_on_a_real_broker_is_the_problem(mosquitto_of, tmp_path):
+    acl = tmp_path / "acl"
+    acl.write_text("topic readwrite ours/#\n")
+    broker = mosquitto_of(f"allow_anonymous true\nacl_file {FOLDER}/acl\n", (acl,))
+    async with MqttBus(MqttUrl.parse(broker.url), client_id="a") as bus:
+        await publish(bus, "ours/a/b")
+        assert bus.problem == ""
+        with pytest.raises(BusError, match="Not authorized"):
+            await publish(bus, "theirs/a/b")
+        assert bus.problem == "the broker refuses messages on theirs/a/b: Not authorized"
