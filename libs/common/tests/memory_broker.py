@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ingress_common.bus.link import LinkError, LinkHandler, Opened
@@ -42,6 +42,10 @@ class MemoryBroker:
         self._turns: dict[str, int] = {}
         self._refused: set[str] = set()
         self._stopped = False
+        self.refuses: Callable[[str], bool] = lambda _topic: False
+        """Whether messages on a topic are refused, because of who sends them."""
+        self.drops: Callable[[str, str], bool] = lambda _client_id, _topic: False
+        """Whether messages on a topic are silently not delivered to a client."""
 
     @property
     def retained(self) -> dict[str, bytes]:
@@ -152,6 +156,8 @@ class MemoryBroker:
                 if topic_filter.startswith("$share/"):
                     if _matches(topic_filter.split("/", 2)[2], topic):
                         groups.setdefault(topic_filter, []).append(state)
+                elif self.drops(client_id, topic):
+                    continue
                 elif _matches(topic_filter, topic) and not (no_local and client_id == sender):
                     matching = True
             if matching:
@@ -261,6 +267,9 @@ class MemoryLink:
         self._later(self._arrived_now, stored, token)
 
     def _publish_now(self, sent: _Stored, token: int) -> None:
+        if sent.qos and self._broker.refuses(sent.topic):
+            self._later(self._handler.published, token, "Not authorized")
+            return
         self._broker.publish(
             self._client_id, sent.topic, sent.payload, qos=sent.qos, retain=sent.retain, properties=sent.properties
         )

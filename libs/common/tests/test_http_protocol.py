@@ -81,6 +81,18 @@ async def test_a_head_without_end_is_refused():
         assert json.loads(body)["status"] == 431
 
 
+@pytest.mark.parametrize("headers", [[b"X: " + b"x" * 40_000], [b"X-%d: 1" % number for number in range(4_000)]])
+async def test_a_long_head_that_arrives_at_once_is_refused_and_a_long_one_within_the_limit_is_not(headers):
+    async with connection() as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 32_000 + b"\r\n\r\n")
+        assert (await answer_of(reader))[0] == 200
+        writer.write(b"\r\n".join([b"GET / HTTP/1.1", b"Host: a", *headers, b"", b""]))
+        status, _, body = await answer_of(reader)
+        assert status == 431
+        assert "head of at most 32768 bytes" in json.loads(body)["detail"]
+        assert await reader.read() == b""
+
+
 @pytest.mark.parametrize(
     "junk", [b"\0\0\0\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n", b"GET / HTTP/9.9\r\nHost: a\r\n\r\n"]
 )

@@ -26,6 +26,7 @@ class Handler:
         self.granted: Opened | None = None
         self.messages: list[tuple[str, bytes, int, int]] = []
         self.answers: list[tuple[int, str | None]] = []
+        self.blamed: list[int] = []
         self.confirmations: list[tuple[int, list[str | None]]] = []
         self.end: tuple[str, bool] | None = None
 
@@ -35,8 +36,10 @@ class Handler:
     def arrived(self, topic, payload, qos, *, retain, token, properties) -> None:
         self.messages.append((topic, payload, qos, token))
 
-    def published(self, token: int, error: str | None) -> None:
+    def published(self, token: int, error: str | None, *, blamed: bool = False) -> None:
         self.answers.append((token, error))
+        if blamed:
+            self.blamed.append(token)
 
     def confirmed(self, token: int, errors: list[str | None]) -> None:
         self.confirmations.append((token, errors))
@@ -221,6 +224,7 @@ async def test_pubacks_settle_their_messages_whatever_the_reason_code():
         peer.send(bytes([0x40, 3, *tokens[2].to_bytes(2), 0x95]))
         await until(lambda: len(handler.answers) == 3)
         assert handler.answers == [(tokens[0], None), (tokens[1], "Not authorized"), (tokens[2], "reason code 0x95")]
+        assert handler.blamed == [tokens[2]]
         assert handler.end is None
 
 

@@ -269,6 +269,21 @@ async def test_a_writer_with_the_token_from_before_a_bucket_was_deleted_still_wr
     assert (await store.bootstrap()).changes == ()
 
 
+async def test_a_writer_with_the_token_from_before_a_bucket_was_renamed_still_writes_the_others(
+    influx_place, access, store, server, candle
+):
+    before = await everything(server, access)
+    writing = InfluxAccess(access.org, next(t["token"] for t in before["tokens"] if t["description"] == WRITER_TOKEN))
+    hours = next(bucket for bucket in before["buckets"] if bucket["name"] == "candles_1h")
+    await server.patch(f"buckets/{hours['id']}", {"name": "hours of last year"})
+    assert (await store.bootstrap()).state.complete
+    async with InfluxStore(influx_place.url, writing) as old:
+        with pytest.raises(StoreUnavailableError, match="candles_1h"):
+            await old.write([candle(timeframe=timeframe) for timeframe in Timeframe], [candle(closed=False)])
+    assert {freshness.timeframe for freshness in await readable(store)} == set(Timeframe) - {Timeframe.H1}
+    assert (await store.bootstrap()).changes == ()
+
+
 async def test_a_token_with_more_rights_than_it_should_have_is_replaced(influx_place, access, store, server):
     own = await org_id(server, access)
     old = next(t for t in (await everything(server, access))["tokens"] if t["description"] == WRITER_TOKEN)

@@ -79,6 +79,24 @@ async def test_what_cannot_be_sent_again_is_refused_and_kept(world, topic, reaso
         assert len(await letters(world)) == 1
 
 
+@pytest.mark.parametrize(
+    ("service", "topic"),
+    [
+        ("kraken-gateway", "ingress/candles/kraken/BTC-USD/1m"),
+        ("influx-writer", "ingress/history/kraken/BTC-USD/1m"),
+        ("somebody", "ingress/raw/kraken/BTC-USD/1m"),
+    ],
+)
+async def test_a_letter_makes_us_publish_nothing_that_its_service_does_not_receive(world, service, topic):
+    async with world.running() as http:
+        await bury(world, topic, service=service)
+        await until_kept(world, 1)
+        (letter,) = await letters(world)
+        answer = await http.post(f"/dead-letters/{letter['id']}/resend", headers=TOKEN)
+        assert answer.status_code == 409
+        assert f"got one of {service} on" in answer.json()["detail"]
+
+
 async def test_changing_them_takes_the_token_and_a_letter_that_is_there(world):
     async with world.running() as http:
         await bury(world)

@@ -121,6 +121,8 @@ class World:
     closed: dict[tuple[Timeframe, int], Candle] = field(default_factory=dict)
     retained: dict[Timeframe, Candle] = field(default_factory=dict)
     log: list[Candle] = field(default_factory=list)
+    drops: float | None = None  # share of the updates that the broker drops; None: watermarks state no trades either
+    published: dict[int, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.times = [trade.time for trade in self.trades]
@@ -214,6 +216,9 @@ class World:
                 minute = Timeframe.M1.floor(new[i].time)
                 state = self.trades[bisect_left(self.times, minute) : self.sent + i + 1]
                 tick = candle_of(state, Timeframe.M1, minute, self.now)
+                self.published[minute] = {SYMBOL: tick.trades}
+                if self.drops and self.random.random() < self.drops:
+                    continue
                 if delays and self.random.random() < 0.2:
                     self.late.append((self.now + self.random.randint(0, 200), tick))
                 else:
@@ -225,7 +230,10 @@ class World:
                 self.late.remove((due, tick))
                 self.take(self.engine.tick(tick))
         if self.live:
-            self.take(self.engine.watermark(Watermark("feed", self.now - 1, self.now)))
+            over = [minute for minute in self.published if minute + 60 <= self.now - 1]
+            trades = {minute: self.published.pop(minute) for minute in over}
+            stated = {} if self.drops is None else trades
+            self.take(self.engine.watermark(Watermark("feed", self.now - 1, self.now), stated))
         for due, history in list(self.answers):
             if due <= self.now:
                 self.answers.remove((due, history))

@@ -40,10 +40,18 @@ class SlowWorld(World):
         return SlowEngine(self.depth)
 
 
-def run(seed: int, share: float, script: list[tuple[str, int]], *, delays: bool, kind_of_world=World) -> World:
+def run(
+    seed: int,
+    share: float,
+    script: list[tuple[str, int]],
+    *,
+    delays: bool,
+    kind_of_world=World,
+    drops: float | None = None,
+) -> World:
     random = Random(seed)
     minutes = 200
-    world = kind_of_world(random_trades(random, minutes + 60, share), random)
+    world = kind_of_world(random_trades(random, minutes + 60, share), random, drops=drops)
     world.connect()
     outages = []
     for kind, second in sorted(script, key=lambda item: item[1]):
@@ -95,6 +103,21 @@ def test_every_closed_candle_equals_the_reference_at_once_and_none_is_missing(se
     for candle in world.log:
         assert numbers(candle) == reference(world.trades, candle.timeframe, candle.open_time), "wrong when published"
     assert_complete(world)
+
+
+@thorough
+@given(seeds, shares, events, st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+def test_updates_that_the_broker_drops_are_gaps_until_kraken_fills_them_and_no_candle_is_wrong(
+    seed, share, script, drops
+):
+    world = run(seed, share, script, delays=False, drops=drops)
+    for candle in world.log:
+        assert numbers(candle) == reference(world.trades, candle.timeframe, candle.open_time), "wrong when published"
+    world.drops = 0.0
+    world.settle()
+    assert_complete(world)
+    assert (world.engine.lost_updates > 0) <= (drops > 0)
+    assert not world.engine.losing
 
 
 @thorough

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from aggregator.service import Aggregator
 from aggregator.subscriptions import SingleFilterSubscription, SymbolSubscriptions
 from ingress_common.bus import Message
+from ingress_common.minute_trades import MinuteTrades, trades_property
 from ingress_common.model import (
     Candle,
     FeedCondition,
@@ -25,6 +26,7 @@ from ingress_common.model import (
 from ingress_common.payloads import (
     decode_candle,
     decode_dead_letter,
+    decode_history_request,
     decode_seed_request,
     decode_status,
     encode_candle,
@@ -77,10 +79,11 @@ class Outside:
         state = FeedState("f", FeedCondition.LIVE, OPEN - 5.0, tuple(symbols))
         await self.say(TOPICS.feed("f"), encode_feed_state(state), retain=True)
 
-    async def watermark(self, instant: float) -> None:
+    async def watermark(self, instant: float, trades: MinuteTrades | None = None) -> None:
         # The gateway sends one a second; a longer pause would mean that some were lost.
         self.at += 1.0
-        await self.say(TOPICS.watermark("f"), encode_watermark(Watermark("f", instant, self.at)))
+        mark, properties = encode_watermark(Watermark("f", instant, self.at)), trades_property(trades or {})
+        await (await self.bus.publish(TOPICS.watermark("f"), mark, properties=properties))
 
     async def seed(self, symbol: str, taken: float, windows: int = 1) -> None:
         for timeframe in TIMEFRAMES:
@@ -388,3 +391,37 @@ async def test_a_request_for_candles_that_makes_no_sense_goes_to_the_dead_letter
         ):
             await out.say(TOPICS.republish_requests(), payload)
         await out.until(lambda: len(out.topics("dead-letter")) == 2)
+
+
+async def test_a_minute_whose_updates_the_broker_drops_is_a_gap_and_twice_in_a_row_not_ready():
+    broker = MemoryBroker()
+    service = aggregator(broker)
+    async with outside(broker) as out, running(service):
+        await start_symbol(out, service)
+        broker.drops = lambda client_id, topic: client_id.startswith("a-") and "/raw/" in topic
+        for minute in (OPEN, OPEN + 60):
+            assert service.health().ready
+            tick = candle("BTC/USD", minute, at=minute + 20.0, trades=3)
+            await out.say(TOPICS.raw("BTC/USD"), encode_candle(tick))
+            await out.watermark(minute + 61, {minute: {"BTC/USD": 3}})
+            await out.until(lambda minute=minute: "BTC/USD" in service._engine.gaps())
+            requests = [decode_history_request(m.payload) for m in out.seen if m.topic == TOPICS.history_requests()]
+        await out.until(lambda: not service.health().ready)
+        assert (
+            "updates: 1 symbols whose updates do not all arrive from the gateway: BTC/USD" in service.health().problems
+        )
+        assert not any(c.closed and c.timeframe is Timeframe.M1 and c.open_time >= OPEN for c in out.candles())
+        assert {request.symbols for request in requests} == {("BTC/USD",)}
+
+
+async def test_an_aggregator_whose_candles_the_broker_refuses_is_not_ready():
+    broker = MemoryBroker()
+    service = aggregator(broker)
+    async with outside(broker) as out, running(service):
+        await start_symbol(out, service)
+        broker.refuses = lambda topic: "/candles/" in topic
+        await out.say(TOPICS.raw("BTC/USD"), encode_candle(candle("BTC/USD", OPEN, at=OPEN + 20.0)))
+        await out.watermark(OPEN + 61)
+        await out.until(lambda: not service.health().ready)
+        [problem] = [text for text in service.health().problems if text.startswith("broker")]
+        assert problem.startswith("broker: the broker refuses messages on ingress/candles/kraken/BTC-USD/")

@@ -10,6 +10,7 @@ from influx_writer import Limits
 from ingress_common.errors import StartError
 from ingress_common.payloads import decode_status, encode_candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_store import SqliteStore
 
 
 async def test_candles_of_all_timeframes_and_ticks_are_stored(world, candle):
@@ -289,3 +290,35 @@ def _outstanding(world) -> int:
         len(state.queued) for name, state in world.broker._clients.items() if name.startswith("ingress-influx-writer")
     )
     return waiting + _unacknowledged(world)
+
+
+class Silent(SqliteStore):
+    """Answers neither a write nor a ping while `silent` names it."""
+
+    silent = ""
+
+    async def ping(self):
+        await self._while_silent("ping")
+        await super().ping()
+
+    async def write(self, candles, ticks):
+        await self._while_silent("write")
+        return await super().write(candles, ticks)
+
+    async def _while_silent(self, what):
+        while self.silent == what:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(("silent", "problem"), [("write", "no answer to a write"), ("ping", "no answer within 1 s")])
+async def test_a_writer_whose_store_says_nothing_is_not_ready_until_it_does(world, candle, silent, problem):
+    store = Silent(world.path, clock=lambda: world.now)
+    writer, _ = world.writer(limits=Limits(seconds=0.05, patience_seconds=0.6), store=store)
+    async with world.running(writer):
+        store.silent = silent
+        await world.send(candle())
+        await world.until(lambda: any(problem in text for text in writer.health().problems))
+        assert not writer.health().ready
+        store.silent = ""
+        await world.until(lambda: writer.health().ready)
+    assert len(await world.stored()) == 1

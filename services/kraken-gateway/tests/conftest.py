@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from ingress_common.bus import LastWill, Message
+from ingress_common.minute_trades import trades_of
 from ingress_common.payloads import (
     decode_candle,
     decode_dead_letter,
@@ -151,6 +152,8 @@ class Ears:
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, object]] = []
+        self.stated: dict[int, dict[str, int]] = {}
+        """The trades that watermarks state of their minutes."""
         self.changed = asyncio.Event()
         self.topics = Topics()
 
@@ -163,6 +166,7 @@ class Ears:
                 item = decode_history(message.payload)
             case ("feed", _, _, "watermark"):
                 item = decode_watermark(message.payload)
+                self.stated |= trades_of(message.properties)
             case ("feed", *_):
                 item = decode_feed_state(message.payload)
             case ("dead-letter", *_):

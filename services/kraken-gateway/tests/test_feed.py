@@ -488,3 +488,26 @@ async def test_kraken_that_is_not_there_is_waited_for(start, ears, fake_kraken, 
     feed = start("BTC/USD")
     await ears.until(lambda: "cannot be reached" in feed.report().problem)
     assert states(ears, LIVE) == []
+
+
+async def test_the_watermark_that_ends_a_minute_states_the_trades_that_were_published_of_it(
+    start, ears, fake_kraken, frame, broker
+):
+    minute = time.time() // 60 * 60
+    rows = [
+        {"symbol": "BTC/USD", "begin": minute - 60, "trades": 7},
+        {"symbol": "BTC/USD", "begin": minute - 60, "trades": 5},
+        {"symbol": "ETH/USD", "begin": minute - 120, "trades": 2},
+    ]
+    fake_kraken.scripts = [play(sends(*(frame("update", [row]) for row in rows)))]
+    start("BTC/USD", "ETH/USD")
+    stated = {int(minute) - 60: {"BTC/USD": 7}, int(minute) - 120: {"ETH/USD": 2}}
+    await ears.until(lambda: ears.stated == stated, 75)
+
+
+async def test_a_feed_whose_messages_the_broker_refuses_is_not_live(start, ears, fake_kraken, frame, broker):
+    broker.refuses = lambda topic: "/raw/" in topic
+    fake_kraken.scripts = [play(sends(frame("update", [{"symbol": "BTC/USD", "begin": time.time() // 60 * 60}])))]
+    feed = start("BTC/USD")
+    await ears.until(lambda: not feed.report().live and feed.report().refused)
+    assert feed.report().problem == "the broker refuses messages on ingress/raw/kraken/BTC-USD/1m: Not authorized"

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from ingress_common.bus.port import Bus
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -33,3 +35,9 @@ class Health:
             "ready": self.ready,
             "checks": [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in self.checks],
         }
+
+
+def broker_check(*buses: Bus) -> Check:
+    """The check `broker`: every bus is connected, and the broker takes and delivers all that it should."""
+    problem = next((bus.problem for bus in buses if bus.problem), "")
+    return Check("broker", ok=not problem, detail=problem or "connected")

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from ingress_common.errors import StartError
 from ingress_common.health import Health
 from ingress_common.http_protocol import GuardedProtocol
+from ingress_common.metrics import MetricsPage
 from ingress_common.tls import TlsFiles
 
 __all__ = ["HealthServer", "StartError", "serve_http"]
@@ -109,7 +110,7 @@ class HealthServer:
         self._tls = tls
         self.port = port
         self._health = health
-        self._registry = registry
+        self._page = MetricsPage(registry)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -139,7 +140,7 @@ class HealthServer:
         return JSONResponse(health.as_json(), 200 if health.ready else 503)
 
     async def _metrics(self, _request: Request) -> Response:
-        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(self._page.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -19,6 +19,9 @@ STALL_SECONDS = 30.0
 MAX_HEAD = 32 * 1024
 """Maximum size in bytes of a request's head (request line and headers)."""
 
+_TOO_LONG = f"expected a request head of at most {MAX_HEAD} bytes, got more"
+_HEADER_MARKS = len(": \r\n")
+
 ABORT = "ingress.abort"
 """Name of the ASGI scope's extension that closes the connection at once and discards unsent data."""
 
@@ -28,7 +31,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     _request_timer: TimerHandle | None = None
     _stall_timer: TimerHandle | None = None
-    _head = 0
+    _head = 0  # bytes that arrived since the last head or body ended
+    _fields = 0  # bytes of this request's head, which may have arrived at once
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Start the timer of the first request."""
@@ -49,20 +53,36 @@ class GuardedProtocol(HttpToolsProtocol):
         super().data_received(data)
         # The parser has reset the count if the head was complete.
         if self._head > MAX_HEAD and not self.transport.is_closing():
-            self._refuse(431, f"expected a request head of at most {MAX_HEAD} bytes, got more")
+            self._refuse(431, _TOO_LONG)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer 400: the data is not HTTP."""
-        self._refuse(400, msg)
+        """Answer 400: the data is not HTTP; 431 if the head was refused."""
+        if self._fields > MAX_HEAD:
+            self._refuse(431, _TOO_LONG)
+        else:
+            self._refuse(400, msg)
 
     def on_message_begin(self) -> None:
         """Handle the first byte of a request: start its timer."""
         super().on_message_begin()
+        self._fields = 0
         self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
         self._expect_request()
 
+    def on_url(self, url: bytes) -> None:
+        """Handle a part of the request line."""
+        self._fields += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Handle a header."""
+        self._fields += len(name) + len(value) + _HEADER_MARKS
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        """Handle the end of a request's head."""
+        """Handle the end of a request's head; one that is too long ends the parsing, and with it the connection."""
+        if self._fields > MAX_HEAD:
+            raise ValueError(_TOO_LONG)
         self._head = 0
         super().on_headers_complete()
 

@@ -1,11 +1,14 @@
 """Metrics that every service has; names begin with `ingress_`."""
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
+
+_RENDERING_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -17,6 +20,28 @@ class BusGauges:
     inbound_limit: int
     outbound: Callable[[], int]
     outbound_limit: int
+
+
+class MetricsPage:
+    """The text of all metrics, as `/metrics` serves it.
+
+    Scrapers are never refused, so anybody may ask without end. It is rendered at most a tenth of the time; in between
+    the last text is served again. `steady`: a monotonic clock in seconds.
+    """
+
+    def __init__(self, registry: CollectorRegistry, steady: Callable[[], float] = time.monotonic) -> None:
+        self._registry = registry
+        self._steady = steady
+        self._text = b""
+        self._render_at = float("-inf")
+
+    def text(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        began = self._steady()
+        if began >= self._render_at:
+            self._text = generate_latest(self._registry)
+            self._render_at = began + (self._steady() - began) / _RENDERING_SHARE
+        return self._text
 
 
 class MessageCounter(Collector):

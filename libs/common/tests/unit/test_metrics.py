@@ -1,8 +1,9 @@
 """The bus metrics of a service with several connections."""
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.registry import Collector
 
-from ingress_common.metrics import BusGauges, BusMetrics
+from ingress_common.metrics import BusGauges, BusMetrics, MetricsPage
 
 
 class Queues:
@@ -43,3 +44,30 @@ def test_queue_that_is_told_is_the_fullest():
     metrics.opened(Queues(20, 0).connection(limit=30))
     assert (value(registry, "inbound_queued"), value(registry, "inbound_limit")) == (20, 30)
     assert (value(registry, "outbound_queued"), value(registry, "outbound_limit")) == (1, 1000)
+
+
+def test_the_page_is_rendered_at_most_a_tenth_of_the_time_and_again_after_that():
+    now = 0.0
+    rendered: list[float] = []
+    registry = CollectorRegistry()
+    counter = Counter("asked", "Asked", registry=registry)
+
+    class Slow(Collector):
+        def collect(self):
+            nonlocal now
+            rendered.append(now)
+            now += 0.02
+            return []
+
+        def describe(self):
+            return []
+
+    registry.register(Slow())
+    page = MetricsPage(registry, lambda: now)
+    for _ in range(1_000):
+        now += 0.001
+        counter.inc()
+        page.text()
+    assert len(rendered) < 10
+    now += 0.2
+    assert b"asked_total 1000.0" in page.text()

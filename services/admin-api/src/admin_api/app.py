@@ -163,7 +163,7 @@ class AdminApi:
             dead_letter_bus=dead_letter_bus,
             dead_letters_kept=dead_letters_kept,
             topics=topics,
-            broker_connected=lambda: bus.connected,
+            broker_problem=lambda: bus.problem,
             authorization=authorization,
             others=self.reconciler,
             on_deleted=self.reconciler.stored.forget,

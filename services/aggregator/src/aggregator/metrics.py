@@ -55,6 +55,11 @@ class AggregatorMetrics:
             "ingress_aggregator_dead_letters", "Messages that were dead-lettered", registry=registry
         )
         self.strays = Counter("ingress_aggregator_stray_watermarks", "Watermarks of unknown feeds", registry=registry)
+        self.lost_updates = Counter(
+            "ingress_aggregator_lost_updates",
+            "Minutes of symbols of which updates were lost between gateway and aggregator; history is requested",
+            registry=registry,
+        )
         self.forgotten_rows = Gauge(
             "ingress_aggregator_forgotten_rows",
             "Rows received for windows that are too old to be remembered, over all symbols",

@@ -19,10 +19,11 @@ from aggregator.late_ends import LateEnds, LateStep
 from aggregator.metrics import AggregatorMetrics, Kind, kind_in_answer, kind_of_news
 from aggregator.subscriptions import Subscriptions
 from ingress_common.bus import Bus, BusError, Connected, Event, Message
-from ingress_common.health import Check, Health
+from ingress_common.health import Check, Health, broker_check
 from ingress_common.heartbeat import StatusPublisher
 from ingress_common.logs import get_logger
 from ingress_common.membership import Members
+from ingress_common.minute_trades import trades_of
 from ingress_common.model import Candle, HistoryRequest, SeedRequest
 from ingress_common.payloads import (
     PayloadError,
@@ -50,6 +51,7 @@ _LOOK_SECONDS = 5.0
 _MEMBERS_SETTLE_SECONDS = 1.0
 _UNCONFIRMED_LIMIT = 500
 _GAPS_TOLD = 200
+_SHOWN = 5
 _ENDINGS_SECONDS = 1.0
 _SWEEP_SECONDS = 5.0
 _MOST_RETAINED = 5_000
@@ -131,14 +133,17 @@ class Aggregator:
             tasks.create_task(self._consume(), name="aggregator.consume")
 
     def health(self) -> Health:
-        """Ready when the broker is connected and every symbol is seeded."""
+        """Ready when the broker takes and delivers everything, and every symbol is seeded."""
         all_series = self._engine.series.values()
         seeded = sum(series.seeded for series in all_series)
+        broker, losing = broker_check(self._bus), sorted(self._engine.losing)
+        lost = f"{len(losing)} symbols whose updates do not all arrive from the gateway: {', '.join(losing[:_SHOWN])}"
         return Health(
             live=True,
-            ready=self._bus.connected and seeded == len(all_series),
+            ready=broker.ok and not losing and seeded == len(all_series),
             checks=(
-                Check("broker", self._bus.connected, "connected" if self._bus.connected else "not connected"),
+                broker,
+                Check("updates", not losing, lost if losing else "all that the gateways published have arrived"),
                 Check("seeds", seeded == len(all_series), f"{seeded} of {len(all_series)} symbols have their seed"),
                 Check("gaps", not self._gapped, f"{len(self._gapped)} symbols have gaps"),
             ),
@@ -200,7 +205,12 @@ class Aggregator:
                 elif not self._engine.reports(mark.feed):
                     # Its symbols now take precedence over those of feeds without watermarks.
                     self._reassign_soon()
-                return self._engine.watermark(mark), kind_of_news
+                before = self._engine.lost_updates
+                outputs = self._engine.watermark(mark, trades_of(message.properties))
+                if lost := self._engine.lost_updates - before:
+                    self._metrics.lost_updates.inc(lost)
+                    log.warning("updates.lost", feed=mark.feed, symbols=lost)
+                return outputs, kind_of_news
             case ("feed", _, feed) if not message.payload:
                 self._engine.forget(feed)
                 self._following.forget(feed)
@@ -295,10 +305,10 @@ class Aggregator:
                 for delivery in deliveries:
                     await delivery
             except BusError as error:
-                # The broker would refuse it the next time too, and hold up all that follows; the store's audit finds
-                # the hole.
+                # The broker would refuse it the next time too, and hold up all that follows. The health shows it
+                # (`broker_check`), and the writer and the store's audit find what is missing.
                 self._metrics.refused.inc()
-                log.error("publish.refused", topic=message.topic, reason=str(error))
+                log.debug("publish.refused", topic=message.topic, reason=str(error))
             message.ack()
 
     # --- symbols and forming candles ---------------------------------------------------------------------------------

@@ -240,3 +240,29 @@ def test_seed_is_requested_even_if_history_that_somebody_else_requested_comes_fi
     for second in range(2):
         outputs = engine.watermark(Watermark("feed", START + 1.0 + second, START + 2.0 + second))
         assert outputs == ([] if second else [SeedRequest((SYMBOL,))])
+
+
+def test_a_feed_whose_updates_do_not_arrive_for_two_minutes_is_losing_until_they_do_again():
+    random = Random(2)
+    world = World(random_trades(random, 60, 0.95), random, drops=0.0)
+    world.connect()
+    for _ in range(60):
+        world.step(10)
+    assert not world.engine.losing
+    world.drops = 1.0
+    for _ in range(40):
+        world.step(10)
+    assert world.engine.losing == {SYMBOL}
+    assert world.engine.lost_updates >= 2
+    world.drops = 0.0
+    for _ in range(40):
+        world.step(10)
+    assert not world.engine.losing
+
+
+@pytest.mark.parametrize("minute", [START - 86_400, START + 300 + 7, START + 86_400, -60])
+def test_trades_of_a_minute_that_does_not_end_with_the_watermark_change_nothing(world, minute):
+    world.now += 10
+    outputs = world.engine.watermark(Watermark("feed", world.now - 1, world.now), {minute: {SYMBOL: 10**9}})
+    assert asked(outputs) == []
+    assert world.engine.lost_updates == 0

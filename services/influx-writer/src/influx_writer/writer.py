@@ -23,7 +23,7 @@ from influx_writer.republishing import Republishing
 from influx_writer.shares import LEAVING, SYMBOLS, Shares
 from ingress_common.bus import Bus, BusClosedError, BusError, Connected, LastWill, Message
 from ingress_common.errors import StartError
-from ingress_common.health import Check, Health
+from ingress_common.health import Check, Health, broker_check
 from ingress_common.heartbeat import StatusPublisher, will_of
 from ingress_common.logs import get_logger
 from ingress_common.model import Candle
@@ -56,7 +56,8 @@ log = get_logger(__name__)
 class Limits:
     """A batch is written when it has `rows` rows, or is `seconds` old. `drain_seconds`: for the last one, on a stop;
     `leave_seconds`: for handing the symbols over before that. `settle_seconds`: between a change of the writers that
-    are online and what follows from it.
+    are online and what follows from it. `patience_seconds`: how long the store may not answer while the writer is
+    ready; it may take longer to give up on a request.
 
     One batch is written while the next one is taken, so the bus must let `2 * rows` unacknowledged messages in.
     """
@@ -66,6 +67,7 @@ class Limits:
     drain_seconds: float = 3.0
     leave_seconds: float = 5.0
     settle_seconds: float = 1.0
+    patience_seconds: float = 6.0
 
     @property
     def inbound(self) -> int:
@@ -150,6 +152,7 @@ class Writer:
         self._last_commit: float | None = None
         self._write_error: str | None = None
         self._ping_error: str | None = "not checked yet"
+        self._write_started: float | None = None
         self._leaving = False
         self._status = StatusPublisher(
             control,
@@ -181,13 +184,22 @@ class Writer:
 
     def health(self) -> Health:
         """Ready when the store and the broker answer."""
-        error = self._write_error or self._ping_error
-        connected = self._bus.connected and self._control.connected
+        error = self._write_error or self._ping_error or self._waiting
         checks = (
             Check("store", error is None, error or self._store.location),
-            Check("broker", connected, "connected" if connected else "not connected"),
+            broker_check(self._bus, self._control),
         )
         return Health(live=True, ready=all(check.ok for check in checks), checks=checks)
+
+    @property
+    def _waiting(self) -> str | None:
+        """What the store has not answered for too long; None if there is nothing."""
+        if (
+            self._write_started is None
+            or (waited := time.monotonic() - self._write_started) <= self._limits.patience_seconds
+        ):
+            return None
+        return f"{self._store.location}: no answer to a write for {waited:.0f} s"
 
     @property
     def written(self) -> int:
@@ -255,9 +267,12 @@ class Writer:
     async def _watch_store(self) -> None:
         while True:
             try:
-                await self._store.ping()
+                async with asyncio.timeout(self._limits.patience_seconds):
+                    await self._store.ping()
             except StoreUnavailableError as error:
                 self._ping_error = str(error)
+            except TimeoutError:
+                self._ping_error = f"{self._store.location}: no answer within {self._limits.patience_seconds:.0f} s"
             else:
                 self._ping_error = None
             await asyncio.sleep(_PING_SECONDS)
@@ -422,8 +437,11 @@ class Writer:
         forming = self._forming.due(now, self._limits.rows)
         candles, ticks = batch.candles + forming, batch.ticks
         if candles or ticks:
-            started = time.monotonic()
-            result = await self._store.write([row.candle for row in candles], [row.candle for row in ticks])
+            started = self._write_started = time.monotonic()
+            try:
+                result = await self._store.write([row.candle for row in candles], [row.candle for row in ticks])
+            finally:
+                self._write_started = None
             self._metrics.batch_seconds.observe(time.monotonic() - started)
             self._metrics.batch_rows.observe(len(candles) + len(ticks))
             candles = await self._without_rejected(batch, candles, result.rejected_candles)

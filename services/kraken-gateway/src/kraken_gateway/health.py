@@ -29,6 +29,7 @@ class GatewayState:
 
     now: float
     patterns: Collection[str]
+    broker_problem: str
     symbols: frozenset[str] | None
     owned: Mapping[str, float]
     settled: bool
@@ -72,6 +73,7 @@ def health_of(state: GatewayState) -> Health:
     """Ready if a feed is live, or no symbol is to be carried, and no feed is too far behind."""
     checks = [
         _symbols(state),
+        Check("broker", not state.broker_problem, state.broker_problem or "connected"),
         # If the list is known or not needed, its connection may be down for a while.
         Check(
             "pairs",
@@ -95,7 +97,8 @@ def health_of(state: GatewayState) -> Health:
         checks.append(Check("rest", ok=False, detail=state.rest_problem))
     some_live = any(report.live for report in state.reports)
     nothing_to_do = bool(state.symbols) and state.settled and all(report.idle for report in state.reports)
-    return Health(live=True, ready=(some_live or nothing_to_do) and not state.overloaded, checks=tuple(checks))
+    ready = (some_live or nothing_to_do) and not state.overloaded and not state.broker_problem
+    return Health(live=True, ready=ready, checks=tuple(checks))
 
 
 def details_of(state: GatewayState) -> Mapping[str, Any]:

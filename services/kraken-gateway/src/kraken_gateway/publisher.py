@@ -3,8 +3,10 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Iterable
+from types import MappingProxyType
 
 from ingress_common.bus import Bus, BusError
+from ingress_common.minute_trades import MinuteTrades, trades_property
 from ingress_common.model import GRACE, Candle, FeedState, History, Range, Source, Watermark
 from ingress_common.payloads import (
     dead_letter,
@@ -95,9 +97,10 @@ class Publisher:
         self._metrics.history.labels(history.source.value).inc()
         self._metrics.history_rows.labels(history.source.value).inc(len(history.candles))
 
-    async def watermark(self, watermark: Watermark) -> None:
-        """A watermark, after everything that it covers."""
-        await self._bus.publish(self._topics.watermark(watermark.feed), encode_watermark(watermark))
+    async def watermark(self, watermark: Watermark, trades: MinuteTrades = MappingProxyType({})) -> None:
+        """A watermark, after everything that it covers. `trades`: what was published of the minutes that it ends."""
+        topic, properties = self._topics.watermark(watermark.feed), trades_property(trades)
+        await self._bus.publish(topic, encode_watermark(watermark), properties=properties or None)
 
     async def feed_state(self, state: FeedState) -> Awaitable[None]:
         """A feed's state, retained."""

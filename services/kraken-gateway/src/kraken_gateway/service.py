@@ -57,6 +57,7 @@ log = get_logger(__name__)
 class _Parts:
     """The parts beside the feeds."""
 
+    bus: Bus
     status: StatusPublisher
     kraken: Kraken
     rest: KrakenRest
@@ -161,7 +162,7 @@ class GatewayService:
             self._topics, self._members, status, seeds, backfill, publisher, self._metrics, self._reshard.set, now
         )
         instruments = Instruments(kraken, rest, self._metrics, self._take_pairs)
-        return _Parts(status, kraken, rest, publisher, snapshots, seeds, backfill, detector, consumer, instruments)
+        return _Parts(bus, status, kraken, rest, publisher, snapshots, seeds, backfill, detector, consumer, instruments)
 
     # --- symbols ---
 
@@ -266,6 +267,7 @@ class GatewayService:
         limiter = parts.kraken.limiter
         return GatewayState(
             now=self._time.now(),
+            broker_problem=parts.bus.problem,
             patterns=self._settings.symbols,
             symbols=self._symbols,
             owned=self._owned,

@@ -40,6 +40,11 @@ class SplitBus:
         return self._inbound.connected and self._outbound.connected
 
     @property
+    def problem(self) -> str:
+        """Why one of the connections does not carry everything; empty if both do."""
+        return self._inbound.problem or self._outbound.problem
+
+    @property
     def maximum_packet(self) -> int | None:
         """The broker's maximum packet size in bytes."""
         return self._outbound.maximum_packet

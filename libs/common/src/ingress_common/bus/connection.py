@@ -29,8 +29,8 @@ class ConnectionOwner(Protocol):
         """`connection` has ended. `blamed`: a message that was sent on it is the cause."""
         ...
 
-    def confirmed_by(self, publication: Publication, error: str | None) -> None:
-        """The broker has accepted `publication`, or refused it with the reason `error`."""
+    def confirmed_by(self, publication: Publication, error: str | None, *, blamed: bool) -> None:
+        """The broker has accepted `publication`, or refused it with the reason `error`, which may blame it alone."""
         ...
 
 
@@ -95,12 +95,12 @@ class BrokerConnection:
         else:
             self._inbox.put(Message(topic, payload, 0, retain, _nothing_to_acknowledge, properties))
 
-    def published(self, token: int, error: str | None) -> None:
+    def published(self, token: int, error: str | None, *, blamed: bool = False) -> None:
         """Report the broker's response to a publication to the owner."""
         publication = self.in_flight.pop(token, None)
         if publication is not None:
             self.unconfirmed -= publication.qos
-            self._owner.confirmed_by(publication, error)
+            self._owner.confirmed_by(publication, error, blamed=blamed)
 
     def confirmed(self, token: int, errors: list[str | None]) -> None:
         """Complete the subscribe or unsubscribe that the broker has responded to."""

@@ -32,7 +32,7 @@ PERMANENT = frozenset({0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C})
 # MQTT 5, table 3-10: malformed packet, protocol error, topic name invalid, packet too large, payload format invalid,
 # retain not supported, QoS not supported.
 BLAMING = frozenset({0x81, 0x82, 0x90, 0x95, 0x99, 0x9A, 0x9B})
-"""DISCONNECT reason codes that a single message can cause."""
+"""DISCONNECT and PUBACK reason codes that a single message can cause."""
 
 
 NO_MQTT_5 = "it does not speak MQTT 5, only MQTT 3.1.1 or older"
@@ -140,8 +140,10 @@ class LinkHandler(Protocol):
         """A message has arrived. Pass `token` to `Link.acknowledge`."""
         ...
 
-    def published(self, token: int, error: str | None) -> None:
-        """The broker has the message (QoS 1) or it was sent (QoS 0). `error`: why the broker refused it, else None."""
+    def published(self, token: int, error: str | None, *, blamed: bool = False) -> None:
+        """The broker has the message (QoS 1) or it was sent (QoS 0). `error`: why the broker refused it, else None;
+        `blamed`: the reason blames this message, not its sender.
+        """
         ...
 
     def confirmed(self, token: int, errors: list[str | None]) -> None:

@@ -230,7 +230,7 @@ class Mqtt5Link(asyncio.Protocol):
         """
         if view[0] != _PUBACK or not 3 <= view[1] < 0x80:
             return 0
-        self._settle(int.from_bytes(view[2:4]), f"reason code 0x{view[4]:02X}")
+        self._settle(int.from_bytes(view[2:4]), f"reason code 0x{view[4]:02X}", blamed=view[4] in BLAMING)
         return 2 + view[1]
 
     def _handle(self, packet: Any) -> None:
@@ -255,7 +255,8 @@ class Mqtt5Link(asyncio.Protocol):
                 )
             case mqtt5.PubAckPacket():
                 code = packet.reason_code
-                self._settle(packet.packet_id, None if code is _SUCCESS else _failure(code, packet.reason_str))
+                error = None if code is _SUCCESS else _failure(code, packet.reason_str)
+                self._settle(packet.packet_id, error, blamed=error is not None and int(code) in BLAMING)
             case mqtt5.SubAckPacket() | mqtt5.UnsubAckPacket():
                 self._identifiers.discard(packet.packet_id)
                 errors = [_failure(code, packet.reason_str) for code in packet.reason_codes]
@@ -302,9 +303,9 @@ class Mqtt5Link(asyncio.Protocol):
             self._accepted.set_exception(error)
         self._end(str(error), blamed=False)
 
-    def _settle(self, identifier: int, error: str | None) -> None:
+    def _settle(self, identifier: int, error: str | None, *, blamed: bool) -> None:
         self._identifiers.discard(identifier)
-        self._handler.published(identifier, error)
+        self._handler.published(identifier, error, blamed=blamed)
 
     # Writing
 

@@ -5,6 +5,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -288,7 +289,8 @@ class PahoLink:
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, code: ReasonCode, _properties: Any) -> None:
         # Later, because paho is still handling this message and the session may publish the next one at once.
-        self._loop.call_soon(self._handler.published, mid, str(code) if code.is_failure else None)
+        error, blamed = (str(code), code.value in BLAMING) if code.is_failure else (None, False)
+        self._loop.call_soon(partial(self._handler.published, mid, error, blamed=blamed))
 
     def _on_subscribe(self, _client: Any, _data: Any, mid: int, codes: list[ReasonCode], _properties: Any) -> None:
         self._handler.confirmed(mid, [str(code) if code.is_failure else None for code in codes])

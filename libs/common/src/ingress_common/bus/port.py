@@ -81,6 +81,13 @@ class Bus(Protocol):
         ...
 
     @property
+    def problem(self) -> str:
+        """Why the bus does not carry everything at present: no connection, or the broker refuses a subscription or
+        messages; empty if it does.
+        """
+        ...
+
+    @property
     def maximum_packet(self) -> int | None:
         """The broker's maximum packet size in bytes; None if it has no limit or is disconnected."""
         ...

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -16,6 +17,7 @@ from ingress_common.bus.event_queue import EventQueue
 from ingress_common.bus.link import Link, LinkError, LinkHandler
 from ingress_common.bus.port import BusClosedError, BusError, Event
 from ingress_common.bus.publication import Publication
+from ingress_common.bus.refusals import Refusals
 from ingress_common.logs import get_logger
 from ingress_common.metrics import BusGauges, BusMetrics
 
@@ -24,6 +26,7 @@ _ATTEMPT_SECONDS = 5.0
 _BACKOFF_FIRST = 0.2
 _BACKOFF_LAST = 5.0
 _FILTERS_PER_PACKET = 200
+_SHOWN = 5
 _BRIEF_LIMIT = 30
 """Brief connections in a row after which the session itself is suspected; with the backoff this takes over a minute."""
 
@@ -64,7 +67,9 @@ class BusSession:
         self._suspects = 0
         self._subscriptions: dict[str, bool] = {}
         self._refused_filters: set[str] = set()
+        self._refusals = Refusals(time.monotonic)
         self._connection: BrokerConnection | None = None
+        self._away_for = ""  # why the last attempt to connect failed
         self._up = asyncio.Event()
         self._closed = False
         self._keeper: asyncio.Task[None] | None = None
@@ -109,6 +114,15 @@ class BusSession:
     def connected(self) -> bool:
         """Whether the broker is connected and has granted every subscription."""
         return self._connection is not None and not self._refused_filters
+
+    @property
+    def problem(self) -> str:
+        """Why the bus does not carry everything at present; empty if it does."""
+        if self._connection is None:
+            return f"not connected: {self._away_for}" if self._away_for else "not connected"
+        if self._refused_filters:
+            return f"the broker refuses to subscribe {', '.join(sorted(self._refused_filters)[:_SHOWN])}"
+        return self._refusals.problem
 
     @property
     def maximum_packet(self) -> int | None:
@@ -164,7 +178,7 @@ class BusSession:
 
     def connected_by(self, connection: BrokerConnection, *, session_kept: bool) -> None:
         """`connection` has opened: restore the subscriptions and resume sending."""
-        self._connection = connection
+        self._connection, self._away_for = connection, ""
         self._metrics.connect(session_kept=session_kept)
         self.inbox.connected(session_kept=session_kept)
         for no_local in (False, True):
@@ -179,6 +193,7 @@ class BusSession:
             return
         self._connection = None
         self._refused_filters.clear()
+        self._refusals.forget()
         self._up.clear()
         self._isolate_culprit(connection, blamed=blamed)
         unconfirmed = [*connection.in_flight.values(), *self._waiting]
@@ -200,19 +215,21 @@ class BusSession:
         unconfirmed = [token for token, publication in connection.in_flight.items() if publication.qos]
         if blamed and len(unconfirmed) == 1:
             self._suspects = max(self._suspects - 1, 0)
-            self._refused(connection.in_flight.pop(unconfirmed[0]), connection.reason)
+            self._refused(connection.in_flight.pop(unconfirmed[0]), connection.reason, blamed=True)
         elif unconfirmed:
             self._suspects = max(self._suspects, len(unconfirmed))
 
-    def confirmed_by(self, publication: Publication, error: str | None) -> None:
+    def confirmed_by(self, publication: Publication, error: str | None, *, blamed: bool) -> None:
         """The broker has confirmed or refused `publication`."""
         if self._suspects:
             self._suspects -= publication.qos
         if error is None:
             self._metrics.published.inc()
+            if publication.qos:
+                self._refusals.accepted(publication.topic)
             self._release(publication)
         else:
-            self._refused(publication, error)
+            self._refused(publication, error, blamed=blamed)
         if self._waiting:
             self._send_waiting()
 
@@ -254,13 +271,13 @@ class BusSession:
             if publication.size > connection.maximum_packet:
                 size = f"{len(publication.payload)} bytes of payload"
                 error = f"{size} exceed its maximum packet of {connection.maximum_packet} bytes"
-                self._refused(self._waiting.popleft(), error)
+                self._refused(self._waiting.popleft(), error, blamed=True)
             elif connection.send(publication):
                 self._waiting.popleft()
 
-    def _refused(self, publication: Publication, error: str) -> None:
+    def _refused(self, publication: Publication, error: str, *, blamed: bool) -> None:
         self._metrics.publish_failures.inc()
-        log.warning("bus.publish-refused", topic=publication.topic, reason=error)
+        self._refusals.refused(publication.topic, error, blamed=blamed)
         self._release(
             publication, BusError(f"the MQTT broker at {self._name} refused a message on {publication.topic}: {error}")
         )
@@ -335,7 +352,11 @@ class BusSession:
                 return await self._connect(_ATTEMPT_SECONDS, clean_start=clean_start)
             except LinkError as error:
                 attempt += 1
-                log.debug("bus.reconnect-failed", broker=self._name, attempt=attempt, reason=str(error))
+                # A line for each new reason: an expired certificate or a changed password is not seen otherwise.
+                news = str(error) != self._away_for
+                self._away_for = str(error)
+                write = log.warning if news else log.debug
+                write("bus.reconnect-failed", broker=self._name, attempt=attempt, reason=self._away_for)
 
     def _keeper_done(self, keeper: asyncio.Task[None]) -> None:
         # An unexpected error in the keeper must reach the consumer instead of leaving it waiting.

@@ -213,12 +213,13 @@ class Setup:
     async def _replace_token(self, name: str, token: Mapping[str, Any], found: _Found, expected: str) -> str:
         """Make a new token, because a token's permissions cannot be changed.
 
-        One that only lacks rights, because a bucket was deleted, stays valid for the other buckets: a service that
-        still has it goes on with them until it gets the new one.
+        One that only lacks rights, because a bucket was deleted or renamed, stays valid for the other buckets: a
+        service that still has it goes on with them until it gets the new one.
         """
-        present = str(found.resource.properties["permissions"]).split(", ")
-        more = [right for right in present if right not in expected.split(", ") and not _is_of_deleted_bucket(right)]
-        if more:
+        present, wanted = set(str(found.resource.properties["permissions"]).split(", ")), set(expected.split(", "))
+        more = {right for right in present - wanted if not _is_of_deleted_bucket(right)}
+        renamed = len(more) <= len(wanted - present) and all(" buckets/" in right for right in more)
+        if not renamed:
             await self._delete("authorizations", found.id)
             await self._server.post("authorizations", token)
             return f"replaced token {name}, which is another one now"

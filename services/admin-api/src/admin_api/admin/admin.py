@@ -36,7 +36,7 @@ class Admin:
         dead_letter_bus: Bus,
         dead_letters_kept: int,
         topics: Topics,
-        broker_connected: Callable[[], bool],
+        broker_problem: Callable[[], str],
         authorization: Authorization,
         others: Contribution,
         on_deleted: Callable[[], None],
@@ -52,7 +52,7 @@ class Admin:
         self.health = HealthReporter(
             state,
             self._watch,
-            broker_connected,
+            broker_problem,
             lambda: self.monitor.check,
             lambda: self.monitor.tasks,
             others,

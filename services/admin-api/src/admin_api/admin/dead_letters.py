@@ -9,7 +9,7 @@ import base64
 import binascii
 import re
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -33,7 +33,16 @@ DEAD_LETTERS_INBOUND_SPARE = 20
 DEAD_LETTERS_SESSION_SECONDS = 7 * 86400
 """How long the broker keeps dead letters while this service is down."""
 
-_RESENDABLE = ("raw", "history", "candles", "feed", "request")
+_RESENDABLE: Mapping[str, tuple[str, ...]] = {
+    "kraken-gateway": ("request", "raw", "history", "feed"),
+    "aggregator": ("raw", "history", "candles", "feed", "request"),
+    "influx-writer": ("raw", "candles", "feed"),
+    "admin-api": ("candles", "history", "feed"),
+}
+"""What each service receives, or publishes itself. We may publish more than it may, so its dead letter must not make us
+publish anything else.
+"""
+
 _CUT = re.compile(r"\(payload of [0-9]+ bytes cut to [0-9]+\)$")
 _DROPPED_REMEMBERED = 10_000
 _PATIENCE_SECONDS = 5.0
@@ -197,10 +206,10 @@ class DeadLetters:
             first = self._topics.split(letter.content.topic)[0]
         except TopicError as error:
             raise NotResendableError(str(error)) from None
-        if first not in _RESENDABLE:
-            raise NotResendableError(
-                f"expected a message of {', '.join(_RESENDABLE)}, got one of {letter.content.topic!r}"
-            )
+        topics = _RESENDABLE.get(letter.service, ())
+        if first not in topics:
+            expected = f"a message of {', '.join(topics)}" if topics else "a dead letter of one of our services"
+            raise NotResendableError(f"expected {expected}, got one of {letter.service} on {letter.content.topic!r}")
         return _bytes_of(letter.content.payload)
 
 

@@ -66,7 +66,7 @@ class HealthReporter:
         self,
         state: SystemState,
         watch: OwnershipWatch,
-        broker_connected: Callable[[], bool],
+        broker_problem: Callable[[], str],
         store: Callable[[], Check],
         tasks: Callable[[], Sequence[TaskState]],
         others: Contribution,
@@ -74,7 +74,7 @@ class HealthReporter:
     ) -> None:
         self._state = state
         self._watch = watch
-        self._broker_connected = broker_connected
+        self._broker_problem = broker_problem
         self._store = store
         self._tasks = tasks
         self._others = others
@@ -131,8 +131,8 @@ class HealthReporter:
         return Report(self.checks(), details)
 
     def _broker(self) -> Check:
-        connected = self._broker_connected()
-        return Check("broker", ok=connected, detail="connected" if connected else "not connected")
+        problem = self._broker_problem()
+        return Check("broker", ok=not problem, detail=problem or "connected")
 
 
 def _warnings(state: SystemState, now: float) -> list[str]:

@@ -5,11 +5,12 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter
 from fastapi.responses import Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 
 from admin_api.admin.bodies import ProcessHealth, SystemHealth
 from admin_api.admin.health import HealthReporter
 from admin_api.http.responses import JSON, Body, described
+from ingress_common.metrics import MetricsPage
 
 _TEXT = {"content": {"text/plain": {"schema": {"type": "string"}}}}
 
@@ -25,6 +26,7 @@ def _json(content: dict[str, Any], status: int) -> Response:
 def router(health: HealthReporter, registry: CollectorRegistry) -> APIRouter:
     """Routes of health and metrics."""
     routes = APIRouter(tags=["health"], default_response_class=Response)
+    page = MetricsPage(registry)
 
     @routes.get("/health", responses=_responses(SystemHealth))
     async def system() -> Response:
@@ -52,6 +54,6 @@ def router(health: HealthReporter, registry: CollectorRegistry) -> APIRouter:
     @routes.get("/metrics", responses={200: _TEXT})
     async def metrics() -> Response:
         """Metrics for Prometheus."""
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(page.text(), media_type=CONTENT_TYPE_LATEST)
 
     return routes

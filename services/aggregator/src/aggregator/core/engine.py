@@ -3,10 +3,11 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
+from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from aggregator.core.feeds import MAX_JUMP, Feeds, ImplausibleError
+from aggregator.core.feeds import MAX_JUMP, Feed, Feeds, ImplausibleError
 from aggregator.core.rebuild import Rebuild
 from aggregator.core.requests import REQUESTED, GapRequests
 from aggregator.core.series import CandleSeries, Depth, final_until
@@ -15,6 +16,9 @@ from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
 Output = Candle | SeedRequest | HistoryRequest
 """What the engine wants published: candles, and requests to the gateway."""
+
+Published = Mapping[int, Mapping[str, int]]
+"""The trades that a feed has published, by minute (unix seconds of its open) and symbol."""
 
 RECENT = 120.0
 """Seconds of closed candles to republish after a reconnect: a killed broker restarts from the state that it saved some
@@ -28,6 +32,7 @@ ENDED_WITHIN = 15.0
 """Seconds: a symbol that was covered until this long before its end lacks nothing."""
 
 _REBUILDS = 16
+_STATED_WITHIN = 3600.0
 _open_time = attrgetter("open_time")
 _NEVER = float("-inf")
 _M1 = Timeframe.M1
@@ -60,6 +65,8 @@ class Engine:
         self._changed: dict[str, float] = {}  # those whose forming candles above it may have changed as well
         self._left: dict[str, Range] = {}  # symbols that a live feed carries no more, and what it covered last
         self._rebuilds: dict[str, Rebuild] = {}  # the most recent one last
+        self.lost_updates = 0
+        """Minutes of symbols of which updates were lost between the gateway and here."""
 
     # --- which symbols -----------------------------------------------------------------------------------------------
 
@@ -174,8 +181,11 @@ class Engine:
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
-    def watermark(self, mark: Watermark) -> list[Output]:
+    def watermark(self, mark: Watermark, published: Published = MappingProxyType({})) -> list[Output]:
         """A feed has published everything up to the mark: close the windows that ended before it.
+
+        `published`: the trades that it has published of the minutes that end with the mark. A minute of which fewer
+        have arrived is a gap.
 
         ImplausibleError if the mark is far from everything known and the feed has not continued from there.
         """
@@ -183,6 +193,8 @@ class Engine:
         if followed is None:
             return []
         feed, minute_ended = followed
+        if published:
+            self._compare(feed, published, mark)
         unstarted = feed.unstarted
         if not minute_ended and not unstarted:
             return []
@@ -218,6 +230,27 @@ class Engine:
         if seeds:
             out.append(SeedRequest(tuple(seeds)))
         return out
+
+    def _compare(self, feed: Feed, published: Published, mark: Watermark) -> None:
+        """Find the symbols of which not all updates have arrived; their coverage begins after those minutes."""
+        lacking = set()
+        for minute, trades in published.items():
+            if not mark.watermark - _STATED_WITHIN <= minute <= mark.watermark - _MINUTE or minute % _MINUTE:
+                continue
+            for symbol in trades.keys() & feed.starts.keys() & self._series.keys():
+                start, end = feed.starts[symbol], minute + _MINUTE
+                if start is None or end <= start or not self._series[symbol].lacks(minute, trades[symbol]):
+                    continue
+                feed.starts[symbol] = float(end)
+                lacking.add(symbol)
+        feed.lacking_in_a_row = feed.lacking_in_a_row + 1 if lacking else 0
+        feed.lacking = frozenset(lacking)
+        self.lost_updates += len(lacking)
+
+    @property
+    def losing(self) -> frozenset[str]:
+        """The symbols of which updates are lost again and again between the gateway and here."""
+        return self._feeds.losing
 
     def tick(self, tick: Candle) -> list[Candle]:
         """A raw 1m candle update. ImplausibleError if the gateway cannot have seen its minute."""

@@ -25,6 +25,9 @@ SUDDEN = 600.0
 A watermark that is further ahead, or this far from its feed's last one, is followed once its feed continues from there.
 """
 
+LOSING_MINUTES = 2
+"""Minutes in a row with lost updates beyond which it is no passing loss."""
+
 MAX_FEEDS = 1_000
 MAX_COVERED = 20_000
 MAX_SYMBOLS = 5_000
@@ -47,7 +50,8 @@ class Feed:
     `starts`: by symbol, from when on all its updates have arrived here; None until a watermark shows it. `unstarted`:
     the symbols to look at with every watermark, not only once a minute. `minute_end`: the end of the watermark's
     minute. `lost_until`: when (`at` of its watermarks) a loss of messages was last noticed; what the feed covers before
-    that has not all arrived. `suspect`: its last implausible watermark.
+    that has not all arrived. `suspect`: its last implausible watermark. `lacking`: the symbols of which updates were
+    lost in the last minute, and in how many minutes in a row there were any.
     """
 
     live: bool = False
@@ -60,6 +64,8 @@ class Feed:
     unstarted: set[str] = field(default_factory=set)
     suspect: Watermark | None = None
     confirmations: int = 0
+    lacking: frozenset[str] = frozenset()
+    lacking_in_a_row: int = 0
 
     @property
     def reports(self) -> bool:
@@ -116,6 +122,12 @@ class Feeds:
     def reports(self, feed: str) -> bool:
         """Whether a watermark of `feed` was followed since it began, or since the broker was away."""
         return feed in self._feeds and self._feeds[feed].reports
+
+    @property
+    def losing(self) -> frozenset[str]:
+        """The symbols of live feeds of which updates were lost in the last minute, as in the one before it."""
+        feeds = (feed for feed in self._feeds.values() if feed.live and feed.lacking_in_a_row >= LOSING_MINUTES)
+        return frozenset(symbol for feed in feeds for symbol in feed.lacking)
 
     def carried(self, seeded: Callable[[str], bool]) -> frozenset[str]:
         """The symbols that live feeds carry, at most MAX_SYMBOLS: first those that are `seeded`, then those of feeds

@@ -29,6 +29,7 @@ M1 = Timeframe.M1
 _MINUTE = M1.seconds
 _FIVE_MINUTES = Timeframe.M5.seconds
 _SNAPSHOT = Source.SNAPSHOT
+_FINAL = (Source.REST, Source.TRADES)
 _NEVER, _FAR = float("-inf"), float("inf")
 
 _Touched = dict[Level, set[int]]
@@ -138,6 +139,22 @@ class CandleSeries:
         if self._in_order and end == self.clock:
             self.in_order_from = start
         return closed
+
+    def lacks(self, minute: int, trades: int) -> bool:
+        """Whether updates of `minute` were lost: its feed has published `trades` trades of it, and fewer have arrived.
+
+        Then it is not known, until history has it.
+        """
+        minutes = self._minutes
+        if self.initialized and minute < max(minutes.horizon, minutes.remembered_from):
+            return False
+        state = self._windows.get(minute)
+        traded = state.traded if state else None
+        if traded and (traded.trades >= trades or traded.source in _FINAL):
+            return False
+        minutes.known.remove(minute, minute + _MINUTE)
+        self._note_change()
+        return True
 
     def history(self, history: History) -> list[Candle]:
         """A batch of Kraken's history: final for what had ended when it was taken, an update for the interval that was

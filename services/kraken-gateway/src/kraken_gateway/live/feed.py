@@ -34,6 +34,7 @@ class FeedReport:
 
     `problem`: why it is down. `suspect`: symbols whose inactivity is to be verified; `excluded`: symbols excluded from
     the coverage. `backlog`: frames received and not yet published, of which the oldest has waited for `lag` seconds.
+    `refused`: what the broker does not take of it; empty if it takes everything.
     """
 
     name: str
@@ -46,11 +47,12 @@ class FeedReport:
     excluded: frozenset[str]
     backlog: int
     lag: float
+    refused: str = ""
 
     @property
     def live(self) -> bool:
-        """Whether it delivers data."""
-        return self.state.state is FeedCondition.LIVE
+        """Whether it delivers data, and the broker takes them."""
+        return self.state.state is FeedCondition.LIVE and not self.refused
 
     @property
     def idle(self) -> bool:
@@ -86,6 +88,7 @@ class Feed:
         self._stream: LiveStream | None = None
         self._announcing = asyncio.Lock()
         self._problem = "not connected yet"
+        self._bus: Bus | None = None
 
     @property
     def stream(self) -> LiveStream | None:
@@ -126,17 +129,19 @@ class Feed:
         """Its present state."""
         stream = self._stream
         suspects = stream.suspects() if stream else {}
+        refused = self._bus.problem if self._bus is not None else ""
         return FeedReport(
             name=self.name,
             state=self._state,
             wanted=self._wanted,
-            problem=self._problem,
+            problem=self._problem or refused,
             watermark=stream.watermark if stream else None,
             longest_inactivity=max(stream.inactive_for().values(), default=0.0) if stream else 0.0,
             suspect=frozenset(suspects),
             excluded=stream.excluded if stream else frozenset(),
             backlog=stream.backlog if stream else 0,
             lag=stream.lag if stream else 0.0,
+            refused=refused,
         )
 
     async def run(self) -> None:
@@ -146,6 +151,7 @@ class Feed:
             try:
                 async with self._open_bus(self.name, self._will()) as bus:
                     backoff.reset()
+                    self._bus = bus
                     publisher = Publisher(bus, self._topics, self._metrics, self._kraken.url)
                     async with asyncio.TaskGroup() as tasks:
                         tasks.create_task(self._listen(bus, publisher), name=f"{self.name}.bus")

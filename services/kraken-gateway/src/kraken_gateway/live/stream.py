@@ -17,6 +17,8 @@ from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.publisher import Publisher, snapshot_history
 
 _M1 = Timeframe.M1.minutes
+_MINUTE = Timeframe.M1.seconds
+_MOST_MINUTES = 60
 
 log = get_logger(__name__)
 
@@ -53,6 +55,7 @@ class LiveStream:
         self._tracker = CoverageTracker(since_after)
         self._seen = SeenTrades()
         self._excluded: set[str] = set()
+        self._trades: dict[int, dict[str, int]] = {}  # by minute and symbol: the most that an update has stated
         self._covered_version = -1
         self._processed = self._updated = self._steady()
         self._transit = 0.0
@@ -256,6 +259,10 @@ class LiveStream:
             if self._seen.note(row.symbol, candle.open_time, candle.trades):
                 self._inactivity.updated(row.symbol, received.steady)
             await self._publisher.tick(candle)
+            minute = self._trades.setdefault(candle.open_time, {})
+            minute[row.symbol] = max(candle.trades, minute.get(row.symbol, 0))
+            if len(self._trades) > _MOST_MINUTES:
+                del self._trades[min(self._trades)]
             self._subscriptions.on_update(row.symbol, received.steady)
         self._updated = received.steady
         if frame.timestamp is not None:
@@ -312,7 +319,9 @@ class LiveStream:
             return
         if reach.ends_minute and self._exclude_suspects():
             await self._update_coverage()
-        await self._publisher.watermark(Watermark(self._feed, reach.watermark, reach.at))
+        over = [minute for minute in self._trades if reach.ends_minute and minute + _MINUTE <= reach.watermark]
+        trades = {minute: self._trades.pop(minute) for minute in over}
+        await self._publisher.watermark(Watermark(self._feed, reach.watermark, reach.at), trades)
         await self._publisher.dead_letter_refused()
 
     def _exclude_suspects(self) -> bool:
