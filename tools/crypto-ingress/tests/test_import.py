@@ -274,6 +274,65 @@ async def test_file_of_a_higher_interval_alone_is_compared_with_the_store(store,
     assert (report.checks[0].compared, report.checks[0].differing, report.odd) == (17, 0, False)
 
 
+def split(rows: list, at: int) -> tuple[list, list]:
+    return [r for r in rows if r[0] < at], [r for r in rows if r[0] >= at]
+
+
+async def test_files_of_ranges_that_follow_each_other_are_each_compared_with_their_own(store, tmp_path, file):
+    cut = START + WEEK
+    minutes, hours = split(some_minutes(), cut), split(higher(file, Timeframe.H1), cut)
+    paths = [
+        write_minutes(tmp_path / part / f"XBTUSD_{interval}.csv", rows[i])
+        for i, part in enumerate(("full", "update"))
+        for interval, rows in ((1, minutes), (60, hours))
+    ]
+    report = await import_(store, *paths)
+    assert [(check.compared, check.differing) for check in report.checks] == [
+        (len(h) - 1, 0) for h in hours
+    ]  # the last hours end early
+    assert not report.odd
+
+
+async def test_files_of_ranges_that_overlap_are_each_compared_with_all_their_minutes(store, tmp_path, file):
+    cut = START + WEEK
+    hours = higher(file, Timeframe.H1)
+    late_minutes, late_hours = split(some_minutes(), cut)[1], split(hours, cut)[1]
+    report = await import_(
+        store,
+        file,
+        write_minutes(tmp_path / "XBTUSD_60.csv", hours),
+        write_minutes(tmp_path / "update" / "XBTUSD_1.csv", late_minutes),
+        write_minutes(tmp_path / "update" / "XBTUSD_60.csv", late_hours),
+    )
+    # Each hour from the cut on is compared with both files' minutes, but for the last one, which ends early.
+    counts = [len(hours) - 1 + len(late_hours) - 1, 2 * (len(late_hours) - 1)]
+    assert [check.compared for check in report.checks] == counts
+    assert [check.differing for check in report.checks] == [0, 0]
+
+
+async def test_minutes_that_a_quarters_hours_lack_are_a_difference_up_to_the_quarters_end(store, tmp_path):
+    days = [1_672_531_200 + day * 86_400 for day in range(90)]  # the first quarter of 2023
+    minutes = [(day + 60 * m, *["1.5"] * 4, "1.0", 1) for day in days for m in (7, 67)]
+    hours = [(day + 3600 * h, *["1.5"] * 4, "1.0", 1) for day in days[:-1] for h in (0, 1)]
+    folder = tmp_path / "Kraken_OHLCVT_Q1_2023"
+    minute_file = write_minutes(folder / "XBTUSD_1.csv", minutes)
+    report = await import_(store, minute_file, write_minutes(folder / "XBTUSD_60.csv", hours), now=1_700_000_000)
+    # All hours but the first one, which begins at its seventh minute.
+    assert (report.checks[0].compared, report.checks[0].differing) == (179, 2)
+
+
+@pytest.mark.parametrize("interval", [60, 1440])
+async def test_minutes_that_hold_no_whole_window_of_the_other_file_are_not_compared(store, tmp_path, interval):
+    rows = [(START + 600, *["1.5"] * 4, "1.0", 1)]
+    higher_row = [(START, *["1.5"] * 4, "1.0", 1)]
+    report = await import_(
+        store,
+        write_minutes(tmp_path / "XBTUSD_1.csv", rows),
+        write_minutes(tmp_path / f"XBTUSD_{interval}.csv", higher_row),
+    )
+    assert (report.checks[0].compared, report.checks[0].differing, report.problem_count) == (0, 0, 0)
+
+
 # --- broken archives --------------------------------------------------------------------------------------------------
 
 

@@ -204,6 +204,17 @@ async def test_archive_file_is_compared_with_the_store(store, tmp_path, file):
         await verify(store, Verification((), None, None, fix=False), [bad], None, lines.append, lambda *_: None)
 
 
+async def test_stored_candles_outside_of_a_files_range_are_no_difference(store, tmp_path, file):
+    lines: list[str] = []
+    hours = higher(file, H1)
+    part = write_minutes(tmp_path / "part" / "XBTUSD_60.csv", hours[10:-10])
+    await verify(store, Verification((), None, None, fix=False), [part], None, lines.append, lambda *_: None)
+    assert any(f"{len(hours) - 20} 1h candles compared, 0 differ" in line for line in lines)
+    hole = write_minutes(tmp_path / "hole" / "XBTUSD_60.csv", [*hours[10:20], *hours[21:-10]])
+    with pytest.raises(CommandError, match="differences in BTC/USD"):
+        await verify(store, Verification((), None, None, fix=False), [hole], None, lines.append, lambda *_: None)
+
+
 async def test_file_that_counts_trades_twice_is_named(store, tmp_path, file):
     lines: list[str] = []
     twice = write_minutes(tmp_path / "twice" / "XBTUSD_60.csv", counted_twice(higher(file, H1)))
