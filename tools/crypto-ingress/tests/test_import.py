@@ -500,6 +500,40 @@ async def test_damaged_member_of_a_zip_is_not_taken(store, tmp_path):
     assert await store.symbols() == []
 
 
+async def test_directory_of_a_zip_is_read_once(tmp_path, monkeypatch):
+    """Kraken's archive has 24,000 entries; reading them once more for each file takes hours."""
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for number in range(5):
+            archive.writestr(f"A{number}USD_1.csv", f"{START},1.0,1.0,1.0,1.0,1.0,1\n")
+    opened = []
+    whole = zipfile.ZipFile
+
+    def counted(*args, **kwargs):
+        opened.append(args)
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(zipfile, "ZipFile", counted)
+    found = find_files([tmp_path / "all.zip"], None)
+    assert [file.damage() for file in found.files] == [None] * 5
+    for file in found.files:
+        with file.open() as stream:
+            assert stream.read().startswith(b"%d," % START)
+    assert len(opened) == 1
+
+
+async def test_encrypted_member_of_a_zip_is_named(store, tmp_path):
+    path = tmp_path / "locked.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("XBTUSD_1.csv", f"{START},1.0,1.0,1.0,1.0,1.0,1\n")
+    content = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + offset] |= 1
+    path.write_bytes(content)
+    report = await import_(store, path)
+    assert "encrypted" in text_of(report)
+    assert report.rows == 0
+
+
 async def test_truncated_zip_gives_the_files_that_are_whole(store, tmp_path):
     path = tmp_path / "Kraken_OHLCVT.zip"
     content = zipped(path, "XBTUSD_1.csv", "ETHUSD_1.csv")

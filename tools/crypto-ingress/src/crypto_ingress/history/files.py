@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from crypto_ingress.archive import LATEST, ArchiveError, interval_of
@@ -36,27 +36,28 @@ class FileProblem:
 class ArchiveFile:
     """A file of candles or trades, alone or in a zip archive.
 
-    `interval`: length of its candles in minutes; None for trades. `size`: unpacked bytes. `first`: time of its first
-    row (unix seconds); 0 if unreadable. `salvaged`: its entry in a truncated zip archive.
+    `member`: its entry in a zip archive. `interval`: length of its candles in minutes; None for trades. `size`:
+    unpacked bytes. `first`: time of its first row (unix seconds); 0 if unreadable. `checked`: whether the member's
+    checksum is known to be correct.
     """
 
     path: Path
-    member: str | None
+    member: zipfile.ZipInfo | None
     size: int
     symbol: str
     interval: int | None
     first: float
-    salvaged: zipfile.ZipInfo | None = None
+    checked: bool = False
 
     @property
     def label(self) -> str:
         """The file's name for reports: path, and member of a zip archive."""
-        return str(self.path) if self.member is None else f"{self.path}:{self.member}"
+        return _label(self.path, self.member)
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
         """Open the unpacked bytes. OSError, BadZipFile or zlib.error on failure."""
-        with _opened(self.path, self.member, self.salvaged) as stream:
+        with _opened(self.path, self.member) as stream:
             yield stream
 
     @property
@@ -74,7 +75,7 @@ class ArchiveFile:
 
     def damage(self) -> str | None:
         """The error found by checking a zip member's checksum; None if it is correct or the file has no checksum."""
-        if self.member is None or self.salvaged is not None:
+        if self.member is None or self.checked:
             return None
         with self.open() as stream:
             return damage(stream)
@@ -111,13 +112,21 @@ class _Candidate:
     """A file that may be an archive file."""
 
     path: Path
-    member: str | None
+    member: zipfile.ZipInfo | None
     size: int
-    salvaged: zipfile.ZipInfo | None = None
+    checked: bool = False
 
     @property
     def label(self) -> str:
-        return str(self.path) if self.member is None else f"{self.path}:{self.member}"
+        return _label(self.path, self.member)
+
+    @property
+    def name(self) -> str:
+        return self.path.name if self.member is None else PurePosixPath(self.member.filename).name
+
+
+def _label(path: Path, member: zipfile.ZipInfo | None) -> str:
+    return str(path) if member is None else f"{path}:{member.filename}"
 
 
 def _places(path: Path, problems: list[FileProblem]) -> Iterator[_Candidate]:
@@ -149,18 +158,18 @@ def _members(path: Path, problems: list[FileProblem]) -> Iterator[_Candidate]:
     if not tables and not salvaged:
         problems.append(FileProblem(str(path), "expected .csv files in this archive, got none"))
     for member in sorted(tables, key=lambda m: m.filename):
-        yield _Candidate(path, member.filename, member.file_size, member if salvaged else None)
+        yield _Candidate(path, member, member.file_size, checked=salvaged)
 
 
 def _classified(place: _Candidate, symbol: str | None) -> ArchiveFile | FileProblem:
     """What a file is, by its name and its first rows."""
     label = place.label
-    name = _NAME.fullmatch(Path(place.member or place.path).name)
+    name = _NAME.fullmatch(place.name)
     of_pair = symbol or (symbol_of_name(name["pair"]) if name else None)
     if of_pair is None:
         return FileProblem(label, "its name contains no Kraken pair (expected PAIR_INTERVAL.csv); set it with --symbol")
     try:
-        with _opened(place.path, place.member, place.salvaged) as stream:
+        with _opened(place.path, place.member) as stream:
             sample = stream.read(_SAMPLE_BYTES)
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         return FileProblem(label, f"cannot be read: {getattr(error, 'strerror', None) or error}")
@@ -168,13 +177,13 @@ def _classified(place: _Candidate, symbol: str | None) -> ArchiveFile | FileProb
         return FileProblem(label, "expected rows of time,open,high,low,close,volume,trades, the file is empty")
     lines = [line for line in sample.split(b"\n")[: None if len(sample) < _SAMPLE_BYTES else -1] if line.strip()]
     if sum(line.count(b",") == _TRADE_COLUMNS - 1 for line in lines) * 2 > len(lines):
-        return ArchiveFile(place.path, place.member, place.size, of_pair, None, _first(lines), place.salvaged)
+        return ArchiveFile(place.path, place.member, place.size, of_pair, None, _first(lines), place.checked)
     named = int(name["interval"]) if name and name["interval"] else None
     try:
         interval = _interval(label, named, _times(lines))
     except ArchiveError as error:
         return FileProblem(label, str(error).removeprefix(f"{label}: "))
-    return ArchiveFile(place.path, place.member, place.size, of_pair, interval, _first(lines), place.salvaged)
+    return ArchiveFile(place.path, place.member, place.size, of_pair, interval, _first(lines), place.checked)
 
 
 def _interval(label: str, named: int | None, times: list[int]) -> int:
@@ -202,13 +211,10 @@ def _first(lines: Iterable[bytes]) -> float:
 
 
 @contextmanager
-def _opened(path: Path, member: str | None, salvaged: zipfile.ZipInfo | None) -> Iterator[IO[bytes]]:
+def _opened(path: Path, member: zipfile.ZipInfo | None) -> Iterator[IO[bytes]]:
     if member is None:
         with path.open("rb") as file:
             yield file
-    elif salvaged is not None:
-        with opened_member(path, salvaged) as unpacked:
-            yield unpacked
     else:
-        with zipfile.ZipFile(path) as archive, archive.open(member) as unpacked:
+        with opened_member(path, member) as unpacked:
             yield unpacked
