@@ -362,6 +362,51 @@ async def test_broken_row_is_named_and_leaves_its_minute_unknown(store, tmp_path
 
 
 @on_both_stores
+@pytest.mark.parametrize(
+    ("header", "end"),
+    [
+        (b"time,open,high,low,close,volume,trades", b"\n"),
+        (b'"Timestamp","Open","High","Low","Close","Volume","Count"', b"\r\n"),
+        (b"\xef\xbb\xbftime, open, high, low, close, volume, trades", b"\n"),
+        (b"\xef\xbb\xbf", b""),
+    ],
+)
+async def test_header_and_byte_order_mark_are_no_rows(store, tmp_path, file, header, end):
+    other = tmp_path / "with" / "XBTUSD_1.csv"
+    other.parent.mkdir()
+    other.write_bytes(header + end + file.read_bytes())
+    (found,) = find_files([other], None).files
+    assert found.first == START
+    report = await import_(store, other)
+    assert (report.rows, report.problem_count, report.unknown) == (12_000, 0, 0)
+    assert await stored(store) == all_as_kept(store, rolled_up(file))
+
+
+async def test_line_numbers_count_the_header(store, tmp_path):
+    def change(lines: list[str]) -> None:
+        lines[500] = "1,2,3"
+        lines.insert(0, "time,open,high,low,close,volume,trades")
+
+    report = await broken(store, tmp_path, change)
+    assert report.problem_count == 1
+    assert ", line 502:" in str(report.problems[0])
+
+
+async def test_header_of_trades_is_no_trade(store, tmp_path):
+    path = tmp_path / "XBTUSD.csv"
+    path.write_text(f"time,price,volume\n{START + 5}.25,100.5,0.5\n{START + 65},101.0,1.5\n")
+    report = await import_(store, path)
+    assert (report.rows, report.problem_count) == (2, 0)
+
+
+async def test_first_time_of_a_file_is_that_of_its_first_valid_row(tmp_path):
+    """A retention that is long enough must not be refused because of a broken line."""
+    path = tmp_path / "XBTUSD_1.csv"
+    path.write_text(f"?,1,1,1,1,1,1\n0,1,1,1,1,1,1\n{START},1,1,1,1,1,1\n")
+    assert [file.first for file in find_files([path], None).files] == [START]
+
+
+@on_both_stores
 async def test_repeated_rows_are_taken_once_and_contradictory_ones_not_at_all(store, tmp_path):
     def change(lines: list[str]) -> None:
         lines.insert(11, lines[10])
@@ -555,6 +600,9 @@ async def test_truncated_zip_gives_the_files_that_are_whole(store, tmp_path):
         ("XBTUSD_30.csv", b"".join(b"%d,1,1,1,1,1,1\n" % (1800 * i) for i in range(9)), "no timeframe here"),
         ("XBTUSD_1.csv", b"1672531200000,1,1,1,1,1,1\n1672531500000,1,1,1,1,1,1\n", "expected the unix seconds"),
         ("XBTUSD_1.csv", b"60,1,1,1,1,1" + b"0" * 20 + b",1\n", "at most 18 digits"),
+        ("XBTUSD_1.csv", b"time,open,low,high,close,volume,trades\n60,1,1,1,1,1,1\n", "got the header 'time,open,low"),
+        ("XBTUSD.csv", b"time,volume,price\n1672531200.5,1,2\n", "got the header 'time,volume,price'"),
+        ("XBTUSD_1.csv", b"time,open,high,low,close,volume,trades\n", "got none"),
     ],
 )
 async def test_file_that_cannot_be_used_is_named(store, tmp_path, name, content, words):

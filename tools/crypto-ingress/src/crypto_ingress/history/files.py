@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from crypto_ingress.archive import LATEST, ArchiveError, interval_of
+from crypto_ingress.archive import BYTE_ORDER_MARK, EARLIEST, LATEST, ArchiveError, interval_of, is_header
 from crypto_ingress.history.pairs import symbol_of_name
 from crypto_ingress.history.zips import damage, opened_member, whole_members
 
@@ -37,7 +37,7 @@ class ArchiveFile:
     """A file of candles or trades, alone or in a zip archive.
 
     `member`: its entry in a zip archive. `interval`: length of its candles in minutes; None for trades. `size`:
-    unpacked bytes. `first`: time of its first row (unix seconds); 0 if unreadable. `checked`: whether the member's
+    unpacked bytes. `first`: time of its first valid row (unix seconds); 0 if unknown. `checked`: whether the member's
     checksum is known to be correct.
     """
 
@@ -175,7 +175,13 @@ def _classified(place: _Candidate, symbol: str | None) -> ArchiveFile | FileProb
         return FileProblem(label, f"cannot be read: {getattr(error, 'strerror', None) or error}")
     if not sample.strip():
         return FileProblem(label, "expected rows of time,open,high,low,close,volume,trades, the file is empty")
-    lines = [line for line in sample.split(b"\n")[: None if len(sample) < _SAMPLE_BYTES else -1] if line.strip()]
+    lines = sample.removeprefix(BYTE_ORDER_MARK).split(b"\n")[: None if len(sample) < _SAMPLE_BYTES else -1]
+    try:
+        lines = [line for line in lines[is_header(sample.partition(b"\n")[0], label) :] if line.strip()]
+    except ArchiveError as error:
+        return FileProblem(label, str(error).removeprefix(f"{label}: "))
+    if not lines:
+        return FileProblem(label, "expected rows of time,open,high,low,close,volume,trades, got none")
     if sum(line.count(b",") == _TRADE_COLUMNS - 1 for line in lines) * 2 > len(lines):
         return ArchiveFile(place.path, place.member, place.size, of_pair, None, _first(lines), place.checked)
     named = int(name["interval"]) if name and name["interval"] else None
@@ -204,10 +210,15 @@ def _times(lines: Iterable[bytes]) -> list[int]:
 
 
 def _first(lines: Iterable[bytes]) -> float:
-    try:
-        return float(next(iter(lines)).partition(b",")[0])
-    except (StopIteration, ValueError):
-        return 0.0
+    """The time of the first line that has one since Kraken's first year; 0 if there is none."""
+    for line in lines:
+        try:
+            time = float(line.partition(b",")[0])
+        except ValueError:
+            continue
+        if EARLIEST <= time < LATEST:
+            return time
+    return 0.0
 
 
 @contextmanager
