@@ -72,6 +72,8 @@ DAMAGES = {
     "an unmarked candle without trades": ({"infilled": False}, M1, START + 60, FindingKind.NOT_INFILLED),
     "a stale forming candle": ({"closed": False}, M5, START + 300, FindingKind.STALE),
     "an impossible candle": ({"low": "999.0"}, H4, START, FindingKind.IMPOSSIBLE),
+    "an impossible vwap": ({"vwap": "999.0"}, H1, START + 7200, FindingKind.IMPOSSIBLE),
+    "an impossible vwap without trades": ({"vwap": "0.0"}, M1, START + 60, FindingKind.IMPOSSIBLE),
     "an incomplete candle": ({"complete": False}, H4, START, FindingKind.INCOMPLETE),
 }
 
@@ -102,6 +104,22 @@ async def test_damage_is_found_and_mended_where_the_laws_can(store, name):
     for each in TIMEFRAMES:
         # The vwap of a mended candle is made of rounded ones below.
         assert [(*c[:6], *c[7:]) for c in mended[each]] == [(*c[:6], *c[7:]) for c in whole[each]]
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "count", "missing"),
+    # The file ends with the minute 07:58: the last 5m candle, which goes on after it, says nothing about it.
+    # Hours are missed because their quarters are there, one by one.
+    [(M1, 2, 0), (M1, 4, 1), (M1, 90, 87), (H1, 3, 3), (H1, 8, 8)],
+)
+async def test_candles_that_are_missing_at_the_end_of_a_series_are_found(store, timeframe, count, missing):
+    times = [row[0] for row in (await stored(store))[timeframe]]
+    assert times[-1] % 86_400 == (7 * 3600 + 58 * 60 if timeframe is M1 else 7 * 3600)
+    await store.series("BTC/USD", timeframe).delete(times[-count:])
+    report = await run(store)
+    assert dict(report.counts) == ({(timeframe, FindingKind.MISSING): missing} if missing else {})
+    if missing:
+        assert report.kept[timeframe, FindingKind.MISSING][0].time == times[-count]
 
 
 @pytest.mark.parametrize("store", ["influx"], indirect=True)
