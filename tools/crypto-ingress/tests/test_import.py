@@ -545,6 +545,28 @@ async def test_damaged_member_of_a_zip_is_not_taken(store, tmp_path):
     assert await store.symbols() == []
 
 
+def test_symbol_takes_its_pair_out_of_an_archive_of_many(tmp_path):
+    path = tmp_path / "all.zip"
+    zipped(path, "XBTUSD_1.csv", "ETHUSD_1.csv", "UNKNOWN_1.csv", "XBTUSD_60.csv")
+    found = find_files([path], "BTC/USD")
+    assert [file.label for file in found.files] == [f"{path}:XBTUSD_1.csv"]
+    assert [problem.where for problem in found.problems] == [f"{path}:XBTUSD_60.csv"]  # it has minutes
+
+
+def test_symbol_does_not_make_one_pair_of_two(tmp_path):
+    path = tmp_path / "all.zip"
+    zipped(path, "XBTUSD_1.csv", "ETHUSD_1.csv")
+    found = find_files([path], "SOL/USD")
+    assert found.files == ()
+    assert "expected files of SOL/USD or of one pair, got files of BTC/USD, ETH/USD" in str(found.problems[0])
+
+
+def test_symbol_names_files_whose_names_contain_none_or_one_other(tmp_path, file):
+    other = write_minutes(tmp_path / "other" / "minutes.csv", some_minutes())
+    assert [found.symbol for found in find_files([other], "SOL/USD").files] == ["SOL/USD"]
+    assert [found.symbol for found in find_files([file], "SOL/USD").files] == ["SOL/USD"]
+
+
 async def test_directory_of_a_zip_is_read_once(tmp_path, monkeypatch):
     """Kraken's archive has 24,000 entries; reading them once more for each file takes hours."""
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:

@@ -233,6 +233,29 @@ async def test_stored_candles_outside_of_a_files_range_are_no_difference(store, 
         await verify(store, Verification((), None, None, fix=False), [hole], None, lines.append, lambda *_: None)
 
 
+async def test_file_of_another_symbol_is_not_compared(store, tmp_path, file):
+    lines: list[str] = []
+    other = [(time, *(Decimal(number) * 9 for number in row), n) for time, *row, n in higher(file, H1)]
+    files = [
+        write_minutes(tmp_path / "ETHUSD_60.csv", other),
+        write_minutes(tmp_path / "XBTUSD_60.csv", higher(file, H1)),
+        write_minutes(tmp_path / "XBTUSD_30.csv", [(START + 1800 * i, *row[1:]) for i, row in enumerate(other)]),
+    ]
+    wanted = Verification(("BTC/USD",), None, None, fix=False)
+    await verify(store, wanted, files, None, lines.append, lambda *_: None)
+    assert any("not verified: 1, such as" in line and "ETHUSD_60.csv" in line for line in lines)
+    assert any("XBTUSD_30.csv: candles of 30 minutes" in line for line in lines)
+    await verify(store, wanted, files[:1], None, lines.append, lambda *_: None)
+
+
+async def test_file_without_a_pair_in_its_name_is_of_the_one_symbol(store, tmp_path, file):
+    lines: list[str] = []
+    hours = write_minutes(tmp_path / "hours.csv", higher(file, H1))
+    wanted = Verification(("BTC/USD",), None, None, fix=False)
+    await verify(store, wanted, [hours], None, lines.append, lambda *_: None)
+    assert any("1h candles compared, 0 differ" in line for line in lines)
+
+
 async def test_file_that_counts_trades_twice_is_named(store, tmp_path, file):
     lines: list[str] = []
     twice = write_minutes(tmp_path / "twice" / "XBTUSD_60.csv", counted_twice(higher(file, H1)))

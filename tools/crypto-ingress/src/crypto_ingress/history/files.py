@@ -94,16 +94,21 @@ class ArchiveListing:
 
 
 def find_files(paths: Iterable[Path], symbol: str | None) -> ArchiveListing:
-    """The archive files in `paths`: zip archives, folders, single files. `symbol` overrides the files' names."""
+    """The archive files in `paths`: zip archives, folders, single files.
+
+    `symbol`: the pair to take, if the names contain it, else the pair of files whose names contain none or one other.
+    """
     files: list[ArchiveFile] = []
     problems: list[FileProblem] = []
-    for path in paths:
-        for place in _places(path, problems):
-            found = _classified(place, symbol)
-            if isinstance(found, FileProblem):
-                problems.append(found)
-            else:
-                files.append(found)
+    candidates = [candidate for path in paths for candidate in _places(path, problems)]
+    if symbol is not None:
+        candidates = _of_symbol(candidates, symbol, problems)
+    for candidate in candidates:
+        found = _classified(candidate, symbol)
+        if isinstance(found, FileProblem):
+            problems.append(found)
+        else:
+            files.append(found)
     return ArchiveListing(tuple(files), tuple(problems))
 
 
@@ -123,6 +128,24 @@ class _Candidate:
     @property
     def name(self) -> str:
         return self.path.name if self.member is None else PurePosixPath(self.member.filename).name
+
+    @property
+    def symbol(self) -> str | None:
+        """The pair that the name contains."""
+        name = _NAME.fullmatch(self.name)
+        return symbol_of_name(name["pair"]) if name else None
+
+
+def _of_symbol(candidates: list[_Candidate], symbol: str, problems: list[FileProblem]) -> list[_Candidate]:
+    """Those of `symbol` by their names, if there are any, else all, unless their names contain several pairs."""
+    named = {candidate.symbol for candidate in candidates} - {None}
+    if symbol in named:
+        return [candidate for candidate in candidates if candidate.symbol == symbol]
+    if len(named) > 1:
+        pairs = ", ".join(sorted(filter(None, named))[:3])
+        problems.append(FileProblem("--symbol", f"expected files of {symbol} or of one pair, got files of {pairs} ..."))
+        return []
+    return candidates
 
 
 def _label(path: Path, member: zipfile.ZipInfo | None) -> str:
@@ -165,7 +188,7 @@ def _classified(place: _Candidate, symbol: str | None) -> ArchiveFile | FileProb
     """What a file is, by its name and its first rows."""
     label = place.label
     name = _NAME.fullmatch(place.name)
-    of_pair = symbol or (symbol_of_name(name["pair"]) if name else None)
+    of_pair = symbol or place.symbol
     if of_pair is None:
         return FileProblem(label, "its name contains no Kraken pair (expected PAIR_INTERVAL.csv); set it with --symbol")
     try:
