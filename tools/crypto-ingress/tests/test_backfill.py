@@ -3,8 +3,10 @@
 import asyncio
 import time
 from decimal import Decimal
+from pathlib import Path
 
 import httpx
+import msgspec
 import polars as pl
 import pytest
 from archive_files import rolled_up, write_minutes
@@ -62,16 +64,84 @@ async def fill(store, source, start: int = START, end: int | None = None, now: f
     return report
 
 
-async def test_days_make_the_same_candles_as_a_file(store, tmp_path):
-    rows = some_minutes(count=4 * 720)
-    path = write_minutes(tmp_path / "XBTUSD_1.csv", rows)
-    source = Told(rows)
-    await fill(store, source, end=START + 4 * DAY - 60)
-    assert source.asked[0] == (START, START + DAY)
+def candles_of_file(rows: list[tuple], folder: Path, start: int, end: int) -> dict[Timeframe, list[tuple]]:
+    """The candles that a file of `rows` makes, for all windows inside of [start, end)."""
+    made = rolled_up(write_minutes(folder / "XBTUSD_1.csv", rows))
+    return {t: [c[:6] for c in v if start <= c[0] and c[0] + t.seconds <= end] for t, v in made.items()}
+
+
+async def candles_in(store) -> dict[Timeframe, list[tuple]]:
     found = await stored(store)
-    assert {t: [c[:6] for c in found[t]] for t in TIMEFRAMES} == {
-        t: [c[:6] for c in v] for t, v in rolled_up(path).items()
-    }
+    return {t: [c[:6] for c in found[t]] for t in TIMEFRAMES}
+
+
+@pytest.mark.parametrize("days", [4, 8])
+async def test_days_make_the_same_candles_as_a_file(store, tmp_path, days):
+    rows = some_minutes(count=days * 720)
+    source = Told(rows)
+    end = START + days * DAY - 60
+    await fill(store, source, end=end)
+    assert source.asked[0] == (START, START + DAY)
+    assert await candles_in(store) == candles_of_file(rows, tmp_path, START, end)
+
+
+async def test_windows_that_are_known_in_part_are_not_written(store, tmp_path):
+    """A candle over minutes that nobody requested would be wrong, and take the place of Kraken's own."""
+    rows = some_minutes(count=10 * 720)
+    krakens = candle(START, "77.5", trades=99)
+    weeks = [msgspec.structs.replace(krakens, timeframe=Timeframe.W1, open_time=t) for t in (START, START + 7 * DAY)]
+    await store.write(weeks, [])
+    start, end = START + 3 * DAY + 20 * 3600 + 1200, START + 9 * DAY + 600
+    await fill(store, Told(rows), start, end)
+    expected = candles_of_file(rows, tmp_path, start, end)
+    assert [len(expected[t]) for t in (Timeframe.H1, Timeframe.D1, Timeframe.W1)] == [123, 5, 0]
+    assert {**await candles_in(store), Timeframe.W1: []} == expected
+    assert await store.candles("BTC/USD", Timeframe.W1, limit=10) == weeks
+
+
+async def test_week_of_a_first_trade_is_written_once_all_of_it_was_requested(store, tmp_path):
+    listed = START + 2 * DAY + 36_000
+    rows = [row for row in some_minutes(count=8 * 720) if row[0] >= listed]
+    source = Told(rows)
+    source.fails_at = 5
+    with pytest.raises(CommandError):
+        await fill(store, source, end=START + 8 * DAY - 60)
+    source.fails_at = None
+    await fill(store, source, end=START + 8 * DAY - 60)
+    assert await candles_in(store) == candles_of_file(rows, tmp_path, START, START + 8 * DAY - 60)
+
+
+class _KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kill_at", range(6, 14))
+async def test_backfill_that_was_killed_goes_on_where_it_was(store, tmp_path, monkeypatch, kill_at):
+    """A day is written timeframe by timeframe; it counts as there only once all of them are."""
+    rows = some_minutes(count=3 * 720)
+    end = START + 3 * DAY - 60
+    series_of, writes = store.series, 0
+
+    def series(symbol, timeframe):
+        series = series_of(symbol, timeframe)
+        write = series.write
+
+        async def dying(rows):
+            nonlocal writes
+            writes += 1
+            if writes > kill_at:
+                raise _KilledError
+            return await write(rows)
+
+        series.write = dying
+        return series
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "series", series)
+        with pytest.raises(_KilledError):
+            await fill(store, Told(rows), end=end)
+    await fill(store, Told(rows), end=end)
+    assert await candles_in(store) == candles_of_file(rows, tmp_path, START, end)
 
 
 async def test_it_goes_on_where_it_was_and_asks_for_nothing_that_is_there(store):

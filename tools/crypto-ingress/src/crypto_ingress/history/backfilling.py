@@ -28,6 +28,9 @@ from ingress_common.topics import Topics
 from ingress_store import CandleStore
 from kraken_gateway.kraken.rest import KrakenRest, Pair
 
+_Range = tuple[int, int]
+"""A half-open range of time (unix seconds)."""
+
 _DAY, _MINUTE = Timeframe.D1.seconds, Timeframe.M1.seconds
 _NANOSECONDS = 10**9
 _PAGE = 1000
@@ -172,9 +175,10 @@ class Backfiller:
 
         async def fill(report: SymbolReport) -> None:
             nonlocal done
+            inactive: _Range | None = None
             async with self._slots:
                 for first, last in gaps[report.symbol]:
-                    await self._fill(report, first, last)
+                    inactive = await self._fill(report, first, last, inactive)
                     done += 1
                     self._progress(done, total)
 
@@ -200,15 +204,19 @@ class Backfiller:
                 found.append((absent[0], absent[-1] + _MINUTE))
         return found
 
-    async def _fill(self, report: SymbolReport, start: int, end: int) -> None:
+    async def _fill(self, report: SymbolReport, start: int, end: int, inactive: _Range | None) -> _Range | None:
+        """Fill one gap. `inactive`, also the result: the last range without trades before the first known price."""
         received = self._clock()
         minutes = await self._source.minutes(report.symbol, start, end)
         series = self._store.series(report.symbol, Timeframe.M1)
         earlier = (await stored_candles(series, start - _MINUTE, start)).filter("closed")
         before = earlier["close"][0] if earlier.height else None
-        if before is None and minutes.height:
+        if before is None:
             # No price is known before the first trade.
-            start = minutes["time"][0]
+            begin = inactive[0] if inactive is not None and inactive[1] == start else start
+            start = minutes["time"][0] if minutes.height else end
+            inactive = begin, start
         if before is not None or minutes.height:
             piece = Weeks(start, end, minutes, before, True, (), (), 0)
-            await self._importer.add(piece, Source.TRADES, received, report)
+            await self._importer.add(piece, Source.TRADES, received, report, inactive)
+        return inactive
