@@ -157,6 +157,12 @@ async def test_it_goes_on_where_it_was_and_asks_for_nothing_that_is_there(store)
     assert source.asked == []
 
 
+async def test_gaps_that_the_same_run_fills_are_not_reported(store):
+    rows = some_minutes(count=3 * 720)
+    await fill(store, Told(rows), START + 2 * DAY, START + 3 * DAY)
+    assert (await fill(store, Told(rows), end=START + 3 * DAY)).gaps == []
+
+
 async def test_only_the_hole_is_asked_for_and_the_candles_over_it_become_whole(store):
     rows = some_minutes(count=2 * 720)
     await fill(store, Told(rows), end=START + 2 * DAY - 60)

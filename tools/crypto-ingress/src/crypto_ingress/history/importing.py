@@ -142,7 +142,8 @@ class Importer:
         report.first = piece.start if report.first is None else min(report.first, piece.start)
         report.last = max(report.last or 0, piece.end - _MINUTE)
         report.unknown += sum((end - start) // _MINUTE for start, end in piece.unknown)
-        report.gaps += edges.absent
+        if received is None:
+            report.gaps += edges.absent
         rolled_up = await asyncio.to_thread(lambda: list(roll_up(piece, edges.minutes)))
         for timeframe, candles in rolled_up if received is None else reversed(rolled_up):
             step = timeframe.seconds
