@@ -27,6 +27,7 @@ from ingress_common.times import rfc3339
 from ingress_common.tls import TlsFiles
 from ingress_common.topics import Topics
 from ingress_store import SqliteStore
+from kraken_gateway.kraken.rest import Pair, Trade, TradePage, parse_envelope, parse_ohlc, parse_trades
 from kraken_simulator import Simulator, SimulatorConfig
 
 DAY = 86_400
@@ -202,6 +203,50 @@ async def test_minutes_of_the_simulator_are_its_truth(store):
             assert float(getattr(ours, name)) == pytest.approx(float(theirs[name]), rel=1e-12)
         assert ours.low <= ours.vwap <= ours.high
         assert ours.source is Source.TRADES
+
+
+def recorded(name: str) -> msgspec.Raw:
+    file = Path(__file__).parents[3].parent / "shared" / "data" / "kraken" / name
+    if not file.is_file():
+        pytest.skip(f"no recorded answer: expected {name} in ../shared/data/kraken")
+    return parse_envelope(200, file.read_bytes())
+
+
+class Recorded:
+    """REST Trades that answers with one recorded page."""
+
+    def __init__(self, page: TradePage) -> None:
+        self.page = page
+
+    async def trades(self, _pair: Pair, _since: int) -> TradePage:
+        return msgspec.structs.replace(self.page, last=None)
+
+
+async def test_minutes_of_recorded_trades_are_krakens_own_with_their_digits():
+    page = parse_trades(recorded("rest_trades_XBTUSDT.json"))
+    rows = parse_ohlc(recorded("rest_ohlc_XBTUSDT_1m.json"), M1)
+    start, end = M1.ceil(float(page.trades[0].time)), M1.floor(float(page.trades[-1].time))
+    source = TradesByRest(Recorded(page), {"BTC/USDT": Pair("XBTUSDT", 1)})
+    made = {row["time"]: row for row in (await source.minutes("BTC/USDT", start, end)).iter_rows(named=True)}
+    krakens = {row.open_time: row for row in rows if row.trades and start <= row.open_time < end}
+    assert len(krakens) > 50
+    assert set(made) == set(krakens)
+    for time_, row in krakens.items():
+        assert made[time_]["trades"] == row.trades
+        for name in ("open", "high", "low", "close", "volume", "vwap"):
+            assert str(made[time_][name]) == str(getattr(row, name)), (time_, name)
+
+
+def trade(number: int, time_: float, price: str) -> Trade:
+    return Trade(number, Decimal(str(time_)), Decimal(price), Decimal(1))
+
+
+async def test_trades_of_one_order_keep_their_order():
+    # An order that sells through three prices; all its trades have one time.
+    trades = tuple(trade(number, START + 5.25, price) for number, price in ((7, "102.5"), (8, "101.5"), (9, "100.5")))
+    source = TradesByRest(Recorded(TradePage(trades, None)), {"BTC/USD": Pair("XBTUSD", 1)})
+    (row,) = (await source.minutes("BTC/USD", START, START + 60)).iter_rows(named=True)
+    assert [str(row[name]) for name in ("open", "high", "low", "close")] == ["102.5", "102.5", "100.5", "100.5"]
 
 
 def candle(time_: int, price: str, trades: int = 1) -> Candle:
