@@ -3,8 +3,10 @@
 import asyncio
 import time
 from decimal import Decimal
+from pathlib import Path
 
 import httpx
+import msgspec
 import polars as pl
 import pytest
 from archive_files import rolled_up, write_minutes
@@ -25,6 +27,7 @@ from ingress_common.times import rfc3339
 from ingress_common.tls import TlsFiles
 from ingress_common.topics import Topics
 from ingress_store import SqliteStore
+from kraken_gateway.kraken.rest import Pair, Trade, TradePage, parse_envelope, parse_ohlc, parse_trades
 from kraken_simulator import Simulator, SimulatorConfig
 
 DAY = 86_400
@@ -62,16 +65,84 @@ async def fill(store, source, start: int = START, end: int | None = None, now: f
     return report
 
 
-async def test_days_make_the_same_candles_as_a_file(store, tmp_path):
-    rows = some_minutes(count=4 * 720)
-    path = write_minutes(tmp_path / "XBTUSD_1.csv", rows)
-    source = Told(rows)
-    await fill(store, source, end=START + 4 * DAY - 60)
-    assert source.asked[0] == (START, START + DAY)
+def candles_of_file(rows: list[tuple], folder: Path, start: int, end: int) -> dict[Timeframe, list[tuple]]:
+    """The candles that a file of `rows` makes, for all windows inside of [start, end)."""
+    made = rolled_up(write_minutes(folder / "XBTUSD_1.csv", rows))
+    return {t: [c[:6] for c in v if start <= c[0] and c[0] + t.seconds <= end] for t, v in made.items()}
+
+
+async def candles_in(store) -> dict[Timeframe, list[tuple]]:
     found = await stored(store)
-    assert {t: [c[:6] for c in found[t]] for t in TIMEFRAMES} == {
-        t: [c[:6] for c in v] for t, v in rolled_up(path).items()
-    }
+    return {t: [c[:6] for c in found[t]] for t in TIMEFRAMES}
+
+
+@pytest.mark.parametrize("days", [4, 8])
+async def test_days_make_the_same_candles_as_a_file(store, tmp_path, days):
+    rows = some_minutes(count=days * 720)
+    source = Told(rows)
+    end = START + days * DAY - 60
+    await fill(store, source, end=end)
+    assert source.asked[0] == (START, START + DAY)
+    assert await candles_in(store) == candles_of_file(rows, tmp_path, START, end)
+
+
+async def test_windows_that_are_known_in_part_are_not_written(store, tmp_path):
+    """A candle over minutes that nobody requested would be wrong, and take the place of Kraken's own."""
+    rows = some_minutes(count=10 * 720)
+    krakens = candle(START, "77.5", trades=99)
+    weeks = [msgspec.structs.replace(krakens, timeframe=Timeframe.W1, open_time=t) for t in (START, START + 7 * DAY)]
+    await store.write(weeks, [])
+    start, end = START + 3 * DAY + 20 * 3600 + 1200, START + 9 * DAY + 600
+    await fill(store, Told(rows), start, end)
+    expected = candles_of_file(rows, tmp_path, start, end)
+    assert [len(expected[t]) for t in (Timeframe.H1, Timeframe.D1, Timeframe.W1)] == [123, 5, 0]
+    assert {**await candles_in(store), Timeframe.W1: []} == expected
+    assert await store.candles("BTC/USD", Timeframe.W1, limit=10) == weeks
+
+
+async def test_week_of_a_first_trade_is_written_once_all_of_it_was_requested(store, tmp_path):
+    listed = START + 2 * DAY + 36_000
+    rows = [row for row in some_minutes(count=8 * 720) if row[0] >= listed]
+    source = Told(rows)
+    source.fails_at = 5
+    with pytest.raises(CommandError):
+        await fill(store, source, end=START + 8 * DAY - 60)
+    source.fails_at = None
+    await fill(store, source, end=START + 8 * DAY - 60)
+    assert await candles_in(store) == candles_of_file(rows, tmp_path, START, START + 8 * DAY - 60)
+
+
+class _KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kill_at", range(6, 14))
+async def test_backfill_that_was_killed_goes_on_where_it_was(store, tmp_path, monkeypatch, kill_at):
+    """A day is written timeframe by timeframe; it counts as there only once all of them are."""
+    rows = some_minutes(count=3 * 720)
+    end = START + 3 * DAY - 60
+    series_of, writes = store.series, 0
+
+    def series(symbol, timeframe):
+        series = series_of(symbol, timeframe)
+        write = series.write
+
+        async def dying(rows):
+            nonlocal writes
+            writes += 1
+            if writes > kill_at:
+                raise _KilledError
+            return await write(rows)
+
+        series.write = dying
+        return series
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "series", series)
+        with pytest.raises(_KilledError):
+            await fill(store, Told(rows), end=end)
+    await fill(store, Told(rows), end=end)
+    assert await candles_in(store) == candles_of_file(rows, tmp_path, START, end)
 
 
 async def test_it_goes_on_where_it_was_and_asks_for_nothing_that_is_there(store):
@@ -85,6 +156,12 @@ async def test_it_goes_on_where_it_was_and_asks_for_nothing_that_is_there(store)
     source.asked = []
     await fill(store, source, end=START + 4 * DAY - 60)
     assert source.asked == []
+
+
+async def test_gaps_that_the_same_run_fills_are_not_reported(store):
+    rows = some_minutes(count=3 * 720)
+    await fill(store, Told(rows), START + 2 * DAY, START + 3 * DAY)
+    assert (await fill(store, Told(rows), end=START + 3 * DAY)).gaps == []
 
 
 async def test_only_the_hole_is_asked_for_and_the_candles_over_it_become_whole(store):
@@ -126,6 +203,50 @@ async def test_minutes_of_the_simulator_are_its_truth(store):
             assert float(getattr(ours, name)) == pytest.approx(float(theirs[name]), rel=1e-12)
         assert ours.low <= ours.vwap <= ours.high
         assert ours.source is Source.TRADES
+
+
+def recorded(name: str) -> msgspec.Raw:
+    file = Path(__file__).parents[3].parent / "shared" / "data" / "kraken" / name
+    if not file.is_file():
+        pytest.skip(f"no recorded answer: expected {name} in ../shared/data/kraken")
+    return parse_envelope(200, file.read_bytes())
+
+
+class Recorded:
+    """REST Trades that answers with one recorded page."""
+
+    def __init__(self, page: TradePage) -> None:
+        self.page = page
+
+    async def trades(self, _pair: Pair, _since: int) -> TradePage:
+        return msgspec.structs.replace(self.page, last=None)
+
+
+async def test_minutes_of_recorded_trades_are_krakens_own_with_their_digits():
+    page = parse_trades(recorded("rest_trades_XBTUSDT.json"))
+    rows = parse_ohlc(recorded("rest_ohlc_XBTUSDT_1m.json"), M1)
+    start, end = M1.ceil(float(page.trades[0].time)), M1.floor(float(page.trades[-1].time))
+    source = TradesByRest(Recorded(page), {"BTC/USDT": Pair("XBTUSDT", 1)})
+    made = {row["time"]: row for row in (await source.minutes("BTC/USDT", start, end)).iter_rows(named=True)}
+    krakens = {row.open_time: row for row in rows if row.trades and start <= row.open_time < end}
+    assert len(krakens) > 50
+    assert set(made) == set(krakens)
+    for time_, row in krakens.items():
+        assert made[time_]["trades"] == row.trades
+        for name in ("open", "high", "low", "close", "volume", "vwap"):
+            assert str(made[time_][name]) == str(getattr(row, name)), (time_, name)
+
+
+def trade(number: int, time_: float, price: str) -> Trade:
+    return Trade(number, Decimal(str(time_)), Decimal(price), Decimal(1))
+
+
+async def test_trades_of_one_order_keep_their_order():
+    # An order that sells through three prices; all its trades have one time.
+    trades = tuple(trade(number, START + 5.25, price) for number, price in ((7, "102.5"), (8, "101.5"), (9, "100.5")))
+    source = TradesByRest(Recorded(TradePage(trades, None)), {"BTC/USD": Pair("XBTUSD", 1)})
+    (row,) = (await source.minutes("BTC/USD", START, START + 60)).iter_rows(named=True)
+    assert [str(row[name]) for name in ("open", "high", "low", "close")] == ["102.5", "102.5", "100.5", "100.5"]
 
 
 def candle(time_: int, price: str, trades: int = 1) -> Candle:

@@ -274,6 +274,65 @@ async def test_file_of_a_higher_interval_alone_is_compared_with_the_store(store,
     assert (report.checks[0].compared, report.checks[0].differing, report.odd) == (17, 0, False)
 
 
+def split(rows: list, at: int) -> tuple[list, list]:
+    return [r for r in rows if r[0] < at], [r for r in rows if r[0] >= at]
+
+
+async def test_files_of_ranges_that_follow_each_other_are_each_compared_with_their_own(store, tmp_path, file):
+    cut = START + WEEK
+    minutes, hours = split(some_minutes(), cut), split(higher(file, Timeframe.H1), cut)
+    paths = [
+        write_minutes(tmp_path / part / f"XBTUSD_{interval}.csv", rows[i])
+        for i, part in enumerate(("full", "update"))
+        for interval, rows in ((1, minutes), (60, hours))
+    ]
+    report = await import_(store, *paths)
+    assert [(check.compared, check.differing) for check in report.checks] == [
+        (len(h) - 1, 0) for h in hours
+    ]  # the last hours end early
+    assert not report.odd
+
+
+async def test_files_of_ranges_that_overlap_are_each_compared_with_all_their_minutes(store, tmp_path, file):
+    cut = START + WEEK
+    hours = higher(file, Timeframe.H1)
+    late_minutes, late_hours = split(some_minutes(), cut)[1], split(hours, cut)[1]
+    report = await import_(
+        store,
+        file,
+        write_minutes(tmp_path / "XBTUSD_60.csv", hours),
+        write_minutes(tmp_path / "update" / "XBTUSD_1.csv", late_minutes),
+        write_minutes(tmp_path / "update" / "XBTUSD_60.csv", late_hours),
+    )
+    # Each hour from the cut on is compared with both files' minutes, but for the last one, which ends early.
+    counts = [len(hours) - 1 + len(late_hours) - 1, 2 * (len(late_hours) - 1)]
+    assert [check.compared for check in report.checks] == counts
+    assert [check.differing for check in report.checks] == [0, 0]
+
+
+async def test_minutes_that_a_quarters_hours_lack_are_a_difference_up_to_the_quarters_end(store, tmp_path):
+    days = [1_672_531_200 + day * 86_400 for day in range(90)]  # the first quarter of 2023
+    minutes = [(day + 60 * m, *["1.5"] * 4, "1.0", 1) for day in days for m in (7, 67)]
+    hours = [(day + 3600 * h, *["1.5"] * 4, "1.0", 1) for day in days[:-1] for h in (0, 1)]
+    folder = tmp_path / "Kraken_OHLCVT_Q1_2023"
+    minute_file = write_minutes(folder / "XBTUSD_1.csv", minutes)
+    report = await import_(store, minute_file, write_minutes(folder / "XBTUSD_60.csv", hours), now=1_700_000_000)
+    # All hours but the first one, which begins at its seventh minute.
+    assert (report.checks[0].compared, report.checks[0].differing) == (179, 2)
+
+
+@pytest.mark.parametrize("interval", [60, 1440])
+async def test_minutes_that_hold_no_whole_window_of_the_other_file_are_not_compared(store, tmp_path, interval):
+    rows = [(START + 600, *["1.5"] * 4, "1.0", 1)]
+    higher_row = [(START, *["1.5"] * 4, "1.0", 1)]
+    report = await import_(
+        store,
+        write_minutes(tmp_path / "XBTUSD_1.csv", rows),
+        write_minutes(tmp_path / f"XBTUSD_{interval}.csv", higher_row),
+    )
+    assert (report.checks[0].compared, report.checks[0].differing, report.problem_count) == (0, 0, 0)
+
+
 # --- broken archives --------------------------------------------------------------------------------------------------
 
 
@@ -300,6 +359,51 @@ async def test_broken_row_is_named_and_leaves_its_minute_unknown(store, tmp_path
     windows = {c.open_time for c in await store.candles("BTC/USD", Timeframe.M5, limit=5000)}
     assert len(windows) == 399
     assert START + 500 * 60 not in windows
+
+
+@on_both_stores
+@pytest.mark.parametrize(
+    ("header", "end"),
+    [
+        (b"time,open,high,low,close,volume,trades", b"\n"),
+        (b'"Timestamp","Open","High","Low","Close","Volume","Count"', b"\r\n"),
+        (b"\xef\xbb\xbftime, open, high, low, close, volume, trades", b"\n"),
+        (b"\xef\xbb\xbf", b""),
+    ],
+)
+async def test_header_and_byte_order_mark_are_no_rows(store, tmp_path, file, header, end):
+    other = tmp_path / "with" / "XBTUSD_1.csv"
+    other.parent.mkdir()
+    other.write_bytes(header + end + file.read_bytes())
+    (found,) = find_files([other], None).files
+    assert found.first == START
+    report = await import_(store, other)
+    assert (report.rows, report.problem_count, report.unknown) == (12_000, 0, 0)
+    assert await stored(store) == all_as_kept(store, rolled_up(file))
+
+
+async def test_line_numbers_count_the_header(store, tmp_path):
+    def change(lines: list[str]) -> None:
+        lines[500] = "1,2,3"
+        lines.insert(0, "time,open,high,low,close,volume,trades")
+
+    report = await broken(store, tmp_path, change)
+    assert report.problem_count == 1
+    assert ", line 502:" in str(report.problems[0])
+
+
+async def test_header_of_trades_is_no_trade(store, tmp_path):
+    path = tmp_path / "XBTUSD.csv"
+    path.write_text(f"time,price,volume\n{START + 5}.25,100.5,0.5\n{START + 65},101.0,1.5\n")
+    report = await import_(store, path)
+    assert (report.rows, report.problem_count) == (2, 0)
+
+
+async def test_first_time_of_a_file_is_that_of_its_first_valid_row(tmp_path):
+    """A retention that is long enough must not be refused because of a broken line."""
+    path = tmp_path / "XBTUSD_1.csv"
+    path.write_text(f"?,1,1,1,1,1,1\n0,1,1,1,1,1,1\n{START},1,1,1,1,1,1\n")
+    assert [file.first for file in find_files([path], None).files] == [START]
 
 
 @on_both_stores
@@ -441,6 +545,62 @@ async def test_damaged_member_of_a_zip_is_not_taken(store, tmp_path):
     assert await store.symbols() == []
 
 
+def test_symbol_takes_its_pair_out_of_an_archive_of_many(tmp_path):
+    path = tmp_path / "all.zip"
+    zipped(path, "XBTUSD_1.csv", "ETHUSD_1.csv", "UNKNOWN_1.csv", "XBTUSD_60.csv")
+    found = find_files([path], "BTC/USD")
+    assert [file.label for file in found.files] == [f"{path}:XBTUSD_1.csv"]
+    assert [problem.where for problem in found.problems] == [f"{path}:XBTUSD_60.csv"]  # it has minutes
+
+
+def test_symbol_does_not_make_one_pair_of_two(tmp_path):
+    path = tmp_path / "all.zip"
+    zipped(path, "XBTUSD_1.csv", "ETHUSD_1.csv")
+    found = find_files([path], "SOL/USD")
+    assert found.files == ()
+    assert "expected files of SOL/USD or of one pair, got files of BTC/USD, ETH/USD" in str(found.problems[0])
+
+
+def test_symbol_names_files_whose_names_contain_none_or_one_other(tmp_path, file):
+    other = write_minutes(tmp_path / "other" / "minutes.csv", some_minutes())
+    assert [found.symbol for found in find_files([other], "SOL/USD").files] == ["SOL/USD"]
+    assert [found.symbol for found in find_files([file], "SOL/USD").files] == ["SOL/USD"]
+
+
+async def test_directory_of_a_zip_is_read_once(tmp_path, monkeypatch):
+    """Kraken's archive has 24,000 entries; reading them once more for each file takes hours."""
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for number in range(5):
+            archive.writestr(f"A{number}USD_1.csv", f"{START},1.0,1.0,1.0,1.0,1.0,1\n")
+    opened = []
+    whole = zipfile.ZipFile
+
+    def counted(*args, **kwargs):
+        opened.append(args)
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(zipfile, "ZipFile", counted)
+    found = find_files([tmp_path / "all.zip"], None)
+    assert [file.damage() for file in found.files] == [None] * 5
+    for file in found.files:
+        with file.open() as stream:
+            assert stream.read().startswith(b"%d," % START)
+    assert len(opened) == 1
+
+
+async def test_encrypted_member_of_a_zip_is_named(store, tmp_path):
+    path = tmp_path / "locked.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("XBTUSD_1.csv", f"{START},1.0,1.0,1.0,1.0,1.0,1\n")
+    content = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + offset] |= 1
+    path.write_bytes(content)
+    report = await import_(store, path)
+    assert "encrypted" in text_of(report)
+    assert report.rows == 0
+
+
 async def test_truncated_zip_gives_the_files_that_are_whole(store, tmp_path):
     path = tmp_path / "Kraken_OHLCVT.zip"
     content = zipped(path, "XBTUSD_1.csv", "ETHUSD_1.csv")
@@ -462,6 +622,9 @@ async def test_truncated_zip_gives_the_files_that_are_whole(store, tmp_path):
         ("XBTUSD_30.csv", b"".join(b"%d,1,1,1,1,1,1\n" % (1800 * i) for i in range(9)), "no timeframe here"),
         ("XBTUSD_1.csv", b"1672531200000,1,1,1,1,1,1\n1672531500000,1,1,1,1,1,1\n", "expected the unix seconds"),
         ("XBTUSD_1.csv", b"60,1,1,1,1,1" + b"0" * 20 + b",1\n", "at most 18 digits"),
+        ("XBTUSD_1.csv", b"time,open,low,high,close,volume,trades\n60,1,1,1,1,1,1\n", "got the header 'time,open,low"),
+        ("XBTUSD.csv", b"time,volume,price\n1672531200.5,1,2\n", "got the header 'time,volume,price'"),
+        ("XBTUSD_1.csv", b"time,open,high,low,close,volume,trades\n", "got none"),
     ],
 )
 async def test_file_that_cannot_be_used_is_named(store, tmp_path, name, content, words):

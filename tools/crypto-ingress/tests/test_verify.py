@@ -72,6 +72,8 @@ DAMAGES = {
     "an unmarked candle without trades": ({"infilled": False}, M1, START + 60, FindingKind.NOT_INFILLED),
     "a stale forming candle": ({"closed": False}, M5, START + 300, FindingKind.STALE),
     "an impossible candle": ({"low": "999.0"}, H4, START, FindingKind.IMPOSSIBLE),
+    "an impossible vwap": ({"vwap": "999.0"}, H1, START + 7200, FindingKind.IMPOSSIBLE),
+    "an impossible vwap without trades": ({"vwap": "0.0"}, M1, START + 60, FindingKind.IMPOSSIBLE),
     "an incomplete candle": ({"complete": False}, H4, START, FindingKind.INCOMPLETE),
 }
 
@@ -102,6 +104,22 @@ async def test_damage_is_found_and_mended_where_the_laws_can(store, name):
     for each in TIMEFRAMES:
         # The vwap of a mended candle is made of rounded ones below.
         assert [(*c[:6], *c[7:]) for c in mended[each]] == [(*c[:6], *c[7:]) for c in whole[each]]
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "count", "missing"),
+    # The file ends with the minute 07:58: the last 5m candle, which goes on after it, says nothing about it.
+    # Hours are missed because their quarters are there, one by one.
+    [(M1, 2, 0), (M1, 4, 1), (M1, 90, 87), (H1, 3, 3), (H1, 8, 8)],
+)
+async def test_candles_that_are_missing_at_the_end_of_a_series_are_found(store, timeframe, count, missing):
+    times = [row[0] for row in (await stored(store))[timeframe]]
+    assert times[-1] % 86_400 == (7 * 3600 + 58 * 60 if timeframe is M1 else 7 * 3600)
+    await store.series("BTC/USD", timeframe).delete(times[-count:])
+    report = await run(store)
+    assert dict(report.counts) == ({(timeframe, FindingKind.MISSING): missing} if missing else {})
+    if missing:
+        assert report.kept[timeframe, FindingKind.MISSING][0].time == times[-count]
 
 
 @pytest.mark.parametrize("store", ["influx"], indirect=True)
@@ -202,6 +220,40 @@ async def test_archive_file_is_compared_with_the_store(store, tmp_path, file):
     bad = write_minutes(tmp_path / "bad" / "XBTUSD_60.csv", hours)
     with pytest.raises(CommandError, match="differences in BTC/USD"):
         await verify(store, Verification((), None, None, fix=False), [bad], None, lines.append, lambda *_: None)
+
+
+async def test_stored_candles_outside_of_a_files_range_are_no_difference(store, tmp_path, file):
+    lines: list[str] = []
+    hours = higher(file, H1)
+    part = write_minutes(tmp_path / "part" / "XBTUSD_60.csv", hours[10:-10])
+    await verify(store, Verification((), None, None, fix=False), [part], None, lines.append, lambda *_: None)
+    assert any(f"{len(hours) - 20} 1h candles compared, 0 differ" in line for line in lines)
+    hole = write_minutes(tmp_path / "hole" / "XBTUSD_60.csv", [*hours[10:20], *hours[21:-10]])
+    with pytest.raises(CommandError, match="differences in BTC/USD"):
+        await verify(store, Verification((), None, None, fix=False), [hole], None, lines.append, lambda *_: None)
+
+
+async def test_file_of_another_symbol_is_not_compared(store, tmp_path, file):
+    lines: list[str] = []
+    other = [(time, *(Decimal(number) * 9 for number in row), n) for time, *row, n in higher(file, H1)]
+    files = [
+        write_minutes(tmp_path / "ETHUSD_60.csv", other),
+        write_minutes(tmp_path / "XBTUSD_60.csv", higher(file, H1)),
+        write_minutes(tmp_path / "XBTUSD_30.csv", [(START + 1800 * i, *row[1:]) for i, row in enumerate(other)]),
+    ]
+    wanted = Verification(("BTC/USD",), None, None, fix=False)
+    await verify(store, wanted, files, None, lines.append, lambda *_: None)
+    assert any("not verified: 1, such as" in line and "ETHUSD_60.csv" in line for line in lines)
+    assert any("XBTUSD_30.csv: candles of 30 minutes" in line for line in lines)
+    await verify(store, wanted, files[:1], None, lines.append, lambda *_: None)
+
+
+async def test_file_without_a_pair_in_its_name_is_of_the_one_symbol(store, tmp_path, file):
+    lines: list[str] = []
+    hours = write_minutes(tmp_path / "hours.csv", higher(file, H1))
+    wanted = Verification(("BTC/USD",), None, None, fix=False)
+    await verify(store, wanted, [hours], None, lines.append, lambda *_: None)
+    assert any("1h candles compared, 0 differ" in line for line in lines)
 
 
 async def test_file_that_counts_trades_twice_is_named(store, tmp_path, file):

@@ -1,7 +1,7 @@
 """Kraken's archive files (OHLCVT): `time,open,high,low,close,volume,trades`, one row for each minute with trades."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,17 @@ EARLIEST = 1_293_840_000  # unix seconds of 2011, when Kraken was founded: nothi
 SAMPLE_ROWS = 64
 """Number of rows at the start of a file from which its interval is derived."""
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""What some programs write before the first line of a text."""
+
 _CHANCE = 1e-6
+_TIMES = frozenset({"time", "timestamp", "unix", "unixtime", "date", "datetime", "open_time"})
+_VOLUMES = frozenset({"volume", "vol", "amount", "size", "qty", "quantity"})
+_COUNTS = frozenset({"trades", "count", "trade_count", "tradecount", "trades_count"})
+_HEADERS: tuple[tuple[Collection[str], ...], ...] = (
+    (_TIMES, *({name} for name in ("open", "high", "low", "close")), _VOLUMES, _COUNTS),
+    (_TIMES, {"price"}, _VOLUMES),
+)
 
 
 class ArchiveError(Exception):
@@ -34,7 +44,9 @@ def read_archive(path: Path, symbol: str, at: float, progress: Callable[[int], N
             first_times: list[int] = []
             for number, line in enumerate(file, 1):
                 read += len(line)
-                if not line.strip():
+                if number == 1:
+                    line = line.removeprefix(BYTE_ORDER_MARK)  # noqa: PLW2901 - it is no part of the first field
+                if not line.strip() or (number == 1 and is_header(line, str(path))):
                     continue
                 try:
                     candle = _candle(line, symbol, at)
@@ -97,6 +109,26 @@ def parse_row(line: bytes, step: int = Timeframe.M1.seconds) -> ArchiveRow:
     if volume < 0 or trades < 1:
         raise ValueError(f"expected a volume of 0 or more and at least 1 trade, got {text[:100]!r}")
     return ArchiveRow(open_time, o, h, low, c, volume, trades)
+
+
+def is_header(line: bytes, label: str) -> bool:
+    """Whether the first line of the file `label` names Kraken's columns in their order.
+
+    ArchiveError if it names other columns, because the rows would be read wrongly.
+    """
+    text = line.removeprefix(BYTE_ORDER_MARK).decode(errors="replace").strip()
+    names = [field.strip(" \"'").lower() for field in text.split(",")]
+    if not {"open", "close", "price"} & set(names):
+        return False
+    if any(_are_named(columns, names) for columns in _HEADERS):
+        return True
+    raise ArchiveError(f"{label}: expected the columns {_COLUMNS}, got the header {text[:100]!r}")
+
+
+def _are_named(columns: Sequence[Collection[str]], names: Sequence[str]) -> bool:
+    if len(columns) != len(names):
+        return False
+    return all(name in column for column, name in zip(columns, names, strict=True))
 
 
 def _candle(line: bytes, symbol: str, at: float) -> Candle:

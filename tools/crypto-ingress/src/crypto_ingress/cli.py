@@ -170,7 +170,9 @@ def import_(
     symbol: Annotated[
         str | None,
         typer.Option(
-            parser=_symbol, metavar="SYMBOL", help="The pair, such as BTC/USDC, if the file names do not contain it."
+            parser=_symbol,
+            metavar="SYMBOL",
+            help="The pair, such as BTC/USDC: of files whose names contain none, or the one to take of many.",
         ),
     ] = None,
 ) -> None:

@@ -87,6 +87,22 @@ def test_rows_before_a_bad_one_are_given_first(tmp_path):
         next(rows)
 
 
+@pytest.mark.parametrize(
+    "header", ["time,open,high,low,close,volume,trades\n", "\ufefftime,open,high,low,close,vol,count\n", "\ufeff"]
+)
+def test_header_and_byte_order_mark_are_no_rows(tmp_path, header):
+    rows = list(read_archive(archive(tmp_path, header + GOOD), "A/B", at=0))
+    assert [row.open_time for row in rows] == [1672531200]
+
+
+def test_header_of_other_columns_is_refused(tmp_path):
+    path = archive(tmp_path, "time,open,high,low,close,vwap,volume,count\n" + GOOD)
+    with pytest.raises(
+        ArchiveError, match=r"expected the columns time,.* got the header 'time,open,high,low,close,vwap"
+    ):
+        list(read_archive(path, "A/B", at=0))
+
+
 @pytest.mark.parametrize("content", ["", "\n\n"])
 def test_empty_file_is_named(tmp_path, content):
     path = archive(tmp_path, content)

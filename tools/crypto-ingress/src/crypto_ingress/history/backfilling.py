@@ -6,7 +6,6 @@ It requests only what the store lacks, so it can be stopped and repeated at any 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from decimal import Decimal
 from typing import Protocol
 
 import polars as pl
@@ -26,7 +25,11 @@ from ingress_common.payloads import decode_history, encode_history_request
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
 from ingress_store import CandleStore
-from kraken_gateway.kraken.rest import KrakenRest, Pair
+from kraken_gateway.backfill.answers import plain_price
+from kraken_gateway.kraken.rest import KrakenRest, Pair, Trade
+
+_Range = tuple[int, int]
+"""A half-open range of time (unix seconds)."""
 
 _DAY, _MINUTE = Timeframe.D1.seconds, Timeframe.M1.seconds
 _NANOSECONDS = 10**9
@@ -55,19 +58,25 @@ class TradesByRest:
         if symbol not in self._pairs:
             raise CommandError(f"{symbol}: Kraken's AssetPairs has no such pair")
         pair = self._pairs[symbol]
-        found: dict[int, tuple[Decimal, Decimal, Decimal]] = {}
+        found: dict[int, Trade] = {}
         since = start * _NANOSECONDS - 1
         while True:
             page = await with_retries(lambda since=since: self._rest.trades(pair, since))  # type: ignore[misc]
             fresh = [trade for trade in page.trades if trade.number not in found]
-            found.update({trade.number: (trade.time, trade.price, trade.volume) for trade in fresh})
+            found.update({trade.number: trade for trade in fresh})
             over = not page.trades or page.trades[-1].time >= end or len(page.trades) < _PAGE
             if over or page.last is None:
                 break
             # Repeat one nanosecond, because a page may split its trades; skip it after a page with only known trades.
             since = page.last - 1 if fresh else page.last
-        inside = sorted(trade for trade in found.values() if start <= trade[0] < end)
-        return minutes_of_trades([(str(time), plain(price), plain(volume)) for time, price, volume in inside])
+        # Trades of one order have one time; their numbers give their order.
+        inside = sorted(
+            (trade for trade in found.values() if start <= trade.time < end),
+            key=lambda trade: (trade.time, trade.number),
+        )
+        return minutes_of_trades(
+            [(str(t.time), plain(plain_price(t.price, pair.price_decimals)), plain(t.volume)) for t in inside]
+        )
 
 
 class HistoryByGateway:
@@ -172,9 +181,10 @@ class Backfiller:
 
         async def fill(report: SymbolReport) -> None:
             nonlocal done
+            inactive: _Range | None = None
             async with self._slots:
                 for first, last in gaps[report.symbol]:
-                    await self._fill(report, first, last)
+                    inactive = await self._fill(report, first, last, inactive)
                     done += 1
                     self._progress(done, total)
 
@@ -200,15 +210,19 @@ class Backfiller:
                 found.append((absent[0], absent[-1] + _MINUTE))
         return found
 
-    async def _fill(self, report: SymbolReport, start: int, end: int) -> None:
+    async def _fill(self, report: SymbolReport, start: int, end: int, inactive: _Range | None) -> _Range | None:
+        """Fill one gap. `inactive`, also the result: the last range without trades before the first known price."""
         received = self._clock()
         minutes = await self._source.minutes(report.symbol, start, end)
         series = self._store.series(report.symbol, Timeframe.M1)
         earlier = (await stored_candles(series, start - _MINUTE, start)).filter("closed")
         before = earlier["close"][0] if earlier.height else None
-        if before is None and minutes.height:
+        if before is None:
             # No price is known before the first trade.
-            start = minutes["time"][0]
+            begin = inactive[0] if inactive is not None and inactive[1] == start else start
+            start = minutes["time"][0] if minutes.height else end
+            inactive = begin, start
         if before is not None or minutes.height:
             piece = Weeks(start, end, minutes, before, True, (), (), 0)
-            await self._importer.add(piece, Source.TRADES, received, report)
+            await self._importer.add(piece, Source.TRADES, received, report, inactive)
+        return inactive

@@ -3,7 +3,7 @@
 The checks work in columns and report each wrong candle.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -27,7 +27,7 @@ class FindingKind(StrEnum):
     MISSING = "is missing"
     STALE = "is still forming after the end of its window"
     INCOMPLETE = "is incomplete: Kraken had no data for some of its minutes"
-    IMPOSSIBLE = "has impossible prices or volume"
+    IMPOSSIBLE = "has impossible prices, vwap or volume"
     NOT_INFILLED = "has no trades and is not marked as infilled"
     INFILLED_TRADES = "is infilled and has trades or volume"
     NOT_FLAT = "is infilled and not flat at the previous close"
@@ -88,7 +88,9 @@ def check_roll_up(
     children all exist, closed and complete.
     """
     made = _made(timeframe, children).filter(pl.col("time") + timeframe.seconds + _LATE_SECONDS < now)
-    rows = beside(made, _sound(timeframe, candles).select("time", *_PRICES, "volume", "trades"))
+    stored = _sound(timeframe, candles).with_columns(pl.col(*_PRICES, "vwap").cast(pl.Float64))
+    stored = stored.with_columns(impossible=~_vwap_inside())
+    rows = beside(made, stored.select("time", *_PRICES, "volume", "trades", "impossible"))
     rows = rows.filter(pl.col("trades").is_not_null())
     wrong = rows.filter(pl.col("trades_theirs").is_not_null() & ~pl.col("same"))
     findings = [
@@ -97,7 +99,29 @@ def check_roll_up(
     ]
     absent = rows.filter(pl.col("trades_theirs").is_null())["time"].to_list()
     findings += [CandleFinding(timeframe, time, FindingKind.MISSING) for time in absent]
-    return findings, [*absent, *wrong["time"]]
+    # A vwap may differ from the roll-up's, which is made of rounded or estimated ones.
+    impossible = rows.filter(pl.col("same") & pl.col("impossible"))["time"]
+    return findings, [*absent, *wrong["time"], *impossible]
+
+
+def check_ends(ends: Mapping[Timeframe, Before], now: float) -> list[CandleFinding]:
+    """Gaps at the end of a series: candles that are missing although a higher timeframe goes on.
+
+    `ends`: the last candle of each timeframe. A higher candle may end after the last lower one, but not begin there.
+    """
+    findings = []
+    for timeframe, end in ends.items():
+        lower = timeframe.lower
+        last = ends[lower].time if lower is not None else None
+        if lower is None or last is None or end.time is None or end.time + timeframe.seconds + _LATE_SECONDS >= now:
+            continue
+        # Windows whose children all exist are findings of `check_roll_up`.
+        children = ends[lower.lower].time if lower.lower is not None else None
+        first = max(last + lower.seconds, 0 if children is None else lower.floor(children))
+        if first <= end.time:
+            count = (end.time - first) // lower.seconds + 1
+            findings.append(CandleFinding(lower, first, FindingKind.MISSING, count=count))
+    return findings
 
 
 def _made(timeframe: Timeframe, children: pl.DataFrame) -> pl.DataFrame:
@@ -141,16 +165,22 @@ def _wrong(
         value=False
     )
     yield FindingKind.STALE, candles.filter(~pl.col("closed") & over)
-    closed = candles.filter("closed").with_columns(pl.col(*_PRICES, "volume").cast(pl.Float64))
+    closed = candles.filter("closed").with_columns(pl.col(*_PRICES, "volume", "vwap").cast(pl.Float64))
     yield FindingKind.INCOMPLETE, closed.filter(~pl.col("complete"))
     inside = (pl.col("low") <= pl.min_horizontal("open", "close")) & (
         pl.max_horizontal("open", "close") <= pl.col("high")
     )
-    yield FindingKind.IMPOSSIBLE, closed.filter(~(inside & (pl.col("low") >= 0) & (pl.col("volume") >= 0)))
+    possible = inside & (pl.col("low") >= 0) & (pl.col("volume") >= 0) & _vwap_inside()
+    yield FindingKind.IMPOSSIBLE, closed.filter(~possible)
     untraded = pl.col("trades") == 0
     yield FindingKind.NOT_INFILLED, closed.filter(untraded & ~pl.col("infilled"))
     yield FindingKind.INFILLED_TRADES, closed.filter(pl.col("infilled") & (~untraded | (pl.col("volume") != 0)))
     yield FindingKind.NOT_FLAT, _not_flat(closed, step, before)
+
+
+def _vwap_inside() -> pl.Expr:
+    noise = pl.col("high") * _RELATIVE
+    return pl.col("vwap").is_between(pl.col("low") - noise, pl.col("high") + noise)
 
 
 def _not_flat(closed: pl.DataFrame, step: int, before: Before) -> pl.DataFrame:
@@ -195,7 +225,7 @@ def _sound(timeframe: Timeframe, candles: pl.DataFrame) -> pl.DataFrame:
 def _named(rows: pl.DataFrame, kind: FindingKind) -> Iterator[tuple[int, str]]:
     for row in rows.iter_rows(named=True):
         if kind in (FindingKind.IMPOSSIBLE, FindingKind.NOT_FLAT):
-            detail = ", ".join(f"{name} {row[name]:.12g}" for name in (*_PRICES, "volume"))
+            detail = ", ".join(f"{name} {row[name]:.12g}" for name in (*_PRICES, "vwap", "volume"))
         elif kind is FindingKind.INFILLED_TRADES:
             detail = f"trades {row['trades']}, volume {row['volume']:.12g}"
         else:

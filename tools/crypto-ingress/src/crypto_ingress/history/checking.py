@@ -21,7 +21,10 @@ BY_INTERVAL = {timeframe.minutes: timeframe for timeframe in TIMEFRAMES}
 
 
 class FileCheck:
-    """Compares a file of one timeframe with candles; reads it piece by piece."""
+    """Compares a file of one timeframe with candles; reads it piece by piece.
+
+    A file knows nothing of the time before its first and after its last candle, or outside its quarter.
+    """
 
     def __init__(self, file: ArchiveFile, timeframe: Timeframe) -> None:
         self.label = file.label
@@ -31,17 +34,29 @@ class FileCheck:
         self.differences: list[CandleDifference] = []
         self.problems: list[FileProblem] = []
         self.twice = False
+        self._file = file
         self._blocks: Iterator[Block] = sorted_blocks(file, timeframe.seconds)
         self._rows: pl.DataFrame | None = None
+        self._first: int | None = None
+        self._last: int | None = None
+        self._given = 0  # rows before this time are read and gone
         self._over = False
+        self._again = False
 
     def check(self, candles: pl.DataFrame, start: int, end: int, called: str) -> None:
         """Compare the file with `candles`, all that open in [start, end). `called`: their name in reports.
 
-        Call it for ascending ranges.
+        Ascending ranges read the file once, each other one reads it once more.
         """
+        if start >= end:
+            return
+        if start < self._given:
+            self._restart()
         theirs = self._until(start, end)
+        self._given = end
         ours = candles.filter((pl.col("trades") > 0) & (pl.col("time") >= start) & (pl.col("time") < end))
+        known = self._known()
+        ours = ours.filter((pl.col("time") >= known[0]) & (pl.col("time") < known[1]))
         if theirs is None:
             theirs = ours.clear()
         rows = beside(ours, theirs.select("time", "open", "high", "low", "close", "volume", "trades"))
@@ -65,6 +80,18 @@ class FileCheck:
             await asyncio.to_thread(self.check, stored, start, end, "the store")
         return True
 
+    def _known(self) -> tuple[int, int]:
+        """The half-open range of time (unix seconds) that the file covers, as far as it has been read."""
+        quarter = self._file.quarter
+        if self._first is None or self._last is None:
+            return quarter or (0, 0)
+        start, end = self._first, self._last + self.timeframe.seconds
+        return (start, end) if quarter is None else (min(start, quarter[0]), max(end, quarter[1]))
+
+    def _restart(self) -> None:
+        self._blocks = sorted_blocks(self._file, self.timeframe.seconds)
+        self._rows, self._over, self._again = None, False, True
+
     def _until(self, start: int, end: int) -> pl.DataFrame | None:
         """The file's rows that open in [start, end); None if the file has no rows at all."""
         while not self._over and (self._rows is None or not self._rows.height or self._rows["time"][-1] < end):
@@ -72,8 +99,11 @@ class FileCheck:
             if block is None:
                 self._over = True
                 break
-            self.problems += block.problems
+            if not self._again:
+                self.problems += block.problems
             if block.rows.height:
+                self._first = block.rows["time"][0] if self._first is None else self._first
+                self._last = max(block.rows["time"][-1], self._last or 0)
                 self._rows = block.rows if self._rows is None else joined([self._rows, block.rows])
         if self._rows is None:
             return None

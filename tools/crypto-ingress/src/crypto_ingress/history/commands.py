@@ -222,14 +222,23 @@ async def _against_files(
     store: CandleStore, paths: Sequence[Path], symbols: Sequence[str], write_line: WriteLine
 ) -> list[str]:
     """The symbols and files with errors."""
-    found = find_files(paths, symbols[0] if len(symbols) == 1 else None)
+    found = find_files(paths, None)
+    if len(symbols) == 1 and not found.files:
+        # Names that contain no pair: files of the one symbol.
+        found = find_files(paths, symbols[0])
     wrong = [problem.where for problem in found.problems]
     for problem in found.problems:
         write_line(f"not used: {problem}")
+    others = [file for file in found.files if file.symbol not in symbols]
+    if others:
+        write_line(f"not used: files of symbols that are not verified: {len(others):,}, such as {others[0].label}")
     for file in found.files:
+        if file.symbol not in symbols:
+            continue
         timeframe = BY_INTERVAL.get(file.interval or 0)
-        if timeframe is None or file.symbol not in symbols:
-            write_line(f"not used: {file.label}: of {file.symbol}, {file.interval or 'trades, not candles'}")
+        if timeframe is None:
+            what = f"candles of {file.interval} minutes" if file.interval else "trades, not candles"
+            write_line(f"not used: {file.label}: {what}")
             continue
         check = FileCheck(file, timeframe)
         await check.check_store(store.series(file.symbol, timeframe))

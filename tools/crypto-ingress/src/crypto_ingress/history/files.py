@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
-from crypto_ingress.archive import LATEST, ArchiveError, interval_of
+from crypto_ingress.archive import BYTE_ORDER_MARK, EARLIEST, LATEST, ArchiveError, interval_of, is_header
 from crypto_ingress.history.pairs import symbol_of_name
 from crypto_ingress.history.zips import damage, opened_member, whole_members
 
@@ -36,27 +36,28 @@ class FileProblem:
 class ArchiveFile:
     """A file of candles or trades, alone or in a zip archive.
 
-    `interval`: length of its candles in minutes; None for trades. `size`: unpacked bytes. `first`: time of its first
-    row (unix seconds); 0 if unreadable. `salvaged`: its entry in a truncated zip archive.
+    `member`: its entry in a zip archive. `interval`: length of its candles in minutes; None for trades. `size`:
+    unpacked bytes. `first`: time of its first valid row (unix seconds); 0 if unknown. `checked`: whether the member's
+    checksum is known to be correct.
     """
 
     path: Path
-    member: str | None
+    member: zipfile.ZipInfo | None
     size: int
     symbol: str
     interval: int | None
     first: float
-    salvaged: zipfile.ZipInfo | None = None
+    checked: bool = False
 
     @property
     def label(self) -> str:
         """The file's name for reports: path, and member of a zip archive."""
-        return str(self.path) if self.member is None else f"{self.path}:{self.member}"
+        return _label(self.path, self.member)
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
         """Open the unpacked bytes. OSError, BadZipFile or zlib.error on failure."""
-        with _opened(self.path, self.member, self.salvaged) as stream:
+        with _opened(self.path, self.member) as stream:
             yield stream
 
     @property
@@ -74,7 +75,7 @@ class ArchiveFile:
 
     def damage(self) -> str | None:
         """The error found by checking a zip member's checksum; None if it is correct or the file has no checksum."""
-        if self.member is None or self.salvaged is not None:
+        if self.member is None or self.checked:
             return None
         with self.open() as stream:
             return damage(stream)
@@ -93,16 +94,21 @@ class ArchiveListing:
 
 
 def find_files(paths: Iterable[Path], symbol: str | None) -> ArchiveListing:
-    """The archive files in `paths`: zip archives, folders, single files. `symbol` overrides the files' names."""
+    """The archive files in `paths`: zip archives, folders, single files.
+
+    `symbol`: the pair to take, if the names contain it, else the pair of files whose names contain none or one other.
+    """
     files: list[ArchiveFile] = []
     problems: list[FileProblem] = []
-    for path in paths:
-        for place in _places(path, problems):
-            found = _classified(place, symbol)
-            if isinstance(found, FileProblem):
-                problems.append(found)
-            else:
-                files.append(found)
+    candidates = [candidate for path in paths for candidate in _places(path, problems)]
+    if symbol is not None:
+        candidates = _of_symbol(candidates, symbol, problems)
+    for candidate in candidates:
+        found = _classified(candidate, symbol)
+        if isinstance(found, FileProblem):
+            problems.append(found)
+        else:
+            files.append(found)
     return ArchiveListing(tuple(files), tuple(problems))
 
 
@@ -111,13 +117,39 @@ class _Candidate:
     """A file that may be an archive file."""
 
     path: Path
-    member: str | None
+    member: zipfile.ZipInfo | None
     size: int
-    salvaged: zipfile.ZipInfo | None = None
+    checked: bool = False
 
     @property
     def label(self) -> str:
-        return str(self.path) if self.member is None else f"{self.path}:{self.member}"
+        return _label(self.path, self.member)
+
+    @property
+    def name(self) -> str:
+        return self.path.name if self.member is None else PurePosixPath(self.member.filename).name
+
+    @property
+    def symbol(self) -> str | None:
+        """The pair that the name contains."""
+        name = _NAME.fullmatch(self.name)
+        return symbol_of_name(name["pair"]) if name else None
+
+
+def _of_symbol(candidates: list[_Candidate], symbol: str, problems: list[FileProblem]) -> list[_Candidate]:
+    """Those of `symbol` by their names, if there are any, else all, unless their names contain several pairs."""
+    named = {candidate.symbol for candidate in candidates} - {None}
+    if symbol in named:
+        return [candidate for candidate in candidates if candidate.symbol == symbol]
+    if len(named) > 1:
+        pairs = ", ".join(sorted(filter(None, named))[:3])
+        problems.append(FileProblem("--symbol", f"expected files of {symbol} or of one pair, got files of {pairs} ..."))
+        return []
+    return candidates
+
+
+def _label(path: Path, member: zipfile.ZipInfo | None) -> str:
+    return str(path) if member is None else f"{path}:{member.filename}"
 
 
 def _places(path: Path, problems: list[FileProblem]) -> Iterator[_Candidate]:
@@ -149,32 +181,38 @@ def _members(path: Path, problems: list[FileProblem]) -> Iterator[_Candidate]:
     if not tables and not salvaged:
         problems.append(FileProblem(str(path), "expected .csv files in this archive, got none"))
     for member in sorted(tables, key=lambda m: m.filename):
-        yield _Candidate(path, member.filename, member.file_size, member if salvaged else None)
+        yield _Candidate(path, member, member.file_size, checked=salvaged)
 
 
 def _classified(place: _Candidate, symbol: str | None) -> ArchiveFile | FileProblem:
     """What a file is, by its name and its first rows."""
     label = place.label
-    name = _NAME.fullmatch(Path(place.member or place.path).name)
-    of_pair = symbol or (symbol_of_name(name["pair"]) if name else None)
+    name = _NAME.fullmatch(place.name)
+    of_pair = symbol or place.symbol
     if of_pair is None:
         return FileProblem(label, "its name contains no Kraken pair (expected PAIR_INTERVAL.csv); set it with --symbol")
     try:
-        with _opened(place.path, place.member, place.salvaged) as stream:
+        with _opened(place.path, place.member) as stream:
             sample = stream.read(_SAMPLE_BYTES)
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         return FileProblem(label, f"cannot be read: {getattr(error, 'strerror', None) or error}")
     if not sample.strip():
         return FileProblem(label, "expected rows of time,open,high,low,close,volume,trades, the file is empty")
-    lines = [line for line in sample.split(b"\n")[: None if len(sample) < _SAMPLE_BYTES else -1] if line.strip()]
+    lines = sample.removeprefix(BYTE_ORDER_MARK).split(b"\n")[: None if len(sample) < _SAMPLE_BYTES else -1]
+    try:
+        lines = [line for line in lines[is_header(sample.partition(b"\n")[0], label) :] if line.strip()]
+    except ArchiveError as error:
+        return FileProblem(label, str(error).removeprefix(f"{label}: "))
+    if not lines:
+        return FileProblem(label, "expected rows of time,open,high,low,close,volume,trades, got none")
     if sum(line.count(b",") == _TRADE_COLUMNS - 1 for line in lines) * 2 > len(lines):
-        return ArchiveFile(place.path, place.member, place.size, of_pair, None, _first(lines), place.salvaged)
+        return ArchiveFile(place.path, place.member, place.size, of_pair, None, _first(lines), place.checked)
     named = int(name["interval"]) if name and name["interval"] else None
     try:
         interval = _interval(label, named, _times(lines))
     except ArchiveError as error:
         return FileProblem(label, str(error).removeprefix(f"{label}: "))
-    return ArchiveFile(place.path, place.member, place.size, of_pair, interval, _first(lines), place.salvaged)
+    return ArchiveFile(place.path, place.member, place.size, of_pair, interval, _first(lines), place.checked)
 
 
 def _interval(label: str, named: int | None, times: list[int]) -> int:
@@ -195,20 +233,22 @@ def _times(lines: Iterable[bytes]) -> list[int]:
 
 
 def _first(lines: Iterable[bytes]) -> float:
-    try:
-        return float(next(iter(lines)).partition(b",")[0])
-    except (StopIteration, ValueError):
-        return 0.0
+    """The time of the first line that has one since Kraken's first year; 0 if there is none."""
+    for line in lines:
+        try:
+            time = float(line.partition(b",")[0])
+        except ValueError:
+            continue
+        if EARLIEST <= time < LATEST:
+            return time
+    return 0.0
 
 
 @contextmanager
-def _opened(path: Path, member: str | None, salvaged: zipfile.ZipInfo | None) -> Iterator[IO[bytes]]:
+def _opened(path: Path, member: zipfile.ZipInfo | None) -> Iterator[IO[bytes]]:
     if member is None:
         with path.open("rb") as file:
             yield file
-    elif salvaged is not None:
-        with opened_member(path, salvaged) as unpacked:
-            yield unpacked
     else:
-        with zipfile.ZipFile(path) as archive, archive.open(member) as unpacked:
+        with opened_member(path, member) as unpacked:
             yield unpacked

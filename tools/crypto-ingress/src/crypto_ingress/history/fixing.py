@@ -16,6 +16,7 @@ from ingress_store.bulk import Row
 _exact = Context(prec=60)
 _quotient = Context(prec=18).divide
 _REMOVED = (FindingKind.MISALIGNED, FindingKind.STALE)
+_FLATTENED = (FindingKind.NOT_FLAT, FindingKind.INFILLED_TRADES, FindingKind.NOT_INFILLED, FindingKind.IMPOSSIBLE)
 
 
 @dataclass(slots=True)
@@ -50,10 +51,7 @@ def correction(
             found.removed.append(time)
         if finding.kind is FindingKind.DUPLICATE and time not in made and by_time[time]["closed"]:
             found.rows.append(_rewritten(by_time[time], at))
-        elif (
-            finding.kind in (FindingKind.NOT_FLAT, FindingKind.INFILLED_TRADES, FindingKind.NOT_INFILLED)
-            and time not in made
-        ):
+        elif finding.kind in _FLATTENED and time not in made:
             close = closes.get(time - timeframe.seconds)
             # A candle with trades is marked wrongly; only Kraken knows its prices.
             if close is not None and not by_time[time]["trades"]:

@@ -72,9 +72,17 @@ class Importer:
             await self._compare_with_store(report)
         return report
 
-    async def add(self, piece: Weeks, source: Source, received: float, report: SymbolReport) -> None:
-        """Add all minutes of a range, just received from Kraken; they are newer than stored ones."""
+    async def add(
+        self, piece: Weeks, source: Source, received: float, report: SymbolReport, inactive: tuple[int, int] | None
+    ) -> None:
+        """Add all minutes of a range, just received from Kraken; they are newer than stored ones.
+
+        Only windows whose minutes are all known are written, the minutes last: whoever is killed before that finds them
+        absent, and repeats the range. `inactive`: a range without trades before the first known price (unix seconds).
+        """
         edges = await self._edges(report.symbol, piece, first=True)
+        if inactive is not None and inactive[0] < edges.known[0] <= inactive[1]:
+            edges = replace(edges, known=(inactive[0], edges.known[1]))
         await self._import_piece(piece, edges, source, received, report, received=received)
 
     async def _import(self, file: ArchiveFile, report: SymbolReport) -> None:
@@ -134,11 +142,13 @@ class Importer:
         report.first = piece.start if report.first is None else min(report.first, piece.start)
         report.last = max(report.last or 0, piece.end - _MINUTE)
         report.unknown += sum((end - start) // _MINUTE for start, end in piece.unknown)
-        report.gaps += edges.absent
-        for timeframe, candles in await asyncio.to_thread(lambda: list(roll_up(piece, edges.minutes))):
+        if received is None:
+            report.gaps += edges.absent
+        rolled_up = await asyncio.to_thread(lambda: list(roll_up(piece, edges.minutes)))
+        for timeframe, candles in rolled_up if received is None else reversed(rolled_up):
             step = timeframe.seconds
             over = _rows(candles.filter(pl.col("time") + step <= now), timeframe, source, edges, received)
-            await self._write(timeframe, over, edges, report)
+            await self._write(timeframe, over if received is None else _known(over, step, edges), edges, report)
             for check in report.checks:
                 if check.timeframe is timeframe:
                     start, end = timeframe.ceil(piece.start), timeframe.floor(piece.end)
@@ -212,6 +222,12 @@ def _rows(
         source=pl.when("infilled").then(pl.lit(Source.INFILL.value)).otherwise(pl.lit(traded)),
         at=(pl.col("time") + step).cast(pl.Float64) if received is None else pl.lit(received),
     ).select(_ROW)
+
+
+def _known(rows: pl.DataFrame, step: int, edges: _Edges) -> pl.DataFrame:
+    """The rows of windows whose minutes are all known."""
+    inside = (pl.col("time") >= edges.known[0]) & (pl.col("time") + step <= edges.known[1])
+    return rows.filter(inside & pl.col("complete"))
 
 
 def _newer(

@@ -4,14 +4,18 @@ import zlib
 from collections.abc import Callable, Iterator
 from zipfile import BadZipFile
 
+from crypto_ingress.archive import BYTE_ORDER_MARK, is_header
 from crypto_ingress.history.files import ArchiveFile
 
 _BLOCK_BYTES = 8 * 1024 * 1024
 
 
 def pieces_of(file: ArchiveFile, fail: Callable[[str], None]) -> Iterator[tuple[bytes, int]]:
-    """Complete lines, up to 8 MiB at a time, and the bytes read so far. `fail` gets the reason if a file ends early."""
-    rest = b""
+    """Complete lines, up to 8 MiB at a time, and the bytes read so far. `fail` gets the reason if a file ends early.
+
+    A header becomes a blank line, in a piece of its own.
+    """
+    rest, is_first = b"", True
     try:
         with file.open() as stream:
             while piece := stream.read(_BLOCK_BYTES):
@@ -19,12 +23,24 @@ def pieces_of(file: ArchiveFile, fail: Callable[[str], None]) -> Iterator[tuple[
                 if not cut:
                     rest += piece
                     continue
-                yield rest + piece[:cut], file.position(stream)
-                rest = piece[cut:]
+                lines, rest = rest + piece[:cut], piece[cut:]
+                if is_first:
+                    header, lines = _header(lines, file.label)
+                    if header:
+                        yield b"\n", len(header)
+                    is_first = False
+                if lines:
+                    yield lines, file.position(stream)
     except (OSError, BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         # The last line is discarded: it may be cut and still look complete.
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         fail(f"cannot be read to its end: {reason or type(error).__name__}")
         return
     if rest:
-        yield rest, file.size
+        yield rest.removeprefix(BYTE_ORDER_MARK) if is_first else rest, file.size
+
+
+def _header(lines: bytes, label: str) -> tuple[bytes, bytes]:
+    """The header at the start of a file, empty if there is none, and the lines after it."""
+    first, end, after = lines.removeprefix(BYTE_ORDER_MARK).partition(b"\n")
+    return (first + end, after) if is_header(first, label) else (b"", first + end + after)

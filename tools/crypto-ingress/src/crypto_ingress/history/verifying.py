@@ -12,6 +12,7 @@ from crypto_ingress.history.candle_checks import (
     CandleFinding,
     FindingKind,
     after,
+    check_ends,
     check_roll_up,
     check_series,
     newest_last,
@@ -94,6 +95,7 @@ class Verifier:
             before = dict.fromkeys(TIMEFRAMES, Before())
             for start in range(Timeframe.W1.floor(span[0]), span[1], _SPAN):
                 await self._piece(symbol, max(start, span[0]), min(start + _SPAN, span[1]), before, report)
+            report.note(check_ends(before, self._clock()))
         return report
 
     async def _range(self, symbol: str) -> tuple[int, int] | None:

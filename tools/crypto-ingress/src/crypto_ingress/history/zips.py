@@ -30,10 +30,19 @@ def whole_members(path: Path) -> list[zipfile.ZipInfo]:
 
 @contextmanager
 def opened_member(path: Path, member: zipfile.ZipInfo) -> Iterator[IO[bytes]]:
-    """Open the unpacked bytes of one of `whole_members`."""
+    """Open the unpacked bytes of a member.
+
+    Unlike `ZipFile.open` this does not read the archive's directory, which has 24,000 entries in Kraken's archive, once
+    more for each member. OSError, BadZipFile, NotImplementedError or RuntimeError on failure.
+    """
     with path.open("rb") as file:
         file.seek(member.header_offset)
-        header = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+        raw = file.read(_LOCAL_HEADER.size)
+        if len(raw) < _LOCAL_HEADER.size or not raw.startswith(_SIGNATURE):
+            raise zipfile.BadZipFile(f"expected {member.filename} at byte {member.header_offset}, got other data")
+        if member.flag_bits & _ENCRYPTED:
+            raise RuntimeError(f"expected {member.filename} without a password, it is encrypted")
+        header = _LOCAL_HEADER.unpack(raw)
         file.seek(header[9] + header[10], 1)
         with zipfile.ZipExtFile(file, "r", member) as unpacked:
             yield cast("IO[bytes]", unpacked)
