@@ -534,6 +534,17 @@ async def test_a_batch_that_is_too_large_is_cut_until_it_is_taken(candle):
     assert sum(taken) == 1000
 
 
+async def test_a_bulk_write_is_repeated_when_influxdb_was_busy(monkeypatch):
+    monkeypatch.setattr("ingress_store.influx.bulk._WRITE_PAUSES", (0.0, 0.0))
+    rows = [(60 * n, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1, True, False, True, 0, "archive", 60.0) for n in range(3)]
+    answers = iter([500, None, 204, 500, 500, 500])
+    async with answering(lambda lines: next(answers)) as (url, taken), opened(url) as store:
+        assert await store.series("BTC/USD", Timeframe.M1).write(rows) == 3
+        assert sum(taken) == 3
+        with pytest.raises(StoreUnavailableError):
+            await store.series("BTC/USD", Timeframe.M1).write(rows)
+
+
 async def test_a_connection_that_dies_in_the_middle_is_unavailable(candle):
     async with answering(lambda lines: None) as (url, _), opened(url) as store:
         with pytest.raises(StoreUnavailableError):

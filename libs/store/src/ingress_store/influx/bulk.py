@@ -20,6 +20,8 @@ _LINES_AT_ONCE = 10_000
 _WINDOWS_AT_ONCE = 20_000
 _PAUSES = (0.1, 0.3, 1.0)
 """Seconds before a piece is read again because a row in it lacks numbers: it is being written, or a foreign one."""
+_WRITE_PAUSES = (1.0, 4.0)
+"""Seconds before a batch is written again: a busy InfluxDB gives up on a write with a 500."""
 _SPECIAL = str.maketrans({",": r"\,", " ": r"\ ", "=": r"\="})
 
 
@@ -101,12 +103,22 @@ class InfluxSeries:
         written = 0
         lines = self._lines(rows)
         while batch := list(islice(lines, _LINES_AT_ONCE)):
-            try:
-                await self._server.write(self._bucket, "s", "\n".join(batch).encode())
-            except RefusedError as error:
-                raise StoreUnavailableError(f"{self._location}: {self._bucket} refuses candles: {error}") from error
+            await self._write("\n".join(batch).encode())
             written += len(batch)
         return written
+
+    async def _write(self, body: bytes) -> None:
+        for pause in (*_WRITE_PAUSES, None):
+            try:
+                await self._server.write(self._bucket, "s", body)
+            except RefusedError as error:
+                raise StoreUnavailableError(f"{self._location}: {self._bucket} refuses candles: {error}") from error
+            except StoreUnavailableError:
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
+            else:
+                return
 
     async def delete(self, times: Iterable[int]) -> None:
         """Remove some candles."""
