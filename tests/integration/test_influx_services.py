@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -46,7 +46,7 @@ def minute(number: int, price: str = "100", **changes: Any) -> Candle:
 
 
 @asynccontextmanager
-async def admin(store: InfluxStore) -> AsyncIterator[httpx.AsyncClient]:
+async def admin(store: InfluxStore, clock: Callable[[], float] = time.time) -> AsyncIterator[httpx.AsyncClient]:
     """The service, and a client of it."""
     broker = MemoryBroker()
     service = AdminApi(
@@ -55,7 +55,8 @@ async def admin(store: InfluxStore) -> AsyncIterator[httpx.AsyncClient]:
         dead_letter_bus=MemoryBus(broker, client_id="admin-letters"),
         store=store,
         registry=CollectorRegistry(),
-        started_at=time.time(),
+        started_at=clock(),
+        clock=clock,
     )
     task = asyncio.create_task(service.run())
     try:
@@ -196,7 +197,8 @@ async def test_no_hole_where_a_pair_did_not_trade_from_0215_to_0220(influx_place
             await store.write(quarters, [])
         current = minute(255, "117", timeframe=Timeframe.M15, closed=False)
         await store.write([current], [])
-        async with admin(InfluxStore(influx_place.url, access, retention=FOREVER)) as http:
+        ahead = START + 255 * 60 + 30 - time.time()
+        async with admin(InfluxStore(influx_place.url, access, retention=FOREVER), lambda: time.time() + ahead) as http:
             query = {"timeframe": "15m", "from": rfc3339(START), "to": rfc3339(START + 256 * 60)}
             found = (await http.get("/candles/BTC-USDC", params=query)).json()["candles"]
         assert [c["open_time"] for c in found] == [rfc3339(START + 900 * n) for n in range(18)]

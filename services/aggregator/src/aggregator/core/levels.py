@@ -12,20 +12,20 @@ from aggregator.core.windows import ROLLED_UP, STALE, Window, roll_up, same_mark
 from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
-_MINUTES_KEPT = 7_200
+_HALF_A_DAY = 43_200
 _FEWEST_KEPT = 8
 
 KEPT: Mapping[Timeframe, int] = {
-    timeframe: max(_FEWEST_KEPT, (_MINUTES_KEPT << steps) // timeframe.seconds)
+    timeframe: max(_FEWEST_KEPT, (_HALF_A_DAY << steps) // timeframe.seconds)
     for steps, timeframe in enumerate(TIMEFRAMES)
 }
-"""How many closed windows a series remembers, so that a late trade can correct them and a writer can request them:
-two hours of minutes, and twice the time for each higher timeframe. It is most of an aggregator's memory; what is older
-is rebuilt from Kraken's history (`docs/decisions/0043-two-hours-of-minutes.md`).
+"""How many closed windows a series remembers, so that a late trade or a repair can correct them and the windows above:
+half a day of minutes (as far as REST OHLC reaches), and twice the time for each higher timeframe. A replay relies on
+it: it plays 600 minutes ahead of the store.
 """
 
-PRICE_WITHIN = 43_200
-"""Seconds before a window in which its flat price is looked for: as far as REST OHLC reaches."""
+PRICE_WITHIN = KEPT[Timeframe.M1] * Timeframe.M1.seconds
+"""Seconds before a window in which its flat price is looked for."""
 
 _PRICES_KEPT = 8
 _NEVER = float("-inf")
