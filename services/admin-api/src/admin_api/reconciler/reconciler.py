@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from admin_api.reconciler import routes
 from admin_api.reconciler.audit import AuditMetrics, Auditor
+from admin_api.reconciler.leftovers import Leftovers
 from admin_api.reconciler.repair import Repairer, RepairMetrics
 from admin_api.reconciler.seeds import SeedMetrics, Seeds
 from admin_api.reconciler.self_check import SelfCheck, SelfCheckMetrics
@@ -93,6 +94,7 @@ class Reconciler:
             seconds=pace.self_check_seconds,
         )
         self._seeds = Seeds(bus, topics, store, state, SeedMetrics(registry), self._owns, clock)
+        self._leftovers = Leftovers(store, state, self._owns, clock)
         requests = routes.RepairRequests(
             self.repairer, self.auditor, state, store, lambda: bus.connected, pace.retention, clock
         )
@@ -108,6 +110,7 @@ class Reconciler:
             if self._self_checks:
                 tasks.create_task(self._self_check.run(), name="reconciler.self-check")
             tasks.create_task(self._seeds.run(), name="reconciler.seeds")
+            tasks.create_task(self._leftovers.run(), name="reconciler.leftovers")
 
     def reconnected(self) -> None:
         """Schedule an audit: the connection to the broker was interrupted."""

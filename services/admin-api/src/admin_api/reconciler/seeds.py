@@ -4,13 +4,12 @@ An aggregator requests them for a symbol that ended while no aggregator ran.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from admin_api.system.details import texts
-from admin_api.system.state import GATEWAY, SystemState
-from admin_api.system.wanted import wanted
+from admin_api.system.state import SystemState
+from admin_api.system.wanted import unfollowed
 from ingress_common.bus import Bus, BusError
 from ingress_common.logs import get_logger
 from ingress_common.model import GRACE, Candle, History, Range, SeedRequest, Source
@@ -79,8 +78,7 @@ class Seeds:
 
     def take(self, request: SeedRequest) -> None:
         """Accept a request; the symbols that a gateway follows are the gateway's."""
-        ended = self._ended(request.symbols)
-        for symbol in ended:
+        for symbol in unfollowed(self._state, self._clock(), request.symbols):
             if symbol in self._queued or not self._owns(symbol):
                 continue
             if self._waiting.full():
@@ -101,17 +99,6 @@ class Seeds:
                 outcome = "failed"
             self._queued.discard(symbol)
             self._metrics.seeds.labels(outcome).inc()
-
-    def _ended(self, symbols: Iterable[str]) -> list[str]:
-        """Those of `symbols` that no gateway follows; none while a gateway may follow them and has not reported it."""
-        now = self._clock()
-        gateways = [details for _, details in self._state.online(GATEWAY, now)]
-        if not gateways or not all(texts(details.get("patterns")) for details in gateways):
-            return []
-        followed = set(wanted(self._state, now).symbols)
-        for feed in self._state.feeds.values():
-            followed.update(feed.state.symbols)
-        return [symbol for symbol in dict.fromkeys(symbols) if symbol not in followed]
 
     async def _answer(self, symbol: str) -> str:
         """Publish the answer for `symbol`; returns the outcome."""

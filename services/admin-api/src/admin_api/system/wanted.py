@@ -1,6 +1,6 @@
 """The symbols that should have candles: those that a gateway owns, by its status."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from admin_api.system.details import texts
@@ -36,6 +36,19 @@ def wanted(state: SystemState, now: float) -> Wanted:
     for feed in state.feeds.values():
         rejected.update(feed.state.rejected)
     return Wanted(frozenset(symbols - rejected.keys()), rejected, unknown)
+
+
+def unfollowed(state: SystemState, now: float, symbols: Iterable[str]) -> list[str]:
+    """Those of `symbols` that no gateway follows at `now` (unix seconds); none while a gateway may follow them and has
+    not reported it.
+    """
+    gateways = [details for _, details in state.online(GATEWAY, now)]
+    if not gateways or not all(texts(details.get("patterns")) for details in gateways):
+        return []
+    followed = set(wanted(state, now).symbols)
+    for feed in state.feeds.values():
+        followed.update(feed.state.symbols)
+    return [symbol for symbol in dict.fromkeys(symbols) if symbol not in followed]
 
 
 def _reasons(value: object) -> dict[str, str]:
