@@ -193,7 +193,7 @@ async def test_a_frozen_writer_is_stood_in_for_and_has_its_share_again_when_it_w
         await world.send(world.candles(50))
         # Nothing is stored of its share until the broker misses it and the other one takes its symbols over.
         await until(lambda: world.all_there(store), 60, lambda: str(world.online))
-        assert world.shared_by("w2")
+        await until(lambda: world.shared_by("w2"))
         await world.send(world.candles(50))
         frozen.thaw()
         await until(lambda: world.shared_by("w1", "w2"))

@@ -139,7 +139,7 @@ def live(open_time: int, timeframe: Timeframe = Timeframe.M1, **fields) -> Candl
 
 @on_both_stores
 async def test_live_candle_stays_and_what_the_file_says_else_is_reported(store, file):
-    await store.write([live(START + 600), live(START, Timeframe.H1)], [])
+    assert (await store.write([live(START + 600), live(START, Timeframe.H1)], [])).taken == 2
     report = await import_(store, file)
     (minute,) = await store.candles("BTC/USD", Timeframe.M1, start=START + 600, end=START + 660, limit=1)
     (hour,) = await store.candles("BTC/USD", Timeframe.H1, start=START, end=START + 3600, limit=1)
