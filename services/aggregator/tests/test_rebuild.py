@@ -95,7 +95,7 @@ def test_engine_publishes_what_was_asked_for_of_a_time_that_it_has_forgotten():
     hour = Timeframe.H1.floor(START) + 2 * 3600
     request = HistoryRequest((SYMBOL,), M1, hour, hour + 3600)
     world.take(world.engine.history(world.rest(request)))
-    # Of the higher timeframes, what it has forgotten as well; whoever misses the others requests them.
+    # Of the higher timeframes those that it has forgotten as well; the others are requested by themselves.
     horizons = world.engine.series[SYMBOL].horizons
     forgotten = [tf for tf in Timeframe if horizons[tf] >= hour + 3600]
     assert M1 in forgotten

@@ -8,13 +8,11 @@ from collections.abc import Mapping
 
 import msgspec
 
+from ingress_common.model import MinuteTrades
 from ingress_common.payloads import PayloadError
 
 TRADES = "trades"
 """User property: by minute (unix seconds of its open) and symbol, the trades of the last update that was published."""
-
-MinuteTrades = Mapping[int, Mapping[str, int]]
-"""Trades by minute (unix seconds of its open) and symbol."""
 
 _LENGTH = 60_000
 """Maximum length: MQTT allows 65,535 bytes. A feed of 300 symbols needs about 6,000 for a minute."""

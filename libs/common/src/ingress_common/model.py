@@ -155,6 +155,10 @@ class Watermark(Struct, frozen=True, gc=False):
     at: UnixTime
 
 
+MinuteTrades = Mapping[int, Mapping[str, int]]
+"""The trades of the last update that a feed has published, by minute (unix seconds of its open) and symbol."""
+
+
 class SeedRequest(Struct, frozen=True):
     """A request to the gateway to publish the snapshots of `symbols` in all timeframes."""
 

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Iterable
 from types import MappingProxyType
 
 from ingress_common.bus import Bus, BusError
-from ingress_common.minute_trades import MinuteTrades, trades_property
-from ingress_common.model import GRACE, Candle, FeedState, History, Range, Source, Watermark
+from ingress_common.minute_trades import trades_property
+from ingress_common.model import GRACE, Candle, FeedState, History, MinuteTrades, Range, Source, Watermark
 from ingress_common.payloads import (
     dead_letter,
     encode_candle,

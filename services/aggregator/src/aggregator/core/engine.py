@@ -11,14 +11,21 @@ from aggregator.core.feeds import MAX_JUMP, Feed, Feeds, ImplausibleError
 from aggregator.core.rebuild import Rebuild
 from aggregator.core.requests import REQUESTED, GapRequests
 from aggregator.core.series import CandleSeries, Depth, final_until
-from ingress_common.model import GRACE, Candle, FeedState, History, HistoryRequest, Range, SeedRequest, Watermark
+from ingress_common.model import (
+    GRACE,
+    Candle,
+    FeedState,
+    History,
+    HistoryRequest,
+    MinuteTrades,
+    Range,
+    SeedRequest,
+    Watermark,
+)
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
 Output = Candle | SeedRequest | HistoryRequest
 """What the engine wants published: candles, and requests to the gateway."""
-
-Published = Mapping[int, Mapping[str, int]]
-"""The trades that a feed has published, by minute (unix seconds of its open) and symbol."""
 
 RECENT = 120.0
 """Seconds of closed candles to republish after a reconnect: a killed broker restarts from the state that it saved some
@@ -181,7 +188,7 @@ class Engine:
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
-    def watermark(self, mark: Watermark, published: Published = MappingProxyType({})) -> list[Output]:
+    def watermark(self, mark: Watermark, published: MinuteTrades = MappingProxyType({})) -> list[Output]:
         """A feed has published everything up to the mark: close the windows that ended before it.
 
         `published`: the trades that it has published of the minutes that end with the mark. A minute of which fewer
@@ -231,7 +238,7 @@ class Engine:
             out.append(SeedRequest(tuple(seeds)))
         return out
 
-    def _compare(self, feed: Feed, published: Published, mark: Watermark) -> None:
+    def _compare(self, feed: Feed, published: MinuteTrades, mark: Watermark) -> None:
         """Find the symbols of which not all updates have arrived; their coverage begins after those minutes."""
         lacking = set()
         for minute, trades in published.items():

@@ -77,8 +77,9 @@ class Importer:
     ) -> None:
         """Add all minutes of a range, just received from Kraken; they are newer than stored ones.
 
-        Only windows whose minutes are all known are written, the minutes last: whoever is killed before that finds them
-        absent, and repeats the range. `inactive`: a range without trades before the first known price (unix seconds).
+        Only windows whose minutes are all known are written, the minutes last: after a kill before that they
+        are absent, so the next run repeats the range. `inactive`: a range without trades before the first known price
+        (unix seconds).
         """
         edges = await self._edges(report.symbol, piece, first=True)
         if inactive is not None and inactive[0] < edges.known[0] <= inactive[1]:
