@@ -312,16 +312,70 @@ async def readable(store: InfluxStore) -> list[Any]:
 
 
 async def test_lines_that_the_server_rejects_are_named_with_its_reason_and_the_rest_is_written(store, server, candle):
-    # Somebody wrote one day's trades as floats: that day takes no integers any more.
-    day = candle(-3000).open_time
-    await server.write("candles_1m", "s", f"candle,exchange=kraken,symbol=BTC/USD trades=1.5 {day}".encode())
+    # Somebody wrote trades of long ago as floats: that shard takes no integers any more.
+    bad = candle(-300_000)
+    line = f"candle,exchange=kraken,symbol=BTC/USD trades=1.5 {bad.open_time - 60}"
+    await server.write("candles_1m", "s", line.encode())
     rows = [candle(n) for n in range(500)]
-    bad = candle(-2999)
     result = await store.write([*rows[:200], bad, *rows[200:]], [])
     assert [entry.index for entry in result.rejected_candles] == [200]
     assert "field type conflict" in result.rejected_candles[0].reason
     assert result.taken == 500
     assert len(await store.candles("BTC/USD", Timeframe.M1, start=rows[0].open_time, limit=1000)) == 500
+
+
+async def test_rows_that_influxdb_acknowledges_and_loses_are_noticed(store, candle, monkeypatch):
+    # Of a day that this store has not written to: InfluxDB may have made a shard for it.
+    write, lose = Server.write, {"candles_1m"}
+
+    async def lossy(server: Server, bucket: str, precision: str, body: bytes) -> None:
+        if bucket not in lose:
+            await write(server, bucket, precision, body)
+
+    monkeypatch.setattr(Server, "write", lossy)
+    days = [candle(1440 * n, symbol=symbol) for n in range(3) for symbol in ("BTC/USD", "ETH/USD")]
+    with pytest.raises(StoreUnavailableError, match="candles_1m has not kept 6 of 6 candles that it acknowledged"):
+        await store.write([*days, candle(timeframe=Timeframe.H1)], [])
+    lose.clear()
+    assert (await store.write(days, [])).taken == 6
+    assert len(await store.candles("ETH/USD", Timeframe.M1, limit=9)) == 3
+
+
+async def test_rows_are_read_back_once_a_day_of_a_bucket(store, candle, monkeypatch):
+    queries = []
+    query = Server.query
+
+    async def noted(server: Server, text: str) -> str:
+        queries.append(text)
+        return await query(server, text)
+
+    monkeypatch.setattr(Server, "query", noted)
+    day = candle().open_time // 86_400 * 86_400
+    for n in range(3):
+        await store.write([candle(open_time=day + 60 * n)], [])
+    assert len(queries) == 1
+    await store.write([candle(open_time=day + 86_400)], [])
+    assert len(queries) == 2
+
+
+@pytest.mark.parametrize(
+    ("retention", "timeframe", "seconds"),
+    [
+        ("1m=90d", Timeframe.M1, 86_400),
+        ("5m=1y", Timeframe.M5, 7 * 86_400),
+        ("1m=forever", Timeframe.M1, 21 * 86_400),
+        ("15m=forever", Timeframe.M15, 21 * 86_400),
+        ("1h=forever", Timeframe.H1, 49 * 86_400),
+        ("1m=2h", Timeframe.M1, 7200),
+    ],
+)
+async def test_a_bucket_has_a_few_hundred_shards_at_most(influx_place, access, server, retention, timeframe, seconds):
+    async with InfluxStore(influx_place.url, access, retention=Retention.parse(retention)) as store:
+        await store.bootstrap()
+    buckets = (await everything(server, access))["buckets"]
+    (bucket,) = (bucket for bucket in buckets if bucket["name"] == f"candles_{timeframe.value}")
+    (rule,) = bucket["retentionRules"]
+    assert rule["shardGroupDurationSeconds"] == seconds
 
 
 async def test_rows_past_their_retention_are_rejected_and_the_young_ones_written(influx_place, access, candle):

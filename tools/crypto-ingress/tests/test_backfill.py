@@ -41,17 +41,17 @@ async def store(tmp_path):
         yield opened
 
 
-class Told:
+class FixedSource:
     """A source of minutes that is told what it knows, and remembers what it was asked."""
 
     def __init__(self, rows: list[tuple]) -> None:
         self.rows = rows
-        self.asked: list[tuple[int, int]] = []
+        self.requested: list[tuple[int, int]] = []
         self.fails_at: int | None = None
 
     async def minutes(self, symbol: str, start: int, end: int) -> pl.DataFrame:
-        self.asked.append((start, end))
-        if self.fails_at is not None and len(self.asked) > self.fails_at:
+        self.requested.append((start, end))
+        if self.fails_at is not None and len(self.requested) > self.fails_at:
             raise CommandError("Kraken does not answer")
         names = ("time", "open", "high", "low", "close", "volume", "trades")
         schema = {name: pl.Int64() if name in ("time", "trades") else pl.String() for name in names}
@@ -79,11 +79,18 @@ async def candles_in(store) -> dict[Timeframe, list[tuple]]:
 @pytest.mark.parametrize("days", [4, 8])
 async def test_days_make_the_same_candles_as_a_file(store, tmp_path, days):
     rows = some_minutes(count=days * 720)
-    source = Told(rows)
+    source = FixedSource(rows)
     end = START + days * DAY - 60
     await fill(store, source, end=end)
-    assert source.asked[0] == (START, START + DAY)
+    assert source.requested[0] == (START, START + DAY)
     assert await candles_in(store) == candles_of_file(rows, tmp_path, START, end)
+
+
+@pytest.mark.parametrize(("seconds", "minutes"), [(0.9, 9), (1.0, 10)])
+async def test_minute_that_ended_within_the_grace_waits(store, seconds, minutes):
+    source = FixedSource(some_minutes(count=20, every=1))
+    await fill(store, source, now=START + 600 + seconds)
+    assert source.requested == [(START, START + 60 * minutes)]
 
 
 async def test_windows_that_are_known_in_part_are_not_written(store, tmp_path):
@@ -93,7 +100,7 @@ async def test_windows_that_are_known_in_part_are_not_written(store, tmp_path):
     weeks = [msgspec.structs.replace(krakens, timeframe=Timeframe.W1, open_time=t) for t in (START, START + 7 * DAY)]
     await store.write(weeks, [])
     start, end = START + 3 * DAY + 20 * 3600 + 1200, START + 9 * DAY + 600
-    await fill(store, Told(rows), start, end)
+    await fill(store, FixedSource(rows), start, end)
     expected = candles_of_file(rows, tmp_path, start, end)
     assert [len(expected[t]) for t in (Timeframe.H1, Timeframe.D1, Timeframe.W1)] == [123, 5, 0]
     assert {**await candles_in(store), Timeframe.W1: []} == expected
@@ -103,7 +110,7 @@ async def test_windows_that_are_known_in_part_are_not_written(store, tmp_path):
 async def test_week_of_a_first_trade_is_written_once_all_of_it_was_requested(store, tmp_path):
     listed = START + 2 * DAY + 36_000
     rows = [row for row in some_minutes(count=8 * 720) if row[0] >= listed]
-    source = Told(rows)
+    source = FixedSource(rows)
     source.fails_at = 5
     with pytest.raises(CommandError):
         await fill(store, source, end=START + 8 * DAY - 60)
@@ -140,39 +147,39 @@ async def test_backfill_that_was_killed_goes_on_where_it_was(store, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(store, "series", series)
         with pytest.raises(_KilledError):
-            await fill(store, Told(rows), end=end)
-    await fill(store, Told(rows), end=end)
+            await fill(store, FixedSource(rows), end=end)
+    await fill(store, FixedSource(rows), end=end)
     assert await candles_in(store) == candles_of_file(rows, tmp_path, START, end)
 
 
 async def test_it_goes_on_where_it_was_and_asks_for_nothing_that_is_there(store):
-    source = Told(some_minutes(count=4 * 720))
+    source = FixedSource(some_minutes(count=4 * 720))
     source.fails_at = 2
     with pytest.raises(CommandError, match="does not answer"):
         await fill(store, source, end=START + 4 * DAY - 60)
-    source.fails_at, source.asked = None, []
+    source.fails_at, source.requested = None, []
     await fill(store, source, end=START + 4 * DAY - 60)
-    assert source.asked == [(START + 2 * DAY, START + 3 * DAY), (START + 3 * DAY, START + 4 * DAY - 60)]
-    source.asked = []
+    assert source.requested == [(START + 2 * DAY, START + 3 * DAY), (START + 3 * DAY, START + 4 * DAY - 60)]
+    source.requested = []
     await fill(store, source, end=START + 4 * DAY - 60)
-    assert source.asked == []
+    assert source.requested == []
 
 
 async def test_gaps_that_the_same_run_fills_are_not_reported(store):
     rows = some_minutes(count=3 * 720)
-    await fill(store, Told(rows), START + 2 * DAY, START + 3 * DAY)
-    assert (await fill(store, Told(rows), end=START + 3 * DAY)).gaps == []
+    await fill(store, FixedSource(rows), START + 2 * DAY, START + 3 * DAY)
+    assert (await fill(store, FixedSource(rows), end=START + 3 * DAY)).gaps == []
 
 
 async def test_only_the_hole_is_asked_for_and_the_candles_over_it_become_whole(store):
     rows = some_minutes(count=2 * 720)
-    await fill(store, Told(rows), end=START + 2 * DAY - 60)
+    await fill(store, FixedSource(rows), end=START + 2 * DAY - 60)
     whole = await stored(store)
     sql = "DELETE FROM candles WHERE timeframe = '1m' AND open_time BETWEEN ? AND ?"
     await store._run(lambda connection: connection.execute(sql, (START + 6000, START + 6300)))
-    source = Told(rows)
+    source = FixedSource(rows)
     await fill(store, source, end=START + 2 * DAY - 60)
-    assert source.asked == [(START + 6000, START + 6360)]
+    assert source.requested == [(START + 6000, START + 6360)]
     assert await stored(store) == whole
     for timeframe in TIMEFRAMES:
         assert all(c.complete for c in await store.candles("BTC/USD", timeframe, limit=5000))

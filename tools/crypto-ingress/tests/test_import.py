@@ -1,6 +1,8 @@
 """Archive files into a store: what is in afterwards, whatever happens on the way."""
 
+import itertools
 import zipfile
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from crypto_ingress.history.reports import SymbolReport, report_lines
 from ingress_common.model import Candle, Source
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store import StoreUnavailableError
+from ingress_store.influx.server import Server
 
 WEEK = Timeframe.W1.seconds
 START = 2770 * WEEK  # 2023-02-02, a Thursday
@@ -126,6 +129,44 @@ async def test_import_that_was_killed_goes_on_where_it_was(store, file, monkeypa
     report = await import_(store, file)
     assert await stored(store) == all_as_kept(store, rolled_up(file))
     assert not report.odd
+
+
+@pytest.mark.parametrize("store", ["influx"], indirect=True)
+@pytest.mark.parametrize("lost", [0, 3, 8])
+async def test_rows_that_influxdb_acknowledges_and_loses_are_written_again(store, file, monkeypatch, lost):
+    monkeypatch.setattr(weeks, "WEEKS_AT_ONCE", 1)
+    monkeypatch.setattr(Server, "write", losing(lost))
+    report = await import_(store, file)
+    assert await stored(store) == all_as_kept(store, rolled_up(file))
+    assert not report.odd
+
+
+@pytest.mark.parametrize("store", ["influx"], indirect=True)
+async def test_replaced_rows_that_influxdb_loses_are_written_again(store, file, monkeypatch):
+    rows = some_minutes()
+    rows[1000] = (*rows[1000][:5], "123.5", 7)
+    await import_(store, file)
+    monkeypatch.setattr(Server, "write", losing(0))
+    await import_(store, write_minutes(file, rows))
+    assert await stored(store) == all_as_kept(store, rolled_up(file))
+
+
+@pytest.mark.parametrize("store", ["influx"], indirect=True)
+async def test_a_store_that_keeps_nothing_ends_the_import(store, file, monkeypatch):
+    monkeypatch.setattr(Server, "write", losing(*range(1000)))
+    with pytest.raises(StoreUnavailableError, match="acknowledged are not there"):
+        await import_(store, file)
+
+
+def losing(*numbers: int) -> Callable[..., Awaitable[None]]:
+    """A `Server.write` that acknowledges these requests, counted from 0, without writing them."""
+    write, requests = Server.write, itertools.count()
+
+    async def lossy(server: Server, bucket: str, precision: str, body: bytes) -> None:
+        if next(requests) not in numbers:
+            await write(server, bucket, precision, body)
+
+    return lossy
 
 
 def live(open_time: int, timeframe: Timeframe = Timeframe.M1, **fields) -> Candle:

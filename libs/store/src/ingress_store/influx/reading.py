@@ -15,6 +15,7 @@ from ingress_store.port import Freshness
 _PIECE = 2_000
 """Windows in the first piece beside those asked for; the following ones grow, in case there is little in them."""
 
+_NO_VERSION = (False, 0.0, 0)
 _RECENT_WINDOWS = 3
 _NAMED_SYMBOLS = 50
 
@@ -142,13 +143,14 @@ class Reader:
             return {}
         named = tuple(symbols) if len(symbols) <= _NAMED_SYMBOLS else None
         text = flux.rows(names.candles(timeframe), named, low, high, ("closed", "at", "revision"))
-        rows = rows_of_symbols(await self._query(text))
         wanted = frozenset(symbols)
-        return {
-            (row["symbol"], timeframe, seconds_of(row["_time"])): version_of(row)
-            for row in rows
-            if row["symbol"] in wanted
-        }
+        found: dict[Identity, Version] = {}
+        for row in rows_of_symbols(await self._query(text)):
+            if row["symbol"] in wanted:
+                identity = row["symbol"], timeframe, seconds_of(row["_time"])
+                # A foreign series may have the same symbol, and another tag.
+                found[identity] = max(version_of(row), found.get(identity, _NO_VERSION))
+        return found
 
     async def _closed_before(self, timeframe: Timeframe, open_time: int, symbols: set[str]) -> AsyncIterator[Freshness]:
         start = open_time - _RECENT_WINDOWS * timeframe.seconds

@@ -12,13 +12,16 @@ from ingress_store.errors import StoreUnavailableError
 from ingress_store.influx import downsampling, names
 from ingress_store.influx.server import NotThereError, RefusedError, Server
 from ingress_store.port import TaskState
-from ingress_store.retention import DAY, Retention
+from ingress_store.retention import DAY, YEAR, Retention
 
 _PAGE = 100
 _MAX_TASKS = 500
 _TAKEN = (409, 422)
 # A shard's points are stored together: about as many as a query reads, and enough to be worth a shard.
 _WINDOWS_PER_SHARD = 1_092
+# InfluxDB keeps nine files of each shard open, whether it is read or not.
+_SHARDS = 400
+_FOREVER = 20 * YEAR
 _SYSTEM = "system"
 SUPERSEDED = ", superseded"
 """What is added to the name of a token that a newer one stands in for; nobody but the operator deletes it."""
@@ -30,9 +33,10 @@ _PERMISSIONS: Mapping[str, str] = {
 }
 
 
-def _shard_seconds(timeframe: Timeframe) -> int:
-    """The range of one shard: whole weeks, a day for the shortest timeframe."""
-    seconds = _WINDOWS_PER_SHARD * timeframe.seconds
+def _shard_seconds(timeframe: Timeframe, retention: int | None) -> int:
+    """The range of one shard: a day, or whole weeks; so that a bucket has at most `_SHARDS`."""
+    kept = _FOREVER if retention is None else retention
+    seconds = max(_WINDOWS_PER_SHARD * timeframe.seconds, -(-kept // _SHARDS))
     return -(-seconds // (7 * DAY)) * 7 * DAY if seconds > DAY else DAY
 
 
@@ -111,9 +115,11 @@ class Setup:
     def _expected(self) -> list[Resource]:
         expected = [Resource("organization", self._org, {})]
         for timeframe in TIMEFRAMES:
-            properties = _bucket_properties(self._retention.candles[timeframe], _shard_seconds(timeframe))
+            retention = self._retention.candles[timeframe]
+            properties = _bucket_properties(retention, _shard_seconds(timeframe, retention))
             expected.append(Resource("bucket", names.candles(timeframe), properties))
-        expected.append(Resource("bucket", names.TICKS, _bucket_properties(self._retention.ticks, DAY)))
+        ticks = self._retention.ticks
+        expected.append(Resource("bucket", names.TICKS, _bucket_properties(ticks, _shard_seconds(Timeframe.M1, ticks))))
         for timeframe, _ in downsampling.LOWER_TIMEFRAMES:
             text = downsampling.task_flux(timeframe)
             expected.append(Resource("task", names.task(timeframe), {"status": "active", "flux": text}))

@@ -1,7 +1,7 @@
 """`CandleStore` on InfluxDB 2."""
 
 import asyncio
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -11,10 +11,11 @@ from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store.bootstrap import BootstrapResult, BootstrapState
 from ingress_store.errors import StoreOpenError, StoreUnavailableError
 from ingress_store.gaps import StoredGap
-from ingress_store.influx import names
+from ingress_store.influx import flux, names
 from ingress_store.influx.access import InfluxAccess, http_url
 from ingress_store.influx.bulk import InfluxSeries
 from ingress_store.influx.lines import LineError, Lines
+from ingress_store.influx.new_shards import SETTLING_SECONDS, NewShards, lost
 from ingress_store.influx.reading import Reader
 from ingress_store.influx.server import AnswerT, NoRightError, NotThereError, Server, TokenError, answered
 from ingress_store.influx.setup import Setup
@@ -44,6 +45,7 @@ class InfluxStore:
         self._one_at_a_time = asyncio.Lock()
         self._lines = Lines()
         self._known = KnownVersions()
+        self._new_shards = NewShards()
 
     async def __aenter__(self) -> Self:
         """Open; StoreOpenError if the server does not know the token. A server that is away is no error."""
@@ -115,6 +117,9 @@ class InfluxStore:
                 rejected_ticks += await write_lines(self._server(), names.TICKS, "ns", tick_lines)
             if unavailable is not None:
                 raise unavailable
+            for rejection in rejected_candles:
+                newest.pop(_identity(candles[rejection.index]), None)
+            await self._confirm(newest)
             self._known.remember(newest)
         taken = len(candles) + len(ticks) - len(rejected_candles) - len(rejected_ticks)
         return WriteResult(taken, _by_index(rejected_candles), _by_index(rejected_ticks))
@@ -131,7 +136,7 @@ class InfluxStore:
         chosen: dict[Identity, Line] = {}
         rejected: list[Rejection] = []
         for index, candle in enumerate(candles):
-            identity = candle.symbol, candle.timeframe, candle.open_time
+            identity = _identity(candle)
             version = candle.closed, candle.at, candle.revision
             known = newest.get(identity) or self._known.get(identity)
             if known is not None and version < known:
@@ -146,6 +151,24 @@ class InfluxStore:
         for identity in sorted(chosen, key=_open_time):
             lines.setdefault(identity[1], []).append(chosen[identity])
         return lines, newest, rejected
+
+    async def _confirm(self, written: Mapping[Identity, Version]) -> None:
+        """Read rows of new shards back; StoreUnavailableError if one is lost, so that the batch is written again."""
+        unconfirmed = self._new_shards.unconfirmed(written)
+        if not unconfirmed:
+            return
+        await asyncio.sleep(SETTLING_SECONDS)
+        for timeframe, versions in unconfirmed.items():
+            times = [open_time for _, _, open_time in versions]
+            symbols = {symbol for symbol, _, _ in versions}
+            stored = await self._answered(self._reader().versions(symbols, timeframe, min(times), max(times) + 1))
+            if missing := lost(versions, stored):
+                symbol, _, open_time = missing[0]
+                raise StoreUnavailableError(
+                    f"{self._location}: {_BUCKETS[timeframe]} has not kept {len(missing)} of {len(versions)} candles "
+                    f"that it acknowledged, such as {symbol} of {flux.time(open_time)}"
+                )
+            self._new_shards.confirm(versions)
 
     def _tick_lines(self, ticks: Sequence[Candle]) -> tuple[list[Line], list[Rejection]]:
         lines: list[Line] = []
@@ -219,6 +242,10 @@ class InfluxStore:
 
     def _setup(self) -> Setup:
         return Setup(self._server(), self._location, self._access.org, self._retention)
+
+
+def _identity(candle: Candle) -> Identity:
+    return candle.symbol, candle.timeframe, candle.open_time
 
 
 def _open_time(identity: Identity) -> int:

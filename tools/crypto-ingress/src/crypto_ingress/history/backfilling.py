@@ -20,7 +20,7 @@ from crypto_ingress.history.trades import minutes_of_trades
 from crypto_ingress.history.weeks import Weeks
 from ingress_common.bus import Bus, Message
 from ingress_common.decimals import plain
-from ingress_common.model import Candle, HistoryRequest, Source
+from ingress_common.model import GRACE, Candle, HistoryRequest, Source
 from ingress_common.payloads import decode_history, encode_history_request
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
@@ -172,9 +172,12 @@ class Backfiller:
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self, symbols: Sequence[str], start: int, end: int | None) -> list[SymbolReport]:
-        """Fill the days from `start` up to `end`, default now; several symbols at once, each day by day."""
-        now = self._clock()
-        begin, stop = Timeframe.M1.floor(start), Timeframe.M1.floor(now if end is None else min(end, now))
+        """Fill the days from `start` up to `end`, default now; several symbols at once, each day by day.
+
+        A minute that ended within the grace may still get trades.
+        """
+        settled = self._clock() - GRACE
+        begin, stop = Timeframe.M1.floor(start), Timeframe.M1.floor(settled if end is None else min(end, settled))
         gaps = {symbol: await self._gaps(symbol, begin, stop) for symbol in symbols}
         total, done = sum(map(len, gaps.values())), 0
         reports = [SymbolReport(symbol) for symbol in symbols]

@@ -21,6 +21,7 @@ from crypto_ingress.history.rollup import roll_up
 from crypto_ingress.history.stored import minutes_that_traded, stored_candles
 from crypto_ingress.history.trades import trade_blocks
 from crypto_ingress.history.weeks import Weeks, in_weeks, joined
+from crypto_ingress.history.written import Written
 from ingress_common.model import Source
 from ingress_common.timeframes import Timeframe
 from ingress_store import CandleStore
@@ -84,7 +85,8 @@ class Importer:
         edges = await self._edges(report.symbol, piece, first=True)
         if inactive is not None and inactive[0] < edges.known[0] <= inactive[1]:
             edges = replace(edges, known=(inactive[0], edges.known[1]))
-        await self._import_piece(piece, edges, source, received, report, received=received)
+        written = await self._import_piece(piece, edges, source, received, report, received=received)
+        await written.confirm()
 
     async def _import(self, file: ArchiveFile, report: SymbolReport) -> None:
         now = self._clock()
@@ -95,6 +97,7 @@ class Importer:
         pieces = in_weeks(sorted_blocks(file, _MINUTE, now) if file.interval == 1 else trade_blocks(file, now))
         source = Source.ARCHIVE if file.interval == 1 else Source.TRADES
         first = True
+        before = Written()
         ahead = asyncio.create_task(asyncio.to_thread(_next_piece, pieces))
         try:
             while (piece := await ahead) is not None:
@@ -104,12 +107,15 @@ class Importer:
                     piece = await self._widened(report.symbol, piece, file, first=first)
                     edges = await self._edges(report.symbol, piece, first=first)
                     first = False
-                    await self._import_piece(piece, edges, source, now, report)
+                    written = await self._import_piece(piece, edges, source, now, report)
+                    await before.confirm()
+                    before = written
                 self._progress(file.label, piece.read, file.size)
         except TooManyDigitsError as error:
             report.note([FileProblem(file.label, str(error))])
         finally:
             ahead.cancel()
+        await before.confirm()
 
     async def _widened(self, symbol: str, piece: Weeks, file: ArchiveFile, *, first: bool) -> Weeks:
         """Extend the first and last piece of a quarter's file to the quarter's ends, because absent minutes had no
@@ -138,7 +144,8 @@ class Importer:
         report: SymbolReport,
         *,
         received: float | None = None,
-    ) -> None:
+    ) -> Written:
+        written = Written()
         report.rows += piece.minutes.height
         report.first = piece.start if report.first is None else min(report.first, piece.start)
         report.last = max(report.last or 0, piece.end - _MINUTE)
@@ -149,22 +156,27 @@ class Importer:
         for timeframe, candles in rolled_up if received is None else reversed(rolled_up):
             step = timeframe.seconds
             over = _rows(candles.filter(pl.col("time") + step <= now), timeframe, source, edges, received)
-            await self._write(timeframe, over if received is None else _known(over, step, edges), edges, report)
+            rows = over if received is None else _known(over, step, edges)
+            await self._write(timeframe, rows, edges, report, written)
             for check in report.checks:
                 if check.timeframe is timeframe:
                     start, end = timeframe.ceil(piece.start), timeframe.floor(piece.end)
                     await asyncio.to_thread(check.check, candles, start, end, "the minutes")
+        return written
 
-    async def _write(self, timeframe: Timeframe, rows: pl.DataFrame, edges: _Edges, report: SymbolReport) -> None:
+    async def _write(
+        self, timeframe: Timeframe, rows: pl.DataFrame, edges: _Edges, report: SymbolReport, written: Written
+    ) -> None:
         """Write rows that the store lacks or has in an older version; report different rows that are newer there."""
         if not rows.height:
             return
         series = self._store.series(report.symbol, timeframe)
         start, end = rows["time"][0], rows["time"][-1] + timeframe.seconds
-        if await series.count(start, end):
+        found = await series.count(start, end)
+        if found:
             stored = await stored_candles(series, start, end)
             rows = _newer(rows, stored, timeframe, edges, report)
-        report.written[timeframe] += await series.write(rows.iter_rows())
+        report.written[timeframe] += await written.write(series, rows, fresh=not found)
 
     async def _edges(self, symbol: str, piece: Weeks, *, first: bool) -> _Edges:
         """The stored minutes outside the file in its first and last week."""

@@ -1,0 +1,70 @@
+"""Confirms that the store returns what was written to it."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from crypto_ingress.history.stored import stored_candles
+from ingress_store import BulkSeries, StoreUnavailableError
+
+_ATTEMPTS = 3
+_ROUNDED = 1e-5
+"""The store rounds times to microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows of one series in the columns of the store; `fresh`: the store had none in their range."""
+
+    series: BulkSeries
+    rows: pl.DataFrame
+    fresh: bool
+
+    async def lacking(self) -> pl.DataFrame:
+        """Those that the store does not have, or has in an older version."""
+        first, last = self.rows["time"][0], self.rows["time"][-1]
+        if self.fresh and await self.series.count(first, last + 1) >= self.rows.height:
+            return self.rows.clear()
+        stored = await stored_candles(self.series, first, last + 1, ("time", "revision", "at"))
+        theirs = stored.select("time", stored_revision="revision", stored_at="at")
+        both = self.rows.join(theirs, on="time", how="left", maintain_order="left")
+        same = (pl.col("stored_at") > pl.col("at") - _ROUNDED) & (pl.col("stored_revision") >= pl.col("revision"))
+        newer = pl.col("stored_at") > pl.col("at") + _ROUNDED
+        return both.filter((same | newer).fill_null(value=False).not_()).select(self.rows.columns)
+
+
+@dataclass(slots=True)
+class Written:
+    """What was written of one piece of history, until it is confirmed.
+
+    InfluxDB can lose rows that it has acknowledged, in a shard that it has just made (decision 45).
+    """
+
+    _parts: list[_Rows] = field(default_factory=list)
+    _settled: float = 0.0
+    """When reading shows what stays (seconds of the event loop)."""
+
+    async def write(self, series: BulkSeries, rows: pl.DataFrame, *, fresh: bool) -> int:
+        """Write rows in the order of time; returns their number. `fresh`: the store has none in their range."""
+        number = await series.write(rows.iter_rows())
+        if number:
+            self._parts.append(_Rows(series, rows, fresh))
+            self._settled = asyncio.get_running_loop().time() + series.settling_seconds
+        return number
+
+    async def confirm(self) -> None:
+        """Write again what the store does not return; StoreUnavailableError if it does not keep that either."""
+        await asyncio.sleep(self._settled - asyncio.get_running_loop().time())
+        for part in self._parts:
+            for _ in range(_ATTEMPTS):
+                lacking = await part.lacking()
+                if not lacking.height:
+                    break
+                await part.series.write(lacking.iter_rows())
+                await asyncio.sleep(part.series.settling_seconds)
+            else:
+                raise StoreUnavailableError(
+                    f"{lacking.height} rows from {lacking['time'][0]} that the store acknowledged are not there; "
+                    f"written again {_ATTEMPTS} times"
+                )
