@@ -1,4 +1,4 @@
-"""Measures on the bus: delay of closed candles after their window's end, and age of forming ones."""
+"""Measures on the bus: delay of closed candles after their window's end, age of ticks and of forming candles."""
 
 import asyncio
 import re
@@ -15,15 +15,22 @@ from ingress_common.bus.mqtt import MqttBus
 
 _FIELD = re.compile(rb'"open_time":"([^"]+)".*"closed":(true|false).*"revision":(\d+).*"at":"([^"]+)"')
 
+_FIRST_SECONDS = 2.0
+
 
 @dataclass(slots=True)
 class Seen:
-    """Delays in seconds: of closed candles after their window's end, and of forming ones after their tick."""
+    """Delays in seconds: of closed candles after their window's end, of raw ticks and forming candles after receipt.
+
+    Forming candles of a minute's first seconds stand apart: they wait for the watermark to end the minute before.
+    """
 
     closed: dict[str, dict[int, dict[str, float]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(dict))
     )
-    ticks: list[float] = field(default_factory=list)
+    raw: list[float] = field(default_factory=list)
+    forming: list[float] = field(default_factory=list)
+    forming_at_first: list[float] = field(default_factory=list)
     messages: int = 0
     stored_messages: int = 0
     """Maximum number of messages at the broker, including retained ones."""
@@ -39,7 +46,7 @@ class Observer:
 
     def __init__(self, url: Callable[[], str], timeframes: tuple[str, ...]) -> None:
         self._url = url
-        self._filters = [f"ingress/candles/kraken/+/{timeframe}" for timeframe in timeframes]
+        self._filters = ["ingress/raw/kraken/+/1m", *(f"ingress/candles/kraken/+/{t}" for t in timeframes)]
         self.seen = Seen()
         self._since = 0.0
 
@@ -70,9 +77,17 @@ class Observer:
         if message.retain or found is None:
             return
         open_time, closed, revision, at = found.groups()
-        _, _, _, symbol, timeframe = message.topic.split("/")
+        _, kind, _, symbol, timeframe = message.topic.split("/")
         if closed == b"false":
-            self.seen.ticks.append(now - _instant(at))
+            if timeframe != "1m":
+                return  # once a second
+            received = _instant(at)
+            if kind == "raw":
+                ages = self.seen.raw
+            else:
+                at_first = received - _instant(open_time) < _FIRST_SECONDS
+                ages = self.seen.forming_at_first if at_first else self.seen.forming
+            ages.append(now - received)
             return
         window = int(_instant(open_time))
         delay = now - window - SECONDS[timeframe]

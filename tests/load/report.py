@@ -24,10 +24,13 @@ def latencies(seen: Seen, pairs: int) -> list[str]:
             f"{timeframe:>4}: {len(windows)} windows; last candle published after {quantile(lasts, 0.5):.2f} s "
             f"(median), {max(lasts):.2f} s (slowest), at most {_BOUNDS[timeframe]} s; {missing} not seen in time"
         )
-    lines.append(
-        f"tick to topic: p50 {quantile(seen.ticks, 0.5) * 1000:.0f} ms, p99 {quantile(seen.ticks, 0.99) * 1000:.0f} ms "
-        f"of {len(seen.ticks)}"
-    )
+    for what, ages in (
+        ("tick to raw topic", seen.raw),
+        ("tick to forming candle", seen.forming),
+        ("tick to forming candle, first 2 s of a minute", seen.forming_at_first),
+    ):
+        p50, p99 = (quantile(ages, share) * 1000 for share in (0.5, 0.99))
+        lines.append(f"{what}: {p50:.0f} ms (p50), {p99:.0f} ms (p99), {len(ages)} seen")
     return lines
 
 
