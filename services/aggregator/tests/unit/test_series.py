@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from aggregator.core import CandleSeries, Depth
-from aggregator.core.levels import KEPT
+from aggregator.core.memory import Memory
 from ingress_common.model import Candle, History, Range, Source
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
@@ -32,9 +32,9 @@ def candle(minute: int, price: str = "100", *, trades: int = 1, volume: str = "1
     return Candle(**{**fields, **kw})
 
 
-def seeded_series(at: float = OPEN) -> CandleSeries:
+def seeded_series(at: float = OPEN, memory: Memory | None = None) -> CandleSeries:
     """A series whose seed holds one trade at 100 in the minute before OPEN, taken at OPEN + 1."""
-    series = CandleSeries("BTC/USD", Depth())
+    series = CandleSeries("BTC/USD", Depth(), memory)
     for timeframe in TIMEFRAMES:
         start = OPEN - timeframe.seconds
         row = candle(0, timeframe=timeframe, open_time=start, source=Source.SNAPSHOT, at=at + 1)
@@ -205,7 +205,7 @@ def test_higher_candle_that_was_told_without_all_minutes_is_whole_once_kraken_te
 def test_answer_that_comes_when_its_minutes_are_forgotten_makes_none_of_them_flat():
     series = seeded_series()
     series.cover(OPEN, OPEN + 60, OPEN + 61)
-    kept = KEPT[M1] * 60
+    kept = Memory()[M1] * 60
     series.cover(OPEN + 180, OPEN + kept, OPEN + kept + 1)
     series.give_up(M1, Range(OPEN + 60, OPEN + 180), OPEN + kept + 100)
     series.cover(OPEN + kept, OPEN + kept + 300, OPEN + kept + 301)
@@ -213,6 +213,19 @@ def test_answer_that_comes_when_its_minutes_are_forgotten_makes_none_of_them_fla
     late = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 60, OPEN + 180), (row,)))
     assert [c for c in late if OPEN + 60 <= c.open_time < OPEN + 180] == []
     assert series.horizons[M1] == OPEN + 300
+
+
+def test_row_of_a_forgotten_minute_is_not_taken_although_more_is_kept_by_now():
+    memory = Memory()
+    memory.share(1_440)
+    series = seeded_series(memory=memory)
+    end = OPEN + 2 * memory[M1] * 60
+    series.cover(OPEN, end, end + 1)
+    memory.share(1)
+    assert end - memory[M1] * 60 < OPEN < series.horizons[M1]
+    row = candle(1, "107", source=Source.REST, at=end + 2)
+    assert series.history(History("BTC/USD", M1, Source.REST, Range(OPEN, OPEN + 600), (row,))) == []
+    assert series.horizons[M1] >= OPEN + 600
 
 
 def test_series_that_starts_anew_owes_the_gap_that_the_earlier_one_left_open():
@@ -362,7 +375,7 @@ def test_higher_candle_stays_incomplete_when_the_minutes_that_were_given_up_on_a
     series.cover(OPEN, OPEN + 600, OPEN + 601)
     series.update(candle(25, "102"))
     # The minutes are forgotten then, and the quarters of an hour are not.
-    end = OPEN + 3 * KEPT[M1] * 60
+    end = OPEN + 3 * Memory()[M1] * 60
     series.cover(OPEN + 1_500, end, end + 1)
     (hour, *_) = pick(series.give_up(M1, Range(OPEN + 600, OPEN + 1_500), end + 1), Timeframe.H1)
     assert (hour.open_time, hour.complete) == (OPEN, False)

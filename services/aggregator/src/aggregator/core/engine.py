@@ -8,6 +8,7 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from aggregator.core.feeds import MAX_JUMP, Feed, Feeds, ImplausibleError
+from aggregator.core.memory import Memory
 from aggregator.core.rebuild import Rebuild
 from aggregator.core.requests import REQUESTED, GapRequests
 from aggregator.core.series import CandleSeries, Depth, final_until
@@ -65,6 +66,7 @@ class Engine:
 
     def __init__(self, depth: Depth | None = None, give_up_after: float | None = 86400.0) -> None:
         self._depth = depth or Depth()
+        self._memory = Memory()
         self._series: dict[str, CandleSeries] = {}
         self._feeds = Feeds()
         self._requests = GapRequests(give_up_after)
@@ -91,7 +93,8 @@ class Engine:
         """Maintain `symbols` from now on; their candle updates and history must be subscribed to already."""
         gained = tuple(symbols)
         for symbol in gained:
-            self._series.setdefault(symbol, CandleSeries(symbol, self._depth))
+            self._series.setdefault(symbol, CandleSeries(symbol, self._depth, self._memory))
+        self._memory.share(len(self._series))
         self._feeds.gain(gained)
 
     def release(self, symbols: Iterable[str]) -> None:
@@ -104,6 +107,7 @@ class Engine:
             self._rebuilds.pop(symbol, None)
             self._left.pop(symbol, None)
             self._requests.forget(symbol)
+        self._memory.share(len(self._series))
         self._feeds.release(released)
 
     def end(self, symbol: str, now: float) -> list[Candle]:

@@ -4,27 +4,16 @@ A window is named by its open time (unix seconds).
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from aggregator.core.coverage import Intervals
+from aggregator.core.memory import LONGEST, Memory
 from aggregator.core.windows import ROLLED_UP, STALE, Window, roll_up, same_market
 from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
-_HALF_A_DAY = 43_200
-_FEWEST_KEPT = 8
-
-KEPT: Mapping[Timeframe, int] = {
-    timeframe: max(_FEWEST_KEPT, (_HALF_A_DAY << steps) // timeframe.seconds)
-    for steps, timeframe in enumerate(TIMEFRAMES)
-}
-"""How many closed windows a series remembers, so that a late trade or a repair can correct them and the windows above:
-half a day of minutes (as far as REST OHLC reaches), and twice the time for each higher timeframe. A replay relies on
-it: it plays 600 minutes ahead of the store.
-"""
-
-PRICE_WITHIN = KEPT[Timeframe.M1] * Timeframe.M1.seconds
+PRICE_WITHIN = LONGEST
 """Seconds before a window in which its flat price is looked for."""
 
 _PRICES_KEPT = 8
@@ -45,6 +34,7 @@ class Level:
     """
 
     timeframe: Timeframe
+    memory: Memory
     lower: "Level | None"
     higher: "Level | None" = None
     windows: dict[int, Window] = field(default_factory=dict)
@@ -70,6 +60,11 @@ class Level:
     def floor(self, instant: float) -> int:
         """The window that `instant` (unix seconds) falls into."""
         return int(instant // self.seconds) * self.seconds
+
+    @property
+    def kept(self) -> int:
+        """How many closed windows are kept."""
+        return self.memory[self.timeframe]
 
     def is_known(self, window: int) -> bool:
         """Whether all of the window's time is known."""
@@ -103,7 +98,7 @@ class Level:
             del self.pending[i]
             if i == 0:
                 # It may have kept much in memory: look soon, but not with every window.
-                self.forget_at = min(self.forget_at, self.due + KEPT[self.timeframe] // 16 * self.seconds)
+                self.forget_at = min(self.forget_at, self.due + self.kept // 16 * self.seconds)
 
     def pending_between(self, start: float, end: float) -> list[int]:
         """The pending windows that overlap `[start, end]`."""
@@ -112,7 +107,7 @@ class Level:
     @property
     def remembered_from(self) -> float:
         """The time (unix seconds) from which data is accepted; the windows of older data are forgotten."""
-        from_due = self.due - KEPT[self.timeframe] * self.seconds
+        from_due = max(self.due - self.kept * self.seconds, self.forgotten_until)
         return min(from_due, self.pending[0]) if self.pending else from_due
 
     @property
@@ -132,11 +127,11 @@ class Level:
 class Levels:
     """All levels of one symbol, lowest first, and the rules by which one follows from the others."""
 
-    def __init__(self, symbol: str) -> None:
+    def __init__(self, symbol: str, memory: Memory) -> None:
         self._symbol = symbol
         levels: list[Level] = []
         for timeframe in TIMEFRAMES:
-            levels.append(Level(timeframe, levels[-1] if levels else None))
+            levels.append(Level(timeframe, memory, levels[-1] if levels else None))
             if len(levels) > 1:
                 levels[-2].higher = levels[-1]
         self._levels = tuple(levels)
@@ -351,7 +346,7 @@ class Levels:
         for level in self._levels:
             if level.due < level.forget_at:
                 continue
-            kept = KEPT[level.timeframe]
+            kept = level.kept
             room = kept + kept // 4 - len(level.windows)
             level.forget_at = level.due + max(room, kept // 4) * level.seconds
             if room >= 0:

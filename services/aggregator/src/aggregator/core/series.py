@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from aggregator.core.levels import KEPT, Level, Levels
+from aggregator.core.levels import Level, Levels
+from aggregator.core.memory import Memory
 from aggregator.core.windows import (
     AUTHORITATIVE,
     ROLLED_UP,
@@ -60,7 +61,7 @@ class CandleSeries:
     else when that somebody wants to.
     """
 
-    def __init__(self, symbol: str, depth: Depth) -> None:
+    def __init__(self, symbol: str, depth: Depth, memory: Memory | None = None) -> None:
         self.symbol = symbol
         self.clock = float("-inf")
         self.forgotten_rows = 0
@@ -68,7 +69,7 @@ class CandleSeries:
         self.in_order_from = _FAR
         self.check_gaps_at = float("-inf")
         self._depth = depth
-        self._levels = Levels(symbol)
+        self._levels = Levels(symbol, memory or Memory())
         self._minutes = self._levels.minutes
         self._five = self._levels.above_minutes[0]
         self._resumed: dict[Timeframe, int] = {}
@@ -413,7 +414,7 @@ class CandleSeries:
             if self._gap_since is not None:
                 owed = min(owed, level.floor(self._gap_since))
             level.horizon = level.due = min(first, max(owed, now - self._depth.resumed * level.seconds))
-            level.forget_at = level.due + KEPT[level.timeframe] * level.seconds
+            level.forget_at = level.due + level.kept * level.seconds
             for window, state in level.windows.items():
                 if window >= now:
                     # What is retained of a time to come is of another run, as when an archive is played again.
