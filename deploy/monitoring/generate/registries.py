@@ -8,17 +8,18 @@ from prometheus_client import CollectorRegistry
 
 from admin_api.app import build as build_admin
 from admin_api.settings import AdminSettings
-from aggregator.__main__ import build as build_aggregator
+from aggregator.composition import build as build_aggregator
 from aggregator.settings import AggregatorSettings
-from influx_writer.__main__ import build as build_writer
+from influx_writer.composition import build as build_writer
 from influx_writer.settings import WriterSettings
+from ingress_common.connector import Connector
 from ingress_common.settings import ServiceSettings
-from kraken_gateway.__main__ import build as build_gateway
+from kraken_gateway.composition import build as build_gateway
 from kraken_gateway.settings import GatewaySettings
 
 _STORE = "sqlite:///:memory:"
 
-Builder = Callable[[Any, CollectorRegistry], object]
+Builder = Callable[[Any, CollectorRegistry, Connector], object]
 
 _BUILDERS: dict[str, tuple[Builder, Callable[[], ServiceSettings]]] = {
     "kraken-gateway": (build_gateway, lambda: GatewaySettings(_env_file=None, symbols=("BTC/USD",))),
@@ -51,8 +52,9 @@ class MetricKind:
 def registry_of(service: str) -> CollectorRegistry:
     """The registry of a service that is built but not run."""
     registry = CollectorRegistry()
-    build, settings = _BUILDERS[service]
-    build(settings(), registry)
+    build, settings_of = _BUILDERS[service]
+    settings = settings_of()
+    build(settings, registry, Connector.of(settings, service, registry))
     return registry
 
 

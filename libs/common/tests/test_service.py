@@ -38,7 +38,7 @@ class Program:
     def health(self):
         return Health(live=True, ready=True)
 
-sys.exit(run_service("program", ServiceSettings, lambda settings, registry: Program()))
+sys.exit(run_service("program", ServiceSettings, lambda settings, registry, _connector: Program()))
 """
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from ingress_common.bus.port import BusError
+from ingress_common.connector import Connector
 from ingress_common.errors import SettingsError, StartError, first_of
 from ingress_common.file_limit import FileLimitReporter
 from ingress_common.health import Health
@@ -42,7 +43,7 @@ class Service(Protocol):
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 
 
-Build = Callable[[SettingsT, CollectorRegistry], Service]
+Build = Callable[[SettingsT, CollectorRegistry, Connector], Service]
 
 
 def run_service(name: str, settings_type: type[SettingsT], build: Build[SettingsT]) -> int:
@@ -78,7 +79,7 @@ def _run(
     async def work() -> None:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        await run(settings, build(settings, registry), registry)
+        await run(settings, build(settings, registry, Connector.of(settings, name, registry)), registry)
 
     try:
         prepare_proxies(os.environ)

@@ -19,6 +19,7 @@ from admin_api.admin.dead_letters import (
     DEAD_LETTERS_INBOUND_SPARE,
     DEAD_LETTERS_KEPT,
     DEAD_LETTERS_SESSION_SECONDS,
+    LETTERS_KEPT_EMBEDDED,
     client_id_of_dead_letters,
 )
 from admin_api.candles import bodies as candles_bodies
@@ -34,13 +35,12 @@ from admin_api.reconciler.reconciler import Reconciler
 from admin_api.settings import AdminSettings
 from admin_api.system.state import AheadError, StateFullError, SystemState
 from ingress_common.bus import Bus, Connected, LastWill, Message
-from ingress_common.bus.mqtt import MqttBus
+from ingress_common.connector import Connector
 from ingress_common.errors import StartError
 from ingress_common.health import Health
 from ingress_common.health_server import serve_http
 from ingress_common.heartbeat import StatusPublisher, will_of
 from ingress_common.logs import get_logger
-from ingress_common.metrics import BusMetrics
 from ingress_common.payloads import dead_letter, decode_status, encode_dead_letter
 from ingress_common.prefix import PrefixGuard, claim_name_and_prefix
 from ingress_common.timeframes import Timeframe
@@ -67,28 +67,27 @@ def last_will(topics: Topics, instance: str, started_at: float) -> LastWill:
     return will_of(topics, NAME, instance, version=version(NAME), started_at=started_at)
 
 
-def build(settings: AdminSettings, registry: CollectorRegistry) -> "AdminApi":
-    """The service on a real broker; SettingsError if STORE_URL names an unknown kind of store."""
+def build(settings: AdminSettings, registry: CollectorRegistry, connector: Connector) -> "AdminApi":
+    """The admin-api of one process; SettingsError if STORE_URL names an unknown kind of store."""
     started_at = time.time()
-    store = settings.store()
-    metrics = BusMetrics(registry, NAME)
-    connect = partial(MqttBus, settings.mqtt_url, client=settings.mqtt_client, metrics=metrics)
+    kept = LETTERS_KEPT_EMBEDDED if connector.embedded else DEAD_LETTERS_KEPT
     return AdminApi(
         settings,
-        bus=connect(
-            client_id=client_id(settings.topics, settings.instance_id),
+        bus=connector.open(
+            client_id(settings.topics, settings.instance_id),
             will=last_will(settings.topics, settings.instance_id, started_at),
             inbound_limit=_INBOUND,
             before=partial(claim_name_and_prefix, NAME, settings, settings.store_name),
         ),
-        dead_letter_bus=connect(
-            client_id=client_id_of_dead_letters(settings.topics, settings.instance_id),
+        dead_letter_bus=connector.open(
+            client_id_of_dead_letters(settings.topics, settings.instance_id),
             session_expiry=DEAD_LETTERS_SESSION_SECONDS,
-            inbound_limit=DEAD_LETTERS_KEPT + DEAD_LETTERS_INBOUND_SPARE,
+            inbound_limit=kept + DEAD_LETTERS_INBOUND_SPARE,
         ),
-        store=store,
+        store=settings.store(),
         registry=registry,
         started_at=started_at,
+        dead_letters_kept=kept,
     )
 
 

@@ -11,6 +11,8 @@ from uuid import uuid4
 
 from rich.console import Console
 
+from admin_api.app import build as build_admin_api
+from aggregator.composition import build as build_aggregator
 from crypto_ingress.archive import read_archive
 from crypto_ingress.errors import CommandError
 from crypto_ingress.live import LiveDisplay
@@ -19,10 +21,13 @@ from crypto_ingress.replay import Replay
 from crypto_ingress.settings import RunSettings
 from crypto_ingress.stack import broker_for, serve
 from crypto_ingress.store_commands import expect_kept
+from influx_writer.composition import build as build_writer
 from ingress_common.bus.check import check_broker
 from ingress_common.model import Candle
+from kraken_gateway.composition import build as build_gateway
 from kraken_simulator import Simulator, read_config
 
+_SERVICES = (build_writer, build_admin_api, build_aggregator, build_gateway)
 _SESSION_SECONDS = 60
 
 
@@ -53,19 +58,17 @@ async def demo(settings: RunSettings, console: Console) -> None:
 
 async def _run(settings: RunSettings, console: Console, *notes: str, kraken: str | None) -> None:
     stop = _stop_signals()
-    async with broker_for(settings) as parts:
+    async with broker_for(settings) as connector:
         where = (
             f"dashboard at http://{settings.http_host}:{settings.http_port}/, with /health and /candles; API at /docs",
-            f"candles on {parts.broker}, topic {settings.topics.candles('+', '+')}; store {settings.store_url}",
+            f"candles on {connector.url}, topic {settings.topics.candles('+', '+')}; store {settings.store_url}",
             *notes,
         )
         for line in where:
             console.print(line, highlight=False, soft_wrap=True)
-        display = LiveDisplay(parts.bus(f"live-{settings.instance_id}"), settings.topics, kraken, console)
+        display = LiveDisplay(connector.open(f"live-{settings.instance_id}"), settings.topics, kraken, console)
         async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(
-                serve((parts.writer, parts.admin_api, parts.aggregator, parts.gateway), stop), name="services"
-            )
+            serving = tasks.create_task(serve(_SERVICES, settings, connector, stop), name="services")
             showing = tasks.create_task(display.run(), name="live")
             await asyncio.wait([serving])
             showing.cancel()
@@ -98,13 +101,13 @@ async def replay(
     expect_kept(settings, candles[0].open_time)
     stop = _stop_signals()
     async with AsyncExitStack() as stack:
-        parts = await stack.enter_async_context(broker_for(settings))
-        store = await stack.enter_async_context(parts.store())
+        connector = await stack.enter_async_context(broker_for(settings))
+        store = await stack.enter_async_context(settings.store())
         if services:
             await store.bootstrap()
         player = Replay(
             # A session keeps candles while the connection is cut; the random id prevents reuse of an earlier session.
-            parts.bus(f"replay-{settings.instance_id}-{uuid4().hex[:8]}", expiry=_SESSION_SECONDS),
+            connector.open(f"replay-{settings.instance_id}-{uuid4().hex[:8]}", session_expiry=_SESSION_SECONDS),
             settings.topics,
             store,
             symbol,
@@ -114,7 +117,8 @@ async def replay(
             lambda done: progress(done, span),
         )
         async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(serve((parts.writer, parts.aggregator) if services else (), stop))
+            builds = (build_writer, build_aggregator) if services else ()
+            serving = tasks.create_task(serve(builds, settings, connector, stop))
             playing = tasks.create_task(player.run(), name="replay")
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait([playing, stopping], return_when=asyncio.FIRST_COMPLETED)

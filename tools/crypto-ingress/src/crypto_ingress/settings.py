@@ -2,11 +2,12 @@
 
 from admin_api.settings import AdminSettings
 from aggregator.settings import AggregatorSettings
+from influx_writer.settings import WriterSettings
 from ingress_common.settings import LogLevel, StoreUrl, SymbolPatterns
 from kraken_gateway.settings import GatewaySettings
 
 
-class RunSettings(AdminSettings, GatewaySettings, AggregatorSettings):
+class RunSettings(AdminSettings, GatewaySettings, AggregatorSettings, WriterSettings):
     """Settings of all services in one process. Without MQTT_URL the runner embeds a broker."""
 
     symbols: SymbolPatterns = ("BTC/USD", "ETH/USD", "SOL/USD", "BTC/USDC")

@@ -1,11 +1,13 @@
-"""A bus over two connections, for the embedded broker."""
+"""Connections to the embedded broker: two for a bus that receives and publishes."""
 
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from ingress_common.bus import Bus, Event
+from ingress_common.bus import Bus, Event, LastWill
+from ingress_common.bus.session import MAXIMUM_PAYLOAD
+from ingress_common.connector import Connector
 
 
 class SplitBus:
@@ -75,3 +77,32 @@ class SplitBus:
     def events(self) -> AsyncIterator[Event]:
         """The events of the inbound connection."""
         return self._inbound.events()
+
+
+class EmbeddedConnector(Connector):
+    """Opens connections to the embedded broker. No other process uses it, so no name is claimed."""
+
+    embedded = True
+
+    def open(
+        self,
+        client_id: str,
+        *,
+        will: LastWill | None = None,
+        session_expiry: int = 0,
+        inbound_limit: int = 1000,
+        payload_limit: int = MAXIMUM_PAYLOAD,
+        before: Callable[[], Awaitable[None]] | None = None,  # noqa: ARG002
+        publishes: bool = True,
+    ) -> Bus:
+        """One connection, or two if the service publishes over it what it acknowledges messages for."""
+        if not publishes:
+            return super().open(
+                client_id,
+                will=will,
+                session_expiry=session_expiry,
+                inbound_limit=inbound_limit,
+                payload_limit=payload_limit,
+            )
+        inbound = super().open(f"{client_id}-in", session_expiry=session_expiry, inbound_limit=inbound_limit)
+        return SplitBus(inbound, super().open(f"{client_id}-out", will=will))
