@@ -7,7 +7,7 @@ from ingress_common.logs import get_logger
 from kraken_gateway.kraken.rest import KrakenRest, RestError, UnknownPairError
 from kraken_gateway.live.feed import Feed
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 15.0
 """Seconds that a symbol may wait for its snapshot before REST is asked whether it has ever traded."""
 
 AGAIN_SECONDS = 60.0
