@@ -1,6 +1,7 @@
 """The mqtt5 link against a broker that sends invalid packets, or nothing."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -128,6 +129,27 @@ async def test_refused_connection_is_a_link_error_in_words(code, permanent):
         async with connected(mqtt5.ConnAckPacket(reason_code=code).write()):
             pass
     assert caught.value.permanent is permanent
+
+
+async def test_opening_that_is_cancelled_while_it_connects_leaves_no_error_behind():
+    async def leave(url: MqttUrl) -> None:
+        class Leaving(Mqtt5Link):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                super().connection_made(transport)
+                opening.cancel()
+
+        link = Leaving(ConnectOptions(url, "a", None, 0, 10), Handler())
+        opening = asyncio.create_task(link.open(DEADLINE))
+        await asyncio.wait([opening])
+        assert opening.cancelled()
+        await link.close()
+
+    left: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: left.append(context["message"]))
+    async with await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0) as server:
+        await leave(MqttUrl("127.0.0.1", server.sockets[0].getsockname()[1]))
+    gc.collect()
+    assert left == []
 
 
 async def test_answer_that_is_no_connack_is_a_link_error():

@@ -104,6 +104,17 @@ async def test_a_symbol_that_never_traded_is_named_and_not_red(world):
         assert "never traded: NEW/USD" in (await http.get("/health")).text
 
 
+async def test_a_pair_that_no_feed_carries_because_it_has_not_traded_yet_is_named_and_not_red(world):
+    wanted = {symbol: rfc3339(world.now) for symbol in ("BTC/USD", "NEW/USD")}
+    async with world.running() as http:
+        await world.healthy()
+        await world.status("kraken-gateway", owned_since=wanted, untraded=[])
+        assert (await world.until_failing("symbols", "seeds"))["symbols"] == "no live feed carries NEW/USD"
+        await world.status("kraken-gateway", owned_since=wanted, untraded=["NEW/USD"])
+        await world.until_failing()
+        assert "not traded yet: NEW/USD" in (await http.get("/health")).text
+
+
 async def test_a_candle_that_closes_and_is_not_stored_is_red_after_ten_seconds_and_requested_again(world, candle):
     await world.client.subscribe(world.topics.republish_requests())
     async with world.running():

@@ -277,6 +277,15 @@ async def test_a_gap_of_an_aggregator_is_left_to_it_for_a_minute(bench):
     assert len(await bench.requested()) == 1
 
 
+async def test_a_gap_that_its_aggregator_lacks_no_longer_is_dropped_though_the_store_has_nothing_there(bench):
+    gap = bench.gap(M1, 3600, source=GapSource.AGGREGATOR)
+    await bench.take(gap)
+    await bench.take(gap)
+    assert bench.states == [(M1, GapState.WAITING, 0)]
+    await bench.take()
+    assert bench.states == []
+
+
 async def test_an_audit_that_finds_more_goes_on_with_what_was_tried(bench):
     gap = bench.gap(M1, 3600)
     await bench.take(gap)

@@ -169,3 +169,16 @@ async def test_tokenised_pair_is_taken_on_the_unified_socket_and_has_history(sim
             await bus.publish(TOPICS.history_requests(), encode_history_request(request))
         await ears.until(lambda: {h.source for h in ears.of("history")} >= {Source.REST, Source.TRADES}, 30.0)
     assert all(check.ok for check in service.health().checks)
+
+
+async def test_pair_that_has_never_traded_is_untraded_and_not_carried(simulator, gateway, ears):
+    gateway("*/USD")
+
+    def untraded() -> list[str]:
+        statuses = [decode_status(payload) for payload in ears.of("status") if payload]
+        return statuses[-1].details.get("untraded", []) if statuses else []
+
+    await ears.until(lambda: ears.of("feed") and len(ears.of("feed")[-1].symbols) == 3)
+    await fault(simulator, kind="list", symbol="NEW/USD", trades_per_minute=0.001)
+    await ears.until(lambda: untraded() == ["NEW/USD"], 40.0)
+    assert ears.of("feed")[-1].symbols == ("ADA/USD", "BTC/USD", "ETH/USD")

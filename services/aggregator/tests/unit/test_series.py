@@ -242,6 +242,26 @@ def test_series_that_starts_anew_owes_the_gap_that_the_earlier_one_left_open():
     assert (M1, Range(OPEN, now - 60)) in series.gaps()
 
 
+def test_new_pair_lacks_nothing_after_a_restart_once_kraken_has_nothing_before_its_first_trade():
+    now = OPEN + 3 * 86_400 + 5 * 3600 + 120
+    series = CandleSeries("BTC/USD", Depth())
+    traded = now - 60
+    for timeframe in TIMEFRAMES:
+        forming = timeframe.floor(traded)
+        series.resume(candle(0, timeframe=timeframe, open_time=forming, complete=timeframe.seconds <= 14_400))
+        row = candle(0, timeframe=timeframe, open_time=forming, source=Source.SNAPSHOT, at=now + 1)
+        series.history(History("BTC/USD", timeframe, Source.SNAPSHOT, Range(forming, now + 1), (row,)))
+    series.cover(now, now + 60, now + 61)
+    for _ in range(3):
+        for timeframe, span in series.gaps():
+            rows = [candle(0, timeframe=timeframe, open_time=timeframe.floor(traded), source=Source.REST, at=now + 70)]
+            within = tuple(row for row in rows if span.start <= row.open_time < span.end)
+            series.history(History("BTC/USD", timeframe, Source.REST, span, within))
+    assert series.gaps() == []
+    assert series.pending == 0
+    assert all(candle.complete for candle in series.forming(now + 71))
+
+
 def test_history_of_what_is_long_forgotten_makes_nothing_known():
     series = seeded_series()
     day = 86400

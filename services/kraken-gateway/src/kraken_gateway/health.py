@@ -23,8 +23,8 @@ class GatewayState:
     """How the gateway is at `now` (unix seconds, Kraken's time).
 
     `symbols`: the symbols that SYMBOLS selects, None while unknown; `owned`: our share of them, and since when.
-    `settled`: whether they are spread over feeds. `unknown_at_rest`: live symbols that REST does not know. A problem is
-    an empty text if there is none.
+    `settled`: whether they are spread over feeds. `unknown_at_rest`: live symbols that REST does not know.
+    `untraded`: symbols that have never traded. A problem is an empty text if there is none.
     """
 
     now: float
@@ -36,6 +36,7 @@ class GatewayState:
     reports: Collection[FeedReport]
     stale: frozenset[str]
     unknown_at_rest: frozenset[str]
+    untraded: frozenset[str]
     pairs: int
     pairs_problem: str
     rest_problem: str
@@ -116,6 +117,7 @@ def details_of(state: GatewayState) -> Mapping[str, Any]:
         "excluded": list(state.excluded),
         "stale": sorted(state.stale),
         "unknown_at_rest": dict.fromkeys(sorted(state.unknown_at_rest), UNKNOWN_AT_REST),
+        "untraded": sorted(state.untraded),
         "patterns": list(state.patterns) if state.symbols is not None and state.settled else [],
         "lag_seconds": round(state.lag, 1),
         "overloaded": list(state.overloaded),

@@ -28,6 +28,7 @@ from kraken_gateway.kraken.protocol import TRADED
 from kraken_gateway.kraken.rest import KrakenRest
 from kraken_gateway.live.detector import StaleDetector
 from kraken_gateway.live.feed import Feed, OpenBus
+from kraken_gateway.live.untraded import UntradedPairs
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.publisher import SERVICE, Publisher
 from kraken_gateway.requests import RequestConsumer
@@ -66,6 +67,7 @@ class _Parts:
     seeds: Seeds
     backfill: Backfill
     detector: StaleDetector
+    untraded: UntradedPairs
     consumer: RequestConsumer
     instruments: Instruments
 
@@ -144,6 +146,7 @@ class GatewayService:
                 tasks.create_task(parts.seeds.run(), name="gateway.seeds")
                 tasks.create_task(parts.backfill.run(), name="gateway.backfill")
                 tasks.create_task(parts.detector.run(), name="gateway.detector")
+                tasks.create_task(parts.untraded.run(), name="gateway.untraded")
                 tasks.create_task(self._retry_rejected(parts), name="gateway.rejected")
 
     def _assemble(self, bus: Bus, client: httpx.AsyncClient, status: StatusPublisher) -> _Parts:
@@ -158,11 +161,25 @@ class GatewayService:
         backfill = Backfill(rest, publisher, self._metrics, self._owns, now)
         minutes = snapshots.of(Timeframe.M1)
         detector = StaleDetector(self._all_feeds, minutes, rest, publisher, self._metrics, self._move, now)
+        untraded = UntradedPairs(self._all_feeds, rest)
         consumer = RequestConsumer(
             self._topics, self._members, status, seeds, backfill, publisher, self._metrics, self._reshard.set, now
         )
         instruments = Instruments(kraken, rest, self._metrics, self._take_pairs)
-        return _Parts(bus, status, kraken, rest, publisher, snapshots, seeds, backfill, detector, consumer, instruments)
+        return _Parts(
+            bus,
+            status,
+            kraken,
+            rest,
+            publisher,
+            snapshots,
+            seeds,
+            backfill,
+            detector,
+            untraded,
+            consumer,
+            instruments,
+        )
 
     # --- symbols ---
 
@@ -275,6 +292,7 @@ class GatewayService:
             reports=[feed.report() for feed in self._all_feeds()],
             stale=parts.detector.stale,
             unknown_at_rest=self._unknown_at_rest(parts),
+            untraded=parts.untraded.symbols,
             pairs=len(self._pairs),
             pairs_problem=parts.instruments.problem,
             rest_problem=parts.backfill.problem,

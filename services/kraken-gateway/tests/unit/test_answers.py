@@ -33,8 +33,11 @@ def page_after(trades: list[Trade], since: int, count: int) -> TradePage:
     first=st.integers(0, 10),
     last=st.integers(11, 40),
     stretch=st.integers(1, 40),
+    numbered=st.booleans(),
 )
-def test_every_trade_of_a_range_is_read_once_however_pages_and_range_are_cut(gaps, count, first, last, stretch):
+def test_every_trade_of_a_range_is_read_once_however_pages_and_range_are_cut(
+    gaps, count, first, last, stretch, numbered
+):
     nanos, trades = 0, []
     for number, gap in enumerate(gaps):
         nanos += gap
@@ -43,6 +46,8 @@ def test_every_trade_of_a_range_is_read_once_however_pages_and_range_are_cut(gap
         trades.append(Trade(number, Decimal(nanos).scaleb(-9), Decimal(number + 1), Decimal(1)))
     # One that Kraken learned of late has the highest number.
     trades = [replace(trade, number=10**6) if trade.number == len(gaps) // 2 else trade for trade in trades]
+    if not numbered:
+        trades = [replace(trade, number=0) for trade in trades]
     start, end = first * 60, last * 60
     reading, read = TradeReading.begin(start, None), []
     while reading.done < end:

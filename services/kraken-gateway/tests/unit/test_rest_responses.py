@@ -15,6 +15,7 @@ from kraken_gateway.kraken.rest import (
     RestError,
     ThrottledError,
     TooManyRequestsError,
+    Trade,
     UnknownPairError,
     parse_envelope,
     parse_ohlc,
@@ -124,6 +125,14 @@ def test_trades_without_a_place_to_go_on_from_are_the_last_ones():
     assert parse_trades(raw({"X": [], "last": 5})).last == 5
 
 
+def test_trades_without_a_number_are_read():
+    rows = [["10.5", "0.2", 61.5, "s", "l", ""], ["10.4", "0.1", 61.5, "s", "l", ""]]
+    assert parse_trades(raw({"X": rows, "last": "61500000000"})).trades == (
+        Trade(0, Decimal("61.5"), Decimal("10.5"), Decimal("0.2")),
+        Trade(0, Decimal("61.5"), Decimal("10.4"), Decimal("0.1")),
+    )
+
+
 @pytest.mark.parametrize("last", ["soon", "-1", "1.5", "\u00b2", "1" * 5_000])
 def test_last_that_is_no_time_fails_the_call(last):
     with pytest.raises(RestError):
@@ -140,6 +149,17 @@ def test_throttled_is_a_rate_limit_that_says_until_when(end, until):
 def test_pair_has_its_asset_class_and_needs_no_status():
     entry = {"altname": "AAPLxUSD", "wsname": "AAPLx/USD", "aclass_base": "tokenized_asset", "pair_decimals": 2}
     pairs = parse_pairs(raw({"AAPLx/USD": entry}))
+    assert pairs == {"AAPLx/USD": Pair("AAPLxUSD", 2, asset_class="tokenized_asset")}
+
+
+@pytest.mark.parametrize("keys", [("AAPLxUSD", "AAPLSPVUSD"), ("AAPLSPVUSD", "AAPLxUSD")])
+def test_pair_that_is_listed_twice_is_the_one_with_the_key_that_rest_is_asked_for(keys):
+    entry = {"altname": "AAPLxUSD", "wsname": "AAPLx/USD", "aclass_base": "tokenized_asset"}
+    details = {
+        "AAPLxUSD": {"pair_decimals": 2, "status": "online"},
+        "AAPLSPVUSD": {"pair_decimals": 5, "status": "cancel_only"},
+    }
+    pairs = parse_pairs(raw({key: entry | details[key] for key in keys}))
     assert pairs == {"AAPLx/USD": Pair("AAPLxUSD", 2, asset_class="tokenized_asset")}
 
 

@@ -85,6 +85,8 @@ class Mqtt5Link(asyncio.Protocol):
             raise failed_to_connect(error, url) from None
         finally:
             if not established:
+                # Nobody waits for it any more: an error in it would be logged as never retrieved.
+                self._accepted.cancel()
                 self.abort()
 
     def publish(

@@ -112,6 +112,7 @@ def symbols_check(state: SystemState, now: float, carried: frozenset[str], wante
         f"; {what}: {some(names)}"
         for what, names in (
             ("rejected", [f"{symbol} ({reason})" for symbol, reason in sorted(wanted.rejected.items())]),
+            ("not traded yet", sorted(wanted.untraded)),
             ("no longer followed", left),
         )
         if names

@@ -242,8 +242,9 @@ class Repairer:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def take(self, found: Iterable[Gap], audited: Mapping[Timeframe, Range]) -> None:
-        """Accept the gaps that an audit of `audited` found. A tracked gap that it did not find is read again, or
-        dropped if it is older than the audited range.
+        """Accept the gaps that an audit of `audited` found. A tracked gap that it did not find is read again. It is
+        dropped if it is older than the audited range, or if it was an aggregator's: the store never has candles of the
+        time before a pair's first trade.
 
         StoreUnavailableError if the store does not answer.
         """
@@ -259,8 +260,8 @@ class Repairer:
                 manual = tracked.gap.source is GapSource.REQUEST
                 if tracked.gap.range.end <= audited[tracked.gap.timeframe].start and not manual:
                     self._forget(tracked)
-                else:
-                    await self._look(tracked)
+                elif (still := await self._look(tracked)) and still.gap.source is GapSource.AGGREGATOR:
+                    self._forget(still)
 
     def retry_now(self, symbol: str | None, timeframe: Timeframe | None) -> None:
         """Retry the gaps of `symbol` and `timeframe` (None for all) at once, unfillable ones included."""

@@ -12,12 +12,13 @@ class Wanted:
     """The symbols that the gateways own.
 
     `symbols`: those that should be live, seeded and stored. `rejected`: those that Kraken refuses, with its reason;
-    only Kraken can change that, so checks name them and stay green. `unknown_at_rest`: live symbols that Kraken's REST
-    does not know, with the consequence.
+    only Kraken can change that, so checks name them and stay green. `untraded`: those that have never traded, which are
+    carried once they do. `unknown_at_rest`: live symbols that Kraken's REST does not know, with the consequence.
     """
 
     symbols: frozenset[str]
     rejected: Mapping[str, str]
+    untraded: frozenset[str]
     unknown_at_rest: Mapping[str, str]
 
 
@@ -26,16 +27,20 @@ def wanted(state: SystemState, now: float) -> Wanted:
 
     A symbol that was delisted, or removed from SYMBOLS, is on no gateway's list.
     """
-    symbols = set(state.live_since(now))
+    live = state.live_since(now)
+    symbols = set(live)
+    untraded: set[str] = set()
     rejected: dict[str, str] = {}
     unknown: dict[str, str] = {}
     for _, details in state.online(GATEWAY, now):
         symbols.update(texts(details.get("owned_since")))
         rejected.update(_reasons(details.get("rejected")))
+        untraded.update(texts(details.get("untraded")))
         unknown.update(_reasons(details.get("unknown_at_rest")))
     for feed in state.feeds.values():
         rejected.update(feed.state.rejected)
-    return Wanted(frozenset(symbols - rejected.keys()), rejected, unknown)
+    untraded -= live.keys()
+    return Wanted(frozenset(symbols - rejected.keys() - untraded), rejected, frozenset(untraded), unknown)
 
 
 def unfollowed(state: SystemState, now: float, symbols: Iterable[str]) -> list[str]:
@@ -45,7 +50,8 @@ def unfollowed(state: SystemState, now: float, symbols: Iterable[str]) -> list[s
     gateways = [details for _, details in state.online(GATEWAY, now)]
     if not gateways or not all(texts(details.get("patterns")) for details in gateways):
         return []
-    followed = set(wanted(state, now).symbols)
+    found = wanted(state, now)
+    followed = {*found.symbols, *found.untraded}
     for feed in state.feeds.values():
         followed.update(feed.state.symbols)
     return [symbol for symbol in dict.fromkeys(symbols) if symbol not in followed]

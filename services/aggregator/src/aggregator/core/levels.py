@@ -138,6 +138,8 @@ class Levels:
         self._by_timeframe = {level.timeframe: level for level in levels}
         self.minutes = levels[0]
         self.above_minutes = self._levels[1:]
+        self.untraded_until = _NEVER
+        """Before this instant (unix seconds) the pair has not traded."""
         self._prices: dict[float, Candle] = {}
         self._something_lost = False
 
@@ -297,9 +299,11 @@ class Levels:
         return None
 
     def priceless(self, window: int) -> bool:
-        """Whether no price before `window` can be found: earlier time was given up on, or nothing traded within
-        PRICE_WITHIN.
+        """Whether no price before `window` can be found: the pair had not traded, earlier time was given up on, or
+        nothing traded within PRICE_WITHIN.
         """
+        if window < self.untraded_until:
+            return True
         known_from = self.minutes.known.start_of(window)
         if known_from is None:
             return False

@@ -180,6 +180,10 @@ class CandleSeries:
             if gives_price or one.seconds >= level.seconds:
                 touched.setdefault(one, set()).update(windows)
         touched[level] |= self._mended(level, start, settled_to)
+        if (untraded := _untraded_until(history)) > self._levels.untraded_until:
+            self._levels.untraded_until = untraded
+            for one in self._levels:
+                touched.setdefault(one, set()).update(window for window in one.pending if window < untraded)
         if level is self._minutes:
             self.clock = max(self.clock, settled_to)
         return self._advance(at, touched)
@@ -627,6 +631,17 @@ def _follows(level: Level, window: int, before: Candle) -> bool:
     if state is None or state.candle is None or state.pending:
         return True
     return state.candle.infilled and state.candle.close != before.close
+
+
+def _untraded_until(history: History) -> float:
+    """Up to when (unix seconds) the pair had not traded at all, by a REST answer; minus infinity if that is not known.
+
+    An answer begins with the last price if there is one.
+    """
+    if history.source not in _FINAL or not history.covers.start < history.covers.end:
+        return _NEVER
+    first = min((row.open_time for row in history.candles), default=history.covers.end)
+    return first if first > history.covers.start else _NEVER
 
 
 def final_until(history: History) -> float:

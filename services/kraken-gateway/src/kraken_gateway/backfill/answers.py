@@ -114,7 +114,7 @@ def plain_price(price: Decimal, decimals: int) -> Decimal:
 class TradeReading:
     """How far the trades of a range have been read: `begun` to `done` (unix seconds) is settled.
 
-    `since`: where the next page begins (ns); `seen`: the numbers of the page before; `open`: trades from `done` on that
+    `since`: where the next page begins (ns); `seen`: the trades of the page before; `open`: trades from `done` on that
     were read already; `price`: the last one before `done`, None if unknown.
     """
 
@@ -122,7 +122,7 @@ class TradeReading:
     done: float
     since: int
     price: Decimal | None
-    seen: frozenset[int] = frozenset()
+    seen: frozenset[Trade] = frozenset()
     open: tuple[Trade, ...] = ()
 
     @classmethod
@@ -134,7 +134,7 @@ class TradeReading:
         """Add the next page. Returns the reading after it, at most up to `end` (unix seconds, which may be later each
         time), and the trades that are settled now.
         """
-        fresh = [trade for trade in page.trades if trade.number not in self.seen]
+        fresh = [trade for trade in page.trades if trade not in self.seen]
         if not fresh and len(page.trades) >= PAGE:
             # A full page of one nanosecond, already read: go past it, or the same page would return without end.
             return replace(self, since=page.last or self.since), ()
@@ -149,7 +149,7 @@ class TradeReading:
             # One back, because trades of one nanosecond may be split over pages; known trades are omitted.
             since=self.since if page.last is None else page.last - 1,
             price=settled[-1].price if settled else self.price,
-            seen=frozenset(trade.number for trade in page.trades),
+            seen=frozenset(page.trades),
             open=tuple(trade for trade in trades if trade.time >= done),
         )
         return reading, settled

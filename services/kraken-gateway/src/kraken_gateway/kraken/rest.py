@@ -105,7 +105,7 @@ class OhlcRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Trade(msgspec.Struct, frozen=True, gc=False):
-    """One trade; `time` in unix seconds, exact."""
+    """One trade; `time` in unix seconds, exact. `number` is 0 in old answers, which have none."""
 
     number: int
     time: Decimal
@@ -127,7 +127,7 @@ class _TradeRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     side: str
     type: str
     misc: str
-    number: int
+    number: int = 0
 
 
 class _Envelope(msgspec.Struct, frozen=True):
@@ -328,15 +328,19 @@ class _PairEntry(msgspec.Struct, frozen=True):
 
 
 def parse_pairs(result: msgspec.Raw) -> dict[str, Pair]:
-    """Pairs by v2 name, from AssetPairs; entries without a `wsname` (dark pools) are omitted."""
+    """Pairs by v2 name, from AssetPairs; entries without a `wsname` (dark pools) are omitted.
+
+    A tokenised pair is listed twice, with one `wsname` and one `altname`: the entry whose key is the `altname` counts.
+    """
     pairs: dict[str, Pair] = {}
     for key, raw in _decode(result, dict[str, msgspec.Raw], "pairs by name").items():
         try:
             entry = msgspec.json.decode(raw, type=_PairEntry, strict=False)
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
-        if 0 <= entry.pair_decimals <= 30:
-            pairs[native_name(entry.wsname)] = Pair(
+        symbol = native_name(entry.wsname)
+        if 0 <= entry.pair_decimals <= 30 and (symbol not in pairs or key == entry.altname):
+            pairs[symbol] = Pair(
                 entry.altname or key,
                 entry.pair_decimals,
                 entry.status or ONLINE,

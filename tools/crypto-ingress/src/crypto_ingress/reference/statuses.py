@@ -30,6 +30,7 @@ class GatewayStatus(msgspec.Struct, frozen=True):
     unknown_at_rest: Annotated[
         dict[str, str], _Text(description="Live symbols that REST does not know, with the consequence.")
     ]
+    untraded: Annotated[list[str], _Text(description="Symbols that have never traded, so that no feed carries them.")]
     kraken_time: Annotated[str, _Text(description="Kraken's time when this was published (RFC 3339).")]
     clock_skew_seconds: Annotated[float, _Text(description="Lead of its clock over Kraken's.")]
     ready: Annotated[bool, _Text(description="Whether it can do its work.")]

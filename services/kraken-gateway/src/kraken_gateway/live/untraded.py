@@ -1,0 +1,72 @@
+"""The pairs that have never traded: Kraken sends no snapshot of them, so no feed can cover them yet."""
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from ingress_common.logs import get_logger
+from kraken_gateway.kraken.rest import KrakenRest, RestError, UnknownPairError
+from kraken_gateway.live.feed import Feed
+
+WAIT_SECONDS = 15.0
+"""Seconds that a symbol may wait for its snapshot before REST is asked whether it has ever traded."""
+
+AGAIN_SECONDS = 60.0
+"""Seconds between two such calls for one symbol."""
+
+MOST_AT_ONCE = 4
+"""Symbols to ask for in a row: the calls are those of the backfill, too."""
+
+_LOOK_SECONDS = 1.0
+
+log = get_logger(__name__)
+
+
+class UntradedPairs:
+    """Finds, by REST, the symbols that live feeds cannot cover because they have never traded."""
+
+    def __init__(self, feeds: Callable[[], Collection[Feed]], rest: KrakenRest) -> None:
+        self._feeds = feeds
+        self._rest = rest
+        self._steady = asyncio.get_running_loop().time
+        self._ask_at: dict[str, float] = {}
+        self._found: set[str] = set()
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        """The symbols that have never traded."""
+        return self._uncovered() & self._found
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            now = self._steady()
+            uncovered = self._uncovered()
+            self._ask_at = {symbol: self._ask_at.get(symbol, now + WAIT_SECONDS) for symbol in uncovered}
+            self._found &= uncovered
+            due = sorted((at, symbol) for symbol, at in self._ask_at.items() if at <= now)
+            for _, symbol in due[:MOST_AT_ONCE]:
+                self._ask_at[symbol] = now + AGAIN_SECONDS
+                await self._ask(symbol)
+
+    async def _ask(self, symbol: str) -> None:
+        try:
+            first = await self._rest.first_trade(await self._rest.pair(symbol))
+        except (RestError, UnknownPairError) as error:
+            log.info("untraded.no-rest", symbol=symbol, error=str(error))
+            return
+        if first is not None:
+            self._found.discard(symbol)
+        elif symbol not in self._found:
+            log.info("symbol.untraded", symbol=symbol)
+            self._found.add(symbol)
+
+    def _uncovered(self) -> frozenset[str]:
+        """The symbols that live feeds neither cover, nor exclude until they are verified, nor see refused."""
+        reports = [feed.report() for feed in self._feeds()]
+        waiting = (
+            report.wanted - report.excluded - report.state.rejected.keys() - set(report.state.symbols)
+            for report in reports
+            if report.live
+        )
+        return frozenset().union(*waiting)
