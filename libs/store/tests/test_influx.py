@@ -534,6 +534,24 @@ async def test_a_batch_that_is_too_large_is_cut_until_it_is_taken(candle):
     assert sum(taken) == 1000
 
 
+@pytest.mark.parametrize(
+    ("status", "page"),
+    [
+        (413, b"<html>413 Request Entity Too Large</html>"),
+        (413, b'{"message":"Request Too Long"}'),
+        (400, b'{"message":"Bad Request"}'),
+        (400, b'{"code":400,"error":"bad"}'),
+        (422, b'{"message":"unprocessable","code":"x"}'),
+        (500, b'{"message":"partial write: dropped=2"}'),
+        (500, b"partial write: dropped=2"),
+    ],
+)
+async def test_what_a_proxy_says_of_a_write_is_no_reason_to_give_up_on_rows(candle, status, page):
+    async with paging(status, page) as url, opened(url) as store:
+        with pytest.raises(StoreUnavailableError, match=str(status)):
+            await store.write([], [candle(n) for n in range(2)])
+
+
 async def test_a_bulk_write_is_repeated_when_influxdb_was_busy(monkeypatch):
     monkeypatch.setattr("ingress_store.influx.bulk._WRITE_PAUSES", (0.0, 0.0))
     rows = [(60 * n, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1, True, False, True, 0, "archive", 60.0) for n in range(3)]
