@@ -240,7 +240,8 @@ class PahoLink:
             self._answer.set_exception(ended_before_answer(reason, self._options.url))
         if self._opened:
             self._opened = False
-            self._handler.lost(reason, blamed=blamed)
+            # After the responses that came before the end (`_on_publish`): a refused message is not to be sent again.
+            self._loop.call_soon(partial(self._handler.lost, reason, blamed=blamed))
 
     # paho's callbacks
 
