@@ -431,6 +431,8 @@ _TIME = b"2024-02-25T02:15:00Z"
         _HEADER + b"missing,0," + _TIME + b",x,BTC/USD,true,a,b,c,d,e,f,g,h,i,kraken",
         _HEADER + b"candles_1m,0," + _TIME,
         _HEADER + b"candles_1m",
+        b"x" * 200_000,
+        _HEADER + b"candles_1m,0," + b"x" * 200_000,
         b"[" * 100_000,
         b'{"buckets": [{"name": "candles_1m", "retentionRules": [{"everySeconds": "x"}]}], "orgs": [{"id": "1"}]}',
         b'{"orgs": [{"id": "1"}], "tasks": [{"name": "downsample_5m", "createdAt": "x", "latestCompleted": "y"}]}',

@@ -1,5 +1,6 @@
 """Requests to the server, and the meaning of its responses."""
 
+import csv
 import json
 import os
 import re
@@ -218,7 +219,7 @@ async def answered(location: str, question: Awaitable[AnswerT]) -> AnswerT:
         return await question
     except RefusedError as error:
         raise StoreUnavailableError(f"{location}: the server refuses a query: {error}") from error
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, csv.Error) as error:
         raise StoreUnavailableError(f"{location}: expected a response of InfluxDB, got another one: {error}") from error
 
 
