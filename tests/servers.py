@@ -80,6 +80,8 @@ class MqttServer(Protocol):
 
     def thaw(self) -> None: ...
 
+    def reload(self) -> None: ...
+
 
 class MosquittoProcess:
     """`mosquitto` from the PATH in a process of its own."""
@@ -122,6 +124,10 @@ class MosquittoProcess:
 
     def thaw(self) -> None:
         self._process.send_signal(signal.SIGCONT)
+
+    def reload(self) -> None:
+        """Read the rights again; connections stay."""
+        self._process.send_signal(signal.SIGHUP)
 
     def _end(self, how: Callable[[Any], None]) -> None:
         if self._process is not None:
@@ -175,6 +181,9 @@ class MosquittoContainer:
 
     def thaw(self) -> None:
         self._container.get_wrapped_container().unpause()
+
+    def reload(self) -> None:
+        self._container.get_wrapped_container().kill(signal="SIGHUP")
 
     def remove(self) -> None:
         if self._made:

@@ -15,6 +15,11 @@ from servers import FOLDER, MqttServer
 pytestmark = pytest.mark.timeout(900)
 
 ALL, NONE = "topic readwrite #\n", "topic read nothing\n"
+NO_UPDATES = "topic write ingress/raw/#\n" + "".join(
+    f"topic readwrite ingress/{kind}/#\n"
+    for kind in ("history", "feed", "candles", "ending", "request", "status", "dead-letter")
+)
+"""Who subscribes to candle updates is let, and gets none."""
 
 
 @dataclass
@@ -44,6 +49,11 @@ class World:
         self.broker.stop()
         path.write_text(path.read_text().replace(old, new))
         self.broker.start()
+
+    def change_rights(self, rights: str) -> None:
+        """Change them while everybody stays connected."""
+        (self.broker_folder / "acl").write_text(rights)
+        self.broker.reload()
 
     def hide_store(self) -> None:
         self.store.rename(self.store.with_name("moved.db"))
@@ -84,6 +94,9 @@ WAYS: dict[str, Way[World]] = {
     ),
     "the broker no longer lets its user publish and read": Way(
         lambda w: w.change_broker("acl", ALL, NONE), lambda w: w.change_broker("acl", NONE, ALL), BROKER
+    ),
+    "the broker keeps candle updates silently": Way(
+        lambda w: w.change_rights(NO_UPDATES), lambda w: w.change_rights(ALL), ("aggregator",)
     ),
     "Kraken refuses everything": kraken("outage", *FEED),
     "Kraken is silent": kraken("silent", *FEED),

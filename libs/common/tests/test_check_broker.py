@@ -2,10 +2,12 @@
 
 import pytest
 
+from breaking import in_its_place
 from ingress_common.bus import BusError
 from ingress_common.bus.check import check_broker
 from ingress_common.bus.url import MqttUrl
 from proxy import HoldingProxy
+from servers import free_port
 
 
 async def lacking(server, **options) -> dict[str, str]:
@@ -45,3 +47,11 @@ async def test_a_broker_that_stops_answering_costs_one_test_and_is_named(mosquit
     (check,) = (check for check in checks if check.lacking)
     assert "a session keeps" in check.what
     assert "stopped answering" in check.lacking
+
+
+@pytest.mark.parametrize("client", ["mqtt5", "paho"])
+async def test_a_server_that_takes_the_connection_and_does_not_answer_may_not_speak_mqtt_5(client):
+    port = free_port()
+    async with in_its_place(port, None):
+        with pytest.raises(BusError, match="though it took the connection; it may not speak MQTT 5"):
+            await check_broker(MqttUrl("127.0.0.1", port), "ingress", client=client)

@@ -1,5 +1,7 @@
 """While the broker refuses what a service publishes, the bus has a problem that names it."""
 
+import asyncio
+
 import pytest
 from memory_broker import MemoryBroker, MemoryBus
 from structlog.testing import capture_logs
@@ -78,6 +80,21 @@ def test_a_message_that_is_taken_ends_earlier_refusals_of_its_kind():
     now += 16
     refusals.accepted("in/candles/kraken/ETH-USD/1m")
     assert refusals.problem == "the broker refuses messages on in/status/aggregator/a: Not authorized"
+
+
+@pytest.mark.parametrize("client", ["mqtt5", "paho"])
+async def test_a_message_with_whose_refusal_the_broker_ends_the_connection_is_not_sent_again(
+    mosquitto_of, tmp_path, client
+):
+    # With `max_queued_messages 0`, which these brokers have, Mosquitto 2 ends the connection after each refusal.
+    acl = tmp_path / "acl"
+    acl.write_text("topic readwrite ours/#\n")
+    broker = mosquitto_of(f"allow_anonymous true\nacl_file {FOLDER}/acl\n", (acl,))
+    async with MqttBus(MqttUrl.parse(broker.url), client_id="a", client=client) as bus:
+        for _ in range(3):
+            with pytest.raises(BusError, match="Not authorized"):
+                await asyncio.wait_for(publish(bus, "theirs/a/b"), 10)
+            await asyncio.wait_for(publish(bus, "ours/a/b"), 10)
 
 
 async def test_a_right_that_is_missing_on_a_real_broker_is_the_problem(mosquitto_of, tmp_path):

@@ -117,6 +117,25 @@ async def test_a_deleted_or_replaced_file_is_unavailable_and_takes_nothing(tmp_p
                 await work
 
 
+async def test_a_deleted_write_ahead_log_is_unavailable_and_a_restart_has_what_was_written(tmp_path, candle):
+    async with SqliteStore(tmp_path / "c.db") as store:
+        assert (await store.write([candle(0)], [])).taken == 1
+        (tmp_path / "c.db-wal").unlink()
+        for work in (store.ping(), store.write([candle(1)], [])):
+            with pytest.raises(StoreUnavailableError, match="db-wal"):
+                await work
+    async with SqliteStore(tmp_path / "c.db") as store:
+        assert len(await store.candles("BTC/USD", Timeframe.M1, limit=9)) == 1
+        assert (await store.write([candle(1)], [])).taken == 1
+
+
+async def test_a_link_to_a_file_is_followed(tmp_path, candle):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "c.db").symlink_to(tmp_path / "elsewhere" / "c.db")
+    async with SqliteStore(tmp_path / "c.db") as store:
+        assert (await store.write([candle(0)], [])).taken == 1
+
+
 async def test_the_loop_goes_on_while_the_file_is_busy(tmp_path, candle):
     async with SqliteStore(tmp_path / "c.db") as store:
         other = sqlite3.connect(tmp_path / "c.db", isolation_level=None)

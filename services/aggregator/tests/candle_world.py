@@ -210,13 +210,14 @@ class World:
     def step(self, seconds: float, *, delays: bool = False) -> None:
         """Let time pass, send what traded, then the watermark, then answer what is due."""
         self.now += seconds
+        updated: dict[int, dict[str, int]] = {}
         if self.live:
             new = self.trades[self.sent : bisect_left(self.times, self.now)]
             for i in range(len(new)):
                 minute = Timeframe.M1.floor(new[i].time)
                 state = self.trades[bisect_left(self.times, minute) : self.sent + i + 1]
                 tick = candle_of(state, Timeframe.M1, minute, self.now)
-                self.published[minute] = {SYMBOL: tick.trades}
+                self.published[minute] = updated[minute] = {SYMBOL: tick.trades}
                 if self.drops and self.random.random() < self.drops:
                     continue
                 if delays and self.random.random() < 0.2:
@@ -232,7 +233,7 @@ class World:
         if self.live:
             over = [minute for minute in self.published if minute + 60 <= self.now - 1]
             trades = {minute: self.published.pop(minute) for minute in over}
-            stated = {} if self.drops is None else trades
+            stated = {} if self.drops is None else trades | updated
             self.take(self.engine.watermark(Watermark("feed", self.now - 1, self.now), stated))
         for due, history in list(self.answers):
             if due <= self.now:

@@ -393,25 +393,44 @@ async def test_a_request_for_candles_that_makes_no_sense_goes_to_the_dead_letter
         await out.until(lambda: len(out.topics("dead-letter")) == 2)
 
 
-async def test_a_minute_whose_updates_the_broker_drops_is_a_gap_and_twice_in_a_row_not_ready():
+async def test_a_minute_whose_updates_the_broker_drops_is_a_gap_and_after_seconds_it_is_not_ready():
     broker = MemoryBroker()
     service = aggregator(broker)
     async with outside(broker) as out, running(service):
         await start_symbol(out, service)
         broker.drops = lambda client_id, topic: client_id.startswith("a-") and "/raw/" in topic
-        for minute in (OPEN, OPEN + 60):
+        for second in range(20, 26):
             assert service.health().ready
-            tick = candle("BTC/USD", minute, at=minute + 20.0, trades=3)
+            tick = candle("BTC/USD", OPEN, at=OPEN + second, trades=second)
             await out.say(TOPICS.raw("BTC/USD"), encode_candle(tick))
-            await out.watermark(minute + 61, {minute: {"BTC/USD": 3}})
-            await out.until(lambda minute=minute: "BTC/USD" in service._engine.gaps())
-            requests = [decode_history_request(m.payload) for m in out.seen if m.topic == TOPICS.history_requests()]
+            await out.watermark(OPEN + second, {OPEN: {"BTC/USD": second}})
         await out.until(lambda: not service.health().ready)
         assert (
             "updates: 1 symbols whose updates do not all arrive from the gateway: BTC/USD" in service.health().problems
         )
-        assert not any(c.closed and c.timeframe is Timeframe.M1 and c.open_time >= OPEN for c in out.candles())
+        await out.watermark(OPEN + 61, {OPEN: {"BTC/USD": 25}})
+        await out.until(lambda: "BTC/USD" in service._engine.gaps())
+        await out.watermark(OPEN + 121)
+        await out.until(lambda: TOPICS.history_requests() in [message.topic for message in out.seen])
+        requests = [decode_history_request(m.payload) for m in out.seen if m.topic == TOPICS.history_requests()]
+        assert not any(c.closed and c.timeframe is Timeframe.M1 and c.open_time == OPEN for c in out.candles())
         assert {request.symbols for request in requests} == {("BTC/USD",)}
+
+
+async def test_an_aggregator_that_no_longer_gets_the_watermarks_of_a_live_feed_is_not_ready(monkeypatch):
+    monkeypatch.setattr("aggregator.service._SILENT_SECONDS", 0.5)
+    broker = MemoryBroker()
+    service = aggregator(broker)
+    async with outside(broker) as out, running(service):
+        await start_symbol(out, service)
+        silent = "watermarks: live feeds whose watermarks do not arrive: f"
+        await out.until(lambda: silent in service.health().problems)
+        assert not service.health().ready
+        await out.watermark(OPEN + 14)
+        await out.until(lambda: silent not in service.health().problems)
+        # Of a feed that is down none is expected.
+        await out.say(TOPICS.feed("f"), encode_feed_state(FeedState("f", FeedCondition.DOWN, OPEN - 5.0, ())))
+        await out.until(lambda: not service._watermarks)
 
 
 async def test_an_aggregator_whose_candles_the_broker_refuses_is_not_ready():

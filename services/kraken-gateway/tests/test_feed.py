@@ -505,6 +505,14 @@ async def test_the_watermark_that_ends_a_minute_states_the_trades_that_were_publ
     await ears.until(lambda: ears.stated == stated, 75)
 
 
+async def test_the_next_watermark_states_the_trades_of_what_was_updated(start, ears, fake_kraken, frame):
+    minute = time.time() // 60 * 60
+    rows = [{"symbol": symbol, "begin": minute, "trades": n} for n, symbol in ((3, "BTC/USD"), (4, "ETH/USD"))]
+    fake_kraken.scripts = [play(sends(frame("update", rows)))]
+    start("BTC/USD", "ETH/USD")
+    await ears.until(lambda: ears.stated.get(int(minute)) == {"BTC/USD": 3, "ETH/USD": 4})
+
+
 async def test_a_feed_whose_messages_the_broker_refuses_is_not_live(start, ears, fake_kraken, frame, broker):
     broker.refuses = lambda topic: "/raw/" in topic
     fake_kraken.scripts = [play(sends(frame("update", [{"symbol": "BTC/USD", "begin": time.time() // 60 * 60}])))]

@@ -1,4 +1,6 @@
-"""How many trades of each minute a feed has published: an MQTT user property of the watermarks that end a minute.
+"""How many trades of a minute a feed has published: an MQTT user property of its watermarks.
+
+It has the minutes that end with the watermark, and the symbols that were updated since the last one.
 
 A broker may drop candle updates silently, or keep them from a subscriber. A subscriber that has fewer trades of a
 minute than its feed has published lacks updates, so it does not know the minute, however far the watermarks go.

@@ -1,6 +1,8 @@
 """The settings of admin-api, from the environment."""
 
 import re
+from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SecretStr
@@ -11,7 +13,6 @@ from ingress_store.settings import StoreSettings
 
 _UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
 _ORIGIN = re.compile(r"\*|https?://[^\s/,*]+")
-_PROXY = re.compile(r"\*|[0-9A-Fa-f.:]+(/\d{1,3})?")
 
 
 def _split(value: object) -> object:
@@ -19,16 +20,29 @@ def _split(value: object) -> object:
 
 
 def _origins(value: object) -> object:
-    return _each(_split(value), _ORIGIN, "an origin such as https://example.org")
+    return _each(_split(value), _is_origin, "an origin such as https://example.org")
 
 
 def _proxies(value: object) -> object:
-    return _each(_split(value), _PROXY, "an address or network such as 10.0.0.0/8")
+    return _each(_split(value), _is_proxy, "an address or network such as 10.0.0.0/8")
 
 
-def _each(values: object, pattern: re.Pattern[str], what: str) -> object:
+def _is_origin(text: str) -> bool:
+    return _ORIGIN.fullmatch(text) is not None
+
+
+def _is_proxy(text: str) -> bool:
+    try:
+        # As uvicorn reads them, for which a network with bits of a host, such as 10.0.0.1/8, matches nothing.
+        ip_network(text)
+    except ValueError:
+        return text == "*"
+    return True
+
+
+def _each(values: object, is_right: Callable[[str], bool], what: str) -> object:
     if isinstance(values, tuple):
-        wrong = [value for value in values if not pattern.fullmatch(value)]
+        wrong = [value for value in values if not is_right(value)]
         if wrong:
             raise ValueError(f"{wrong[0]!r} is not {what}")
     return values

@@ -24,7 +24,7 @@ from ingress_common.heartbeat import StatusPublisher
 from ingress_common.logs import get_logger
 from ingress_common.membership import Members
 from ingress_common.minute_trades import trades_of
-from ingress_common.model import Candle, HistoryRequest, SeedRequest
+from ingress_common.model import Candle, FeedCondition, HistoryRequest, SeedRequest
 from ingress_common.payloads import (
     PayloadError,
     dead_letter,
@@ -55,6 +55,7 @@ _SHOWN = 5
 _ENDINGS_SECONDS = 1.0
 _SWEEP_SECONDS = 5.0
 _MOST_RETAINED = 5_000
+_SILENT_SECONDS = 10.0
 _OVER = (Standing.ENDED, Standing.LEFT)
 
 _KindOf = Callable[[Candle], Kind]
@@ -110,6 +111,7 @@ class Aggregator:
         self._endings = Endings()
         self._late = LateEnds()
         self._retained: set[str] = set()
+        self._watermarks: dict[str, float] = {}  # when the last one of each live feed arrived, in the loop's time
         self._sweep = asyncio.Event()
         self._sweep.set()
         self._gapped: dict[str, int] = {}
@@ -138,11 +140,15 @@ class Aggregator:
         seeded = sum(series.seeded for series in all_series)
         broker, losing = broker_check(self._bus), sorted(self._engine.losing)
         lost = f"{len(losing)} symbols whose updates do not all arrive from the gateway: {', '.join(losing[:_SHOWN])}"
+        heard_by = asyncio.get_running_loop().time() - _SILENT_SECONDS
+        silent = sorted(feed for feed, at in self._watermarks.items() if at < heard_by)
+        late = f"live feeds whose watermarks do not arrive: {', '.join(silent[:_SHOWN])}"
         return Health(
             live=True,
-            ready=broker.ok and not losing and seeded == len(all_series),
+            ready=broker.ok and not losing and not silent and seeded == len(all_series),
             checks=(
                 broker,
+                Check("watermarks", not silent, late if silent else "those of all live feeds arrive"),
                 Check("updates", not losing, lost if losing else "all that the gateways published have arrived"),
                 Check("seeds", seeded == len(all_series), f"{seeded} of {len(all_series)} symbols have their seed"),
                 Check("gaps", not self._gapped, f"{len(self._gapped)} symbols have gaps"),
@@ -161,6 +167,7 @@ class Aggregator:
             self._members.reconnected()
             self._status.announce()
             self._engine.reconnected()
+            self._watermarks.clear()
             await self._publish_all(self._engine.recent(), lambda _: Kind.REPEATED)
             return
         try:
@@ -207,6 +214,8 @@ class Aggregator:
                     self._reassign_soon()
                 before = self._engine.lost_updates
                 outputs = self._engine.watermark(mark, trades_of(message.properties))
+                if self._engine.reports(mark.feed):
+                    self._watermarks[mark.feed] = asyncio.get_running_loop().time()
                 if lost := self._engine.lost_updates - before:
                     self._metrics.lost_updates.inc(lost)
                     log.warning("updates.lost", feed=mark.feed, symbols=lost)
@@ -214,12 +223,15 @@ class Aggregator:
             case ("feed", _, feed) if not message.payload:
                 self._engine.forget(feed)
                 self._following.forget(feed)
+                self._watermarks.pop(feed, None)
                 self._reassign_soon()
             case ("feed", _, _):
                 state = decode_feed_state(message.payload)
                 self._expect(message, self._topics.feed(state.feed))
                 self._engine.feed_state(state, retained=message.retain)
                 self._following.feed(state)
+                if state.state is FeedCondition.DOWN:
+                    self._watermarks.pop(state.feed, None)
                 self._reassign_soon()
             case ("status", service, _) if message.payload and service == GATEWAY:
                 self._following.status(decode_status_on(message.topic, message.payload))

@@ -1,9 +1,10 @@
 """What the engine makes of watermarks: from when a feed speaks, what is a repeat, what is nonsense."""
 
+from decimal import Decimal
 from random import Random
 
 import pytest
-from candle_world import START, SYMBOL, World, random_trades
+from candle_world import START, SYMBOL, Trade, World, random_trades
 from msgspec.structs import replace
 
 from aggregator.core import Engine
@@ -30,6 +31,11 @@ def world() -> World:
     for _ in range(60):
         world.step(10)
     return world
+
+
+def every_second() -> list[Trade]:
+    """A trade in every second."""
+    return [Trade(START + second + 0.5, Decimal(100), Decimal(1)) for second in range(-1_800, 600)]
 
 
 def asked(outputs) -> list[HistoryRequest]:
@@ -242,22 +248,51 @@ def test_seed_is_requested_even_if_history_that_somebody_else_requested_comes_fi
         assert outputs == ([] if second else [SeedRequest((SYMBOL,))])
 
 
-def test_a_feed_whose_updates_do_not_arrive_for_two_minutes_is_losing_until_they_do_again():
-    random = Random(2)
-    world = World(random_trades(random, 60, 0.95), random, drops=0.0)
+def test_a_feed_whose_updates_do_not_arrive_is_losing_within_seconds_until_they_do_again():
+    world = World(every_second(), Random(2), drops=0.0)
     world.connect()
-    for _ in range(60):
-        world.step(10)
+    for _ in range(300):
+        world.step(1)
     assert not world.engine.losing
     world.drops = 1.0
-    for _ in range(40):
-        world.step(10)
+    for _ in range(8):
+        world.step(1)
     assert world.engine.losing == {SYMBOL}
-    assert world.engine.lost_updates >= 2
+    assert world.engine.lost_updates == 0
+    for _ in range(60):
+        world.step(1)
+    assert world.engine.lost_updates >= 1
     world.drops = 0.0
-    for _ in range(40):
-        world.step(10)
+    for _ in range(3):
+        world.step(1)
     assert not world.engine.losing
+
+
+def test_a_lost_update_alone_is_a_passing_loss(world):
+    minute = Timeframe.M1.floor(world.now)
+    stated = {minute: {SYMBOL: 10**6}}
+    for _ in range(40):
+        world.now += 1
+        world.engine.watermark(Watermark("feed", world.now - 1, world.now), stated)
+        stated = {}
+        assert not world.engine.losing
+
+
+def test_updates_of_another_symbol_do_not_hide_those_that_are_lost():
+    world = World(every_second(), Random(2))
+    world.engine.gain(["OTHER/USD"])
+    world.connect()
+    for _ in range(31):
+        world.step(10)
+    minute = Timeframe.M1.floor(world.now)
+    engine, live = world.engine, FeedState("other", FeedCondition.LIVE, world.now - 100, (SYMBOL, "OTHER/USD"))
+    engine.feed_state(live, retained=False)
+    engine.watermark(Watermark("other", world.now - 1, world.now))
+    for second in range(1, 10):
+        at = world.now + second
+        stated = {minute: {SYMBOL: 1, "OTHER/USD": 1} if second % 3 == 1 else {SYMBOL: 1}}
+        engine.watermark(Watermark("other", at - 1, at), stated)
+    assert engine.losing == {"OTHER/USD"}
 
 
 @pytest.mark.parametrize("minute", [START - 86_400, START + 300 + 7, START + 86_400, -60])

@@ -98,7 +98,10 @@ class Publisher:
         self._metrics.history_rows.labels(history.source.value).inc(len(history.candles))
 
     async def watermark(self, watermark: Watermark, trades: MinuteTrades = MappingProxyType({})) -> None:
-        """A watermark, after everything that it covers. `trades`: what was published of the minutes that it ends."""
+        """A watermark, after everything that it covers.
+
+        `trades`: what was published of the minutes that it ends, and of the symbols that were updated since the last.
+        """
         topic, properties = self._topics.watermark(watermark.feed), trades_property(trades)
         await self._bus.publish(topic, encode_watermark(watermark), properties=properties or None)
 

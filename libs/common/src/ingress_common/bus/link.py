@@ -85,6 +85,12 @@ def ended_before_answer(reason: str, url: MqttUrl) -> LinkError:
     return LinkError(f"{reason}, before it answered; the broker may not speak MQTT 5")
 
 
+def no_answer(timeout: float, *, connected: bool) -> LinkError:
+    """The LinkError for an open that took longer than `timeout` seconds. `connected`: the server took it."""
+    reason = f"no answer within {timeout:.0f} s"
+    return LinkError(f"{reason}, though it took the connection; it may not speak MQTT 5" if connected else reason)
+
+
 @dataclass(frozen=True, slots=True)
 class Granted:
     """The capabilities that the broker's CONNACK announces; the defaults are those of MQTT 5."""

@@ -23,6 +23,7 @@ from ingress_common.bus.link import (
     Opened,
     ended_before_answer,
     failed_to_connect,
+    no_answer,
 )
 from ingress_common.bus.port import NO_PROPERTIES
 from ingress_common.tls import TlsFileError
@@ -78,7 +79,7 @@ class Mqtt5Link(asyncio.Protocol):
                 await self._accepted
             established = True
         except TimeoutError:
-            raise LinkError(f"no answer within {timeout:.0f} s") from None
+            raise no_answer(timeout, connected=self._transport is not None) from None
         except UnicodeError as error:
             raise LinkError(f"{url.host!r} is not a host name: {error}", permanent=True) from None
         except (OSError, TlsFileError) as error:

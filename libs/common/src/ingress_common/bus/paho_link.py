@@ -31,6 +31,7 @@ from ingress_common.bus.link import (
     Opened,
     ended_before_answer,
     failed_to_connect,
+    no_answer,
 )
 from ingress_common.bus.port import NO_PROPERTIES
 from ingress_common.logs import get_logger
@@ -92,7 +93,7 @@ class PahoLink:
                 await self._answer
             established = True
         except TimeoutError:
-            raise LinkError(f"no answer within {timeout:.0f} s") from None
+            raise no_answer(timeout, connected=self._socket is not None) from None
         except UnicodeError as error:
             raise LinkError(f"{self._options.url.host!r} is not a host name: {error}", permanent=True) from None
         except (OSError, TlsFileError) as error:
@@ -240,7 +241,8 @@ class PahoLink:
             self._answer.set_exception(ended_before_answer(reason, self._options.url))
         if self._opened:
             self._opened = False
-            self._handler.lost(reason, blamed=blamed)
+            # After the responses that came before the end (`_on_publish`): a refused message is not to be sent again.
+            self._loop.call_soon(partial(self._handler.lost, reason, blamed=blamed))
 
     # paho's callbacks
 

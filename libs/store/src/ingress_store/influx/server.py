@@ -1,5 +1,6 @@
 """Requests to the server, and the meaning of its responses."""
 
+import csv
 import json
 import os
 import re
@@ -21,8 +22,10 @@ _ANSWER_BYTES = 64 * 2**20
 _MESSAGE_BYTES = 10_000
 _DROPPED = re.compile(r"dropped=(\d+)")
 _DURABLE = 204
-_TOO_LARGE = 413
+TOO_LARGE = 413
+"""Status of a request that is too large, for InfluxDB or for a proxy before it."""
 _ABOUT_LINES = (400, 422)
+_CODES_ABOUT_LINES = ("invalid", "unprocessable entity", "internal error")
 # Without annotations: the columns are known.
 _DIALECT = {"header": True, "annotations": [], "delimiter": ",", "dateTimeFormat": "RFC3339Nano"}
 
@@ -184,14 +187,14 @@ class Server:
         return bytes(answer)
 
     def _meaning_of_write(self, status: int, answer: bytes) -> Exception:
-        """Only InfluxDB's own report about lines is a reason to give up on one, not a proxy's page."""
+        """Only InfluxDB's own report about lines is a reason to give up on one, not the response of a proxy."""
         message = _message(answer)
-        if status == _TOO_LARGE:
+        if status == TOO_LARGE:
             return RefusedError(status, message)
         # Some versions report a type conflict as an internal error; a retry would not help.
         about_lines = status in _ABOUT_LINES or (status >= 500 and "partial write" in message)
         error = self._meaning(status, message)
-        if isinstance(error, StoreUnavailableError) or (about_lines and _is_json(answer)):
+        if isinstance(error, StoreUnavailableError) or (about_lines and _code(answer) in _CODES_ABOUT_LINES):
             return error
         return StoreUnavailableError(f"{self._location}: expected 204 for a write, got {status} {message}")
 
@@ -216,7 +219,7 @@ async def answered(location: str, question: Awaitable[AnswerT]) -> AnswerT:
         return await question
     except RefusedError as error:
         raise StoreUnavailableError(f"{location}: the server refuses a query: {error}") from error
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, csv.Error) as error:
         raise StoreUnavailableError(f"{location}: expected a response of InfluxDB, got another one: {error}") from error
 
 
@@ -225,6 +228,11 @@ def _is_json(answer: bytes) -> bool:
         return isinstance(json.loads(answer), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _code(answer: bytes) -> str:
+    """The code of InfluxDB's error; empty if the response has none, so it is not InfluxDB's."""
+    return str(json.loads(answer).get("code", "")) if _is_json(answer) else ""
 
 
 def _message(answer: bytes) -> str:

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-from ingress_store.influx.server import RefusedError, Server
+from ingress_store.errors import StoreUnavailableError
+from ingress_store.influx.server import TOO_LARGE, RefusedError, Server
 from ingress_store.port import Rejection
 
 BATCH_LINES = 5_000
 """Lines in one request, at most."""
-
-_TOO_LARGE = 413
 
 Line = tuple[int, str]
 """The place of a row in what was given, and its text."""
@@ -19,6 +18,8 @@ async def write_lines(server: Server, bucket: str, precision: str, lines: Sequen
 
     A rejected batch is halved until the bad lines stand alone; to write a good line twice changes nothing. If the
     server reports that it dropped all of a batch, as with lines older than the retention, it is not halved further.
+
+    StoreUnavailableError if not even one line is taken because of its size: the limit is not about our rows.
     """
     rejected: list[Rejection] = []
     parts = [lines[start : start + BATCH_LINES] for start in range(0, len(lines), BATCH_LINES)][::-1]
@@ -27,7 +28,10 @@ async def write_lines(server: Server, bucket: str, precision: str, lines: Sequen
         try:
             await server.write(bucket, precision, "\n".join([text for _, text in part]).encode())
         except RefusedError as error:
-            if len(part) == 1 or (error.status != _TOO_LARGE and error.dropped == len(part)):
+            too_large = error.status == TOO_LARGE
+            if too_large and len(part) == 1:
+                raise StoreUnavailableError(f"{bucket}: a line alone is too large: {error.status} {error}") from error
+            if len(part) == 1 or (not too_large and error.dropped == len(part)):
                 rejected += (Rejection(index, str(error)) for index, _ in part)
             else:
                 middle = len(part) // 2

@@ -187,15 +187,17 @@ class SqliteStore:
     async def _run(self, work: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
         """Run `work` in the worker thread; errors of SQLite become StoreUnavailableError.
 
-        So does a file that was deleted or replaced: SQLite would go on with the old one, which nobody can read.
+        So does a file that was deleted or replaced, or its write-ahead log (`-wal`): SQLite would go on with the old
+        one, which nobody else can read.
         """
 
         def guarded() -> ResultT:
             if self._connection is None:
                 raise StoreUnavailableError(f"{self.location} is closed")
             try:
-                if not os.path.samestat(self._path.stat(), self._opened):
-                    raise StoreUnavailableError(f"{self.location}: the file was replaced; a restart opens the new one")
+                for path, opened in self._opened.items():
+                    if not os.path.samestat(path.stat(), opened):
+                        raise StoreUnavailableError(f"{path}: the file was replaced; a restart opens the new one")
                 return work(self._connection)
             except (sqlite3.Error, OSError, schema.LayoutError) as error:
                 raise StoreUnavailableError(f"{self.location}: {error}") from error
@@ -226,7 +228,8 @@ class SqliteStore:
         except (sqlite3.Error, schema.LayoutError) as error:
             connection.close()
             raise StoreOpenError(f"expected a SQLite file at {self._path}, got: {_reason(error)}") from error
-        self._opened = self._path.stat()
+        log = Path(f"{self._path.resolve()}-wal")
+        self._opened = {path: path.stat() for path in (self._path, log)}
         self._connection = connection
 
     def _close(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
+from ingress_common.timeframes import Timeframe
 from ingress_store import BootstrapResult, CandleStore, ResourceState, StoreUnavailableError, TaskState
 
 _EVERY_SECONDS = 2.0
@@ -14,11 +15,14 @@ _BOOTSTRAP_SECONDS = 60.0
 _TASKS_SECONDS = 5.0
 _INSPECT_SECONDS = 5.0
 
+_AFTER_ALL = 8e9
+"""Unix seconds after every candle: a query from there on reads nothing, and fails if the store answers no queries."""
+
 log = get_logger(__name__)
 
 
 class StoreMonitor:
-    """Pings the store every 2 s. Bootstraps it once it answers, and again whenever a resource was deleted.
+    """Pings and queries the store every 2 s. Bootstraps it once it answers, and again whenever a resource was deleted.
 
     Calls `deleted` after a deletion, because rows are lost with the resource.
     """
@@ -43,6 +47,7 @@ class StoreMonitor:
                     await self._bootstrap_if_missing()
                 async with asyncio.timeout(_PATIENCE_SECONDS):
                     await self._read_tasks()
+                    await self._store.newest_closed(Timeframe.M1, since=_AFTER_ALL)
             except (StoreUnavailableError, TimeoutError) as error:
                 text = str(error) or "no answer in time"
                 self._note(Check("store", ok=False, detail=text))

@@ -195,8 +195,8 @@ class Engine:
     def watermark(self, mark: Watermark, published: MinuteTrades = MappingProxyType({})) -> list[Output]:
         """A feed has published everything up to the mark: close the windows that ended before it.
 
-        `published`: the trades that it has published of the minutes that end with the mark. A minute of which fewer
-        have arrived is a gap.
+        `published`: the trades that it has published of the minutes that end with the mark, and of the symbols that
+        were updated since the last one. A minute that has ended is a gap if fewer have arrived.
 
         ImplausibleError if the mark is far from everything known and the feed has not continued from there.
         """
@@ -243,20 +243,26 @@ class Engine:
         return out
 
     def _compare(self, feed: Feed, published: MinuteTrades, mark: Watermark) -> None:
-        """Find the symbols of which not all updates have arrived; their coverage begins after those minutes."""
-        lacking = set()
+        """Find the symbols of which not all updates have arrived; their coverage begins after the minutes of those."""
+        arrived = {}
         for minute, trades in published.items():
-            if not mark.watermark - _STATED_WITHIN <= minute <= mark.watermark - _MINUTE or minute % _MINUTE:
+            ended = minute + _MINUTE <= mark.watermark
+            if minute % _MINUTE or not mark.watermark - _STATED_WITHIN <= minute <= mark.watermark + _MINUTE:
                 continue
             for symbol in trades.keys() & feed.starts.keys() & self._series.keys():
-                start, end = feed.starts[symbol], minute + _MINUTE
-                if start is None or end <= start or not self._series[symbol].lacks(minute, trades[symbol]):
+                start, series = feed.starts[symbol], self._series[symbol]
+                if start is None or minute + _MINUTE <= start:
                     continue
-                feed.starts[symbol] = float(end)
-                lacking.add(symbol)
-        feed.lacking_in_a_row = feed.lacking_in_a_row + 1 if lacking else 0
-        feed.lacking = frozenset(lacking)
-        self.lost_updates += len(lacking)
+                lacks = series.lacks(minute, trades[symbol])
+                if not ended:
+                    arrived[symbol] = not lacks
+                elif lacks:
+                    series.uncover(minute)
+                    feed.starts[symbol] = float(minute + _MINUTE)
+                    # Without its seed, what came before may be all that a symbol lacks.
+                    self.lost_updates += series.initialized
+        if arrived:
+            feed.stated(arrived)
 
     @property
     def losing(self) -> frozenset[str]:

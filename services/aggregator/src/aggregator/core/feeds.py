@@ -1,6 +1,6 @@
 """Feeds: which feed carries which symbol, and which time it covers."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from math import isfinite
@@ -25,8 +25,11 @@ SUDDEN = 600.0
 A watermark that is further ahead, or this far from its feed's last one, is followed once its feed continues from there.
 """
 
-LOSING_MINUTES = 2
-"""Minutes in a row with lost updates beyond which it is no passing loss."""
+LOSING_SECONDS = 5.0
+"""Seconds between a feed's first and last lost update beyond which it is no passing loss."""
+
+LOSS_REMEMBERED = 30.0
+"""Seconds after which a symbol without further updates no longer counts as lacking one."""
 
 MAX_FEEDS = 1_000
 MAX_COVERED = 20_000
@@ -50,8 +53,8 @@ class Feed:
     `starts`: by symbol, from when on all its updates have arrived here; None until a watermark shows it. `unstarted`:
     the symbols to look at with every watermark, not only once a minute. `minute_end`: the end of the watermark's
     minute. `lost_until`: when (`at` of its watermarks) a loss of messages was last noticed; what the feed covers before
-    that has not all arrived. `suspect`: its last implausible watermark. `lacking`: the symbols of which updates were
-    lost in the last minute, and in how many minutes in a row there were any.
+    that has not all arrived. `suspect`: its last implausible watermark. `lacking`: the symbols whose last update has
+    not arrived, each with when that was stated; `lacking_since`: from when on there was always one.
     """
 
     live: bool = False
@@ -64,8 +67,8 @@ class Feed:
     unstarted: set[str] = field(default_factory=set)
     suspect: Watermark | None = None
     confirmations: int = 0
-    lacking: frozenset[str] = frozenset()
-    lacking_in_a_row: int = 0
+    lacking: dict[str, float] = field(default_factory=dict)
+    lacking_since: float = _NEVER
 
     @property
     def reports(self) -> bool:
@@ -77,6 +80,26 @@ class Feed:
         self.starts = dict.fromkeys(self.starts)
         self.unstarted = set(self.starts)
         self.watermark = _NEVER
+        self.lacking.clear()
+
+    def stated(self, updates: Mapping[str, bool]) -> None:
+        """A watermark stated the last updates of symbols, and whether each has arrived."""
+        lacking = {symbol: at for symbol, at in self.lacking.items() if self.at - at <= LOSS_REMEMBERED}
+        if not lacking:
+            self.lacking_since = self.at
+        for symbol, arrived in updates.items():
+            if arrived:
+                lacking.pop(symbol, None)
+            else:
+                lacking[symbol] = self.at
+        self.lacking = lacking
+
+    @property
+    def losing(self) -> frozenset[str]:
+        """The symbols whose last update has not arrived, if that has happened for LOSING_SECONDS."""
+        recent = {symbol: at for symbol, at in self.lacking.items() if self.at - at <= LOSS_REMEMBERED}
+        lasts = max(recent.values(), default=_NEVER) - self.lacking_since >= LOSING_SECONDS
+        return frozenset(recent) if lasts else frozenset()
 
     def continues(self, mark: Watermark, newest: float) -> bool:
         """Whether to follow `mark`: at once if it continues from what is known, else once later marks confirm it."""
@@ -125,9 +148,8 @@ class Feeds:
 
     @property
     def losing(self) -> frozenset[str]:
-        """The symbols of live feeds of which updates were lost in the last minute, as in the one before it."""
-        feeds = (feed for feed in self._feeds.values() if feed.live and feed.lacking_in_a_row >= LOSING_MINUTES)
-        return frozenset(symbol for feed in feeds for symbol in feed.lacking)
+        """The symbols of live feeds of which updates are lost again and again."""
+        return frozenset(symbol for feed in self._feeds.values() if feed.live for symbol in feed.losing)
 
     def carried(self, seeded: Callable[[str], bool]) -> frozenset[str]:
         """The symbols that live feeds carry, at most MAX_SYMBOLS: first those that are `seeded`, then those of feeds
@@ -202,6 +224,7 @@ class Feeds:
             feed.unstarted = set(feed.starts)
             if begins:
                 feed.watermark = _NEVER
+                feed.lacking.clear()
                 if not was_live:
                     feed.at = _NEVER
         self._measure()

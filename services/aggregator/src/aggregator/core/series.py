@@ -142,20 +142,18 @@ class CandleSeries:
         return closed
 
     def lacks(self, minute: int, trades: int) -> bool:
-        """Whether updates of `minute` were lost: its feed has published `trades` trades of it, and fewer have arrived.
-
-        Then it is not known, until history has it.
-        """
+        """Whether updates of `minute` were lost: its feed has published `trades` trades of it, and fewer arrived."""
         minutes = self._minutes
         if self.initialized and minute < max(minutes.horizon, minutes.remembered_from):
             return False
         state = self._windows.get(minute)
         traded = state.traded if state else None
-        if traded and (traded.trades >= trades or traded.source in _FINAL):
-            return False
-        minutes.known.remove(minute, minute + _MINUTE)
+        return not (traded and (traded.trades >= trades or traded.source in _FINAL))
+
+    def uncover(self, minute: int) -> None:
+        """Updates of `minute` were lost: it is not known, until history has it."""
+        self._minutes.known.remove(minute, minute + _MINUTE)
         self._note_change()
-        return True
 
     def history(self, history: History) -> list[Candle]:
         """A batch of Kraken's history: final for what had ended when it was taken, an update for the interval that was

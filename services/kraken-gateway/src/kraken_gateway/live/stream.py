@@ -56,6 +56,7 @@ class LiveStream:
         self._seen = SeenTrades()
         self._excluded: set[str] = set()
         self._trades: dict[int, dict[str, int]] = {}  # by minute and symbol: the most that an update has stated
+        self._updates: dict[str, tuple[int, int]] = {}  # since the last watermark: minute and trades of the last one
         self._covered_version = -1
         self._processed = self._updated = self._steady()
         self._transit = 0.0
@@ -261,6 +262,7 @@ class LiveStream:
             await self._publisher.tick(candle)
             minute = self._trades.setdefault(candle.open_time, {})
             minute[row.symbol] = max(candle.trades, minute.get(row.symbol, 0))
+            self._updates[row.symbol] = (candle.open_time, minute[row.symbol])
             if len(self._trades) > _MOST_MINUTES:
                 del self._trades[min(self._trades)]
             self._subscriptions.on_update(row.symbol, received.steady)
@@ -321,6 +323,9 @@ class LiveStream:
             await self._update_coverage()
         over = [minute for minute in self._trades if reach.ends_minute and minute + _MINUTE <= reach.watermark]
         trades = {minute: self._trades.pop(minute) for minute in over}
+        for symbol, (minute, count) in self._updates.items():
+            trades.setdefault(minute, {})[symbol] = count
+        self._updates.clear()
         await self._publisher.watermark(Watermark(self._feed, reach.watermark, reach.at), trades)
         await self._publisher.dead_letter_refused()
 
