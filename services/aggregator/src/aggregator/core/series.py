@@ -634,12 +634,13 @@ def _follows(level: Level, window: int, before: Candle) -> bool:
 def _untraded_until(history: History) -> float:
     """Up to when (unix seconds) the pair had not traded at all, by a REST answer; minus infinity if that is not known.
 
-    An answer begins with the last price if there is one.
+    An answer begins with the last price if there is one, in the first whole window that it covers.
     """
-    if history.source not in _FINAL or not history.covers.start < history.covers.end:
+    start, end = history.timeframe.ceil(history.covers.start), history.covers.end
+    if history.source not in _FINAL or not start < end:
         return _NEVER
-    first = min((row.open_time for row in history.candles), default=history.covers.end)
-    return first if first > history.covers.start else _NEVER
+    first = min((row.open_time for row in history.candles), default=end)
+    return first if first > start else _NEVER
 
 
 def final_until(history: History) -> float:
