@@ -11,21 +11,26 @@ SETTLING_SECONDS = 0.5
 
 
 class NewShards:
-    """The days of which this process has read back its first rows, by timeframe.
+    """The days of which this process has read back the first row that it wrote, by timeframe.
 
-    No shard is shorter than a day, so whoever makes a shard writes the first row of a day.
+    No shard is shorter than a day, so whoever makes a shard writes the first row of a day. A shard loses all of a
+    request, so one row stands for all of its day.
     """
 
     def __init__(self) -> None:
         self._confirmed: set[tuple[Timeframe, int]] = set()
 
     def unconfirmed(self, versions: Mapping[Identity, Version]) -> dict[Timeframe, dict[Identity, Version]]:
-        """Those of the written versions that are to be read back, by timeframe."""
-        found: dict[Timeframe, dict[Identity, Version]] = {}
-        for identity, version in versions.items():
+        """The first of the written versions of each day that is to be read back, by timeframe."""
+        first: dict[tuple[Timeframe, int], Identity] = {}
+        for identity in versions:
             _, timeframe, open_time = identity
-            if (timeframe, open_time // DAY) not in self._confirmed:
-                found.setdefault(timeframe, {})[identity] = version
+            day = timeframe, open_time // DAY
+            if day not in self._confirmed and (day not in first or open_time < first[day][2]):
+                first[day] = identity
+        found: dict[Timeframe, dict[Identity, Version]] = {}
+        for (timeframe, _), identity in first.items():
+            found.setdefault(timeframe, {})[identity] = versions[identity]
         return found
 
     def confirm(self, identities: Iterable[Identity]) -> None:

@@ -153,7 +153,7 @@ class InfluxStore:
         return lines, newest, rejected
 
     async def _confirm(self, written: Mapping[Identity, Version]) -> None:
-        """Read rows of new shards back; StoreUnavailableError if one is lost, so that the batch is written again."""
+        """Read a row of each new shard back; StoreUnavailableError if it is lost, so that all are written again."""
         unconfirmed = self._new_shards.unconfirmed(written)
         if not unconfirmed:
             return
@@ -165,8 +165,8 @@ class InfluxStore:
             if missing := lost(versions, stored):
                 symbol, _, open_time = missing[0]
                 raise StoreUnavailableError(
-                    f"{self._location}: {_BUCKETS[timeframe]} has not kept {len(missing)} of {len(versions)} candles "
-                    f"that it acknowledged, such as {symbol} of {flux.time(open_time)}"
+                    f"{self._location}: {_BUCKETS[timeframe]} has not kept candles that it acknowledged, such as "
+                    f"{symbol} of {flux.time(open_time)}, on {len(missing)} of {len(versions)} days"
                 )
             self._new_shards.confirm(versions)
 
