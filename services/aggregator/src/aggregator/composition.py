@@ -15,8 +15,6 @@ from ingress_common.heartbeat import claim_name, will_of
 
 # A session outlives a short cut, not the process: a new one starts from a seed, and stale messages would only delay it.
 _SESSION_SECONDS = 60
-# Each may be a batch of 720 rows, and they wait in memory; the broker keeps the others.
-_INBOUND_LIMIT = 200
 
 
 def build(settings: AggregatorSettings, registry: CollectorRegistry, connector: Connector) -> Aggregator:
@@ -26,7 +24,6 @@ def build(settings: AggregatorSettings, registry: CollectorRegistry, connector: 
         f"{topics.prefix}-aggregator-{instance}-{uuid4().hex[:8]}",
         will=will_of(topics, Aggregator.name, instance, version=__version__, started_at=time.time()),
         session_expiry=_SESSION_SECONDS,
-        inbound_limit=_INBOUND_LIMIT,
         before=partial(claim_name, Aggregator.name, settings),
     )
     return Aggregator(
