@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from crypto_ingress.history.candle_checks import newest
 from crypto_ingress.history.stored import stored_candles
 from ingress_store import BulkSeries, StoreUnavailableError
 
@@ -26,8 +27,8 @@ class _Rows:
         first, last = self.rows["time"][0], self.rows["time"][-1]
         if self.fresh and await self.series.count(first, last + 1) >= self.rows.height:
             return self.rows.clear()
-        stored = await stored_candles(self.series, first, last + 1, ("time", "revision", "at"))
-        theirs = stored.select("time", stored_revision="revision", stored_at="at")
+        stored = await stored_candles(self.series, first, last + 1, ("time", "closed", "revision", "at"))
+        theirs = newest(stored).select("time", stored_revision="revision", stored_at="at")
         both = self.rows.join(theirs, on="time", how="left", maintain_order="left")
         same = (pl.col("stored_at") > pl.col("at") - _ROUNDED) & (pl.col("stored_revision") >= pl.col("revision"))
         newer = pl.col("stored_at") > pl.col("at") + _ROUNDED
