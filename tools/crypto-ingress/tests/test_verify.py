@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from archive_files import write_minutes
 from stores import STORES, damage, open_store, row_at, stored, write_second_series
-from test_import import NOW, START, WEEK, counted_twice, higher, import_, some_minutes
+from test_import import NOW, START, WEEK, counted_twice, higher, import_, losing, some_minutes
 
 from crypto_ingress.errors import CommandError
 from crypto_ingress.history.candle_checks import FindingKind
@@ -17,6 +17,7 @@ from crypto_ingress.history.verifying import SymbolFindings, Verifier, findings_
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store import SqliteStore
 from ingress_store.bulk import COLUMNS
+from ingress_store.influx.server import Server
 
 M1, M5, H1, H4, D1, W1 = (Timeframe(name) for name in ("1m", "5m", "1h", "4h", "1d", "1w"))
 
@@ -120,6 +121,15 @@ async def test_candles_that_are_missing_at_the_end_of_a_series_are_found(store, 
     assert dict(report.counts) == ({(timeframe, FindingKind.MISSING): missing} if missing else {})
     if missing:
         assert report.kept[timeframe, FindingKind.MISSING][0].time == times[-count]
+
+
+@pytest.mark.parametrize("store", ["influx"], indirect=True)
+async def test_corrections_that_influxdb_acknowledges_and_loses_are_written_again(store, monkeypatch):
+    before = await stored(store)
+    await damage(store, W1, START)
+    monkeypatch.setattr(Server, "write", losing(0))
+    await run(store, fix=True)
+    assert await stored(store) == before
 
 
 @pytest.mark.parametrize("store", ["influx"], indirect=True)

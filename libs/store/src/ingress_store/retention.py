@@ -7,10 +7,11 @@ from types import MappingProxyType
 
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
+HOUR = 3600
 DAY = 86400
 YEAR = 365 * DAY
 
-_UNITS = {"h": 3600, "d": DAY, "w": 7 * DAY, "y": YEAR}
+_UNITS = {"h": HOUR, "d": DAY, "w": 7 * DAY, "y": YEAR}
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([hdwy])")
 _DEFAULT: Mapping[Timeframe, int | None] = MappingProxyType(
     {

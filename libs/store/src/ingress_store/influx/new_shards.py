@@ -1,41 +1,65 @@
-"""Rows in shards that InfluxDB has just made, which it can lose after it has acknowledged them (decision 45)."""
+"""Rows in shards whose memory InfluxDB may free, which it can lose after it has acknowledged them (decision 45)."""
 
 from collections.abc import Iterable, Mapping
 
-from ingress_common.timeframes import Timeframe
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store.influx.versions import Identity, Version
-from ingress_store.retention import DAY
+from ingress_store.retention import DAY, HOUR, Retention
 
 SETTLING_SECONDS = 0.5
 """How long after a write a query may still show a row that is then lost."""
 
+_IN_MEMORY_SECONDS = 300.0
+"""How long after a write its shard is certainly not empty in memory: InfluxDB moves it to a file after 10 minutes."""
+
+_NEVER = float("-inf")
+_FAR_WINDOWS = 200
+"""Rows with more windows between them are read back by two queries: one would read all rows between them."""
+
 
 class NewShards:
-    """The days of which this process has read back the first row that it wrote, by timeframe.
+    """The spans of time in which this process has written lately, the first row of each read back, by timeframe.
 
-    No shard is shorter than a day, so whoever makes a shard writes the first row of a day. A shard loses all of a
-    request, so one row stands for all of its day.
+    No shard is shorter than a span, a day or, where less is kept, an hour. So whoever makes a shard writes the first
+    row of a span. A shard loses all of a request, so that row stands for the others.
     """
 
-    def __init__(self) -> None:
-        self._confirmed: set[tuple[Timeframe, int]] = set()
+    def __init__(self, retention: Retention) -> None:
+        kept = retention.candles
+        self._spans = {timeframe: HOUR if (kept[timeframe] or DAY) < DAY else DAY for timeframe in TIMEFRAMES}
+        self._written: dict[tuple[Timeframe, int], float] = {}
 
-    def unconfirmed(self, versions: Mapping[Identity, Version]) -> dict[Timeframe, dict[Identity, Version]]:
-        """The first of the written versions of each day that is to be read back, by timeframe."""
+    def unconfirmed(self, versions: Mapping[Identity, Version], now: float) -> list[dict[Identity, Version]]:
+        """Those of the written versions that are to be read back, in parts: each of one timeframe and without a wide
+        gap. `now`: seconds of a steady clock.
+        """
         first: dict[tuple[Timeframe, int], Identity] = {}
         for identity in versions:
-            _, timeframe, open_time = identity
-            day = timeframe, open_time // DAY
-            if day not in self._confirmed and (day not in first or open_time < first[day][2]):
-                first[day] = identity
-        found: dict[Timeframe, dict[Identity, Version]] = {}
-        for (timeframe, _), identity in first.items():
-            found.setdefault(timeframe, {})[identity] = versions[identity]
-        return found
+            span = self._span(identity)
+            if (earlier := first.get(span)) is None or identity[2] < earlier[2]:
+                first[span] = identity
+        new: list[Identity] = []
+        for span, identity in first.items():
+            if self._written.get(span, _NEVER) < now - _IN_MEMORY_SECONDS:
+                new.append(identity)
+            else:
+                self._written[span] = now
+        parts: list[dict[Identity, Version]] = []
+        last: Identity | None = None
+        for identity in sorted(new, key=_by_time):
+            if last is None or last[1] is not identity[1] or _windows_between(last, identity) > _FAR_WINDOWS:
+                parts.append({})
+            parts[-1][identity] = versions[identity]
+            last = identity
+        return parts
 
-    def confirm(self, identities: Iterable[Identity]) -> None:
+    def confirm(self, identities: Iterable[Identity], now: float) -> None:
         """Note that these rows were read back."""
-        self._confirmed.update((timeframe, open_time // DAY) for _, timeframe, open_time in identities)
+        self._written.update((self._span(identity), now) for identity in identities)
+
+    def _span(self, identity: Identity) -> tuple[Timeframe, int]:
+        _, timeframe, open_time = identity
+        return timeframe, open_time // self._spans[timeframe]
 
 
 def lost(written: Mapping[Identity, Version], stored: Mapping[Identity, Version]) -> list[Identity]:
@@ -45,6 +69,14 @@ def lost(written: Mapping[Identity, Version], stored: Mapping[Identity, Version]
         for identity, version in written.items()
         if (found := stored.get(identity)) is None or _rounded(found) < _rounded(version)
     ]
+
+
+def _by_time(identity: Identity) -> tuple[int, int]:
+    return identity[1].seconds, identity[2]
+
+
+def _windows_between(before: Identity, after: Identity) -> int:
+    return (after[2] - before[2]) // after[1].seconds
 
 
 def _rounded(version: Version) -> tuple[bool, int, int]:

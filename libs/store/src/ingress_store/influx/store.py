@@ -1,6 +1,7 @@
 """`CandleStore` on InfluxDB 2."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -45,7 +46,7 @@ class InfluxStore:
         self._one_at_a_time = asyncio.Lock()
         self._lines = Lines()
         self._known = KnownVersions()
-        self._new_shards = NewShards()
+        self._new_shards = NewShards(self._retention)
 
     async def __aenter__(self) -> Self:
         """Open; StoreOpenError if the server does not know the token. A server that is away is no error."""
@@ -154,21 +155,21 @@ class InfluxStore:
 
     async def _confirm(self, written: Mapping[Identity, Version]) -> None:
         """Read a row of each new shard back; StoreUnavailableError if it is lost, so that all are written again."""
-        unconfirmed = self._new_shards.unconfirmed(written)
-        if not unconfirmed:
-            return
-        await asyncio.sleep(SETTLING_SECONDS)
-        for timeframe, versions in unconfirmed.items():
-            times = [open_time for _, _, open_time in versions]
-            symbols = {symbol for symbol, _, _ in versions}
+        now = time.monotonic()
+        unconfirmed = self._new_shards.unconfirmed(written, now)
+        if unconfirmed:
+            await asyncio.sleep(SETTLING_SECONDS)
+        for versions in unconfirmed:
+            symbols, timeframes, times = map(set, zip(*versions, strict=True))
+            (timeframe,) = timeframes
             stored = await self._answered(self._reader().versions(symbols, timeframe, min(times), max(times) + 1))
             if missing := lost(versions, stored):
                 symbol, _, open_time = missing[0]
                 raise StoreUnavailableError(
                     f"{self._location}: {_BUCKETS[timeframe]} has not kept candles that it acknowledged, such as "
-                    f"{symbol} of {flux.time(open_time)}, on {len(missing)} of {len(versions)} days"
+                    f"{symbol} of {flux.time(open_time)}"
                 )
-            self._new_shards.confirm(versions)
+            self._new_shards.confirm(versions, now)
 
     def _tick_lines(self, ticks: Sequence[Candle]) -> tuple[list[Line], list[Rejection]]:
         lines: list[Line] = []

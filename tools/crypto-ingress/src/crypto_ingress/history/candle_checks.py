@@ -62,6 +62,11 @@ def newest_last(candles: pl.DataFrame) -> pl.DataFrame:
     return candles.sort("time", "closed", "at", "revision")
 
 
+def newest(candles: pl.DataFrame) -> pl.DataFrame:
+    """One row an open time: of repeated ones the row that `ingress_store.ordering` keeps."""
+    return newest_last(candles).unique("time", keep="last", maintain_order=True)
+
+
 def check_series(timeframe: Timeframe, candles: pl.DataFrame, before: Before, now: float) -> list[CandleFinding]:
     """Check `candles` on their own: all stored candles of a range, by `newest_last`. `now`: unix seconds."""
     return [

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import polars as pl
 
+from crypto_ingress.history.candle_checks import newest
 from crypto_ingress.history.checking import BY_INTERVAL, FileCheck
 from crypto_ingress.history.compare import beside, counted_twice, differences
 from crypto_ingress.history.files import ArchiveFile, FileProblem
@@ -174,7 +175,7 @@ class Importer:
         start, end = rows["time"][0], rows["time"][-1] + timeframe.seconds
         found = await series.count(start, end)
         if found:
-            stored = await stored_candles(series, start, end)
+            stored = newest(await stored_candles(series, start, end))
             rows = _newer(rows, stored, timeframe, edges, report)
         report.written[timeframe] += await written.write(series, rows, fresh=not found)
 

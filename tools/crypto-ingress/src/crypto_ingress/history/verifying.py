@@ -21,6 +21,7 @@ from crypto_ingress.history.candle_checks import (
 from crypto_ingress.history.compare import beside, counted_twice, differences
 from crypto_ingress.history.fixing import correction, row_of
 from crypto_ingress.history.stored import stored_candles
+from crypto_ingress.history.written import write_confirmed
 from ingress_common.model import Source
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
@@ -130,7 +131,7 @@ class Verifier:
             if self._fix and (findings or rebuild):
                 corrected = correction(timeframe, candles, children, findings, rebuild, now)
                 await series.delete(corrected.removed)
-                report.fixed += await series.write(corrected.rows) + len(set(corrected.removed))
+                report.fixed += await write_confirmed(series, corrected.rows) + len(set(corrected.removed))
                 candles = newest_last(await stored_candles(series, start, end))
             before[timeframe] = after(candles, timeframe, before[timeframe])
             children = candles
@@ -165,7 +166,7 @@ class Verifier:
                 for row in theirs.iter_rows(named=True)
                 if row["time"] in wrong
             ]
-            report.fixed += await series.write(corrected)
+            report.fixed += await write_confirmed(series, corrected)
 
 
 def findings_lines(report: SymbolFindings) -> Iterator[str]:

@@ -1,12 +1,15 @@
 """Confirms that the store returns what was written to it."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 
-from crypto_ingress.history.stored import stored_candles
+from crypto_ingress.history.candle_checks import newest
+from crypto_ingress.history.stored import ROW_SCHEMA, stored_candles
 from ingress_store import BulkSeries, StoreUnavailableError
+from ingress_store.bulk import Row
 
 _ATTEMPTS = 3
 _ROUNDED = 1e-5
@@ -26,8 +29,8 @@ class _Rows:
         first, last = self.rows["time"][0], self.rows["time"][-1]
         if self.fresh and await self.series.count(first, last + 1) >= self.rows.height:
             return self.rows.clear()
-        stored = await stored_candles(self.series, first, last + 1, ("time", "revision", "at"))
-        theirs = stored.select("time", stored_revision="revision", stored_at="at")
+        stored = await stored_candles(self.series, first, last + 1, ("time", "closed", "revision", "at"))
+        theirs = newest(stored).select("time", stored_revision="revision", stored_at="at")
         both = self.rows.join(theirs, on="time", how="left", maintain_order="left")
         same = (pl.col("stored_at") > pl.col("at") - _ROUNDED) & (pl.col("stored_revision") >= pl.col("revision"))
         newer = pl.col("stored_at") > pl.col("at") + _ROUNDED
@@ -68,3 +71,12 @@ class Written:
                     f"{lacking.height} rows from {lacking['time'][0]} that the store acknowledged are not there; "
                     f"written again {_ATTEMPTS} times"
                 )
+
+
+async def write_confirmed(series: BulkSeries, rows: Sequence[Row]) -> int:
+    """Write corrections, in any order, and confirm them; returns their number."""
+    written = Written()
+    frame = pl.DataFrame(rows, ROW_SCHEMA, orient="row").sort("time", maintain_order=True)
+    number = await written.write(series, frame, fresh=False)
+    await written.confirm()
+    return number
