@@ -142,16 +142,16 @@ async def test_a_store_that_cannot_be_audited_for_long_is_red_with_the_reason(wo
         await world.until_failing()
         await world.until(lambda: world.service.reconciler.auditor.last_at)
         with closing(sqlite3.connect(world.path)) as connection:
-            connection.execute("ALTER TABLE candles RENAME TO away")
+            connection.execute("ALTER TABLE candles RENAME COLUMN complete TO away")
         world.now += 901
         await world.alive()
 
         async def names_the_reason():
-            return "no such table" in (await world.health())[1].get("audit", "")
+            return "no such column" in (await world.health())[1].get("audit", "")
 
         await world.until(names_the_reason)
         with closing(sqlite3.connect(world.path)) as connection:
-            connection.execute("ALTER TABLE away RENAME TO candles")
+            connection.execute("ALTER TABLE candles RENAME COLUMN away TO complete")
         world.now += 16
         await world.alive()
 

@@ -242,6 +242,14 @@ def test_series_that_starts_anew_owes_the_gap_that_the_earlier_one_left_open():
     assert (M1, Range(OPEN, now - 60)) in series.gaps()
 
 
+def test_rest_row_of_an_open_minute_is_not_taken_for_all_of_it():
+    series = seeded_series()
+    for taken, lacks in ((OPEN + 40, True), (OPEN + 61, False)):
+        row = candle(0, "101", source=Source.REST, at=taken)
+        series.history(History("BTC/USD", M1, Source.REST, Range(OPEN, taken), (row,)))
+        assert series.lacks(OPEN, row.trades + 1) == lacks
+
+
 def test_new_pair_lacks_nothing_after_a_restart_once_kraken_has_nothing_before_its_first_trade():
     now = OPEN + 3 * 86_400 + 5 * 3600 + 120
     series = CandleSeries("BTC/USD", Depth())

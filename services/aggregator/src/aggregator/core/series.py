@@ -148,7 +148,9 @@ class CandleSeries:
             return False
         state = self._windows.get(minute)
         traded = state.traded if state else None
-        return not (traded and (traded.trades >= trades or traded.source in _FINAL))
+        # A REST row of a minute that was still open when it was taken may be followed by trades.
+        final = traded and traded.source in _FINAL and traded.at >= minute + _MINUTE + GRACE
+        return not (traded and (traded.trades >= trades or final))
 
     def uncover(self, minute: int) -> None:
         """Updates of `minute` were lost: it is not known, until history has it."""
