@@ -81,6 +81,10 @@ BROKER = ("broker", "kraken-gateway", "aggregator", "influx-writer", "feeds")
 FEED = ("feeds", "symbols", "kraken-gateway")
 STORE = ("store", "stored", "influx-writer")
 WAYS: dict[str, Way[World]] = {
+    # First: after an outage a feed covers nothing until it has started anew.
+    "the broker keeps candle updates silently": Way(
+        lambda w: w.change_rights(NO_UPDATES), lambda w: w.change_rights(ALL), ("aggregator",)
+    ),
     "the broker is stopped": Way(lambda w: w.broker.stop(), lambda w: w.broker.start(), BROKER),
     "the broker is killed": Way(lambda w: w.broker.kill(), lambda w: w.broker.start(), BROKER),
     "the broker is frozen": Way(lambda w: w.broker.freeze(), lambda w: w.broker.thaw(), BROKER),
@@ -94,9 +98,6 @@ WAYS: dict[str, Way[World]] = {
     ),
     "the broker no longer lets its user publish and read": Way(
         lambda w: w.change_broker("acl", ALL, NONE), lambda w: w.change_broker("acl", NONE, ALL), BROKER
-    ),
-    "the broker keeps candle updates silently": Way(
-        lambda w: w.change_rights(NO_UPDATES), lambda w: w.change_rights(ALL), ("aggregator",)
     ),
     "Kraken refuses everything": kraken("outage", *FEED),
     "Kraken is silent": kraken("silent", *FEED),

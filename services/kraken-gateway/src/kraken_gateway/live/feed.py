@@ -22,6 +22,7 @@ from kraken_gateway.publisher import Publisher
 OpenBus = Callable[[str, LastWill | None], Bus]
 """Makes a bus connection of its own, given what to add to the client's name, and its last will."""
 
+_REPEAT_SECONDS = 10.0
 _STEADY_CONNECTION = 60.0
 _GOODBYE_SECONDS = 2.0
 
@@ -155,6 +156,7 @@ class Feed:
                     publisher = Publisher(bus, self._topics, self._metrics, self._kraken.url)
                     async with asyncio.TaskGroup() as tasks:
                         tasks.create_task(self._listen(bus, publisher), name=f"{self.name}.bus")
+                        tasks.create_task(self._repeat(publisher), name=f"{self.name}.repeat")
                         tasks.create_task(self._serve(publisher), name=f"{self.name}.serve")
             except BusError as error:
                 log.warning("feed.no-bus", feed=self.name, error=str(error))
@@ -172,6 +174,12 @@ class Feed:
         async for event in bus.events():
             if isinstance(event, Connected):
                 await self._announce(publisher)
+
+    async def _repeat(self, publisher: Publisher) -> None:
+        """Publish the state again and again: a broker that restarts may not deliver it to a session that it kept."""
+        while True:
+            await asyncio.sleep(_REPEAT_SECONDS)
+            await self._announce(publisher)
 
     async def _announce(self, publisher: Publisher) -> None:
         async with self._announcing:
