@@ -42,7 +42,7 @@ async def store(tmp_path):
 
 
 class FixedSource:
-    """A source of minutes that is told what it knows, and remembers what it was asked."""
+    """A source of given minutes; records the requested ranges."""
 
     def __init__(self, rows: list[tuple]) -> None:
         self.rows = rows
@@ -254,6 +254,16 @@ async def test_trades_of_one_order_keep_their_order():
     source = TradesByRest(Recorded(TradePage(trades, None)), {"BTC/USD": Pair("XBTUSD", 1)})
     (row,) = (await source.minutes("BTC/USD", START, START + 60)).iter_rows(named=True)
     assert [str(row[name]) for name in ("open", "high", "low", "close")] == ["102.5", "102.5", "100.5", "100.5"]
+
+
+async def test_trades_without_numbers_all_count_in_the_order_of_the_response():
+    trades = tuple(
+        trade(0, START + second, price) for second, price in ((5.25, "102.5"), (5.25, "100.5"), (6, "101.5"))
+    )
+    source = TradesByRest(Recorded(TradePage(trades, None)), {"BTC/USD": Pair("XBTUSD", 1)})
+    (row,) = (await source.minutes("BTC/USD", START, START + 60)).iter_rows(named=True)
+    assert [str(row[name]) for name in ("open", "high", "low", "close")] == ["102.5", "102.5", "100.5", "101.5"]
+    assert row["trades"] == 3
 
 
 def candle(time_: int, price: str, trades: int = 1) -> Candle:

@@ -58,20 +58,22 @@ class TradesByRest:
         if symbol not in self._pairs:
             raise CommandError(f"{symbol}: Kraken's AssetPairs has no such pair")
         pair = self._pairs[symbol]
-        found: dict[int, Trade] = {}
+        found: list[Trade] = []
+        before: frozenset[Trade] = frozenset()
         since = start * _NANOSECONDS - 1
         while True:
             page = await with_retries(lambda since=since: self._rest.trades(pair, since))  # type: ignore[misc]
-            fresh = [trade for trade in page.trades if trade.number not in found]
-            found.update({trade.number: trade for trade in fresh})
+            fresh = [trade for trade in page.trades if trade not in before]
+            found += fresh
+            before = frozenset(page.trades)
             over = not page.trades or page.trades[-1].time >= end or len(page.trades) < _PAGE
             if over or page.last is None:
                 break
             # Repeat one nanosecond, because a page may split its trades; skip it after a page with only known trades.
             since = page.last - 1 if fresh else page.last
-        # Trades of one order have one time; their numbers give their order.
+        # Trades of one order have one time; their numbers give their order, or without numbers the response does.
         inside = sorted(
-            (trade for trade in found.values() if start <= trade.time < end),
+            (trade for trade in found if start <= trade.time < end),
             key=lambda trade: (trade.time, trade.number),
         )
         return minutes_of_trades(
