@@ -13,7 +13,8 @@ from ingress_common.bus.url import MqttUrl
 from ingress_common.metrics import BusMetrics
 from ingress_common.settings import ServiceSettings
 
-_INBOUND_LIMIT = 1000
+INBOUND_LIMIT = 1000
+"""Maximum number of unacknowledged messages, where a service does not state another."""
 
 
 class Connector:
@@ -40,7 +41,7 @@ class Connector:
         *,
         will: LastWill | None = None,
         session_expiry: int = 0,
-        inbound_limit: int = _INBOUND_LIMIT,
+        inbound_limit: int = INBOUND_LIMIT,
         payload_limit: int = MAXIMUM_PAYLOAD,
         before: Callable[[], Awaitable[None]] | None = None,
         publishes: bool = True,  # noqa: ARG002 - the embedded broker needs it

@@ -7,7 +7,7 @@ from typing import Self
 
 from ingress_common.bus import Bus, Event, LastWill
 from ingress_common.bus.session import MAXIMUM_PAYLOAD
-from ingress_common.connector import Connector
+from ingress_common.connector import INBOUND_LIMIT, Connector
 
 
 class SplitBus:
@@ -90,7 +90,7 @@ class EmbeddedConnector(Connector):
         *,
         will: LastWill | None = None,
         session_expiry: int = 0,
-        inbound_limit: int = 1000,
+        inbound_limit: int = INBOUND_LIMIT,
         payload_limit: int = MAXIMUM_PAYLOAD,
         before: Callable[[], Awaitable[None]] | None = None,  # noqa: ARG002
         publishes: bool = True,

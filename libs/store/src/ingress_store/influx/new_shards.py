@@ -20,8 +20,9 @@ _FAR_WINDOWS = 200
 class NewShards:
     """The spans of time in which this process has written lately, the first row of each read back, by timeframe.
 
-    No shard is shorter than a span, a day or, where less is kept, an hour. So whoever makes a shard writes the first
-    row of a span. A shard loses all of a request, so that row stands for the others.
+    A span is a day, or an hour if candles are kept for less than a day; no shard is shorter. The first row of a new
+    shard is therefore the first row of a span. A shard loses all rows of a request together, so one row is read back
+    for all.
     """
 
     def __init__(self, retention: Retention) -> None:

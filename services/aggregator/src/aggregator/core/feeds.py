@@ -84,7 +84,7 @@ class Feed:
 
     def stated(self, updates: Mapping[str, bool]) -> None:
         """A watermark stated the last updates of symbols, and whether each has arrived."""
-        lacking = {symbol: at for symbol, at in self.lacking.items() if self.at - at <= LOSS_REMEMBERED}
+        lacking = self._recently_lacking
         if not lacking:
             self.lacking_since = self.at
         for symbol, arrived in updates.items():
@@ -97,9 +97,13 @@ class Feed:
     @property
     def losing(self) -> frozenset[str]:
         """The symbols whose last update has not arrived, if that has happened for LOSING_SECONDS."""
-        recent = {symbol: at for symbol, at in self.lacking.items() if self.at - at <= LOSS_REMEMBERED}
+        recent = self._recently_lacking
         lasts = max(recent.values(), default=_NEVER) - self.lacking_since >= LOSING_SECONDS
         return frozenset(recent) if lasts else frozenset()
+
+    @property
+    def _recently_lacking(self) -> dict[str, float]:
+        return {symbol: at for symbol, at in self.lacking.items() if self.at - at <= LOSS_REMEMBERED}
 
     def continues(self, mark: Watermark, newest: float) -> bool:
         """Whether to follow `mark`: at once if it continues from what is known, else once later marks confirm it."""

@@ -7,14 +7,14 @@ from ingress_common.logs import get_logger
 from kraken_gateway.kraken.rest import KrakenRest, RestError, UnknownPairError
 from kraken_gateway.live.feed import Feed
 
-WAIT_SECONDS = 15.0
-"""Seconds that a symbol may wait for its snapshot before REST is asked whether it has ever traded."""
+_WAIT_SECONDS = 15.0
+"""Seconds that a symbol may wait for its snapshot before its first trade is requested from REST."""
 
-AGAIN_SECONDS = 60.0
+_REPEAT_SECONDS = 60.0
 """Seconds between two such calls for one symbol."""
 
-MOST_AT_ONCE = 4
-"""Symbols to ask for in a row: the calls are those of the backfill, too."""
+_MOST_AT_ONCE = 4
+"""Maximum number of calls in a row: the backfill needs the rate limit, too."""
 
 _LOOK_SECONDS = 1.0
 
@@ -28,7 +28,7 @@ class UntradedPairs:
         self._feeds = feeds
         self._rest = rest
         self._steady = asyncio.get_running_loop().time
-        self._ask_at: dict[str, float] = {}
+        self._request_at: dict[str, float] = {}
         self._found: set[str] = set()
 
     @property
@@ -42,14 +42,14 @@ class UntradedPairs:
             await asyncio.sleep(_LOOK_SECONDS)
             now = self._steady()
             uncovered = self._uncovered()
-            self._ask_at = {symbol: self._ask_at.get(symbol, now + WAIT_SECONDS) for symbol in uncovered}
+            self._request_at = {symbol: self._request_at.get(symbol, now + _WAIT_SECONDS) for symbol in uncovered}
             self._found &= uncovered
-            due = sorted((at, symbol) for symbol, at in self._ask_at.items() if at <= now)
-            for _, symbol in due[:MOST_AT_ONCE]:
-                self._ask_at[symbol] = now + AGAIN_SECONDS
-                await self._ask(symbol)
+            due = sorted((at, symbol) for symbol, at in self._request_at.items() if at <= now)
+            for _, symbol in due[:_MOST_AT_ONCE]:
+                self._request_at[symbol] = now + _REPEAT_SECONDS
+                await self._request(symbol)
 
-    async def _ask(self, symbol: str) -> None:
+    async def _request(self, symbol: str) -> None:
         try:
             first = await self._rest.first_trade(await self._rest.pair(symbol))
         except (RestError, UnknownPairError) as error:
