@@ -12,6 +12,7 @@ from decimal import Decimal
 
 import pytest
 
+from breaking import small_disk
 from ingress_common.timeframes import Timeframe
 from ingress_store import ResourceState, Retention, SqliteStore, StoreOpenError, StoreUnavailableError
 from ingress_store.sqlite import queries
@@ -115,6 +116,28 @@ async def test_a_deleted_or_replaced_file_is_unavailable_and_takes_nothing(tmp_p
         for work in (store.ping(), store.write([candle(0)], [])):
             with pytest.raises(StoreUnavailableError, match="replaced" if replaced else r"c\.db"):
                 await work
+
+
+async def test_a_full_disk_is_unavailable_also_while_rows_fit_into_what_the_write_ahead_log_had_taken(tmp_path, candle):
+    with small_disk(tmp_path / "disk", 16) as disk:
+        if disk is None:
+            pytest.skip("a small file system needs the right to mount: run as root, outside of a container")
+        async with SqliteStore(tmp_path / "disk" / "c.db") as store:
+            log = tmp_path / "disk" / "c.db-wal"
+            size = -1
+            while log.stat().st_size > size:  # until its beginning is used again
+                size = log.stat().st_size
+                for _ in range(100):
+                    await store.write([candle(minute) for minute in range(50)], [])
+            await store.ping()
+            disk.fill()
+            assert (await store.write([candle(0)], [])).taken == 1
+            with pytest.raises(
+                StoreUnavailableError, match=r"c\.db: the disk is full: expected .* bytes of room, got 0$"
+            ):
+                await store.ping()
+            disk.free()
+            await store.ping()
 
 
 async def test_a_deleted_write_ahead_log_is_unavailable_and_a_restart_has_what_was_written(tmp_path, candle):

@@ -87,7 +87,7 @@ class CandleStore(Protocol):
         ...
 
     async def ping(self) -> None:
-        """Return if the store answers."""
+        """Return if the store answers and has room; StoreUnavailableError if not."""
         ...
 
     async def bootstrap(self) -> BootstrapResult:

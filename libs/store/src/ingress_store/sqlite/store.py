@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -22,6 +23,10 @@ from ingress_store.sqlite import queries, rows, schema
 from ingress_store.sqlite.bulk import SqliteSeries
 
 _PRUNE_ROWS = 5_000
+_ROOM_BYTES = 4 * 1024 * 1024
+"""A write-ahead log of the usual size. Rows fit into an old one for minutes after the disk is full, so the failure of a
+write comes late.
+"""
 
 ResultT = TypeVar("ResultT")
 
@@ -84,8 +89,16 @@ class SqliteStore:
             worker.shutdown(wait=False)
 
     async def ping(self) -> None:
-        """Read from the file."""
-        await self._run(lambda connection: connection.execute("SELECT 1 FROM series LIMIT 1").fetchone())
+        """Read from the file, and look at the room that its disk has left."""
+
+        def look(connection: sqlite3.Connection) -> None:
+            connection.execute("SELECT 1 FROM series LIMIT 1").fetchone()
+            if (room := shutil.disk_usage(self._path.parent).free) < _ROOM_BYTES:
+                raise StoreUnavailableError(
+                    f"{self.location}: the disk is full: expected {_ROOM_BYTES:,} bytes of room, got {room:,}"
+                )
+
+        await self._run(look)
 
     async def bootstrap(self) -> BootstrapResult:
         """Create tables and indexes that are missing."""
