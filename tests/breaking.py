@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import httpx
+import pytest
 
 RED_SECONDS = 15.0
 GREEN_SECONDS = 30.0
@@ -145,6 +146,10 @@ class SmallDisk:
         """Give it back."""
         (self.path / "filler").unlink(missing_ok=True)
 
+    def enlarge(self, megabytes: int) -> None:
+        """Give it a size of `megabytes`."""
+        subprocess.run(["mount", "-o", f"remount,size={megabytes}m", str(self.path)], check=True)
+
 
 @contextmanager
 def small_disk(path: Path, megabytes: int) -> Iterator[SmallDisk | None]:
@@ -159,6 +164,13 @@ def small_disk(path: Path, megabytes: int) -> Iterator[SmallDisk | None]:
     finally:
         # What still has a file open there must not keep it from going.
         subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def mounted(disk: SmallDisk | None) -> SmallDisk:
+    """The disk; skips without the right to mount one."""
+    if disk is None:
+        pytest.skip("a small file system needs the right to mount: run as root, outside of a container")
+    return disk
 
 
 @asynccontextmanager

@@ -58,8 +58,7 @@ async def _run(stack: Stack, options: argparse.Namespace, folder: Path) -> int:
     following = asyncio.create_task(observer.run(), name="load.observer")
     kraken = Kraken(f"http://127.0.0.1:{stack.control_port}")
     try:
-        seeded, green = await ready(stack, options.start)
-        print(f"all {options.pairs} pairs seeded after {seeded:.0f} s; /health 200 after {green:.0f} s", flush=True)
+        print(await ready(stack, options.start), flush=True)
         observer.reset()
         # The first full window is what is measured first.
         since = time.time()

@@ -107,7 +107,7 @@ def _measured(pairs: int, seconds: float) -> Size:
 async def _rates(stack: Stack, seconds: float) -> Size:
     kraken = Kraken(f"http://127.0.0.1:{stack.control_port}")
     try:
-        _, green = await ready(stack, _LIMIT_SECONDS)
+        green = (await ready(stack, _LIMIT_SECONDS)).green
         cores = []
         for times in (1, _FASTER):
             rate = stack.shape.rate * times

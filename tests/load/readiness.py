@@ -3,6 +3,8 @@
 import asyncio
 import json
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 
 import httpx
 
@@ -11,13 +13,30 @@ from load.processes import Stack
 _LOOK_SECONDS = 0.5
 
 
-async def ready(stack: Stack, limit: float) -> tuple[float, float]:
-    """Seconds from now until every pair is seeded, and until `/health` is 200 after that.
+@dataclass
+class Ready:
+    """Seconds from the start until every pair was seeded, and until `/health` was 200 after that. `red`: seconds in
+    between for which each check was red.
+    """
+
+    seeded: float = 0.0
+    green: float = 0.0
+    red: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        since = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.red.most_common())
+        return f"all pairs seeded after {self.seeded:.0f} s; /health 200 after {self.green:.0f} s" + (
+            f"; red in between: {since}" if since else ""
+        )
+
+
+async def ready(stack: Stack, limit: float) -> Ready:
+    """Wait until every pair is seeded and `/health` is 200.
 
     SystemExit if that takes more than `limit` seconds, or if a service ends.
     """
-    began = time.monotonic()
-    seeded = 0.0
+    began = last = time.monotonic()
+    seen = Ready()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{stack.admin_port}", timeout=10) as admin:
         while time.monotonic() - began <= limit:
             await asyncio.sleep(_LOOK_SECONDS)
@@ -34,8 +53,14 @@ async def ready(stack: Stack, limit: float) -> tuple[float, float]:
                 for instance in report.get("instances", ())
                 if instance["service"] == "aggregator" and instance["online"]
             )
-            if not seeded and count >= stack.shape.pairs:
-                seeded = time.monotonic() - began
-            if seeded and health.status_code == 200:
-                return seeded, time.monotonic() - began
-    raise SystemExit(f"expected all pairs seeded and /health 200 within {limit:.0f} s")
+            now = time.monotonic()
+            if seen.seeded:
+                red = (check["name"] for check in report.get("checks", ()) if not check["ok"])
+                seen.red.update(dict.fromkeys(red, now - last))
+            elif count >= stack.shape.pairs:
+                seen.seeded = now - began
+            last = now
+            if seen.seeded and health.status_code == 200:
+                seen.green = now - began
+                return seen
+    raise SystemExit(f"expected all pairs seeded and /health 200 within {limit:.0f} s, got: {seen}")

@@ -1,7 +1,7 @@
 """The stores that the tests of history run on, and what each keeps of a number."""
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from decimal import Decimal
 from uuid import uuid4
 
@@ -10,7 +10,7 @@ import pytest
 
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store import CandleStore, InfluxAccess, InfluxStore, Retention, SqliteStore
-from ingress_store.bulk import COLUMNS, Row
+from ingress_store.bulk import COLUMNS, BulkSeries, Row
 from servers import InfluxPlace
 
 STORES = ("sqlite", "influx")
@@ -34,6 +34,37 @@ async def influx_store(place: InfluxPlace) -> AsyncIterator[InfluxStore]:
     async with httpx.AsyncClient(base_url=place.url.replace("influxdb", "http", 1), headers=headers) as http:
         for found in (await http.get("/api/v2/orgs", params={"org": org})).json().get("orgs", []):
             await http.delete(f"/api/v2/orgs/{found['id']}")
+
+
+class _KilledError(Exception):
+    pass
+
+
+@contextmanager
+def killed(store: CandleStore, after: int) -> Iterator[None]:
+    """What writes to `store` inside ends in the middle of a write, `after` whole ones."""
+    series_of, writes = store.series, 0
+
+    def series(symbol: str, timeframe: Timeframe) -> BulkSeries:
+        series = series_of(symbol, timeframe)
+        write = series.write
+
+        async def dying(rows: Iterable[Row]) -> int:
+            nonlocal writes
+            writes += 1
+            rows = list(rows)
+            if writes > after:
+                await write(rows[: len(rows) // 2])
+                raise _KilledError
+            return await write(rows)
+
+        series.write = dying
+        return series
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "series", series)
+        with pytest.raises(_KilledError):
+            yield
 
 
 async def stored(store: CandleStore, symbol: str = "BTC/USD") -> dict[Timeframe, list[tuple]]:

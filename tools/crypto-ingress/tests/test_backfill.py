@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from archive_files import rolled_up, write_minutes
 from memory_broker import MemoryBroker, MemoryBus
-from stores import stored
+from stores import killed, stored
 from test_import import NOW, START, some_minutes
 
 from crypto_ingress.errors import CommandError
@@ -119,35 +119,13 @@ async def test_week_of_a_first_trade_is_written_once_all_of_it_was_requested(sto
     assert await candles_in(store) == candles_of_file(rows, tmp_path, START, START + 8 * DAY - 60)
 
 
-class _KilledError(Exception):
-    pass
-
-
 @pytest.mark.parametrize("kill_at", range(6, 14))
-async def test_backfill_that_was_killed_goes_on_where_it_was(store, tmp_path, monkeypatch, kill_at):
+async def test_backfill_that_was_killed_goes_on_where_it_was(store, tmp_path, kill_at):
     """A day is written timeframe by timeframe; it counts as there only once all of them are."""
     rows = some_minutes(count=3 * 720)
     end = START + 3 * DAY - 60
-    series_of, writes = store.series, 0
-
-    def series(symbol, timeframe):
-        series = series_of(symbol, timeframe)
-        write = series.write
-
-        async def dying(rows):
-            nonlocal writes
-            writes += 1
-            if writes > kill_at:
-                raise _KilledError
-            return await write(rows)
-
-        series.write = dying
-        return series
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "series", series)
-        with pytest.raises(_KilledError):
-            await fill(store, FixedSource(rows), end=end)
+    with killed(store, kill_at):
+        await fill(store, FixedSource(rows), end=end)
     await fill(store, FixedSource(rows), end=end)
     assert await candles_in(store) == candles_of_file(rows, tmp_path, START, end)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from archive_files import rolled_up, write_minutes
-from stores import STORES, all_as_kept, open_store, stored, write_second_series
+from stores import STORES, all_as_kept, killed, open_store, stored, write_second_series
 
 from crypto_ingress.history import pieces, weeks
 from crypto_ingress.history.files import find_files
@@ -92,10 +92,6 @@ async def test_second_import_changes_nothing(store, file):
     assert await stored(store) == before
 
 
-class _KilledError(Exception):
-    pass
-
-
 @pytest.mark.parametrize(
     ("store", "kill_at"),
     [*(("sqlite", kill_at) for kill_at in (0, 1, 2, 5, 8, 13, 17)), ("influx", 4)],
@@ -103,29 +99,8 @@ class _KilledError(Exception):
 )
 async def test_import_that_was_killed_goes_on_where_it_was(store, file, monkeypatch, kill_at):
     monkeypatch.setattr(weeks, "WEEKS_AT_ONCE", 1)
-    series_of, writes = store.series, 0
-
-    def series(symbol, timeframe):
-        nonlocal writes
-        series = series_of(symbol, timeframe)
-        write = series.write
-
-        async def dying(rows):
-            nonlocal writes
-            writes += 1
-            rows = list(rows)
-            if writes > kill_at:
-                await write(rows[: len(rows) // 2])
-                raise _KilledError
-            return await write(rows)
-
-        series.write = dying
-        return series
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "series", series)
-        with pytest.raises(_KilledError):
-            await import_(store, file)
+    with killed(store, kill_at):
+        await import_(store, file)
     report = await import_(store, file)
     assert await stored(store) == all_as_kept(store, rolled_up(file))
     assert not report.odd

@@ -1,9 +1,6 @@
 """The import as a process that is killed, or whose disk is full: repeated, it ends with the same store."""
 
 import asyncio
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -13,6 +10,7 @@ from archive_files import rolled_up, write_minutes
 from stores import KEPT, all_as_kept, stored
 from test_import import some_minutes
 
+from breaking import mounted, small_disk
 from command import Running, crypto_ingress
 from ingress_common.timeframes import Timeframe
 from ingress_store import CandleStore, InfluxAccess, InfluxStore, SqliteStore
@@ -82,27 +80,10 @@ async def resumed(store: CandleStore, file: Path, folder: Path, settings: dict[s
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-@contextmanager
-def small_disk(folder: Path, mebibytes: int) -> Iterator[None]:
-    """A file system of its own at `folder`; skips without the right to mount one."""
-    folder.mkdir()
-    size = f"size={mebibytes}m"
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", folder], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip("a small file system needs the right to mount: run as root, outside of a container")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", folder], check=True)
-
-
-def enlarge(folder: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,size=64m", folder], check=True)
-
-
 async def test_full_disk_is_named_and_a_larger_one_gets_the_rest(file, tmp_path):
     disk = tmp_path / "disk"
-    with small_disk(disk, 8):
+    with small_disk(disk, 8) as small:
+        larger = mounted(small).enlarge
         settings = {"STORE_URL": f"sqlite:///{disk}/candles.db"}
         done = crypto_ingress("import", file, folder=tmp_path, **settings)
         assert done.returncode == 1
@@ -110,7 +91,7 @@ async def test_full_disk_is_named_and_a_larger_one_gets_the_rest(file, tmp_path)
         assert all(part in done.stderr for part in ("BTC/USD", "full", "run the import once more")), done.stderr
         async with SqliteStore(disk / "candles.db") as store:
             assert await minutes_in(store) > 0
-        enlarge(disk)
+        larger(64)
         assert crypto_ingress("import", file, folder=tmp_path, **settings).returncode == 0
         async with SqliteStore(disk / "candles.db") as store:
             assert await stored(store) == rolled_up(file)
@@ -120,7 +101,8 @@ def test_export_to_a_full_disk_is_named_and_leaves_no_file(file, tmp_path):
     settings = {"STORE_URL": f"sqlite:///{tmp_path}/candles.db"}
     assert crypto_ingress("import", file, folder=tmp_path, **settings).returncode == 0
     disk = tmp_path / "disk"
-    with small_disk(disk, 2):
+    with small_disk(disk, 2) as small:
+        mounted(small)
         for form in ("csv", "parquet", "arrow"):
             out = disk / f"1m.{form}"
             done = crypto_ingress(
