@@ -58,7 +58,9 @@ async def _run(stack: Stack, options: argparse.Namespace, folder: Path) -> int:
     following = asyncio.create_task(observer.run(), name="load.observer")
     kraken = Kraken(f"http://127.0.0.1:{stack.control_port}")
     try:
-        print(await ready(stack, options.start), flush=True)
+        started = stack.usage()
+        start = await ready(stack, options.start)
+        print(start, *usages(started, stack.usage(), start.green), sep="\n", flush=True)
         observer.reset()
         # The first full window is what is measured first.
         since = time.time()

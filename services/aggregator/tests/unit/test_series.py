@@ -400,20 +400,20 @@ def test_price_that_an_old_answer_begins_with_is_not_pushed_out_by_newer_ones():
 def test_higher_candle_stays_incomplete_when_the_minutes_that_were_given_up_on_are_forgotten():
     series = seeded_series()
     series.update(candle(0, "101"))
-    series.cover(OPEN, OPEN + 600, OPEN + 601)
-    series.update(candle(25, "102"))
-    # The minutes are forgotten then, and the quarters of an hour are not.
-    end = OPEN + 3 * Memory()[M1] * 60
-    series.cover(OPEN + 1_500, end, end + 1)
-    (hour, *_) = pick(series.give_up(M1, Range(OPEN + 600, OPEN + 1_500), end + 1), Timeframe.H1)
-    assert (hour.open_time, hour.complete) == (OPEN, False)
-    series.cover(OPEN + 1_500, end + 1_000, end + 1_001)
-    assert series.horizons[M1] > OPEN + 1_500
-    row = candle(0, "103", timeframe=Timeframe.M15, source=Source.REST, at=end + 1_002)
-    told = series.history(History("BTC/USD", Timeframe.M15, Source.REST, Range(OPEN, OPEN + 900), (row,)))
+    series.cover(OPEN, OPEN + 13_800, OPEN + 13_801)
+    series.update(candle(250, "102"))
+    # The minutes are forgotten then, and the windows of four hours are not.
+    end = OPEN + 2 * Memory()[M1] * 60
+    series.cover(OPEN + 15_000, end, end + 1)
+    (day,) = pick(series.give_up(M1, Range(OPEN + 13_800, OPEN + 15_000), end + 1), Timeframe.D1)
+    assert (day.open_time, day.complete) == (OPEN, False)
+    series.cover(OPEN + 15_000, end + 1_000, end + 1_001)
+    assert series.horizons[M1] > OPEN + 15_000
+    row = candle(0, "103", timeframe=Timeframe.H4, source=Source.REST, at=end + 1_002)
+    told = series.history(History("BTC/USD", Timeframe.H4, Source.REST, Range(OPEN, OPEN + 14_400), (row,)))
     assert series.lost
-    assert [c.complete for c in pick(told, Timeframe.M15)] == [True]
-    assert [c.complete for c in pick(told, Timeframe.H1)] == [False]
+    first = {c.timeframe: c.complete for c in told if c.open_time == OPEN}
+    assert (first[Timeframe.H4], first[Timeframe.D1]) == (True, False)
 
 
 def test_price_told_within_a_higher_window_is_not_taken_for_its_last_one():

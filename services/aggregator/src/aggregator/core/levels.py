@@ -351,8 +351,8 @@ class Levels:
             if level.due < level.forget_at:
                 continue
             kept = level.kept
-            room = kept + kept // 4 - len(level.windows)
-            level.forget_at = level.due + max(room, kept // 4) * level.seconds
+            room = kept + kept // 8 - len(level.windows)
+            level.forget_at = level.due + max(room, kept // 8) * level.seconds
             if room >= 0:
                 continue
             bound = level.due - kept * level.seconds

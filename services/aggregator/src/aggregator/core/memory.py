@@ -14,8 +14,8 @@ LONGEST = _HALF_A_DAY
 
 class Memory:
     """How many closed windows each candle series keeps, so that a late trade or a repair can correct them and the
-    windows above, and a writer can request them: half a day of minutes of up to 240 symbols, two hours of minutes of
-    1,440 and more (`docs/decisions/0046-memory-of-an-aggregator.md`); twice the time for each higher timeframe.
+    windows above, and a writer can request them: half a day with up to 240 symbols, two hours with 1,440 and more; of
+    each timeframe at least eight windows (`docs/decisions/0046-memory-of-an-aggregator.md`).
 
     What is older is rebuilt from Kraken's history when it is requested.
     """
@@ -33,6 +33,4 @@ class Memory:
 
 
 def _kept(seconds: int) -> Mapping[Timeframe, int]:
-    return {
-        timeframe: max(_FEWEST, (seconds << steps) // timeframe.seconds) for steps, timeframe in enumerate(TIMEFRAMES)
-    }
+    return {timeframe: max(_FEWEST, seconds // timeframe.seconds) for timeframe in TIMEFRAMES}

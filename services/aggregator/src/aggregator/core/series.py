@@ -428,7 +428,9 @@ class CandleSeries:
             self._levels.roll_up_before(level, earliest)
             earliest = min(earliest, level.known.first)
         self.initialized = True
-        return self._recompute({}, at)
+        out = self._recompute({}, at)
+        self._forget()
+        return out
 
     def _advance(self, at: float, touched: _Touched | None = None) -> list[Candle]:
         """Publish what the clock closes, and what has become of the `touched` windows."""
