@@ -1,9 +1,13 @@
 """What the audit finds."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 
-from admin_api.reconciler.audit import audited_range, gaps_of_aggregators, late_series
+from prometheus_client import CollectorRegistry
+
+from admin_api.reconciler import audit
+from admin_api.reconciler.audit import AuditMetrics, Auditor, audited_range, gaps_of_aggregators, late_series
 from admin_api.reconciler.gaps import missing_windows
 from admin_api.system.state import SystemState
 from ingress_common.model import FeedCondition, FeedState, InstanceState, Range, Status
@@ -12,6 +16,7 @@ from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import Topics
 from ingress_store import Freshness, Retention, SqliteStore
+from waiting import until
 
 NOW = 1_700_000_030.0
 DAY = 86400
@@ -133,6 +138,27 @@ async def test_a_hole_is_found_when_the_service_starts_and_shown(world, candle):
         health = (await http.get("/health")).json()
         assert health["gaps"]["windows_missing"] == 16
         assert "ingress_gap_windows 16.0" in (await http.get("/metrics")).text
+
+
+async def test_after_an_interruption_it_audits_at_once_and_again_when_the_services_have_repaired(tmp_path, monkeypatch):
+    monkeypatch.setattr(audit, "_LOOK_SECONDS", 0.0)
+    now, audits = NOW, []
+
+    async def deliver(_found, _audited):
+        audits.append(now - NOW)
+
+    async with SqliteStore(tmp_path / "c.db") as store:
+        await store.bootstrap()
+        auditor = Auditor(
+            store, SystemState(Topics()), AuditMetrics(CollectorRegistry()), deliver, lambda: {"BTC/USD": NOW},
+            lambda: True, lambda: now, seconds=300.0, horizon=DAY, retention=Retention(),
+        )  # fmt: skip
+        running = asyncio.create_task(auditor.run())
+        for count, later in ((1, 30.0), (2, 300.0), (3, 0.0)):
+            await until(lambda count=count: len(audits) == count)
+            now += later
+        running.cancel()
+    assert audits == [0.0, 30.0, 330.0]
 
 
 async def test_a_store_that_cannot_be_audited_for_long_is_red_with_the_reason(world, candle):

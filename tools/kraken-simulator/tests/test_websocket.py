@@ -1,3 +1,4 @@
+import json
 from itertools import pairwise
 
 import pytest
@@ -37,6 +38,13 @@ async def test_unknown_channel_is_an_unsupported_event(client: Client) -> None:
     async with client.connect() as socket:
         await socket.request("subscribe", channel="nonsense", symbol=["BTC/USD"])
         assert (await socket.frame(success=False))["error"] == "Unsupported event"
+
+
+async def test_request_in_a_binary_frame_is_one_too(client: Client) -> None:
+    request = {"method": "subscribe", "params": {"channel": "ohlc", "symbol": ["BTC/USD"], "interval": 1}}
+    async with client.connect() as socket:
+        await socket.websocket.send_bytes(json.dumps(request).encode())
+        assert (await socket.frame(method="subscribe"))["success"] is True
 
 
 async def test_second_interval_of_a_symbol_is_refused_on_one_connection_only(client: Client) -> None:

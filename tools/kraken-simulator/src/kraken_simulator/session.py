@@ -112,9 +112,11 @@ class WebSocketSession:
                 raise _EndedError(Ending.CLIENT)
             if message.type is WSMsgType.PING:
                 await self._websocket.pong(message.data)
-            elif message.type is WSMsgType.TEXT:
+            elif message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                # Clients exist that send their requests in binary frames.
                 self._last_received = self._exchange.clock()
-                await self._on_request(message.data)
+                data = message.data
+                await self._on_request(data if isinstance(data, str) else data.decode(errors="replace"))
 
     async def _on_request(self, text: str) -> None:
         exchange = self._exchange

@@ -120,6 +120,7 @@ class Auditor:
         self._horizon = horizon
         self._retention = retention
         self._next_at = 0.0
+        self._settled_at = float("inf")  # when the services have had time to repair the gaps of an interruption
         self._waiting_since: float | None = None
         self._trouble: str | None = None
         self.last_at: float | None = None
@@ -130,8 +131,10 @@ class Auditor:
         self._next_at = min(self._next_at, self._clock() + seconds)
 
     def interrupted(self) -> None:
-        """Schedule an audit after an interruption, once the services have had time to repair its gaps."""
-        self.schedule(_SETTLED_AGAIN_SECONDS)
+        """Schedule an audit after an interruption, once the services have had time to repair its gaps; an earlier one
+        does not replace it, because what they repair shows what else is missing.
+        """
+        self._settled_at = min(self._settled_at, self._clock() + _SETTLED_AGAIN_SECONDS)
 
     async def run(self) -> None:
         """Audit until cancelled."""
@@ -144,7 +147,7 @@ class Auditor:
             ready = bool(live) and self._ready()
             now = self._clock()
             self._waiting_since = (self._waiting_since or now) if ready else None
-            if ready and now >= self._next_at:
+            if ready and now >= min(self._next_at, self._settled_at):
                 await self.audit()
             await asyncio.sleep(_LOOK_SECONDS)
 
@@ -170,6 +173,8 @@ class Auditor:
         audited = {timeframe: audited_range(timeframe, now, self._horizon, self._retention) for timeframe in TIMEFRAMES}
         # An interruption from here on schedules another audit.
         self._next_at = now + self._seconds
+        if now >= self._settled_at:
+            self._settled_at = float("inf")
         try:
             found = [
                 *await gaps_in_store(self._store, audited, now),
