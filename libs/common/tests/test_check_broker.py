@@ -26,6 +26,13 @@ async def test_a_short_queue_is_named_with_its_setting(mosquitto_of):
     assert "max_queued_messages" in text
 
 
+async def test_a_queue_that_is_short_in_bytes_is_named_with_its_setting(mosquitto_of):
+    limits = "allow_anonymous true\nmax_queued_messages 1000000\nmax_queued_bytes 200000\n"
+    found = await lacking(mosquitto_of(limits))
+    (text,) = [text for what, text in found.items() if "disconnected client" in what]
+    assert "max_queued_bytes" in text
+
+
 async def test_a_small_packet_is_named(mosquitto_of):
     found = await lacking(mosquitto_of("allow_anonymous true\nmax_packet_size 131072\n"))
     (text,) = found.values()

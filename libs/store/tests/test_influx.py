@@ -26,7 +26,7 @@ from ingress_store import (
 )
 from ingress_store.influx.access import http_url
 from ingress_store.influx.names import READER_TOKEN, WRITER_TOKEN
-from ingress_store.influx.server import Server
+from ingress_store.influx.server import RefusedError, Server
 
 FOREVER = Retention.parse("1m=forever,5m=forever,15m=forever,1h=forever,ticks=forever")
 
@@ -322,6 +322,33 @@ async def test_lines_that_the_server_rejects_are_named_with_its_reason_and_the_r
     assert "field type conflict" in result.rejected_candles[0].reason
     assert result.taken == 500
     assert len(await store.candles("BTC/USD", Timeframe.M1, start=rows[0].open_time, limit=1000)) == 500
+
+
+async def test_a_server_that_rejects_line_after_line_takes_nothing_and_then_everything(store, candle, monkeypatch):
+    write, broken = Server.write, {"candles_1m"}
+
+    async def rejecting(server: Server, bucket: str, precision: str, body: bytes) -> None:
+        if bucket in broken:
+            raise RefusedError(400, "invalid")
+        await write(server, bucket, precision, body)
+
+    monkeypatch.setattr(Server, "write", rejecting)
+    minutes = [candle(n) for n in range(50)]
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError, match="candles_1m: line after line is rejected: 400 invalid"):
+            await store.write([*minutes, candle(timeframe=Timeframe.H1)], [])
+    assert len(await store.candles("BTC/USD", Timeframe.H1, limit=9)) == 1
+    broken.clear()
+    result = await store.write(minutes, [])
+    assert (result.taken, result.rejected_candles) == (50, ())
+
+
+async def test_lines_that_influxdb_drops_by_the_dozen_are_rejected_and_the_rest_is_written(store, server, candle):
+    bad = [candle(-300_000 + n) for n in range(30)]
+    line = f"candle,exchange=kraken,symbol=BTC/USD trades=1.5 {bad[0].open_time - 60}"
+    await server.write("candles_1m", "s", line.encode())
+    result = await store.write([*bad, candle()], [])
+    assert (len(result.rejected_candles), result.taken) == (30, 1)
 
 
 async def test_rows_that_influxdb_acknowledges_and_loses_are_noticed(store, candle, monkeypatch):

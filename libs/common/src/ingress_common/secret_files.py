@@ -39,12 +39,15 @@ class SecretFiles(PydanticBaseSettingsSource):
         if self._variable(field_name) is not None:
             raise SettingsError(f"{variable.upper()}: expected either it or {field_name.upper()}, got both")
         try:
-            return Path(path).read_text().strip(), field_name, False
+            secret = Path(path).read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
             raise SettingsError(
                 f"{variable.upper()}: expected a file with the secret, got {path!r}: {reason}"
             ) from None
+        if len(secret.splitlines()) > 1:
+            raise SettingsError(f"{variable.upper()}: expected a file with one line, got more in {path!r}")
+        return secret, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         """All secrets that come from files, by field name."""

@@ -214,6 +214,9 @@ def test_secrets_come_from_files(monkeypatch, tmp_path):
 
 
 def test_a_secret_that_is_given_twice_or_whose_file_is_not_there_is_one_line(monkeypatch, tmp_path):
+    (tmp_path / "two").write_text("s3cret\nother\n")
+    monkeypatch.setenv("ADMIN_TOKEN_FILE", str(tmp_path / "two"))
+    assert complaint() == f"ADMIN_TOKEN_FILE: expected a file with one line, got more in '{tmp_path / 'two'}'"
     monkeypatch.setenv("ADMIN_TOKEN_FILE", str(tmp_path / "none"))
     assert complaint().startswith("ADMIN_TOKEN_FILE: expected a file")
     monkeypatch.setenv("ADMIN_TOKEN", "s3cret")

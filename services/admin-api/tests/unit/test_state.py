@@ -2,6 +2,7 @@
 
 import pytest
 
+from admin_api.admin.checks import candles_check, clock_check
 from admin_api.system.state import (
     AHEAD_SECONDS,
     MAX_BYTES,
@@ -11,12 +12,15 @@ from admin_api.system.state import (
     StateFullError,
     SystemState,
 )
+from admin_api.system.wanted import Wanted
 from ingress_common.model import FeedCondition, FeedState, InstanceState, Status, Watermark
-from ingress_common.payloads import PayloadError, encode_feed_state, encode_status, encode_watermark
+from ingress_common.payloads import PayloadError, encode_candle, encode_feed_state, encode_status, encode_watermark
+from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
 
 NOW = 1_700_000_000.0
 TOPICS = Topics()
+M1 = Timeframe.M1
 
 
 def publish_status(state: SystemState, instance: str, now: float = NOW, **details: object) -> None:
@@ -68,3 +72,29 @@ def test_a_watermark_far_ahead_or_of_another_feed_is_refused():
         with pytest.raises((AheadError, PayloadError)):
             state.apply(topic, encode_watermark(mark), NOW)
     assert not state.feeds
+
+
+def test_a_repeated_feed_state_keeps_how_far_our_clock_is_off():
+    state = SystemState(TOPICS)
+    feed = encode_feed_state(FeedState("f1", FeedCondition.LIVE, NOW, ("BTC/USD",)))
+    behind = NOW - 4 * 86_400
+    state.apply(TOPICS.feed("f1"), feed, behind)
+    state.apply(TOPICS.watermark("f1"), encode_watermark(Watermark("f1", NOW, NOW)), behind)
+    state.apply(TOPICS.feed("f1"), feed, behind + 1)
+    assert not clock_check(state, behind + 1).ok
+
+
+def test_windows_that_ended_before_the_first_candle_arrived_are_not_late(candle):
+    state, began = SystemState(TOPICS), M1.floor(NOW) + 46.0
+    state.apply(
+        TOPICS.feed("f1"), encode_feed_state(FeedState("f1", FeedCondition.LIVE, NOW - 7200, ("BTC/USD",))), began
+    )
+    state.apply(TOPICS.watermark("f1"), encode_watermark(Watermark("f1", began, began)), began)
+    forming = candle(open_time=M1.floor(NOW), closed=False, at=began)
+    state.apply(TOPICS.candles("BTC/USD", M1), encode_candle(forming), began)
+    wanted = Wanted(frozenset({"BTC/USD"}), {}, frozenset(), {})
+    assert candles_check(state, began, wanted).ok
+    later = began + 60
+    state.apply(TOPICS.watermark("f1"), encode_watermark(Watermark("f1", later, later)), later)
+    check = candles_check(state, later, wanted)
+    assert (check.ok, "BTC/USD 1m" in check.detail) == (False, True)

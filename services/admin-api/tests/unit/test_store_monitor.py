@@ -1,11 +1,12 @@
-"""The check of the store is red when the store answers, but not its queries."""
+"""What is noticed of a store: that it does not answer queries, and that somebody has changed it."""
 
 import asyncio
 from pathlib import Path
 
+from admin_api.admin import bootstrap
 from admin_api.admin.bootstrap import StoreMonitor
 from ingress_common.timeframes import Timeframe
-from ingress_store import SqliteStore, StoreUnavailableError
+from ingress_store import BootstrapState, Comparison, SqliteStore, StoreUnavailableError
 from waiting import until
 
 
@@ -30,3 +31,28 @@ async def test_a_store_that_answers_no_queries_is_red_until_it_does(tmp_path: Pa
         await until(lambda: monitor.check.ok)
         running.cancel()
         await asyncio.wait([running])
+
+
+class Changed(SqliteStore):
+    """A store in which somebody has changed a bucket and a task."""
+
+    async def inspect(self) -> BootstrapState:
+        bucket = Comparison("bucket", "candles_1m", {"retention_seconds": 7776000}, {"retention_seconds": 3600})
+        task = Comparison("task", "rollup_5m", {"flux": "x" * 500}, {"flux": "y"})
+        return BootstrapState("changed", (bucket, task))
+
+
+async def test_what_somebody_has_changed_is_a_warning(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(bootstrap, "_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(bootstrap, "_INSPECT_SECONDS", 0.0)
+    async with Changed(tmp_path / "candles.db") as store:
+        monitor = StoreMonitor(store, lambda: None)
+        running = asyncio.create_task(monitor.run())
+        await until(lambda: monitor.warnings)
+        running.cancel()
+        await asyncio.wait([running])
+    assert monitor.check.ok
+    assert monitor.warnings == (
+        "bucket candles_1m was changed: retention_seconds 3600, expected 7776000; POST /bootstrap changes it back",
+        "task rollup_5m was changed: flux; POST /bootstrap changes it back",
+    )

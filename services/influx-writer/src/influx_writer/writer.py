@@ -48,6 +48,7 @@ _PING_SECONDS = 5.0
 _PRUNE_SECONDS = 3600.0
 _IDLE_SECONDS = 0.5
 _TAKEN_AT_ONCE = 200
+_NOT_YET = "not checked yet"
 
 log = get_logger(__name__)
 
@@ -151,7 +152,7 @@ class Writer:
         self._written = 0
         self._last_commit: float | None = None
         self._write_error: str | None = None
-        self._ping_error: str | None = "not checked yet"
+        self._ping_error: str | None = _NOT_YET
         self._write_started: float | None = None
         self._leaving = False
         self._status = StatusPublisher(
@@ -266,6 +267,7 @@ class Writer:
 
     async def _watch_store(self) -> None:
         while True:
+            before = self._ping_error
             try:
                 async with asyncio.timeout(self._limits.patience_seconds):
                     await self._store.ping()
@@ -275,6 +277,8 @@ class Writer:
                 self._ping_error = f"{self._store.location}: no answer within {self._limits.patience_seconds:.0f} s"
             else:
                 self._ping_error = None
+            if self._ping_error is not None and before in (None, _NOT_YET):
+                log.warning("store.unavailable", reason=self._ping_error)
             await asyncio.sleep(_PING_SECONDS)
 
     async def _prune(self) -> None:

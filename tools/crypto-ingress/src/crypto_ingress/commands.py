@@ -66,7 +66,9 @@ async def _run(settings: RunSettings, console: Console, *notes: str, kraken: str
         )
         for line in where:
             console.print(line, highlight=False, soft_wrap=True)
-        display = LiveDisplay(connector.open(f"live-{settings.instance_id}"), settings.topics, kraken, console)
+        display = LiveDisplay(
+            connector.open(f"{settings.topics.prefix}-live-{settings.instance_id}"), settings.topics, kraken, console
+        )
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(serve(_SERVICES, settings, connector, stop), name="services")
             showing = tasks.create_task(display.run(), name="live")

@@ -14,7 +14,7 @@ from ingress_common.connector import Connector
 from ingress_common.errors import StartError
 from ingress_common.service import Build, Service
 
-_START_SECONDS = 20.0
+_START_SECONDS = 45.0
 _BROKER_PORT = 1883
 
 

@@ -57,7 +57,7 @@ async def backfill(
             bus = MqttBus(
                 settings.mqtt_url,
                 client=settings.mqtt_client,
-                client_id=f"backfill-{settings.instance_id}-{uuid4().hex[:8]}",
+                client_id=f"{settings.topics.prefix}-backfill-{settings.instance_id}-{uuid4().hex[:8]}",
                 session_expiry=_SESSION_SECONDS,
             )
             source = gateway = HistoryByGateway(bus, settings.topics)

@@ -26,6 +26,7 @@ UNACKNOWLEDGED = 300
 PAYLOAD = 256 * 1024
 """Size in bytes of a large message, such as the history or state of many symbols."""
 
+_CANDLE_BYTES = 400
 _SESSION_SECONDS = 120
 _PATIENCE_SECONDS = 5.0
 _OUTBOUND = 1_000
@@ -97,7 +98,10 @@ class _Tester:
         async with self.bus(name, expiry=_SESSION_SECONDS) as bus:
             await _answered(bus.subscribe(topic))
         async with self.bus(f"{name}-publisher") as publisher:
-            taken = [await _answered(publisher.publish(topic, str(number).encode())) for number in range(count)]
+            taken = [
+                await _answered(publisher.publish(topic, f"{number:{_CANDLE_BYTES}}".encode()))
+                for number in range(count)
+            ]
             for publication in taken:
                 await _answered(publication)
         try:
@@ -113,7 +117,7 @@ class _Tester:
         if len(numbers) < BURST:
             raise LackingError(
                 f"{len(numbers)} of {BURST} arrived; raise the session's queue limit (Mosquitto: max_queued_messages, "
-                "HiveMQ: queued-messages max-queue-size, RMQTT: max_mqueue_len, EMQX: max_mqueue_len)"
+                "max_queued_bytes, HiveMQ: queued-messages max-queue-size, RMQTT: max_mqueue_len, EMQX: max_mqueue_len)"
             )
         if numbers != sorted(numbers):
             raise LackingError("they arrived in another order, which causes needless corrections of candles")

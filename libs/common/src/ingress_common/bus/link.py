@@ -66,7 +66,9 @@ class LinkError(Exception):
 
 
 def failed_to_connect(error: OSError | TlsFileError, url: MqttUrl) -> LinkError:
-    """The LinkError for a failed connection to `url`. A TLS error is permanent."""
+    """The LinkError for a failed connection to `url`. A TLS error is permanent, unless the server has only ended the
+    connection, as one that is restarting does.
+    """
     if isinstance(error, TlsFileError):
         return LinkError(str(error))
     reason = reason_of(error)
@@ -74,7 +76,8 @@ def failed_to_connect(error: OSError | TlsFileError, url: MqttUrl) -> LinkError:
         reason = "the server ended the TLS handshake; it may not speak TLS on this port"
     if reason.startswith(NOT_TRUSTED):
         reason = f"{reason} (MQTT_CA_FILE)"
-    return LinkError(reason, permanent=url.tls and isinstance(error, ssl.SSLError))
+    refused = isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError)
+    return LinkError(reason, permanent=url.tls and refused)
 
 
 def ended_before_answer(reason: str, url: MqttUrl) -> LinkError:

@@ -34,6 +34,7 @@ _PING = mqtt5.PingReqPacket().write()
 _FAILURE = 0x80
 _CONNACK = 0x20
 _PUBACK = 0x40
+_TOO_LARGE = 0x95
 # Packet identifiers have two bytes; some stay free for subscribing while the window is full.
 _IDENTIFIERS = 65_535
 _LARGEST_WINDOW = 65_000
@@ -233,7 +234,10 @@ class Mqtt5Link(asyncio.Protocol):
         """
         if view[0] != _PUBACK or not 3 <= view[1] < 0x80:
             return 0
-        self._settle(int.from_bytes(view[2:4]), f"reason code 0x{view[4]:02X}", blamed=view[4] in BLAMING)
+        reason = f"reason code 0x{view[4]:02X}"
+        if view[4] == _TOO_LARGE:
+            reason = "Packet too large; raise the broker's limit (Mosquitto: message_size_limit)"
+        self._settle(int.from_bytes(view[2:4]), reason, blamed=view[4] in BLAMING)
         return 2 + view[1]
 
     def _handle(self, packet: Any) -> None:

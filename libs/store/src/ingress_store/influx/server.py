@@ -46,6 +46,11 @@ class RefusedError(Exception):
         match = _DROPPED.search(str(self))
         return int(match[1]) if match else 0
 
+    @property
+    def is_partial_write(self) -> bool:
+        """Whether InfluxDB has taken the request and dropped lines: older than the retention, another field type."""
+        return "partial write" in str(self)
+
 
 class TokenError(StoreUnavailableError):
     """The server does not know the token, or the token may not do this."""

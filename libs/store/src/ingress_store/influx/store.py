@@ -21,7 +21,7 @@ from ingress_store.influx.reading import Reader
 from ingress_store.influx.server import AnswerT, NoRightError, NotThereError, Server, TokenError, answered
 from ingress_store.influx.setup import Setup
 from ingress_store.influx.versions import Identity, KnownVersions, Version
-from ingress_store.influx.writing import Line, write_lines
+from ingress_store.influx.writing import Line, LineWriter, RejectsAllError
 from ingress_store.port import Freshness, Rejection, TaskState, WriteResult
 from ingress_store.retention import Retention
 
@@ -47,6 +47,7 @@ class InfluxStore:
         self._lines = Lines()
         self._known = KnownVersions()
         self._new_shards = NewShards(self._retention)
+        self._writer = LineWriter()
 
     async def __aenter__(self) -> Self:
         """Open; StoreOpenError if the server does not know the token. A server that is away is no error."""
@@ -100,22 +101,22 @@ class InfluxStore:
         return await self._answered(self._setup().task_states())
 
     async def write(self, candles: Sequence[Candle], ticks: Sequence[Candle]) -> WriteResult:
-        """Write a batch, one request a bucket; one that is missing, or that the token may not write, does not delay the
-        others.
+        """Write a batch, one request a bucket; one that is missing, that the token may not write or that rejects line
+        after line does not delay the others.
         """
         async with self._one_at_a_time:
             lines, newest, rejected_candles = self._candle_lines(candles)
             tick_lines, rejected_ticks = self._tick_lines(ticks)
-            unavailable: NotThereError | NoRightError | None = None
+            unavailable: StoreUnavailableError | None = None
             for timeframe, rows in lines.items():
                 try:
-                    rejected_candles += await write_lines(self._server(), _BUCKETS[timeframe], "s", rows)
-                except NotThereError as error:
+                    rejected_candles += await self._writer.write(self._server(), _BUCKETS[timeframe], "s", rows)
+                except (NotThereError, RejectsAllError) as error:
                     unavailable = error
                 except NoRightError as error:
                     unavailable = NoRightError(f"{_BUCKETS[timeframe]}: {error}")
             if tick_lines:
-                rejected_ticks += await write_lines(self._server(), names.TICKS, "ns", tick_lines)
+                rejected_ticks += await self._writer.write(self._server(), names.TICKS, "ns", tick_lines)
             if unavailable is not None:
                 raise unavailable
             for rejection in rejected_candles:

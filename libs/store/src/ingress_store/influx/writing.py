@@ -9,32 +9,61 @@ from ingress_store.port import Rejection
 BATCH_LINES = 5_000
 """Lines in one request, at most."""
 
+_MOST_IN_A_ROW = 10
+
 Line = tuple[int, str]
 """The place of a row in what was given, and its text."""
 
 
-async def write_lines(server: Server, bucket: str, precision: str, lines: Sequence[Line]) -> list[Rejection]:
-    """Write `lines`; returns those that the server rejects, with its reason.
+class RejectsAllError(StoreUnavailableError):
+    """Line after line is rejected."""
 
-    A rejected batch is halved until the bad lines stand alone; to write a good line twice changes nothing. If the
-    server reports that it dropped all of a batch, as with lines older than the retention, it is not halved further.
 
-    StoreUnavailableError if not even one line is taken because of its size: the limit is not about our rows.
+class LineWriter:
+    """Writes lines, and finds those that the server rejects.
+
+    A server, or a proxy before it, that rejects line after line has another trouble than our rows: then nothing is
+    rejected any more, and the same lines are written again later.
     """
-    rejected: list[Rejection] = []
-    parts = [lines[start : start + BATCH_LINES] for start in range(0, len(lines), BATCH_LINES)][::-1]
-    while parts:
-        part = parts.pop()
-        try:
-            await server.write(bucket, precision, "\n".join([text for _, text in part]).encode())
-        except RefusedError as error:
-            too_large = error.status == TOO_LARGE
-            if too_large and len(part) == 1:
-                raise StoreUnavailableError(f"{bucket}: a line alone is too large: {error.status} {error}") from error
-            if len(part) == 1 or (not too_large and error.dropped == len(part)):
-                rejected += (Rejection(index, str(error)) for index, _ in part)
+
+    def __init__(self) -> None:
+        self._in_a_row: dict[str, int] = {}  # lines that were rejected since the last accepted one, by bucket
+
+    async def write(self, server: Server, bucket: str, precision: str, lines: Sequence[Line]) -> list[Rejection]:
+        """Write `lines`; returns those that the server rejects, with its reason.
+
+        A rejected batch is halved until the bad lines stand alone; to write a good line twice changes nothing. If the
+        server reports that it dropped all of a batch, as with lines older than the retention, it is not halved further.
+
+        StoreUnavailableError if not even one line is taken because of its size, RejectsAllError if line after line is
+        rejected: the reason is not our rows.
+        """
+        rejected: list[Rejection] = []
+        parts = [lines[start : start + BATCH_LINES] for start in range(0, len(lines), BATCH_LINES)][::-1]
+        while parts:
+            part = parts.pop()
+            try:
+                await server.write(bucket, precision, "\n".join([text for _, text in part]).encode())
+            except RefusedError as error:
+                too_large = error.status == TOO_LARGE
+                if too_large and len(part) == 1:
+                    raise StoreUnavailableError(
+                        f"{bucket}: a line alone is too large: {error.status} {error}"
+                    ) from error
+                if len(part) == 1 or (not too_large and error.dropped == len(part)):
+                    if not error.is_partial_write:
+                        self._count(bucket, len(part), error)
+                    rejected += (Rejection(index, str(error)) for index, _ in part)
+                else:
+                    middle = len(part) // 2
+                    # Oldest first, so that lines older than the retention stand together.
+                    parts += (part[middle:], part[:middle])
             else:
-                middle = len(part) // 2
-                # Oldest first, so that lines older than the retention stand together.
-                parts += (part[middle:], part[:middle])
-    return rejected
+                self._in_a_row[bucket] = 0
+        return rejected
+
+    def _count(self, bucket: str, lines: int, error: RefusedError) -> None:
+        count = self._in_a_row.get(bucket, 0) + lines
+        self._in_a_row[bucket] = min(count, _MOST_IN_A_ROW + 1)
+        if count > _MOST_IN_A_ROW:
+            raise RejectsAllError(f"{bucket}: line after line is rejected: {error.status} {error}") from error

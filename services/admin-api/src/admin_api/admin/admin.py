@@ -55,6 +55,7 @@ class Admin:
             broker_problem,
             lambda: self.monitor.check,
             lambda: self.monitor.tasks,
+            lambda: self.monitor.warnings,
             others,
             clock,
         )

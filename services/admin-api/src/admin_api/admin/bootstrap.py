@@ -7,16 +7,26 @@ from collections.abc import Callable
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
 from ingress_common.timeframes import Timeframe
-from ingress_store import BootstrapResult, CandleStore, ResourceState, StoreUnavailableError, TaskState
+from ingress_store import (
+    BootstrapResult,
+    CandleStore,
+    Comparison,
+    ResourceState,
+    StoreUnavailableError,
+    TaskState,
+)
 
 _EVERY_SECONDS = 2.0
 _PATIENCE_SECONDS = 5.0
 _BOOTSTRAP_SECONDS = 60.0
 _TASKS_SECONDS = 5.0
 _INSPECT_SECONDS = 5.0
+_SHOWN = 40
 
 _AFTER_ALL = 8e9
 """Unix seconds after every candle: a query from there on reads nothing, and fails if the store answers no queries."""
+
+_NOT_YET = Check("store", ok=False, detail="not checked yet")
 
 log = get_logger(__name__)
 
@@ -34,8 +44,10 @@ class StoreMonitor:
         self._bootstrapped = False
         self._tasks_read_at: float | None = None
         self._inspected_at: float | None = None
-        self.check = Check("store", ok=False, detail="not checked yet")
+        self.check = _NOT_YET
         self.tasks: tuple[TaskState, ...] = ()
+        self.warnings: tuple[str, ...] = ()
+        """Resources that were changed since the bootstrap."""
 
     async def run(self) -> None:
         """Monitor until cancelled."""
@@ -60,6 +72,7 @@ class StoreMonitor:
         async with self._one_at_a_time:
             result = await self._store.bootstrap()
         self._bootstrapped = result.state.complete
+        self.warnings = ()
         self._tasks_read_at = None
         for change in result.changes:
             log.info("store.bootstrapped", change=change)
@@ -75,6 +88,7 @@ class StoreMonitor:
         if self._bootstrapped:
             difference = (await self._store.inspect()).difference
             missing = [row for row in difference if row.state is ResourceState.MISSING]
+            self.warnings = tuple(_changed(row) for row in difference if row.state is ResourceState.DIFFERENT)
             for row in missing:
                 if row.kind == "organization":
                     # One beside a renamed one would start empty, and the candles would seem to be lost.
@@ -97,6 +111,17 @@ class StoreMonitor:
             self._tasks_read_at = now
 
     def _note(self, check: Check) -> None:
-        if check.ok != self.check.ok:
+        if check.ok != self.check.ok or self.check is _NOT_YET:
             log.log(20 if check.ok else 30, "store.checked", ok=check.ok, detail=check.detail)
         self.check = check
+
+
+def _changed(row: Comparison) -> str:
+    expected, found = row.expected or {}, row.found or {}
+    # A task's text is long.
+    parts = [
+        f"{name} {found.get(name)}, expected {value}" if len(str(value)) <= _SHOWN else name
+        for name, value in expected.items()
+        if found.get(name) != value
+    ]
+    return f"{row.kind} {row.name} was changed: {'; '.join(parts)}; POST /bootstrap changes it back"

@@ -35,7 +35,7 @@ TASK_SECONDS = 120.0
 """Maximum delay of a task's run after its due time."""
 
 _DAY = 86_400.0
-_NEVER_SEEN = SymbolState(seen_at=0.0)
+_NEVER_SEEN = SymbolState(seen_at=0.0, since=0.0)
 
 
 def data_check(state: SystemState) -> Check:
@@ -169,11 +169,16 @@ def candles_check(state: SystemState, now: float, wanted: Wanted) -> Check:
 def _first_late(
     symbol: SymbolState, since: float, due: Mapping[Timeframe, int], timeframes: Sequence[Timeframe]
 ) -> Timeframe | None:
-    """The lowest timeframe with a late candle. Windows that began before the feed was live may have a gap: skipped."""
+    """The lowest timeframe with a late candle.
+
+    Skipped are windows that began before the feed was live, which may have a gap, and those that ended before the
+    symbol's first candle arrived here: what is retained of them may be forming already.
+    """
     for timeframe in timeframes:
         newest = symbol.closed.get(timeframe)
         opened = due[timeframe] - timeframe.seconds
-        if opened >= since and (newest is None or newest.open_time < opened):
+        late = due[timeframe] > symbol.since if newest is None else newest.open_time < opened
+        if opened >= since and late:
             return timeframe
     return None
 

@@ -69,6 +69,7 @@ class HealthReporter:
         broker_problem: Callable[[], str],
         store: Callable[[], Check],
         tasks: Callable[[], Sequence[TaskState]],
+        store_warnings: Callable[[], Sequence[str]],
         others: Contribution,
         clock: Callable[[], float],
     ) -> None:
@@ -77,6 +78,7 @@ class HealthReporter:
         self._broker_problem = broker_problem
         self._store = store
         self._tasks = tasks
+        self._store_warnings = store_warnings
         self._others = others
         self._clock = clock
 
@@ -111,7 +113,7 @@ class HealthReporter:
         self._watch.look(now)
         carried, expected = state.live_since(now).keys(), wanted(state, now).symbols
         details = {
-            "warnings": _warnings(state, now),
+            "warnings": [*_warnings(state, now), *self._store_warnings()],
             "at": rfc3339(now),
             "instances": _instances(state, now),
             "feeds": _feeds(state, now),

@@ -113,10 +113,11 @@ class SymbolState:
     """The freshness of a symbol: `at` of its newest minute, and the newest closed candle of each timeframe on the bus.
 
     `timeframes`: those with a candle, closed or forming. `stored`: the newest closed candles that are known to be in
-    the store. `seen_at`: receipt of the last candle. All in unix seconds.
+    the store. `seen_at`: receipt of the last candle; `since`: of the first one. All in unix seconds.
     """
 
     seen_at: float
+    since: float
     minute: int = 0
     at: float | None = None
     timeframes: set[Timeframe] = field(default_factory=set)
@@ -238,7 +239,8 @@ class SystemState:
             raise PayloadError(f"expected the state of feed {name}, got {state.feed}")
         _make_room(name, self.feeds, now, MAX_ENTRIES, len(payload))
         carried = state.symbols or (before.carried if before and state.state is FeedCondition.DOWN else ())
-        self.feeds[name] = Feed(state, carried, before.watermark if before else None, now, len(payload))
+        watermark, skew = (before.watermark, before.skew) if before else (None, None)
+        self.feeds[name] = Feed(state, carried, watermark, now, len(payload), skew)
 
     def _watermark(self, name: str, payload: bytes, now: float) -> None:
         watermark = decode_watermark(payload)
@@ -260,7 +262,7 @@ class SystemState:
         symbol = self.symbols.get(candle.symbol)
         if symbol is None:
             _make_room(candle.symbol, self.symbols, now, MAX_SYMBOLS)
-            symbol = self.symbols[candle.symbol] = SymbolState(now)
+            symbol = self.symbols[candle.symbol] = SymbolState(now, now)
         symbol.take(candle, now)
         return candle
 
