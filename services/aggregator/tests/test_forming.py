@@ -5,7 +5,7 @@ from itertools import pairwise
 from random import Random
 
 from candle_world import SYMBOL, World, numbers, random_trades
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -29,11 +29,14 @@ def more(update: Candle, trades: int) -> Candle:
 
 
 @settings(max_examples=30, deadline=None)
+@example(308, [1])
 @given(st.integers(0, 1000), st.lists(st.integers(0, 4), min_size=1, max_size=90))
 def test_a_second_has_one_forming_candle_of_each_higher_timeframe_however_much_trades(seed, updates_by_turn):
     world = seeded_world(seed)
     forming = FormingCandles(world.engine)
-    update = replace(world.ticks[-1], open_time=Timeframe.M1.floor(world.now - 1), at=world.now)
+    minute = Timeframe.M1.floor(world.now - 1)
+    ticks = [tick for tick in world.ticks if tick.open_time == minute] or [replace(world.ticks[-1], open_time=minute)]
+    update = replace(ticks[-1], at=world.now)
     published: dict[Timeframe, list[tuple[int, Candle]]] = defaultdict(list)
     for turn, updates in enumerate([*updates_by_turn, *[0] * TURNS]):
         for _ in range(updates):
