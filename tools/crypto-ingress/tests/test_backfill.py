@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from archive_files import rolled_up, write_minutes
 from memory_broker import MemoryBroker, MemoryBus
-from stores import killed, stored
+from stores import damage, killed, stored
 from test_import import NOW, START, some_minutes
 
 from crypto_ingress.errors import CommandError
@@ -161,6 +161,18 @@ async def test_only_the_hole_is_asked_for_and_the_candles_over_it_become_whole(s
     assert await stored(store) == whole
     for timeframe in TIMEFRAMES:
         assert all(c.complete for c in await store.candles("BTC/USD", timeframe, limit=5000))
+
+
+@pytest.mark.parametrize("row", ["forming", "misaligned"])
+async def test_row_that_is_no_minute_does_not_hide_an_absent_one(store, row):
+    rows = some_minutes(count=720)
+    await fill(store, FixedSource(rows), end=START + DAY)
+    whole = (await stored(store))[M1]
+    await damage(store, M1, START + 6000, **({"closed": False} if row == "forming" else {"time": START + 6030}))
+    source = FixedSource(rows)
+    await fill(store, source, end=START + DAY)
+    assert source.requested == [(START + 6000, START + 6060)]
+    assert [c for c in (await stored(store))[M1] if c[0] != START + 6030] == whole
 
 
 async def test_minutes_of_the_simulator_are_its_truth(store):

@@ -207,9 +207,8 @@ class Backfiller:
         found = []
         for day in range(Timeframe.D1.floor(start), end, _DAY):
             first, last = max(day, start), min(day + _DAY, end)
-            if await series.count(first, last) == (last - first) // _MINUTE:
-                continue
-            there = set((await stored_candles(series, first, last)).filter("closed")["time"])
+            # Forming and misaligned rows are no minutes, so a number of rows would not do.
+            there = set((await stored_candles(series, first, last, ("time", "closed"))).filter("closed")["time"])
             absent = [time for time in range(first, last, _MINUTE) if time not in there]
             if absent:
                 found.append((absent[0], absent[-1] + _MINUTE))
