@@ -175,6 +175,14 @@ async def test_row_that_is_no_minute_does_not_hide_an_absent_one(store, row):
     assert [c for c in (await stored(store))[M1] if c[0] != START + 6030] == whole
 
 
+async def test_stored_price_that_is_no_number_is_named(store):
+    rows = some_minutes(count=720)
+    await fill(store, FixedSource(rows), end=START + 6000)
+    await damage(store, M1, START + 5940, close="abc")
+    with pytest.raises(CommandError, match=r"^BTC/USD 1m .*T01:39:00Z: expected a number as close, got 'abc'$"):
+        await fill(store, FixedSource(rows), end=START + DAY)
+
+
 async def test_minutes_of_the_simulator_are_its_truth(store):
     now = time.time()
     start, end = int(now // 60 * 60) - 1800, int(now // 60 * 60) - 600

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from archive_files import rolled_up, write_minutes
+from stores import damage
 from test_import import START, import_, some_minutes
 
 from crypto_ingress.errors import CommandError
@@ -111,3 +112,14 @@ async def test_numbers_of_an_earlier_version_get_their_point(store, tmp_path):
     await store._run(lambda connection: connection.execute(sql, (START,)))
     path = await written(store, tmp_path / "1m.csv", end=START + 60)
     assert path.read_text().split("\n")[1].split(",")[1:6] == ["100.0", "1000.0", "99.25", "101.50", "0.00000001"]
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "arrow"])
+@pytest.mark.parametrize("text", ["abc", "", "inf"])
+async def test_stored_price_that_is_no_number_is_named_and_leaves_no_file(store, tmp_path, form, text):
+    await damage(store, M1, START + 60, high=text)
+    with pytest.raises(
+        CommandError, match=rf"^BTC/USD 1m 2023-02-02T00:01:00Z: expected a number as high, got '{text}'$"
+    ):
+        await written(store, tmp_path / f"1m.{form}", form)
+    assert not list(tmp_path.glob("1m*"))

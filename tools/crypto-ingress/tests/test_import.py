@@ -9,9 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 from archive_files import rolled_up, write_minutes
-from stores import STORES, all_as_kept, killed, open_store, stored, write_second_series
+from stores import STORES, all_as_kept, damage, killed, open_store, stored, write_second_series
 
+from crypto_ingress.errors import CommandError
 from crypto_ingress.history import pieces, weeks
+from crypto_ingress.history.commands import import_files
 from crypto_ingress.history.files import find_files
 from crypto_ingress.history.importing import Importer
 from crypto_ingress.history.reports import SymbolReport, report_lines
@@ -179,6 +181,21 @@ async def test_live_candle_stays_and_what_the_file_says_else_is_reported(store, 
     assert report.kept == 2
     assert "trades 1 in the file, 9 in the store" in text_of(report)
     assert report.odd
+
+
+@pytest.mark.parametrize("quarter", [False, True])
+async def test_stored_price_beside_the_file_that_is_no_number_is_named(store, tmp_path, quarter):
+    turn = 1_680_307_200  # 2023-04-01
+    rows = some_minutes(start=turn - 6000, every=1, count=200)
+    await import_(store, write_minutes(tmp_path / "XBTUSD_1.csv", rows[:100]))
+    await damage(store, Timeframe.M1, turn - 60, close="abc")
+    folder = tmp_path / ("Kraken_OHLCVT_Q2_2023" if quarter else "other")
+    path = write_minutes(folder / "XBTUSD_1.csv", rows[110:])
+    lines: list[str] = []
+    expected = r"BTC/USD 1m in the store: 2023-03-31T23:59:00Z: expected a number as close, got 'abc'"
+    with pytest.raises(CommandError, match=expected):
+        await import_files(store, [path], None, lambda _: None, lines.append, lambda *_: None)
+    assert lines == [f"not imported: {expected}"]
 
 
 @on_both_stores

@@ -15,7 +15,7 @@ from crypto_ingress.history.importing import Importer
 from crypto_ingress.history.kraken_rest import with_retries
 from crypto_ingress.history.reading import exact_rows
 from crypto_ingress.history.reports import SymbolReport
-from crypto_ingress.history.stored import stored_candles
+from crypto_ingress.history.stored import StoredNumberError, expect_numbers, stored_candles
 from crypto_ingress.history.trades import minutes_of_trades
 from crypto_ingress.history.weeks import Weeks
 from ingress_common.bus import Bus, Message
@@ -189,7 +189,10 @@ class Backfiller:
             inactive: _Range | None = None
             async with self._slots:
                 for first, last in gaps[report.symbol]:
-                    inactive = await self._fill(report, first, last, inactive)
+                    try:
+                        inactive = await self._fill(report, first, last, inactive)
+                    except StoredNumberError as error:
+                        raise CommandError(f"{report.symbol} 1m {error}") from None
                     done += 1
                     self._progress(done, total)
 
@@ -219,7 +222,7 @@ class Backfiller:
         received = self._clock()
         minutes = await self._source.minutes(report.symbol, start, end)
         series = self._store.series(report.symbol, Timeframe.M1)
-        earlier = (await stored_candles(series, start - _MINUTE, start)).filter("closed")
+        earlier = expect_numbers((await stored_candles(series, start - _MINUTE, start)).filter("closed"))
         before = earlier["close"][0] if earlier.height else None
         if before is None:
             # No price is known before the first trade.

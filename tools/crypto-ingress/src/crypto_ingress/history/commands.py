@@ -20,6 +20,7 @@ from crypto_ingress.history.prefetch import prefetched
 from crypto_ingress.history.reading import candle_blocks
 from crypto_ingress.history.reports import SymbolReport, check_lines, report_lines
 from crypto_ingress.history.rollup import COLUMNS, roll_up
+from crypto_ingress.history.stored import StoredNumberError
 from crypto_ingress.history.verifying import Verifier, findings_lines
 from crypto_ingress.history.weeks import Weeks, in_weeks
 from crypto_ingress.progress import ProgressReport
@@ -136,6 +137,9 @@ async def import_files(
             raise CommandError(
                 f"{name}: {error}; run the import once more to continue; {rest} symbols after this one are not imported"
             ) from error
+        except StoredNumberError as error:
+            problems.append(FileProblem(f"{name} 1m in the store", str(error)))
+            continue
         reports.append(report)
         for line in report_lines(report):
             write_line(line)
@@ -179,10 +183,13 @@ async def export(store: CandleStore, wanted: Export, progress: ProgressReport) -
             def report_progress(done: int, span: Span = span) -> None:
                 progress(done - span.start, span.end - span.start)
 
-            if wanted.form is FileFormat.CSV:
-                await export_csv(series, timeframe, span, path, report_progress)
-            else:
-                await export_columns(series, timeframe, span, path, wanted.form, wanted.numbers, report_progress)
+            try:
+                if wanted.form is FileFormat.CSV:
+                    await export_csv(series, timeframe, span, path, report_progress)
+                else:
+                    await export_columns(series, timeframe, span, path, wanted.form, wanted.numbers, report_progress)
+            except StoredNumberError as error:
+                raise CommandError(f"{symbol} {timeframe.value} {error}") from None
 
 
 async def verify(
@@ -205,7 +212,12 @@ async def verify(
     kraken_candles = None if kraken is None else last_candles(kraken, await with_retries(kraken.pairs))
     verifier = Verifier(store, time.time, kraken_candles, fix=wanted.fix, start=wanted.start, end=wanted.end)
     for number, symbol in enumerate(symbols):
-        found = await verifier.run(symbol)
+        try:
+            found = await verifier.run(symbol)
+        except StoredNumberError as error:
+            write_line(f"{symbol}: {error}")
+            wrong.append(symbol)
+            continue
         for line in findings_lines(found):
             write_line(line)
         if found.total:

@@ -10,7 +10,7 @@ import polars as pl
 
 from crypto_ingress.history.numbers import decimal, decimals_in, without_exponents
 from crypto_ingress.history.rollup import COLUMNS
-from crypto_ingress.history.stored import stored_candles
+from crypto_ingress.history.stored import expect_numbers, stored_candles
 from crypto_ingress.tables import whole_file
 from ingress_common.candle_csv import HEADER
 from ingress_common.timeframes import Timeframe
@@ -59,7 +59,10 @@ async def span_of(series: BulkSeries, timeframe: Timeframe, start: float | None,
 
 
 async def export_csv(series: BulkSeries, timeframe: Timeframe, span: Span, path: Path, progress: Progress) -> int:
-    """Export candles as CSV with plain decimals and unix seconds. Returns their number. OutputError on failure."""
+    """Export candles as CSV with plain decimals and unix seconds. Returns their number.
+
+    OutputError, or StoredNumberError if a stored number is none.
+    """
     count = 0
     with whole_file(path) as part, part.open("wb") as file:
         file.write(HEADER.encode())
@@ -82,7 +85,7 @@ async def export_columns(
     """Export candles as a Parquet or Arrow file: `time` in UTC, numbers as floats or exact decimals.
 
     Pieces are kept on disk until the end, because the scale of the decimals is known only then. Returns the number of
-    candles. OutputError on failure.
+    candles. OutputError, or StoredNumberError if a stored number is none.
     """
     count, price, volume, vwap = 0, 1, 1, 1
     with whole_file(path) as part, tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
@@ -116,7 +119,7 @@ async def _pieces(
     step = _AT_ONCE * timeframe.seconds
     for start in range(span.start, span.end, step):
         end = min(start + step, span.end)
-        candles = (await stored_candles(series, start, end, _READ)).filter("closed").select(COLUMNS)
+        candles = expect_numbers((await stored_candles(series, start, end, _READ)).filter("closed").select(COLUMNS))
         if candles.height:
             yield candles.with_columns([_plain(candles[name]) for name in _TEXTS])
         progress(end)

@@ -19,7 +19,7 @@ from crypto_ingress.history.numbers import TooManyDigitsError
 from crypto_ingress.history.reading import sorted_blocks
 from crypto_ingress.history.reports import LISTED, SymbolReport
 from crypto_ingress.history.rollup import roll_up
-from crypto_ingress.history.stored import minutes_that_traded, stored_candles
+from crypto_ingress.history.stored import expect_numbers, minutes_that_traded, stored_candles
 from crypto_ingress.history.trades import trade_blocks
 from crypto_ingress.history.weeks import Weeks, in_weeks, joined
 from crypto_ingress.history.written import Written
@@ -131,7 +131,7 @@ class Importer:
             piece = replace(piece, end=quarter[1])
         if first and piece.start > quarter[0]:
             series = self._store.series(symbol, Timeframe.M1)
-            earlier = (await stored_candles(series, quarter[0] - _MINUTE, quarter[0])).filter("closed")
+            earlier = expect_numbers((await stored_candles(series, quarter[0] - _MINUTE, quarter[0])).filter("closed"))
             if earlier.height:
                 piece = replace(piece, start=quarter[0], before=earlier["close"][0])
         return piece
