@@ -183,6 +183,20 @@ async def test_live_candle_stays_and_what_the_file_says_else_is_reported(store, 
     assert report.odd
 
 
+@pytest.mark.parametrize("text", ["abc", "", "inf"])
+async def test_stored_price_that_is_no_number_gives_way_or_is_reported(store, file, text):
+    await import_(store, file)
+    before = await stored(store)
+    await damage(store, Timeframe.M1, START + 600, high=text)
+    assert (await import_(store, file)).replaced == 1
+    assert await stored(store) == before
+    await damage(store, Timeframe.M1, START + 600, high=text, at=NOW)
+    report = await import_(store, file)
+    assert report.kept == 1
+    got = "inf" if text == "inf" else "no number"
+    assert f"1m 2023-02-02T00:10:00Z: high 110 in the file, {got} in the store" in text_of(report)
+
+
 @pytest.mark.parametrize("quarter", [False, True])
 async def test_stored_price_beside_the_file_that_is_no_number_is_named(store, tmp_path, quarter):
     turn = 1_680_307_200  # 2023-04-01
@@ -299,7 +313,7 @@ async def test_file_of_a_higher_interval_verifies_the_minutes(store, tmp_path, f
     del hours[9]
     report = await import_(store, file, write_minutes(tmp_path / "XBTUSD_60.csv", hours))
     (check,) = report.checks
-    assert (check.differing, check.twice) == (2, False)
+    assert (check.differing, check.twice) == (2, None)
     assert "high 110 in the minutes, 111 in the file" in text_of(report)
     assert "only in the minutes" in text_of(report)
     assert report.odd
@@ -308,8 +322,18 @@ async def test_file_of_a_higher_interval_verifies_the_minutes(store, tmp_path, f
 async def test_file_that_counts_trades_twice_is_recognised(store, tmp_path, file):
     hours = counted_twice(higher(file, Timeframe.H1))
     report = await import_(store, file, write_minutes(tmp_path / "XBTUSD_60.csv", hours))
-    assert report.checks[0].twice
-    assert "1000/999" in text_of(report)
+    assert report.checks[0].twice == "the file"
+    assert "the file counts one trade in every 1,000 twice (1000/999" in text_of(report)
+
+
+async def test_store_that_counts_trades_twice_is_recognised(store, tmp_path, file):
+    minutes = counted_twice([[*row[:5], Decimal(row[5]), row[6]] for row in some_minutes()])
+    await import_(store, write_minutes(tmp_path / "twice" / "XBTUSD_1.csv", minutes))
+    sql = "UPDATE candles SET at = at + 5"  # as from the live stream, which is newer than any file
+    await store._run(lambda connection: connection.execute(sql))
+    report = await import_(store, file)
+    assert report.twice == "the store"
+    assert "the store counts one trade in every 1,000 twice (1000/999" in text_of(report)
 
 
 async def test_file_of_a_higher_interval_alone_is_compared_with_the_store(store, tmp_path, file):

@@ -213,8 +213,8 @@ async def test_trades_that_are_counted_twice_are_recognised(store):
         return candles.with_columns(trades=fewer, volume=volume)
 
     report = await run(store, krakens=krakens_of(store, doubled))
-    assert D1 in report.twice
-    assert "twice (1000/999" in "\n".join(findings_lines(report))
+    assert report.twice[D1] == "the store"
+    assert "the store counts one trade in every 1,000 twice (1000/999" in "\n".join(findings_lines(report))
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -271,7 +271,19 @@ async def test_file_that_counts_trades_twice_is_named(store, tmp_path, file):
     twice = write_minutes(tmp_path / "twice" / "XBTUSD_60.csv", counted_twice(higher(file, H1)))
     with pytest.raises(CommandError, match="differences in BTC/USD"):
         await verify(store, Verification((), None, None, fix=False), [twice], None, lines.append, lambda *_: None)
-    assert any("one trade in every 1,000 twice" in line for line in lines)
+    assert any("the file counts one trade in every 1,000 twice" in line for line in lines)
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+async def test_store_that_counts_trades_twice_is_named(store, tmp_path, file):
+    hours = write_minutes(tmp_path / "XBTUSD_60.csv", higher(file, H1))
+    minutes = counted_twice([[*row[:5], Decimal(row[5]), row[6]] for row in some_minutes(start=BEFORE, count=ROWS)])
+    twice = write_minutes(tmp_path / "twice" / "XBTUSD_1.csv", minutes)
+    assert (await import_(store, twice, hours)).checks[0].twice == "the minutes"
+    lines: list[str] = []
+    with pytest.raises(CommandError, match="differences in BTC/USD"):
+        await verify(store, Verification((), None, None, fix=False), [hours], None, lines.append, lambda *_: None)
+    assert any("the store counts one trade in every 1,000 twice" in line for line in lines)
 
 
 async def test_unknown_symbol_is_named(store):

@@ -1,6 +1,7 @@
 """Comparison of two series of candles: real differences, apart from floating-point noise."""
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import polars as pl
@@ -32,11 +33,11 @@ class CandleDifference:
 def beside(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
     """Both sides joined by `time`: our columns unchanged, theirs with the suffix `_theirs`; numbers as floats.
 
-    `same`: both rows exist and have the same prices, trades and volume.
+    A text that is no number becomes null. `same`: both rows exist and have the same prices, trades and volume.
     """
     kept = ["time", *_PRICES, "volume", "trades"]
     more = [name for name in theirs.columns if name not in kept]
-    floats = pl.col(*_PRICES, "volume").cast(pl.Float64)
+    floats = pl.col(*_PRICES, "volume").cast(pl.Float64, strict=False)
     rows = (
         ours.select(kept)
         .with_columns(floats)
@@ -48,26 +49,33 @@ def beside(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
     noise = VOLUME_NOISE * 1.01 + pl.col("volume") * _RELATIVE_NOISE
     return rows.with_columns(
         same_prices=prices.fill_null(value=False),
-        same=(prices & (pl.col("trades") == pl.col("trades_theirs")) & (volume <= noise)).fill_null(value=False),
+        # An infinite volume would make the tolerance infinite.
+        same=(
+            prices & (pl.col("trades") == pl.col("trades_theirs")) & volume.is_finite() & (volume <= noise)
+        ).fill_null(value=False),
     )
 
 
-def counted_twice(rows: pl.DataFrame) -> bool:
-    """Whether one side of `beside` counts one trade in every 1,000 twice.
+def counted_twice(rows: pl.DataFrame, ours: str, theirs: str) -> str | None:
+    """The name of the side of `beside`, `ours` or `theirs`, that counts one trade in every 1,000 twice.
 
-    Then its trades and volume are 1000/999 of the other side's, at the same prices.
+    Then its trades and volume are 1000/999 of the other side's, at the same prices. None: neither side does.
     """
     both = rows.filter(pl.col("trades").is_not_null() & pl.col("trades_theirs").is_not_null())
     if both.height == 0 or both["same"].all() or not both["same_prices"].all():
-        return False
-    ours, theirs, volume, volume_theirs = both.select(
+        return None
+    trades, trades_theirs, volume, volume_theirs = both.select(
         pl.col("trades").sum(), pl.col("trades_theirs").sum(), pl.col("volume").sum(), pl.col("volume_theirs").sum()
     ).row(0)
-    if min(ours, theirs) < _DOUBLED_TRADES or min(volume, volume_theirs) <= 0:
-        return False
-    ratio = max(ours, theirs) / min(ours, theirs)
-    volumes = max(volume, volume_theirs) / min(volume, volume_theirs)
-    return bool(abs(ratio - _DOUBLED) < _DOUBLED_TOLERANCE and abs(volumes - _DOUBLED) < 10 * _DOUBLED_TOLERANCE)
+    if min(trades, trades_theirs) < _DOUBLED_TRADES or min(volume, volume_theirs) <= 0:
+        return None
+    for name, ratio, volumes in (
+        (ours, trades / trades_theirs, volume / volume_theirs),
+        (theirs, trades_theirs / trades, volume_theirs / volume),
+    ):
+        if abs(ratio - _DOUBLED) < _DOUBLED_TOLERANCE and abs(volumes - _DOUBLED) < 10 * _DOUBLED_TOLERANCE:
+            return name
+    return None
 
 
 def differences(rows: pl.DataFrame, ours: str, theirs: str, limit: int) -> list[CandleDifference]:
@@ -83,7 +91,7 @@ def _difference(row: dict[str, object], ours: str, theirs: str) -> CandleDiffere
     if row["trades_theirs"] is None:
         return CandleDifference(time, f"only in {ours}")
     other = (
-        f"{name} {_number(row[name])} in {ours}, {_number(row[f'{name}_theirs'])} in {theirs}"
+        f"{name} {number_text(row[name])} in {ours}, {number_text(row[f'{name}_theirs'])} in {theirs}"
         for name in (*_PRICES, "volume", "trades")
         if not is_same(name, row[name], row[f"{name}_theirs"])
     )
@@ -91,11 +99,17 @@ def _difference(row: dict[str, object], ours: str, theirs: str) -> CandleDiffere
 
 
 def is_same(name: str, ours: Any, theirs: Any) -> bool:
-    """Whether two numbers of the column `name` are equal, up to floating-point noise in volumes."""
+    """Whether two numbers of the column `name` are equal, up to floating-point noise in volumes. None: no number."""
+    if ours is None or theirs is None:
+        return False
     if name == "volume":
-        return bool(abs(ours - theirs) <= VOLUME_NOISE * 1.01 + abs(ours) * _RELATIVE_NOISE)
+        difference = abs(ours - theirs)
+        return isfinite(difference) and bool(difference <= VOLUME_NOISE * 1.01 + abs(ours) * _RELATIVE_NOISE)
     return bool(ours == theirs)
 
 
-def _number(value: object) -> str:
+def number_text(value: object) -> str:
+    """A number for a report; None is no number."""
+    if value is None:
+        return "no number"
     return f"{value:.12g}" if isinstance(value, float) else str(value)

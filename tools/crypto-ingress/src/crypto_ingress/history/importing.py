@@ -268,8 +268,9 @@ def _newer(
         edge=(pl.col("time") < edges.known[0]) | (pl.col("time") + step > edges.known[1]) | ~pl.col("complete"),
     )
     kept = both.filter(~pl.col("write") & ~pl.col("same") & ~pl.col("edge"))
-    if counted_twice(both.filter(~pl.col("edge") & ~pl.col("write"))):
-        report.twice = True
+    twice = counted_twice(both.filter(~pl.col("edge") & ~pl.col("write")), "the file", "the store")
+    if twice is not None:
+        report.twice = twice
     else:
         report.kept += kept.height
         left = LISTED - len(report.kept_differences)

@@ -27,7 +27,7 @@ class SymbolReport:
     replaced: int = 0
     kept: int = 0
     kept_differences: list[tuple[Timeframe, CandleDifference]] = field(default_factory=list)
-    twice: bool = False
+    twice: str | None = None
     checks: list[FileCheck] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     unknown: int = 0
@@ -66,8 +66,8 @@ def report_lines(report: SymbolReport) -> Iterator[str]:
         yield f"  gap between file and store: {rfc3339(start)} to {rfc3339(end)} (fill it: crypto-ingress backfill)"
     if report.twice:
         yield (
-            "  the file counts one trade in every 1,000 twice (1000/999 of the store's trades and volumes, at the same"
-            " prices); the store's candles stay"
+            f"  {report.twice} counts one trade in every 1,000 twice (1000/999 of the other side's trades and volumes,"
+            " at the same prices); the store's candles stay"
         )
     if report.kept:
         yield f"  candles that stay in the store with other numbers, from live data or REST: {report.kept:,}"
@@ -93,8 +93,8 @@ def check_lines(check: FileCheck) -> Iterator[str]:
     """The comparison with a file of a higher timeframe, as lines of text."""
     if check.twice:
         yield (
-            f"  {check.label}: counts one trade in every 1,000 twice (1000/999 of the minutes' trades and volumes, at"
-            " the same prices)"
+            f"  {check.label}: {check.twice} counts one trade in every 1,000 twice (1000/999 of the other side's trades"
+            " and volumes, at the same prices)"
         )
     yield f"  {check.label}: {check.compared:,} {check.timeframe.value} candles compared, {check.differing:,} differ"
     for difference in check.differences:

@@ -36,14 +36,17 @@ KrakenCandles = Callable[[str, Timeframe], Awaitable[pl.DataFrame]]
 
 @dataclass(slots=True)
 class SymbolFindings:
-    """The findings about one symbol: all counted, the first 10 of each kind kept."""
+    """The findings about one symbol: all counted, the first 10 of each kind kept.
+
+    `twice`: the side that counts trades twice.
+    """
 
     symbol: str
     candles: Counter[Timeframe] = field(default_factory=Counter)
     counts: Counter[tuple[Timeframe, FindingKind]] = field(default_factory=Counter)
     kept: dict[tuple[Timeframe, FindingKind], list[CandleFinding]] = field(default_factory=dict)
     fixed: int = 0
-    twice: list[Timeframe] = field(default_factory=list)
+    twice: dict[Timeframe, str] = field(default_factory=dict)
 
     def note(self, findings: Sequence[CandleFinding]) -> None:
         """Count all findings and keep the first ones."""
@@ -152,8 +155,9 @@ class Verifier:
         stored = newest_last(await stored_candles(series, start, end))
         rows = beside(theirs, stored.filter("closed").unique("time", keep="last", maintain_order=True))
         rows = rows.filter(pl.col("trades").is_not_null())
-        if counted_twice(rows):
-            report.twice.append(timeframe)
+        twice = counted_twice(rows, "Kraken", "the store")
+        if twice is not None:
+            report.twice[timeframe] = twice
             return
         found = differences(rows, "Kraken", "the store", rows.height)
         report.note([CandleFinding(timeframe, each.time, FindingKind.NOT_KRAKENS, each.what) for each in found])
@@ -175,8 +179,8 @@ def findings_lines(report: SymbolFindings) -> Iterator[str]:
     yield f"{report.symbol}: {counted or 'no candles'}: {report.total:,} wrong" + (
         f", {report.fixed:,} candles fixed" if report.fixed else ""
     )
-    for timeframe in report.twice:
-        yield f"  {timeframe.value}: counts one trade in every 1,000 twice (1000/999 of Kraken's trades and volumes)"
+    for timeframe, side in report.twice.items():
+        yield f"  {timeframe.value}: {side} counts one trade in every 1,000 twice (1000/999 of the other side's trades)"
     for (timeframe, kind), count in sorted(report.counts.items(), key=lambda item: TIMEFRAMES.index(item[0][0])):
         yield f"  {timeframe.value} {kind.value}: {count:,}"
         kept = report.kept[timeframe, kind]
