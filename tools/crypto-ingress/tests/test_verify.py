@@ -6,16 +6,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 from archive_files import write_minutes
-from stores import STORES, damage, open_store, row_at, stored, write_second_series
+from stores import KEPT, STORES, damage, open_store, row_at, stored, write_second_series
 from test_import import NOW, START, WEEK, counted_twice, higher, import_, losing, some_minutes
 
 from crypto_ingress.errors import CommandError
+from crypto_ingress.history import verifying
 from crypto_ingress.history.candle_checks import FindingKind
 from crypto_ingress.history.commands import Verification, verify
 from crypto_ingress.history.stored import SCHEMA
 from crypto_ingress.history.verifying import SymbolFindings, Verifier, findings_lines
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
-from ingress_store import SqliteStore
+from ingress_store import Retention, SqliteStore
 from ingress_store.bulk import COLUMNS
 from ingress_store.influx.server import Server
 
@@ -76,10 +77,11 @@ DAMAGES = {
     "an impossible vwap": ({"vwap": "999.0"}, H1, START + 7200, FindingKind.IMPOSSIBLE),
     "an impossible vwap without trades": ({"vwap": "0.0"}, M1, START + 60, FindingKind.IMPOSSIBLE),
     "an incomplete candle": ({"complete": False}, H4, START, FindingKind.INCOMPLETE),
+    "an incomplete minute": ({"complete": False}, M1, START, FindingKind.INCOMPLETE),
 }
 
 
-BEYOND_THE_LAWS = ("a missing minute", "an incomplete candle")
+BEYOND_THE_LAWS = ("a missing minute", "an incomplete minute")
 """Only Kraken knows these."""
 
 
@@ -167,6 +169,117 @@ async def test_forming_candle_of_a_window_that_is_not_over_is_right(store):
     newest = (await store.newest_candles("BTC/USD", W1, limit=1))[0]
     await damage(store, W1, newest.open_time, closed=False)
     assert (await run(store, now=newest.open_time + WEEK - 600.0)).total == 0
+
+
+on_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+
+
+async def rows_above(store) -> list[bytes]:
+    """All rows of the timeframes above 1m, as they are stored."""
+    return [await store.series("BTC/USD", timeframe).read(0, int(NOW)) for timeframe in TIMEFRAMES[1:]]
+
+
+@pytest.fixture
+async def inactive(tmp_path):
+    """A store with an hour without trades around `START`, where a week begins."""
+    rows = [row for row in some_minutes(start=BEFORE, count=ROWS) if abs(row[0] - START) > 1800]
+    async with SqliteStore(tmp_path / "inactive.db") as opened:
+        await opened.bootstrap()
+        await import_(opened, write_minutes(tmp_path / "inactive" / "XBTUSD_1.csv", rows))
+        yield opened
+
+
+@pytest.mark.parametrize("times", [[START + 600], [START], [START + 600, START + 660, START + 1200]])
+async def test_wrong_flat_minute_is_mended_and_those_after_it_stay(inactive, monkeypatch, times):
+    monkeypatch.setattr(verifying, "_SPAN", WEEK)
+    whole, above = await stored(inactive), await rows_above(inactive)
+    for time in times:
+        await damage(inactive, M1, time, **dict.fromkeys(("open", "high", "low", "close", "vwap"), "5.0"))
+    assert (await run(inactive)).counts[M1, FindingKind.NOT_FLAT] == len(times)
+    assert (await run(inactive, fix=True)).fixed == len(times)
+    assert (await run(inactive)).total == 0
+    assert (await stored(inactive), await rows_above(inactive)) == (whole, above)
+
+
+async def test_minutes_after_one_that_may_have_traded_are_not_made_flat_at_an_older_price(inactive):
+    # The mark is wrong: the price moved, and the minutes after it are flat at the new one.
+    for time in range(START + 600, START + 1861, 60):
+        await damage(inactive, M1, time, **dict.fromkeys(("open", "high", "low", "close", "vwap"), "103.5"))
+    await damage(inactive, M1, START + 600, trades=3, volume="1.0")
+    before = (await stored(inactive))[M1]
+    await run(inactive, fix=True)
+    assert (await stored(inactive))[M1] == before
+
+
+IMPOSSIBLE = {
+    "a negative volume": {"volume": "-1"},
+    "an infinite volume": {"volume": "inf"},
+    "a volume that is NaN": {"volume": "nan"},
+    "a price that is a word": {"close": "abc"},
+    "an empty price": {"high": ""},
+    "a vwap that is a word": {"vwap": "abc"},
+    "negative trades": {"trades": -1},
+}
+
+
+@on_sqlite
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+async def test_impossible_minute_is_found_and_nothing_is_made_of_it(store, name):
+    above = await rows_above(store)
+    await damage(store, M1, START, **IMPOSSIBLE[name])
+    for _ in range(2):
+        report = await run(store, fix=True)
+        assert dict(report.counts) == {(M1, FindingKind.IMPOSSIBLE): 1}
+        assert (report.fixed, +report.left) == (0, {M5: 1})
+    assert "cannot be corrected: 1 of 5m" in "\n".join(findings_lines(report))
+    assert await rows_above(store) == above
+
+
+@on_sqlite
+async def test_infilled_minute_with_trades_is_not_rolled_up(store):
+    above = await rows_above(store)
+    await damage(store, M1, START + 60, trades=3, volume="1.0")
+    report = await run(store, fix=True)
+    assert (dict(report.counts), report.fixed) == ({(M1, FindingKind.INFILLED_TRADES): 1}, 0)
+    assert await rows_above(store) == above
+
+
+@on_sqlite
+@pytest.mark.parametrize("text", ["abc", "", "inf", "nan"])
+async def test_candle_whose_price_is_no_number_is_rolled_up_once_more(store, text):
+    whole = await stored(store)
+    await damage(store, H1, START, high=text)
+    assert ("1h", FindingKind.IMPOSSIBLE) in kinds(await run(store, fix=True))
+    assert (await run(store)).total == 0
+    assert await stored(store) == whole
+
+
+async def test_candle_of_the_future_is_found_and_leaves_no_gap(store):
+    row = dict(zip(COLUMNS, await row_at(store, M1, START), strict=True))
+    future = int(NOW) + 10 * 365 * 86_400
+    await store.series("BTC/USD", M1).write([tuple({**row, "time": future}.values())])
+    assert dict((await run(store)).counts) == {(M1, FindingKind.FUTURE): 1}
+    assert (await run(store, fix=True)).fixed == 1
+    assert (await run(store)).total == 0
+
+
+@on_sqlite
+async def test_candle_of_the_future_that_was_received_after_it_stays(store):
+    # Rather this machine's clock is wrong: by it, all candles of the last day are of the future.
+    before = await stored(store)
+    report = await run(store, fix=True, now=NEWEST_DAY + 0.5)
+    assert report.counts[M1, FindingKind.FUTURE] > 1000
+    assert await stored(store) == before
+
+
+@on_sqlite
+@pytest.mark.parametrize(("retention", "missing"), [("1m=forever", 2 * ROWS - 8), ("1m=90d", 0)])
+async def test_series_without_candles_is_missing_unless_its_retention_has_passed(store, retention, missing):
+    await store.series("BTC/USD", M1).delete([row[0] for row in (await stored(store))[M1]])
+    report = await Verifier(
+        store, lambda: NOW + 365 * 86_400, None, fix=False, retention=Retention.parse(retention)
+    ).run("BTC/USD")
+    assert +report.counts == ({(M1, FindingKind.MISSING): missing} if missing else {})
 
 
 # --- Kraken -----------------------------------------------------------------------------------------------------------
@@ -274,7 +387,7 @@ async def test_file_that_counts_trades_twice_is_named(store, tmp_path, file):
     assert any("the file counts one trade in every 1,000 twice" in line for line in lines)
 
 
-@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+@on_sqlite
 async def test_store_that_counts_trades_twice_is_named(store, tmp_path, file):
     hours = write_minutes(tmp_path / "XBTUSD_60.csv", higher(file, H1))
     minutes = counted_twice([[*row[:5], Decimal(row[5]), row[6]] for row in some_minutes(start=BEFORE, count=ROWS)])
@@ -284,6 +397,50 @@ async def test_store_that_counts_trades_twice_is_named(store, tmp_path, file):
     with pytest.raises(CommandError, match="differences in BTC/USD"):
         await verify(store, Verification((), None, None, fix=False), [hours], None, lines.append, lambda *_: None)
     assert any("the store counts one trade in every 1,000 twice" in line for line in lines)
+
+
+LAST = BEFORE + (2 * ROWS - 2) * 60
+ABSENT = {
+    "the first minute": (BEFORE, BEFORE, 1),
+    "the first day": (BEFORE, START - 60, 720),
+    "the last minute": (LAST, LAST, 1),
+    "the last days": (START + 86_400, LAST, ROWS - 1440),
+    "all minutes": (BEFORE, LAST, ROWS),
+}
+
+
+@on_sqlite
+@pytest.mark.parametrize("name", ABSENT)
+async def test_minutes_of_a_file_that_the_store_lacks_are_missing(store, file, name):
+    first, last, missing = ABSENT[name]
+    for timeframe in TIMEFRAMES if name.endswith(("day", "days")) else (M1,):
+        times = range(timeframe.floor(first), last + 1, timeframe.seconds)
+        await store.series("BTC/USD", timeframe).delete(times)
+    lines: list[str] = []
+    wanted = Verification((), None, None, fix=False, retention=KEPT)
+    with pytest.raises(CommandError, match="differences in BTC/USD"):
+        await verify(store, wanted, [file], None, lines.append, lambda *_: None)
+    assert any(f" 1m candles compared, {missing:,} differ" in line for line in lines)
+    assert any(line.endswith("only in the file") for line in lines)
+
+
+@on_sqlite
+async def test_minutes_of_a_file_that_the_retention_no_longer_keeps_are_not_missing(store, file):
+    for timeframe in TIMEFRAMES:
+        times = range(timeframe.floor(BEFORE), START - 60 + 1, timeframe.seconds)
+        await store.series("BTC/USD", timeframe).delete(times if timeframe is not W1 else [])
+    lines: list[str] = []
+    await verify(store, Verification((), None, None, fix=False), [file], None, lines.append, lambda *_: None)
+    assert any(f"{ROWS - 720:,} 1m candles compared, 0 differ" in line for line in lines)
+
+
+@on_sqlite
+async def test_infinite_volume_differs_from_a_files(store, file):
+    await damage(store, M1, START, volume="inf")
+    lines: list[str] = []
+    with pytest.raises(CommandError, match="differences in BTC/USD"):
+        await verify(store, Verification((), None, None, fix=False), [file], None, lines.append, lambda *_: None)
+    assert any("volume inf in the store" in line for line in lines)
 
 
 async def test_unknown_symbol_is_named(store):

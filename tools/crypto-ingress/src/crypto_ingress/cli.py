@@ -229,7 +229,7 @@ def verify(
 ) -> None:
     """Compare stored candles with each other, archive files and Kraken. Exit code 1 if any is wrong."""
     settings = _settings(RunSettings)
-    wanted = _history().Verification(symbols or (), start, end, fix)
+    wanted = _history().Verification(symbols or (), start, end, fix, settings.retention)
     with _failures(), progress_of("verifying") as progress:
         asyncio.run(store_commands.verify(settings, wanted, paths or [], _write_line, progress, kraken=kraken))
 

@@ -9,12 +9,12 @@ from enum import StrEnum
 
 import polars as pl
 
-from crypto_ingress.history.compare import beside, is_same
+from crypto_ingress.history.compare import beside, is_same, number_text
 from ingress_common.timeframes import Timeframe
 
 _PRICES = ("open", "high", "low", "close")
 _LATE_SECONDS = 120.0
-"""A forming candle may stay this long after its window's end: watermark, writer, restart."""
+"""A forming candle may stay this long after its window's end: watermark, writer, restart. Clocks differ by less."""
 
 _RELATIVE = 1e-12  # InfluxDB's floats
 
@@ -27,7 +27,8 @@ class FindingKind(StrEnum):
     MISSING = "is missing"
     STALE = "is still forming after the end of its window"
     INCOMPLETE = "is incomplete: Kraken had no data for some of its minutes"
-    IMPOSSIBLE = "has impossible prices, vwap or volume"
+    IMPOSSIBLE = "has impossible prices, vwap, volume or trades"
+    FUTURE = "is of the future: its window has not ended"
     NOT_INFILLED = "has no trades and is not marked as infilled"
     INFILLED_TRADES = "is infilled and has trades or volume"
     NOT_FLAT = "is infilled and not flat at the previous close"
@@ -48,10 +49,13 @@ class CandleFinding:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """Open time and close of the last closed candle before a piece of a series; None at the start."""
+    """Open time and close (as stored) of the last closed candle before a piece of a series; None at the start.
+
+    `close` is None, too, if that candle is wrong.
+    """
 
     time: int | None = None
-    close: float | None = None
+    close: str | None = None
 
 
 def newest_last(candles: pl.DataFrame) -> pl.DataFrame:
@@ -69,19 +73,35 @@ def newest(candles: pl.DataFrame) -> pl.DataFrame:
 
 def check_series(timeframe: Timeframe, candles: pl.DataFrame, before: Before, now: float) -> list[CandleFinding]:
     """Check `candles` on their own: all stored candles of a range, by `newest_last`. `now`: unix seconds."""
+    future = _is_future(timeframe, now)
+    past = candles.filter(~future)
+    found = [(FindingKind.FUTURE, candles.filter(future)), *_wrong(timeframe, past, before, now)]
     return [
-        CandleFinding(timeframe, time, kind, detail)
-        for kind, rows in _wrong(timeframe, candles, before, now)
-        for time, detail in _named(rows, kind)
-    ] + list(_missing(timeframe, candles, before))
+        CandleFinding(timeframe, time, kind, detail) for kind, rows in found for time, detail in _named(rows, kind)
+    ] + list(_missing(timeframe, past, before))
 
 
-def after(candles: pl.DataFrame, timeframe: Timeframe, before: Before) -> Before:
+def after(candles: pl.DataFrame, timeframe: Timeframe, before: Before, now: float) -> Before:
     """The `before` of the next piece."""
-    sound = _sound(timeframe, candles)
-    if not sound.height:
+    last = _aligned(timeframe, candles.filter(~_is_future(timeframe, now))).tail(1)
+    if not last.height:
         return before
-    return Before(sound["time"][-1], float(sound["close"][-1]))
+    return Before(last["time"][0], next(iter(usable(timeframe, last)["close"]), None))
+
+
+def usable(timeframe: Timeframe, candles: pl.DataFrame) -> pl.DataFrame:
+    """The closed, aligned candles that others can be made of: possible, and infilled exactly if without trades.
+
+    Each open time once: the newest row.
+    """
+    aligned = _aligned(timeframe, candles)
+    return aligned.filter(_is_usable(aligned))
+
+
+def windows_over_unusable(timeframe: Timeframe, children: pl.DataFrame) -> set[int]:
+    """The open times of the windows that cannot be made, because one of their `children` is wrong."""
+    aligned = _aligned(_lower(timeframe), children)
+    return {timeframe.floor(time) for time in aligned.filter(~_is_usable(aligned))["time"]}
 
 
 def check_roll_up(
@@ -90,12 +110,12 @@ def check_roll_up(
     """Compare `candles` with the roll-up of the next lower timeframe's `children`.
 
     Returns the findings and the open times of the windows to rebuild. It covers windows that have ended and whose
-    children all exist, closed and complete.
+    children all exist, closed, complete and without an error of their own.
     """
     made = _made(timeframe, children).filter(pl.col("time") + timeframe.seconds + _LATE_SECONDS < now)
-    stored = _sound(timeframe, candles).with_columns(pl.col(*_PRICES, "vwap").cast(pl.Float64))
-    stored = stored.with_columns(impossible=~_vwap_inside())
-    rows = beside(made, stored.select("time", *_PRICES, "volume", "trades", "impossible"))
+    stored = _aligned(timeframe, candles)
+    stored = stored.with_columns(mendable=~(_is_possible(stored) & stored["complete"]))
+    rows = beside(made, stored.select("time", *_PRICES, "volume", "trades", "mendable"))
     rows = rows.filter(pl.col("trades").is_not_null())
     wrong = rows.filter(pl.col("trades_theirs").is_not_null() & ~pl.col("same"))
     findings = [
@@ -104,9 +124,9 @@ def check_roll_up(
     ]
     absent = rows.filter(pl.col("trades_theirs").is_null())["time"].to_list()
     findings += [CandleFinding(timeframe, time, FindingKind.MISSING) for time in absent]
-    # A vwap may differ from the roll-up's, which is made of rounded or estimated ones.
-    impossible = rows.filter(pl.col("same") & pl.col("impossible"))["time"]
-    return findings, [*absent, *wrong["time"], *impossible]
+    # A vwap may differ from the roll-up's, which is made of rounded or estimated ones. All children are complete.
+    mendable = rows.filter(pl.col("same") & pl.col("mendable"))["time"]
+    return findings, [*absent, *wrong["time"], *mendable]
 
 
 def check_ends(ends: Mapping[Timeframe, Before], now: float) -> list[CandleFinding]:
@@ -130,10 +150,8 @@ def check_ends(ends: Mapping[Timeframe, Before], now: float) -> list[CandleFindi
 
 
 def _made(timeframe: Timeframe, children: pl.DataFrame) -> pl.DataFrame:
-    lower = timeframe.lower
-    if lower is None:
-        raise ValueError(f"expected a timeframe above the lowest, got {timeframe.value}")
-    sound = _sound(lower, children).filter("complete").with_columns(pl.col(*_PRICES, "volume").cast(pl.Float64))
+    lower = _lower(timeframe)
+    parts = usable(lower, children).filter("complete").with_columns(_number(*_PRICES, "volume"))
     traded = pl.col("trades") > 0
     any_traded = traded.any()
 
@@ -141,7 +159,7 @@ def _made(timeframe: Timeframe, children: pl.DataFrame) -> pl.DataFrame:
         return pl.when(any_traded).then(value).otherwise(pl.col("close").last()).alias(name)
 
     return (
-        sound.group_by(pl.col("time") // timeframe.seconds * timeframe.seconds, maintain_order=True)
+        parts.group_by(pl.col("time") // timeframe.seconds * timeframe.seconds, maintain_order=True)
         .agg(
             of_traded("open", pl.col("open").filter(traded).first()),
             of_traded("high", pl.col("high").filter(traded).max()),
@@ -170,31 +188,61 @@ def _wrong(
         value=False
     )
     yield FindingKind.STALE, candles.filter(~pl.col("closed") & over)
-    closed = candles.filter("closed").with_columns(pl.col(*_PRICES, "volume", "vwap").cast(pl.Float64))
+    closed = candles.filter("closed")
     yield FindingKind.INCOMPLETE, closed.filter(~pl.col("complete"))
+    yield FindingKind.IMPOSSIBLE, closed.filter(~_is_possible(closed))
+    yield FindingKind.NOT_INFILLED, closed.filter(~pl.col("infilled") & (pl.col("trades") == 0))
+    yield (
+        FindingKind.INFILLED_TRADES,
+        closed.filter(pl.col("infilled") & ((pl.col("trades") != 0) | (_number("volume") != 0))),
+    )
+    yield FindingKind.NOT_FLAT, _not_flat(_aligned(timeframe, candles), step, before)
+
+
+def _number(*names: str) -> pl.Expr:
+    """Stored numbers as floats; null where a text is none, which SQLite can hold."""
+    return pl.col(*names).cast(pl.Float64, strict=False)
+
+
+def _is_possible(candles: pl.DataFrame) -> pl.Series:
+    numbers = candles.select(_number(*_PRICES, "volume", "vwap"), "trades")
+    finite = pl.all_horizontal(pl.col(*_PRICES, "volume", "vwap").is_finite())
     inside = (pl.col("low") <= pl.min_horizontal("open", "close")) & (
         pl.max_horizontal("open", "close") <= pl.col("high")
     )
-    possible = inside & (pl.col("low") >= 0) & (pl.col("volume") >= 0) & _vwap_inside()
-    yield FindingKind.IMPOSSIBLE, closed.filter(~possible)
-    untraded = pl.col("trades") == 0
-    yield FindingKind.NOT_INFILLED, closed.filter(untraded & ~pl.col("infilled"))
-    yield FindingKind.INFILLED_TRADES, closed.filter(pl.col("infilled") & (~untraded | (pl.col("volume") != 0)))
-    yield FindingKind.NOT_FLAT, _not_flat(closed, step, before)
-
-
-def _vwap_inside() -> pl.Expr:
     noise = pl.col("high") * _RELATIVE
-    return pl.col("vwap").is_between(pl.col("low") - noise, pl.col("high") + noise)
+    vwap_inside = pl.col("vwap").is_between(pl.col("low") - noise, pl.col("high") + noise)
+    positive = (pl.col("low") >= 0) & (pl.col("volume") >= 0) & (pl.col("trades") >= 0)
+    possible = (finite & inside & vwap_inside & positive).fill_null(value=False)
+    return numbers.select(possible.alias("possible")).to_series()
 
 
-def _not_flat(closed: pl.DataFrame, step: int, before: Before) -> pl.DataFrame:
-    """Infilled candles with a price other than the previous close, if the previous candle exists."""
-    close = pl.col("close").shift(1, fill_value=before.close)
+def _is_usable(candles: pl.DataFrame) -> pl.Series:
+    without_trades = (pl.col("trades") == 0) & (_number("volume") == 0)
+    marked = pl.when("infilled").then(without_trades).otherwise(pl.col("trades") > 0).fill_null(value=False)
+    return _is_possible(candles) & candles.select(marked.alias("marked")).to_series()
+
+
+def _is_future(timeframe: Timeframe, now: float) -> pl.Expr:
+    return pl.col("closed") & (pl.col("time") + timeframe.seconds > now + _LATE_SECONDS)
+
+
+def _not_flat(candles: pl.DataFrame, step: int, before: Before) -> pl.DataFrame:
+    """Infilled candles with a price other than the previous close, if the previous candle exists and is usable.
+
+    The close goes through infilled candles as it should be, so a wrong one does not make those after it wrong.
+    """
     follows = pl.col("time") - pl.col("time").shift(1, fill_value=before.time) == step
-    expected = pl.when(follows.fill_null(value=False)).then(close).otherwise(pl.col("close"))
-    differs = pl.any_horizontal((pl.col(name) - expected).abs() > expected * _RELATIVE for name in _PRICES)
-    return closed.filter(pl.col("infilled") & differs)
+    follows &= pl.col("usable").shift(1, fill_value=before.close is not None)
+    first = ~(pl.col("infilled") & follows.fill_null(value=False))
+    known = pl.when(first).then("close").forward_fill()
+    known = known.fill_null(pl.lit(before.close, dtype=pl.String).cast(pl.Float64))
+    numbers = candles.select("time", "infilled", _number(*_PRICES), usable=_is_usable(candles))
+    numbers = numbers.with_columns(expected=known)
+    differs = pl.any_horizontal(
+        (pl.col(name) - pl.col("expected")).abs() > pl.col("expected") * _RELATIVE for name in _PRICES
+    )
+    return candles.filter(numbers.select(wrong=pl.col("infilled") & differs).to_series())
 
 
 def without_doubles(findings: list[CandleFinding]) -> list[CandleFinding]:
@@ -215,13 +263,19 @@ def without_doubles(findings: list[CandleFinding]) -> list[CandleFinding]:
 def _missing(timeframe: Timeframe, candles: pl.DataFrame, before: Before) -> Iterator[CandleFinding]:
     """Gaps between two closed candles."""
     step = timeframe.seconds
-    times = _sound(timeframe, candles).select("time", before=pl.col("time").shift(1, fill_value=before.time))
+    times = _aligned(timeframe, candles).select("time", before=pl.col("time").shift(1, fill_value=before.time))
     for time, earlier in times.filter(pl.col("time") - pl.col("before") > step).iter_rows():
         count = (time - earlier) // step - 1
         yield CandleFinding(timeframe, earlier + step, FindingKind.MISSING, count=count)
 
 
-def _sound(timeframe: Timeframe, candles: pl.DataFrame) -> pl.DataFrame:
+def _lower(timeframe: Timeframe) -> Timeframe:
+    if timeframe.lower is None:
+        raise ValueError(f"expected a timeframe above the lowest, got {timeframe.value}")
+    return timeframe.lower
+
+
+def _aligned(timeframe: Timeframe, candles: pl.DataFrame) -> pl.DataFrame:
     """The closed, aligned candles, each open time once: the newest row."""
     closed = candles.filter(pl.col("closed") & (pl.col("time") % timeframe.seconds == 0))
     return closed.unique("time", keep="last", maintain_order=True)
@@ -230,17 +284,17 @@ def _sound(timeframe: Timeframe, candles: pl.DataFrame) -> pl.DataFrame:
 def _named(rows: pl.DataFrame, kind: FindingKind) -> Iterator[tuple[int, str]]:
     for row in rows.iter_rows(named=True):
         if kind in (FindingKind.IMPOSSIBLE, FindingKind.NOT_FLAT):
-            detail = ", ".join(f"{name} {row[name]:.12g}" for name in (*_PRICES, "vwap", "volume"))
+            detail = ", ".join(f"{name} {number_text(row[name])}" for name in (*_PRICES, "vwap", "volume", "trades"))
         elif kind is FindingKind.INFILLED_TRADES:
-            detail = f"trades {row['trades']}, volume {row['volume']:.12g}"
+            detail = f"trades {row['trades']}, volume {number_text(row['volume'])}"
         else:
             detail = ""
         yield row["time"], detail
 
 
-def _difference(row: dict[str, float]) -> str:
+def _difference(row: dict[str, float | None]) -> str:
     return ", ".join(
-        f"{name} {row[f'{name}_theirs']:.12g} instead of {row[name]:.12g}"
+        f"{name} {number_text(row[f'{name}_theirs'])} instead of {number_text(row[name])}"
         for name in (*_PRICES, "volume", "trades")
         if not is_same(name, row[name], row[f"{name}_theirs"])
     )

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from crypto_ingress.history.candle_checks import newest
 from crypto_ingress.history.compare import CandleDifference, beside, counted_twice, differences
+from crypto_ingress.history.exporting import Span
 from crypto_ingress.history.files import ArchiveFile, FileProblem
 from crypto_ingress.history.reading import Block, sorted_blocks
 from crypto_ingress.history.stored import stored_candles
@@ -69,17 +71,28 @@ class FileCheck:
         self.differing += found.height
         self.differences += differences(found, called, "the file", _LISTED - len(self.differences))
 
-    async def check_store(self, series: BulkSeries) -> bool:
-        """Compare the file with a store's closed candles. Returns False if there are none."""
+    async def check_store(self, series: BulkSeries, kept: Span | None = None) -> bool:
+        """Compare the file with a store's closed candles. Returns False if there are none.
+
+        `kept`: the time of which the store must have all candles of the file; None: from its oldest to its newest one.
+        A candle that is newer than the store's oldest one must be there, too.
+        """
         bounds = await series.bounds()
-        if bounds is None:
-            return False
         step = self.timeframe.seconds
-        for start in range(bounds[0], bounds[1] + 1, _AT_ONCE * step):
-            end = min(start + _AT_ONCE * step, bounds[1] + step)
-            stored = (await stored_candles(series, start, end)).filter(pl.col("closed"))
+        if kept is not None:
+            first = self.timeframe.ceil(max(self._file.first, kept.start))
+            span = Span(first if bounds is None else min(bounds[0], first), self.timeframe.floor(kept.end))
+        elif bounds is not None:
+            span = Span(bounds[0], bounds[1] + step)
+        else:
+            return False
+        for start in range(self.timeframe.floor(span.start), span.end, _AT_ONCE * step):
+            end = min(start + _AT_ONCE * step, span.end)
+            stored = newest((await stored_candles(series, start, end)).filter(pl.col("closed")))
             await asyncio.to_thread(self.check, stored, start, end, "the store")
-        return True
+            if self._over and self._known()[1] <= end:
+                break  # the file says nothing about the time after it
+        return bounds is not None
 
     def _known(self) -> tuple[int, int]:
         """The half-open range of time (unix seconds) that the file covers, as far as it has been read."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -26,8 +26,9 @@ from crypto_ingress.history.weeks import Weeks, in_weeks
 from crypto_ingress.progress import ProgressReport
 from crypto_ingress.tables import csv_files
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.times import rfc3339
 from ingress_common.topics import topic_symbol
-from ingress_store import CandleStore, StoreUnavailableError
+from ingress_store import CandleStore, Retention, StoreUnavailableError
 from kraken_gateway.kraken.rest import KrakenRest
 
 
@@ -49,12 +50,16 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What to verify: `symbols` (empty: all), weeks from `start` to `end` (unix seconds). `fix`: correct errors."""
+    """What to verify: `symbols` (empty: all), weeks from `start` to `end` (unix seconds). `fix`: correct errors.
+
+    `retention`: candles older than that need not be stored.
+    """
 
     symbols: tuple[str, ...]
     start: int | None
     end: int | None
     fix: bool
+    retention: Retention = field(default_factory=Retention)
 
 
 WriteLine = Callable[[str], None]
@@ -210,7 +215,15 @@ async def verify(
         raise CommandError(f"{store.location} has no candles of {', '.join(unknown)}")
     wrong: list[str] = []
     kraken_candles = None if kraken is None else last_candles(kraken, await with_retries(kraken.pairs))
-    verifier = Verifier(store, time.time, kraken_candles, fix=wanted.fix, start=wanted.start, end=wanted.end)
+    verifier = Verifier(
+        store,
+        time.time,
+        kraken_candles,
+        fix=wanted.fix,
+        start=wanted.start,
+        end=wanted.end,
+        retention=wanted.retention,
+    )
     for number, symbol in enumerate(symbols):
         try:
             found = await verifier.run(symbol)
@@ -223,7 +236,7 @@ async def verify(
         if found.total:
             wrong.append(symbol)
         progress(number + 1, len(symbols))
-    wrong += await _against_files(store, paths, symbols, write_line)
+    wrong += await _against_files(store, paths, symbols, wanted.retention, write_line)
     if wrong:
         named = list(dict.fromkeys(wrong))
         raise CommandError(f"differences in {', '.join(named[:5])}{' ...' if len(named) > 5 else ''}: see the report")
@@ -231,7 +244,7 @@ async def verify(
 
 
 async def _against_files(
-    store: CandleStore, paths: Sequence[Path], symbols: Sequence[str], write_line: WriteLine
+    store: CandleStore, paths: Sequence[Path], symbols: Sequence[str], retention: Retention, write_line: WriteLine
 ) -> list[str]:
     """The symbols and files with errors."""
     found = find_files(paths, None)
@@ -253,7 +266,11 @@ async def _against_files(
             write_line(f"not used: {file.label}: {what}")
             continue
         check = FileCheck(file, timeframe)
-        await check.check_store(store.series(file.symbol, timeframe))
+        now, seconds = int(time.time()), retention.candles[timeframe]
+        kept = Span(0 if seconds is None else now - seconds, now)
+        if not await check.check_store(store.series(file.symbol, timeframe), kept):
+            since = f" since {rfc3339(kept.start)}, by RETENTION" if seconds is not None else ""
+            write_line(f"{file.symbol}: the store has no {timeframe.value}; expected those of the file{since}")
         for line in check_lines(check):
             write_line(line)
         if check.differing or check.problems or check.twice:

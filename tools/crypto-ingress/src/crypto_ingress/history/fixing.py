@@ -1,13 +1,13 @@
 """Corrections of wrong stored candles by the laws of `docs/design.md`, with a higher revision."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from typing import Any
 
 import polars as pl
 
-from crypto_ingress.history.candle_checks import CandleFinding, FindingKind
+from crypto_ingress.history.candle_checks import Before, CandleFinding, FindingKind, usable
 from ingress_common.decimals import plain
 from ingress_common.model import Source
 from ingress_common.timeframes import Timeframe
@@ -30,34 +30,47 @@ class Correction:
 def correction(
     timeframe: Timeframe,
     candles: pl.DataFrame,
+    before: Before,
     children: pl.DataFrame | None,
     findings: Iterable[CandleFinding],
     rebuild: Iterable[int],
+    left: Collection[int],
     at: float,
 ) -> Correction:
     """The correction of `findings` about `candles`, from stored data alone.
 
     It rebuilds the windows in `rebuild` from `children`, removes invalid rows, and makes infilled candles flat if the
     previous close is known. Of repeated rows the newest stays, if it is closed; the live stream writes forming ones.
-    `candles`: by `candle_checks.newest_last`. `at`: the time of the correction (unix seconds).
+    `candles`: by `candle_checks.newest_last`. `left`: windows over wrong children, whose numbers stay. `at`: the time
+    of the correction (unix seconds).
     """
     found = Correction()
     by_time = {row["time"]: row for row in candles.iter_rows(named=True)}
-    closes = {row["time"]: row["close"] for row in candles.filter("closed").iter_rows(named=True)}
     made = set(rebuild)
-    for finding in findings:
+    closes = dict(usable(timeframe, candles).select("time", "close").iter_rows())
+    if before.time is not None and before.close is not None:
+        closes[before.time] = before.close
+    if children is not None:
+        found.rows += _roll_up(timeframe, children, made, by_time, at)
+        closes |= {row[0]: row[4] for row in found.rows}
+    # In the order of time: an infilled candle is flat at the close that the candle before it then has.
+    for finding in sorted(findings, key=lambda finding: finding.time):
         time = finding.time
         if finding.kind is FindingKind.DUPLICATE or (finding.kind in _REMOVED and time not in made):
+            found.removed.append(time)
+        elif finding.kind is FindingKind.FUTURE and by_time[time]["at"] < time:
+            # A row that was received after it opens may be right, and this machine's clock wrong.
             found.removed.append(time)
         if finding.kind is FindingKind.DUPLICATE and time not in made and by_time[time]["closed"]:
             found.rows.append(_rewritten(by_time[time], at))
         elif finding.kind in _FLATTENED and time not in made:
             close = closes.get(time - timeframe.seconds)
             # A candle with trades is marked wrongly; only Kraken knows its prices.
-            if close is not None and not by_time[time]["trades"]:
+            if close is not None and time not in left and not by_time[time]["trades"]:
                 found.rows.append(_flat(time, close, by_time[time], at))
-    if children is not None:
-        found.rows += _roll_up(timeframe, children, made, by_time, at)
+                closes[time] = close
+            else:
+                closes.pop(time, None)
     return found
 
 

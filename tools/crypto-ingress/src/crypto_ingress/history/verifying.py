@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -16,6 +16,7 @@ from crypto_ingress.history.candle_checks import (
     check_roll_up,
     check_series,
     newest_last,
+    windows_over_unusable,
     without_doubles,
 )
 from crypto_ingress.history.compare import beside, counted_twice, differences
@@ -25,7 +26,7 @@ from crypto_ingress.history.written import write_confirmed
 from ingress_common.model import Source
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
-from ingress_store import CandleStore
+from ingress_store import CandleStore, Retention
 
 _LISTED = 10
 _SPAN = 20 * Timeframe.W1.seconds
@@ -34,11 +35,16 @@ KrakenCandles = Callable[[str, Timeframe], Awaitable[pl.DataFrame]]
 """Returns Kraken's last closed candles of a symbol and timeframe, in the columns of the store."""
 
 
+_Bounds = Mapping[Timeframe, tuple[int, int] | None]
+"""The open times (unix seconds) of the oldest and the newest candle of each series; None for an empty one."""
+
+
 @dataclass(slots=True)
 class SymbolFindings:
     """The findings about one symbol: all counted, the first 10 of each kind kept.
 
-    `twice`: the side that counts trades twice.
+    `left`: windows that are not rebuilt, because a candle below them is wrong and stays so. `twice`: the side that
+    counts trades twice.
     """
 
     symbol: str
@@ -46,6 +52,7 @@ class SymbolFindings:
     counts: Counter[tuple[Timeframe, FindingKind]] = field(default_factory=Counter)
     kept: dict[tuple[Timeframe, FindingKind], list[CandleFinding]] = field(default_factory=dict)
     fixed: int = 0
+    left: Counter[Timeframe] = field(default_factory=Counter)
     twice: dict[Timeframe, str] = field(default_factory=dict)
 
     def note(self, findings: Sequence[CandleFinding]) -> None:
@@ -67,8 +74,8 @@ class Verifier:
     """Verifies the candles of a symbol, 20 weeks at a time.
 
     `kraken_candles`: source of Kraken's last candles to compare with; None: no comparison. `fix`: correct wrong candles
-    from lower timeframes or Kraken's candles. `start`, `end`: limits (unix seconds), extended to whole weeks. `clock`:
-    unix seconds.
+    from lower timeframes or Kraken's candles. `start`, `end`: limits (unix seconds), extended to whole weeks.
+    `retention`: candles older than that need not be stored; default: all must be. `clock`: unix seconds.
     """
 
     def __init__(
@@ -80,6 +87,7 @@ class Verifier:
         fix: bool,
         start: int | None = None,
         end: int | None = None,
+        retention: Retention | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -87,6 +95,7 @@ class Verifier:
         self._fix = fix
         self._start = start
         self._end = end
+        self._retention = retention
 
     async def run(self, symbol: str) -> SymbolFindings:
         """Verify one symbol. Raises StoreUnavailableError and what `kraken_candles` raises."""
@@ -94,17 +103,32 @@ class Verifier:
         if self._kraken_candles is not None:
             for timeframe in TIMEFRAMES:
                 await self._compare(symbol, timeframe, report)
-        span = await self._range(symbol)
+        bounds = {timeframe: await self._store.series(symbol, timeframe).bounds() for timeframe in TIMEFRAMES}
+        span = self._range(bounds)
         if span is not None:
-            before = dict.fromkeys(TIMEFRAMES, Before())
+            before = self._before(bounds, span[0])
             for start in range(Timeframe.W1.floor(span[0]), span[1], _SPAN):
                 await self._piece(symbol, max(start, span[0]), min(start + _SPAN, span[1]), before, report)
             report.note(check_ends(before, self._clock()))
         return report
 
-    async def _range(self, symbol: str) -> tuple[int, int] | None:
-        bounds = [await self._store.series(symbol, timeframe).bounds() for timeframe in TIMEFRAMES]
-        known = [pair for pair in bounds if pair is not None]
+    def _before(self, bounds: _Bounds, start: int) -> dict[Timeframe, Before]:
+        """What comes before the first piece: for an empty series the time from which its candles are missing."""
+        before = dict.fromkeys(TIMEFRAMES, Before())
+        for timeframe in TIMEFRAMES[1:]:
+            lower, higher = timeframe.lower, bounds[timeframe]
+            if lower is None or bounds[lower] is not None or higher is None:
+                continue
+            # The first higher window may begin before the first price is known, but ends after it.
+            first = max(start, higher[0] + timeframe.seconds - lower.seconds)
+            kept = None if self._retention is None else self._retention.candles[lower]
+            if kept is not None:
+                first = max(first, lower.ceil(self._clock() - kept))
+            before[lower] = Before(lower.floor(first) - lower.seconds)
+        return before
+
+    def _range(self, bounds: _Bounds) -> tuple[int, int] | None:
+        known = [pair for pair in bounds.values() if pair is not None]
         if not known:
             return None
         start = Timeframe.W1.floor(min(first for first, _ in known))
@@ -127,16 +151,19 @@ class Verifier:
             now = self._clock()
             findings = await asyncio.to_thread(check_series, timeframe, candles, before[timeframe], now)
             rebuild: list[int] = []
+            left: set[int] = set()
             if children is not None:
+                left = windows_over_unusable(timeframe, children) if self._fix else left
                 wrong, rebuild = await asyncio.to_thread(check_roll_up, timeframe, candles, children, now)
                 findings = without_doubles([*findings, *wrong])
             report.note(findings)
+            report.left[timeframe] += len(left)
             if self._fix and (findings or rebuild):
-                corrected = correction(timeframe, candles, children, findings, rebuild, now)
+                corrected = correction(timeframe, candles, before[timeframe], children, findings, rebuild, left, now)
                 await series.delete(corrected.removed)
                 report.fixed += await write_confirmed(series, corrected.rows) + len(set(corrected.removed))
                 candles = newest_last(await stored_candles(series, start, end))
-            before[timeframe] = after(candles, timeframe, before[timeframe])
+            before[timeframe] = after(candles, timeframe, before[timeframe], now)
             children = candles
 
     async def _compare(self, symbol: str, timeframe: Timeframe, report: SymbolFindings) -> None:
@@ -191,5 +218,8 @@ def findings_lines(report: SymbolFindings) -> Iterator[str]:
             yield f"    {rfc3339(finding.time)}{until}" + (f": {finding.detail}" if finding.detail else "")
         if len(kept) == _LISTED and count > sum(finding.count for finding in kept):
             yield "    ..."
+    left = ", ".join(f"{report.left[t]:,} of {t.value}" for t in TIMEFRAMES if report.left[t])
+    if left:
+        yield f"  left as they are, because a candle of the lower timeframe is wrong and cannot be corrected: {left}"
     if report.counts[Timeframe.M1, FindingKind.MISSING] and not report.fixed:
         yield "  fill missing minutes: crypto-ingress backfill, or import Kraken's archive"
