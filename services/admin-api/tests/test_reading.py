@@ -224,9 +224,10 @@ async def test_arrow_holds_the_numbers_of_the_candles(world, candle):
     assert (second["infilled"], second["trades"]) == (True, 0)
 
 
+@pytest.mark.parametrize("vwap", ["51604.3123456789012", "0.00001234567890123456789", "0.000000000100000000000000001"])
 @pytest.mark.parametrize("form", ["arrow", "parquet"])
-async def test_decimals_are_exact_on_request(world, candle, form):
-    made = candle(-1, volume=Decimal("0.00000012"), low=Decimal("0.0000000001"), vwap=Decimal("51604.3123456789012"))
+async def test_decimals_are_exact_on_request(world, candle, form, vwap):
+    made = candle(-1, volume=Decimal("0.00000012"), low=Decimal("0.0000000001"), vwap=Decimal(vwap))
     await world.store(made)
     async with world.running() as http:
         answer = await http.get(f"/candles/BTC-USD?format={form}&numbers=decimal")

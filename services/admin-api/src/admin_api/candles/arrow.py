@@ -16,18 +16,19 @@ from ingress_common.model import Candle
 
 class Arrow:
     """Arrow's streaming format: `time` as timestamp in UTC; prices and volumes as 64-bit floats, like in InfluxDB, or
-    as decimals of 128 bits with 18 digits after the point.
+    as decimals of 128 bits with 18 digits after the point, vwap with 27.
     """
 
     media_type = ARROW_MEDIA_TYPE
     suffix = "arrows"
 
     def __init__(self, numbers: Numbers = Numbers.FLOAT) -> None:
-        self._number = _decimals if numbers is Numbers.DECIMAL else _floats
-        number = _DECIMAL if numbers is Numbers.DECIMAL else nanoarrow.float64(nullable=False)
+        self._scales = dict.fromkeys(_NUMBERS, None if numbers is Numbers.FLOAT else _SCALE)
+        if numbers is Numbers.DECIMAL:
+            self._scales["vwap"] = _VWAP_SCALE
         self._kinds: dict[str, Any] = {
             "time": nanoarrow.timestamp("ms", timezone="UTC", nullable=False),
-            **dict.fromkeys(COLUMNS[1:7], number),
+            **{name: _kind(scale) for name, scale in self._scales.items()},
             "trades": nanoarrow.int64(nullable=False),
             "infilled": nanoarrow.bool_(nullable=False),
         }
@@ -59,7 +60,7 @@ class Arrow:
         times = nanoarrow.c_buffer([c.open_time * 1000 for c in candles], nanoarrow.int64())
         children = [
             _array(self._kinds["time"], len(candles), times),
-            *(self._number([getattr(c, name) for c in candles]) for name in COLUMNS[1:7]),
+            *(_numbers([getattr(c, name) for c in candles], scale) for name, scale in self._scales.items()),
             nanoarrow.c_array([c.trades for c in candles], self._kinds["trades"]),
             nanoarrow.c_array([c.infilled for c in candles], self._kinds["infilled"]),
         ]
@@ -75,19 +76,22 @@ def parquet(stream: bytes) -> bytes:
     return out.getvalue()
 
 
-_SCALE = 18  # Kraken's prices have up to 10 decimals; further digits of a rolled-up vwap mean nothing
-_DECIMAL = nanoarrow.decimal128(38, _SCALE, nullable=False)
+_NUMBERS = COLUMNS[1:7]
+_SCALE = 18  # Kraken's prices have up to 10 decimals
+_VWAP_SCALE = 27  # a roll-up's vwap has 18 significant digits, and is no less than the lowest price, 1E-10
 _rounded = Context(prec=60).quantize
 
 
-def _floats(values: list[Decimal]) -> Any:
-    return nanoarrow.c_array([float(value) for value in values], nanoarrow.float64(nullable=False))
+def _kind(scale: int | None) -> Any:
+    return nanoarrow.float64(nullable=False) if scale is None else nanoarrow.decimal128(38, scale, nullable=False)
 
 
-def _decimals(values: list[Decimal]) -> Any:
-    unit = Decimal(1).scaleb(-_SCALE)
-    whole = (int(_rounded(value, unit).scaleb(_SCALE)) for value in values)
-    return _array(_DECIMAL, len(values), b"".join(number.to_bytes(16, "little", signed=True) for number in whole))
+def _numbers(values: list[Decimal], scale: int | None) -> Any:
+    if scale is None:
+        return nanoarrow.c_array([float(value) for value in values], _kind(scale))
+    unit = Decimal(1).scaleb(-scale)
+    whole = (int(_rounded(value, unit).scaleb(scale)) for value in values)
+    return _array(_kind(scale), len(values), b"".join(number.to_bytes(16, "little", signed=True) for number in whole))
 
 
 def _array(kind: Any, length: int, data: Any) -> Any:

@@ -83,7 +83,7 @@ FormatParameter = Annotated[
 NumbersParameter = Annotated[
     Numbers,
     BeforeValidator(lambda value: value or Numbers.FLOAT),
-    Query(description="Prices in Arrow and Parquet: 64-bit floats, or decimals with 18 digits after the point"),
+    Query(description="Prices in Arrow and Parquet: 64-bit floats, or decimals with 18 decimal places, vwap with 27"),
 ]
 SearchParameter = Annotated[
     str,
