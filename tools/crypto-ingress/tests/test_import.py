@@ -557,14 +557,16 @@ async def test_row_of_the_future_is_named_and_nothing_is_infilled_up_to_it(store
     assert len(await store.candles("BTC/USD", Timeframe.M1, limit=5000)) == 1999
 
 
-async def test_row_from_before_kraken_is_named_and_nothing_is_infilled_from_it_on(store, tmp_path):
+@pytest.mark.parametrize("time", [120, 1_377_993_540])  # up to 2013-08-31T23:59:00Z
+async def test_row_from_before_kraken_is_named_and_nothing_is_infilled_from_it_on(store, tmp_path, time):
     def change(lines: list[str]) -> None:
-        lines[0] = lines[0].replace(str(START), "120")
+        lines[0] = lines[0].replace(str(START), str(time))
         lines[500] = lines[500].replace(str(START + 500 * 60), "60")
 
     report = await broken(store, tmp_path, change)
-    assert "line 1: expected a time since 1293840000, the year that Kraken was founded" in text_of(report)
-    assert "line 501: expected a time since 1293840000" in text_of(report)
+    expected = "expected a time since 1377993600, when trading at Kraken began, got"
+    assert f"line 1: {expected} {time}" in text_of(report)
+    assert f"line 501: {expected} 60" in text_of(report)
     assert report.problem_count == 2
     times = {c.open_time for c in await store.candles("BTC/USD", Timeframe.M1, limit=5000)}
     assert times == {START + 60 * minute for minute in range(1, 2000)} - {START + 500 * 60}
@@ -736,6 +738,15 @@ async def test_trades_become_minutes(store, tmp_path):
     assert minutes[1] == (START + 60, d("0.11"), d("0.13"), d("0.11"), d("0.13"), d(6), d("0.11"), 2, False)
     assert [m[8] for m in minutes] == [False, False, True, True, True, False]
     assert (await stored(store, "DOGE/USD"))[Timeframe.M5][0][5:8] == (d(26), d("0.11"), 4)
+
+
+async def test_trade_from_before_kraken_is_named(store, tmp_path):
+    path = tmp_path / "XBTUSD.csv"
+    path.write_text(f"1377993599.5,100,1\n{START + 5},101,1\n")
+    report = await import_(store, path)
+    assert "line 1: expected time,price,volume with a time since 1377993600" in text_of(report)
+    assert "got '1377993599.5,100,1'" in text_of(report)
+    assert report.first == START
 
 
 async def test_trades_in_blocks_of_any_size_make_the_same_minutes(store, tmp_path, monkeypatch):

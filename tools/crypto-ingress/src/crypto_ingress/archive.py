@@ -11,7 +11,7 @@ from ingress_common.timeframes import Timeframe
 
 _COLUMNS = "time,open,high,low,close,volume,trades"
 LATEST = 10_000_000_000  # unix seconds; a larger number is milliseconds
-EARLIEST = 1_293_840_000  # unix seconds of 2011, when Kraken was founded: nothing traded there before
+EARLIEST = 1_377_993_600  # unix seconds of 2013-09-01: nothing traded at Kraken before that month
 SAMPLE_ROWS = 64
 """Number of rows at the start of a file from which its interval is derived."""
 

@@ -233,7 +233,7 @@ def _times(lines: Iterable[bytes]) -> list[int]:
 
 
 def _first(lines: Iterable[bytes]) -> float:
-    """The time of the first line that has one since Kraken's first year; 0 if there is none."""
+    """The time of the first line that has one since trading at Kraken began; 0 if there is none."""
     for line in lines:
         try:
             time = float(line.partition(b",")[0])

@@ -144,7 +144,7 @@ def _bounded(row: ArchiveRow, latest: float) -> ArchiveRow:
     if row.trades >= 2**63:
         raise ValueError(f"expected trades to fit into 64 bits, got {row.trades}")
     if row.open_time < EARLIEST:
-        raise ValueError(f"expected a time since {EARLIEST}, the year that Kraken was founded, got {row.open_time}")
+        raise ValueError(f"expected a time since {EARLIEST}, when trading at Kraken began, got {row.open_time}")
     return row
 
 

@@ -100,7 +100,8 @@ class _TradeReader:
                 continue
             number, line = part
             got = line.decode(errors="replace").strip()[:100]
-            what = f"expected time,price,volume with a price and a volume above 0, got {got!r}"
+            times = f"a time since {EARLIEST}, when trading at Kraken began, that has passed"
+            what = f"expected time,price,volume with {times}, and a price and a volume above 0, got {got!r}"
             self._problems.append(FileProblem(f"{self._label}, line {number}", what))
             if self._unknown_since is None:
                 self._unknown_since = newest
