@@ -522,6 +522,28 @@ async def test_rows_displaced_across_blocks_are_put_in_their_place(store, tmp_pa
     assert await stored(store) == rolled_up(write_minutes(tmp_path / "whole" / "XBTUSD_1.csv", rows))
 
 
+async def test_left_out_row_is_named_first_among_thousands_that_are_moved(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(pieces, "_BLOCK_BYTES", 40_000)
+    rows = some_minutes(count=2000, every=1)
+    moved = [*rows[:9], rows[-1], *rows[9:-1]]
+    report = await import_(store, write_minutes(tmp_path / "XBTUSD_1.csv", [*moved, (*rows[-1][:6], 77)]))
+    left_out, first, last = report.problems
+    assert f"line 2001: a second row of {rows[-1][0]}, with other numbers; neither is used" in str(left_out)
+    assert f"line 11: expected a time after {rows[-1][0]}, got {rows[9][0]}; moved to its place" in str(first)
+    assert f"got {rows[-2][0]}; moved to its place; the last of 1,990 such rows" in str(last)
+    assert ", line 2000: " in str(last)
+    assert report.problem_count == 3
+
+
+async def test_left_out_row_is_named_first_among_thousands_that_are_repeated(store, tmp_path):
+    def change(lines: list[str]) -> None:
+        lines += [*lines, "1,2,3"]
+
+    report = await broken(store, tmp_path, change)
+    assert [str(problem).partition(", line ")[2][:4] for problem in report.problems] == ["4001", "2001", "4000"]
+    assert "used once; the last of 2,000 such rows" in text_of(report)
+
+
 @pytest.mark.parametrize("other", ["7", "77"])
 async def test_row_that_is_repeated_in_a_later_block_is_treated_like_one_nearby(store, tmp_path, monkeypatch, other):
     monkeypatch.setattr(pieces, "_BLOCK_BYTES", 4_000)

@@ -22,10 +22,11 @@ _CANDLE_COLUMNS, _TRADE_COLUMNS = 7, 3
 
 @dataclass(frozen=True, slots=True)
 class FileProblem:
-    """A problem with a file or a row: its place and a description."""
+    """A problem with a file or a row: its place and a description. `used`: whether the data is used all the same."""
 
     where: str
     what: str
+    used: bool = False
 
     def __str__(self) -> str:
         """A line for the report."""

@@ -52,6 +52,7 @@ def candle_blocks(
     reader = _CandleReader(file.label, step, latest)
     for number, (lines, read) in enumerate(pieces_of(file, reader.fail)):
         yield reader.block(lines, read, displaced.get(number))
+    reader.end()
     if reader.problems:
         yield reader.block(b"", file.size)
 
@@ -70,10 +71,18 @@ class _CandleReader:
         self._last = -step
         self._unknown_since: int | None = None  # start of a range without usable data
         self.problems: list[FileProblem] = []
+        self._used: dict[str, tuple[int, FileProblem]] = {}  # by what was done, the number of rows and the last one
 
     def fail(self, reason: str) -> None:
         """The file ends early."""
         self.problems.append(FileProblem(f"{self._label}, after line {self._line}", reason))
+
+    def end(self) -> None:
+        """The file is read: report the number of repeated and of moved rows, and the last ones."""
+        for count, last in self._used.values():
+            if count > 1:
+                what = f"{last.what}; the last of {count:,} such rows"
+                self.problems.append(FileProblem(last.where, what, used=True))
 
     def block(self, lines: bytes, read: int, displacement: Displacement | None = None) -> Block:
         """The next rows."""
@@ -114,7 +123,7 @@ class _CandleReader:
                 before = row.open_time
                 found[row.open_time] = row
             elif row == found.get(row.open_time):
-                self.problems.append(FileProblem(place, f"the row of {row.open_time} is repeated; used once"))
+                self._note_used(place, f"the row of {row.open_time} is repeated", "used once")
             elif row.open_time in found:
                 self.problems.append(
                     FileProblem(place, f"a second row of {row.open_time}, with other numbers; neither is used")
@@ -125,12 +134,18 @@ class _CandleReader:
                     FileProblem(place, f"expected a time after {self._last}, got {row.open_time}; not used")
                 )
             else:
-                self.problems.append(
-                    FileProblem(place, f"expected a time after {before}, got {row.open_time}; moved to its place")
-                )
+                self._note_used(place, f"expected a time after {before}, got {row.open_time}", "moved to its place")
                 found[row.open_time] = row
         unknown.extend((time, time + self._step) for time in sorted(contradicted))
         return _frame([found[time] for time in sorted(found) if time not in contradicted])
+
+    def _note_used(self, place: str, what: str, done: str) -> None:
+        """Report the first such row of the file; `end` reports the last one and their number."""
+        problem = FileProblem(place, f"{what}; {done}", used=True)
+        count, _ = self._used.get(done, (0, problem))
+        if not count:
+            self.problems.append(problem)
+        self._used[done] = (count + 1, problem)
 
 
 def _bounded(row: ArchiveRow, latest: float) -> ArchiveRow:

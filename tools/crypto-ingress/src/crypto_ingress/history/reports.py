@@ -36,8 +36,8 @@ class SymbolReport:
     problem_count: int = 0
 
     def note(self, problems: Sequence[FileProblem]) -> None:
-        """Count all problems and keep the first ones."""
-        self.problems += problems[: LISTED - len(self.problems)]
+        """Count all problems and keep the first ones, those of data that is left out before those of used data."""
+        self.problems = sorted([*self.problems, *problems], key=lambda problem: problem.used)[:LISTED]
         self.problem_count += len(problems)
 
     @property
@@ -99,5 +99,5 @@ def check_lines(check: FileCheck) -> Iterator[str]:
     yield f"  {check.label}: {check.compared:,} {check.timeframe.value} candles compared, {check.differing:,} differ"
     for difference in check.differences:
         yield f"    {difference}"
-    for problem in check.problems[:LISTED]:
+    for problem in sorted(check.problems, key=lambda problem: problem.used)[:LISTED]:
         yield f"  {problem}"

@@ -169,7 +169,8 @@ def _in_time(trades: pl.DataFrame, done: int, label: str, line: int, problems: l
         problems.append(FileProblem(f"{label}, before line {line}", f"{late} trades come after later ones; not used"))
         trades = trades.filter(pl.col("minute") >= done)
     if not trades["at"].is_sorted():
-        problems.append(FileProblem(f"{label}, before line {line}", "trades are not in order of time; sorted"))
+        what = "trades are not in order of time; sorted"
+        problems.append(FileProblem(f"{label}, before line {line}", what, used=True))
         trades = trades.sort("at", maintain_order=True)
     return trades
 
