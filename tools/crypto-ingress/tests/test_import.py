@@ -1,8 +1,10 @@
 """Archive files into a store: what is in afterwards, whatever happens on the way."""
 
+import io
 import itertools
 import zipfile
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from decimal import Decimal
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from crypto_ingress.history.commands import import_files
 from crypto_ingress.history.files import find_files
 from crypto_ingress.history.importing import Importer
 from crypto_ingress.history.reports import SymbolReport, report_lines
+from crypto_ingress.history.zips import opened_member, whole_members
 from ingress_common.model import Candle, Source
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store import StoreUnavailableError
@@ -624,9 +627,9 @@ async def test_intervals_of_krakens_archive_without_a_timeframe_are_no_problem_b
     assert "no timeframe of their length" in text_of(report)
 
 
-def zipped(path: Path, *names: str) -> bytes:
+def zipped(path: Path, *names: str, method: int = zipfile.ZIP_DEFLATED) -> bytes:
     text = "".join(",".join(map(str, row)) + "\n" for row in some_minutes(count=5000, every=1))
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", method) as archive:
         for name in names:
             archive.writestr(name, text)
     return path.read_bytes()
@@ -647,6 +650,38 @@ def test_symbol_takes_its_pair_out_of_an_archive_of_many(tmp_path):
     found = find_files([path], "BTC/USD")
     assert [file.label for file in found.files] == [f"{path}:XBTUSD_1.csv"]
     assert [problem.where for problem in found.problems] == [f"{path}:XBTUSD_60.csv"]  # it has minutes
+
+
+def test_archive_in_an_archive_is_named(tmp_path):
+    path = tmp_path / "all.zip"
+    zipped(path, "XBTUSD_1.csv", "more/ETHUSD_1.zip", "SOLUSD_1.csv.gz", "README.txt", "__MACOSX/._more.zip")
+    found = find_files([path], None)
+    assert [file.symbol for file in found.files] == ["BTC/USD"]
+    assert [problem.where for problem in found.problems] == [f"{path}:more/ETHUSD_1.zip", f"{path}:SOLUSD_1.csv.gz"]
+    assert "expected .csv files, got a .zip archive; not read" in str(found.problems[0])
+    assert found.unread == (f"{path}:README.txt",)
+
+
+@pytest.mark.parametrize(("name", "fails"), [("more.zip", True), ("README.txt", False)])
+async def test_import_names_what_it_does_not_read_and_fails_for_an_archive(store, tmp_path, name, fails):
+    path = tmp_path / "all.zip"
+    zipped(path, "XBTUSD_1.csv", name)
+    lines: list[str] = []
+    failure = pytest.raises(CommandError, match=r"more.zip: expected \.csv files") if fails else nullcontext()
+    with failure:
+        await import_files(store, [path], None, lambda _: None, lines.append, lambda *_: None)
+    assert f"{path}:{name}" in lines[-1]
+    assert await store.symbols() == ["BTC/USD"]
+
+
+def test_archives_in_a_folder_are_read_or_named(tmp_path, file):
+    zipped(tmp_path / "more.zip", "ETHUSD_1.csv")
+    for name in ("SOLUSD_1.csv.gz", "README.txt"):
+        (tmp_path / name).write_bytes(b"something")
+    found = find_files([tmp_path], None)
+    assert sorted(file.symbol for file in found.files) == ["BTC/USD", "ETH/USD"]
+    assert [problem.where for problem in found.problems] == [str(tmp_path / "SOLUSD_1.csv.gz")]
+    assert found.unread == (str(tmp_path / "README.txt"),)
 
 
 def test_symbol_does_not_make_one_pair_of_two(tmp_path):
@@ -697,9 +732,39 @@ async def test_encrypted_member_of_a_zip_is_named(store, tmp_path):
     assert report.rows == 0
 
 
-async def test_truncated_zip_gives_the_files_that_are_whole(store, tmp_path):
+class Pipe(io.BytesIO):
+    """A zip archive that is written into it has the sizes of its members behind them."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def tell(self) -> int:
+        raise OSError
+
+
+@pytest.mark.parametrize("zip64", [False, True])
+@pytest.mark.parametrize("target", [Pipe, io.BytesIO])
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_members_of_a_truncated_zip_are_found_however_they_are_written(tmp_path, method, target, zip64):
+    texts = [b"1,2\n" * 500_000, b"PK\x07\x08 is no end", b"", b"cut off\n" * 9_000]
+    content = target()
+    with zipfile.ZipFile(content, "w", method) as archive:
+        for number, text in enumerate(texts):
+            with archive.open(f"{number}.csv", "w", force_zip64=zip64) as member:
+                member.write(text)
+    path = tmp_path / "all.zip"
+    path.write_bytes(content.getvalue()[: content.getvalue().index(b"PK\x01\x02") - 30])
+    found = whole_members(path)
+    assert [member.filename for member in found] == ["0.csv", "1.csv", "2.csv"]
+    for member, text in zip(found, texts, strict=False):
+        with opened_member(path, member) as stream:
+            assert stream.read() == text
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+async def test_truncated_zip_gives_the_files_that_are_whole(store, tmp_path, method):
     path = tmp_path / "Kraken_OHLCVT.zip"
-    content = zipped(path, "XBTUSD_1.csv", "ETHUSD_1.csv")
+    content = zipped(path, "XBTUSD_1.csv", "ETHUSD_1.csv", method=method)
     path.write_bytes(content[: len(content) * 3 // 4])
     report = await import_(store, path)
     assert "1 complete files are imported" in text_of(report)

@@ -12,7 +12,7 @@ from crypto_ingress.errors import CommandError
 from crypto_ingress.history.backfilling import Backfiller, MinuteSource
 from crypto_ingress.history.checking import BY_INTERVAL, FileCheck
 from crypto_ingress.history.exporting import FileFormat, NumberType, Span, export_columns, export_csv, span_of
-from crypto_ingress.history.files import ArchiveFile, FileProblem, find_files
+from crypto_ingress.history.files import ArchiveFile, ArchiveListing, FileProblem, find_files
 from crypto_ingress.history.importing import Importer
 from crypto_ingress.history.kraken_rest import last_candles, with_retries
 from crypto_ingress.history.numbers import TooManyDigitsError
@@ -150,6 +150,7 @@ async def import_files(
             write_line(line)
     for problem in problems:
         write_line(f"not imported: {problem}")
+    _name_unread(found, write_line)
     _judge(problems, reports)
 
 
@@ -254,6 +255,7 @@ async def _against_files(
     wrong = [problem.where for problem in found.problems]
     for problem in found.problems:
         write_line(f"not used: {problem}")
+    _name_unread(found, write_line)
     others = [file for file in found.files if file.symbol not in symbols]
     if others:
         write_line(f"not used: files of symbols that are not verified: {len(others):,}, such as {others[0].label}")
@@ -276,6 +278,12 @@ async def _against_files(
         if check.differing or check.problems or check.twice:
             wrong.append(file.symbol)
     return wrong
+
+
+def _name_unread(found: ArchiveListing, write_line: WriteLine) -> None:
+    if found.unread:
+        named = ", ".join(found.unread[:5]) + (" ..." if len(found.unread) > 5 else "")
+        write_line(f"not read, because their names do not end in .csv or .zip: {len(found.unread):,}: {named}")
 
 
 def _judge(problems: list[FileProblem], reports: list[SymbolReport]) -> None:

@@ -16,6 +16,7 @@ from crypto_ingress.history.zips import damage, opened_member, whole_members
 
 _NAME = re.compile(r"(?P<pair>[A-Za-z0-9.]+?)(?:_(?P<interval>[0-9]+))?\.csv", re.IGNORECASE)
 _QUARTER = re.compile(r"Q(?P<quarter>[1-4])[_-](?P<year>20[0-9]{2})(?![0-9])")
+_ARCHIVES = frozenset({".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".tar"})
 _SAMPLE_BYTES = 64 * 1024
 _CANDLE_COLUMNS, _TRADE_COLUMNS = 7, 3
 
@@ -88,10 +89,11 @@ class ArchiveFile:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveListing:
-    """The usable archive files, and the problems of the others."""
+    """The usable archive files, and the problems of the others. `unread`: names of files that are no archive files."""
 
     files: tuple[ArchiveFile, ...]
     problems: tuple[FileProblem, ...]
+    unread: tuple[str, ...]
 
 
 def find_files(paths: Iterable[Path], symbol: str | None) -> ArchiveListing:
@@ -101,7 +103,8 @@ def find_files(paths: Iterable[Path], symbol: str | None) -> ArchiveListing:
     """
     files: list[ArchiveFile] = []
     problems: list[FileProblem] = []
-    candidates = [candidate for path in paths for candidate in _places(path, problems)]
+    unread: list[str] = []
+    candidates = [candidate for path in paths for candidate in _places(path, problems, unread)]
     if symbol is not None:
         candidates = _of_symbol(candidates, symbol, problems)
     for candidate in candidates:
@@ -110,7 +113,7 @@ def find_files(paths: Iterable[Path], symbol: str | None) -> ArchiveListing:
             problems.append(found)
         else:
             files.append(found)
-    return ArchiveListing(tuple(files), tuple(problems))
+    return ArchiveListing(tuple(files), tuple(problems), tuple(unread))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,23 +156,36 @@ def _label(path: Path, member: zipfile.ZipInfo | None) -> str:
     return str(path) if member is None else f"{path}:{member.filename}"
 
 
-def _places(path: Path, problems: list[FileProblem]) -> Iterator[_Candidate]:
+def _places(path: Path, problems: list[FileProblem], unread: list[str]) -> Iterator[_Candidate]:
     try:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in (".csv", ".zip") and p.is_file())
+            files = sorted(p for p in path.rglob("*") if p.is_file())
+            inside = [file for file in files if file.suffix.lower() in (".csv", ".zip")]
             if not inside:
                 problems.append(FileProblem(str(path), "expected .csv or .zip files in this folder, got none"))
+            _sort_out(map(str, files), (".csv", ".zip"), problems, unread)
             for file in inside:
-                yield from _places(file, problems)
+                yield from _places(file, problems, unread)
         elif path.suffix.lower() == ".zip":
-            yield from _members(path, problems)
+            yield from _members(path, problems, unread)
         else:
             yield _Candidate(path, None, path.stat().st_size)
     except OSError as error:
         problems.append(FileProblem(str(path), f"cannot be read: {error.strerror or error}"))
 
 
-def _members(path: Path, problems: list[FileProblem]) -> Iterator[_Candidate]:
+def _sort_out(labels: Iterable[str], readable: tuple[str, ...], problems: list[FileProblem], unread: list[str]) -> None:
+    """Note the files that are not read; archives are a problem, because they may contain candles."""
+    for label in labels:
+        suffix = PurePosixPath(label).suffix.lower()
+        if suffix in _ARCHIVES - set(readable):
+            what = f"expected {' or '.join(readable)} files, got a {suffix} archive; not read: unpack it, and import it"
+            problems.append(FileProblem(label, what))
+        elif suffix not in readable:
+            unread.append(label)
+
+
+def _members(path: Path, problems: list[FileProblem], unread: list[str]) -> Iterator[_Candidate]:
     salvaged = False
     try:
         with zipfile.ZipFile(path) as archive:
@@ -178,7 +194,9 @@ def _members(path: Path, problems: list[FileProblem]) -> Iterator[_Candidate]:
         members, salvaged = whole_members(path), True
         what = f"{len(members)} complete files are imported, everything after them is lost"
         problems.append(FileProblem(str(path), f"expected a whole zip archive, got: {error}; {what}"))
-    tables = [m for m in members if m.filename.lower().endswith(".csv") and "__MACOSX" not in m.filename]
+    members = [m for m in members if not m.is_dir() and "__MACOSX" not in m.filename]
+    tables = [m for m in members if m.filename.lower().endswith(".csv")]
+    _sort_out((_label(path, m) for m in members), (".csv",), problems, unread)
     if not tables and not salvaged:
         problems.append(FileProblem(str(path), "expected .csv files in this archive, got none"))
     for member in sorted(tables, key=lambda m: m.filename):

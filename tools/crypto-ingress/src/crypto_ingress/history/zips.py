@@ -11,8 +11,11 @@ from typing import IO, cast
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _SIGNATURE = b"PK\x03\x04"
 _DESCRIPTOR = b"PK\x07\x08"
+_DESCRIPTOR_BYTES = 24
 _SIZES_FOLLOW = 0x08
 _ENCRYPTED = 0x01
+_IN_EXTRA = 0xFFFFFFFF
+_ZIP64 = 0x0001
 _PIECE = 1024 * 1024
 
 
@@ -63,12 +66,34 @@ def _next_member(file: IO[bytes]) -> zipfile.ZipInfo | None:
     raw = file.read(_LOCAL_HEADER.size)
     if len(raw) < _LOCAL_HEADER.size:
         return None
-    signature, _, flags, method, _, _, crc, _, _, name_length, extra_length = _LOCAL_HEADER.unpack(raw)
-    if signature != _SIGNATURE or flags & _ENCRYPTED or method != zipfile.ZIP_DEFLATED:
+    signature, _, flags, method, _, _, crc, packed, _, name_length, extra_length = _LOCAL_HEADER.unpack(raw)
+    if signature != _SIGNATURE or flags & _ENCRYPTED or method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return None
     name = file.read(name_length).decode(errors="replace")
-    file.seek(extra_length, 1)
+    extra = file.read(extra_length)
     start = file.tell()
+    if method == zipfile.ZIP_DEFLATED:
+        content = _inflated(file)
+    elif flags & _SIZES_FOLLOW:
+        content = _stored(file, _described_size(file))
+    else:
+        content = _stored(file, packed if packed < _IN_EXTRA else _size_in(extra))
+    if content is None:
+        return None
+    size, sum_of = content
+    end = file.tell()
+    if flags & _SIZES_FOLLOW:
+        crc = _described_crc(file)
+    if crc != sum_of:
+        return None
+    member = zipfile.ZipInfo(name)
+    member.header_offset, member.compress_type, member.CRC = offset, method, sum_of
+    member.compress_size, member.file_size = end - start, size
+    return member
+
+
+def _inflated(file: IO[bytes]) -> tuple[int, int] | None:
+    """Size and checksum of deflated content, which marks its own end; moves the file there. None if it is damaged."""
     unpacker, size, sum_of = zlib.decompressobj(-zlib.MAX_WBITS), 0, 0
     try:
         while not unpacker.eof:
@@ -79,21 +104,54 @@ def _next_member(file: IO[bytes]) -> zipfile.ZipInfo | None:
             size, sum_of = size + len(unpacked), zlib.crc32(unpacked, sum_of)
     except zlib.error:
         return None
-    end = file.tell() - len(unpacker.unused_data)
-    file.seek(end)
-    if flags & _SIZES_FOLLOW:
-        crc = _described_crc(file)
-    if crc != sum_of:
-        return None
-    member = zipfile.ZipInfo(name)
-    member.header_offset, member.compress_type, member.CRC = offset, zipfile.ZIP_DEFLATED, sum_of
-    member.compress_size, member.file_size = end - start, size
-    return member
+    file.seek(-len(unpacker.unused_data), 1)
+    return size, sum_of
+
+
+def _stored(file: IO[bytes], size: int | None) -> tuple[int, int] | None:
+    """Size and checksum of content that is not packed; moves the file to its end. None if it is cut off."""
+    left, sum_of = size, 0
+    while left:
+        piece = file.read(min(left, _PIECE))
+        if not piece:
+            return None
+        left, sum_of = left - len(piece), zlib.crc32(piece, sum_of)
+    return None if size is None else (size, sum_of)
+
+
+def _size_in(extra: bytes) -> int | None:
+    """The 64-bit packed size in the extra fields of a local header."""
+    while len(extra) >= 4:
+        kind, length = struct.unpack("<2H", extra[:4])
+        if kind == _ZIP64 and length >= 16:
+            packed: int = struct.unpack("<Q", extra[12:20])[0]
+            return packed
+        extra = extra[4 + length :]
+    return None
+
+
+def _described_size(file: IO[bytes]) -> int | None:
+    """The size of content that is not packed and followed by a data descriptor; leaves the file where it is.
+
+    The descriptor is the first one whose size is the distance from the start.
+    """
+    start, before = file.tell(), b""
+    found = None
+    while found is None and (piece := file.read(_PIECE)):
+        data, offset = before + piece, file.tell() - start - len(before) - len(piece)
+        at = data.find(_DESCRIPTOR)
+        while at >= 0 and found is None:
+            if data[at + 8 : at + 12] == struct.pack("<Q", offset + at)[:4]:
+                found = offset + at
+            at = data.find(_DESCRIPTOR, at + 1)
+        before = data[-_DESCRIPTOR_BYTES:]
+    file.seek(start)
+    return found
 
 
 def _described_crc(file: IO[bytes]) -> int | None:
     """The checksum in the data descriptor after a member; moves the file to the next member."""
-    follows = file.read(24)
+    follows = file.read(_DESCRIPTOR_BYTES)
     body = follows[4:] if follows.startswith(_DESCRIPTOR) else follows
     if len(body) < 12:
         return None
