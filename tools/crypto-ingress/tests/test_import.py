@@ -236,6 +236,73 @@ async def test_corrected_file_takes_the_place_of_an_earlier_one(store, tmp_path,
     report = await import_(store, write_minutes(file, rows))
     assert await stored(store) == all_as_kept(store, rolled_up(file))
     assert report.replaced == 7  # the minute and the six candles above it
+    assert report.odd
+
+
+def with_trades_twice(rows: list[tuple]) -> list[tuple]:
+    """The same with one trade in every 1,000 counted twice."""
+    twice, before = [], 0
+    for *first, volume, trades in rows:
+        more = (before + trades) // 1000 - before // 1000
+        before += trades
+        twice.append((*first, Decimal(volume) * (trades + more) / trades, trades + more))
+    return twice
+
+
+@on_both_stores
+async def test_file_that_counts_trades_twice_replaces_no_candle(store, tmp_path, file):
+    await import_(store, file)
+    before = await stored(store)
+    twice = write_minutes(tmp_path / "twice" / "XBTUSD_1.csv", with_trades_twice(some_minutes()))
+    report = await import_(store, twice)
+    assert await stored(store) == before
+    assert report.replaced == 0
+    assert f"{twice} counts one trade in every 1,000 twice" in text_of(report)
+    assert report.odd
+
+
+async def test_file_that_counts_trades_twice_gives_way_to_one_that_does_not(store, tmp_path, file):
+    twice = write_minutes(tmp_path / "twice" / "XBTUSD_1.csv", with_trades_twice(some_minutes()))
+    await import_(store, twice)
+    report = await import_(store, file)
+    assert await stored(store) == rolled_up(file)
+    assert (report.twice, report.contradicted) == ([], 36)  # of 36,000 trades
+
+
+async def test_file_that_counts_trades_twice_adds_the_minutes_that_the_store_lacks(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(weeks, "WEEKS_AT_ONCE", 1)
+    rows, cut = some_minutes(), 8_000
+    twice = with_trades_twice(rows)
+    # The last minute has another price too; the store's stays.
+    twice[cut - 1] = (*twice[cut - 1][:2], "200.5", *twice[cut - 1][3:])
+    await import_(store, write_minutes(tmp_path / "XBTUSD_1.csv", rows[:cut]))
+    report = await import_(store, write_minutes(tmp_path / "twice" / "XBTUSD_1.csv", twice))
+    both = write_minutes(tmp_path / "both" / "XBTUSD_1.csv", rows[:cut] + twice[cut:])
+    assert await stored(store) == rolled_up(both)
+    assert (report.contradicted, report.kept, report.odd) == (0, 0, True)
+
+
+async def test_candles_stay_where_a_file_of_few_trades_may_count_some_twice(store, tmp_path):
+    rows = some_minutes(count=1200)
+    await import_(store, write_minutes(tmp_path / "XBTUSD_1.csv", rows))
+    before = await stored(store)
+    report = await import_(store, write_minutes(tmp_path / "twice" / "XBTUSD_1.csv", with_trades_twice(rows)))
+    assert await stored(store) == before
+    assert (report.kept, report.odd) == (3, True)  # of 3,600 trades
+    assert "twice/XBTUSD_1.csv: 1m 2023-02-03T09:18:00Z: volume 0.000348 in the file, 0.00029 in" in text_of(report)
+
+
+@on_both_stores
+async def test_minutes_that_two_files_state_differently_are_named(store, tmp_path, file):
+    rows = some_minutes()
+    rows[1000] = (*rows[1000][:5], "123.5", 7)
+    other = write_minutes(tmp_path / "other" / "XBTUSD_1.csv", rows)
+    report = await import_(store, file, other)
+    assert await stored(store) == all_as_kept(store, rolled_up(other))  # the last one wins
+    assert (report.replaced, report.contradicted, report.odd) == (7, 1, True)
+    expected = "1m 2023-02-03T09:20:00Z: volume 123.5 in the file, 0.0003 in the store; trades 7 in the file, 1 in"
+    assert f"    {other}: {expected}" in text_of(report)
+    assert not (await import_(store, other)).odd
 
 
 @on_both_stores
@@ -260,6 +327,7 @@ async def test_files_that_follow_each_other_make_whole_weeks(store, tmp_path, cu
         report = await import_(store, path)
     assert await stored(store) == all_as_kept(store, rolled_up(whole))
     assert report.gaps == []
+    assert report.contradicted == 0
 
 
 @on_both_stores
@@ -270,6 +338,7 @@ async def test_files_of_quarters_that_follow_each_other_leave_no_gap(store, tmp_
         folder = tmp_path / f"Kraken_OHLCVT_{quarter}"
         report = await import_(store, write_minutes(folder / "XBTUSD_1.csv", part), now=end)
         assert report.gaps == []
+        assert not report.odd
     whole = all_as_kept(store, rolled_up(write_minutes(tmp_path / "XBTUSD_1.csv", rows)))
     found = await stored(store)
     for timeframe in TIMEFRAMES:
@@ -335,7 +404,7 @@ async def test_store_that_counts_trades_twice_is_recognised(store, tmp_path, fil
     sql = "UPDATE candles SET at = at + 5"  # as from the live stream, which is newer than any file
     await store._run(lambda connection: connection.execute(sql))
     report = await import_(store, file)
-    assert report.twice == "the store"
+    assert report.twice == ["the store"]
     assert "the store counts one trade in every 1,000 twice (1000/999" in text_of(report)
 
 

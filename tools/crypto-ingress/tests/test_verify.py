@@ -387,15 +387,16 @@ async def test_file_that_counts_trades_twice_is_named(store, tmp_path, file):
     assert any("the file counts one trade in every 1,000 twice" in line for line in lines)
 
 
-@on_sqlite
-async def test_store_that_counts_trades_twice_is_named(store, tmp_path, file):
+async def test_store_that_counts_trades_twice_is_named(tmp_path, file):
     hours = write_minutes(tmp_path / "XBTUSD_60.csv", higher(file, H1))
     minutes = counted_twice([[*row[:5], Decimal(row[5]), row[6]] for row in some_minutes(start=BEFORE, count=ROWS)])
     twice = write_minutes(tmp_path / "twice" / "XBTUSD_1.csv", minutes)
-    assert (await import_(store, twice, hours)).checks[0].twice == "the minutes"
     lines: list[str] = []
-    with pytest.raises(CommandError, match="differences in BTC/USD"):
-        await verify(store, Verification((), None, None, fix=False), [hours], None, lines.append, lambda *_: None)
+    async with SqliteStore(tmp_path / "twice.db") as store:
+        await store.bootstrap()
+        assert (await import_(store, twice, hours)).checks[0].twice == "the minutes"
+        with pytest.raises(CommandError, match="differences in BTC/USD"):
+            await verify(store, Verification((), None, None, fix=False), [hours], None, lines.append, lambda *_: None)
     assert any("the store counts one trade in every 1,000 twice" in line for line in lines)
 
 

@@ -13,13 +13,13 @@ import polars as pl
 
 from crypto_ingress.history.candle_checks import newest
 from crypto_ingress.history.checking import BY_INTERVAL, FileCheck
-from crypto_ingress.history.compare import beside, counted_twice, differences
+from crypto_ingress.history.compare import beside, counted_twice
 from crypto_ingress.history.files import ArchiveFile, FileProblem
 from crypto_ingress.history.numbers import TooManyDigitsError
 from crypto_ingress.history.reading import sorted_blocks
-from crypto_ingress.history.reports import LISTED, SymbolReport
+from crypto_ingress.history.reports import THE_FILE, THE_STORE, SymbolReport
 from crypto_ingress.history.rollup import roll_up
-from crypto_ingress.history.stored import expect_numbers, minutes_that_traded, stored_candles
+from crypto_ingress.history.stored import expect_numbers, minutes_that_traded, stored_candles, with_numbers
 from crypto_ingress.history.trades import trade_blocks
 from crypto_ingress.history.weeks import Weeks, in_weeks, joined
 from crypto_ingress.history.written import Written
@@ -91,6 +91,7 @@ class Importer:
 
     async def _import(self, file: ArchiveFile, report: SymbolReport) -> None:
         now = self._clock()
+        report.reading = file.label
         reason = await asyncio.to_thread(file.damage)
         if reason is not None:
             report.note([FileProblem(file.label, f"damaged, so any of its rows may be wrong: {reason}; not imported")])
@@ -106,9 +107,12 @@ class Importer:
                 report.note(piece.problems)
                 if piece.minutes.width:
                     piece = await self._widened(report.symbol, piece, file, first=first)
+                    stored = await self._stored(report.symbol, Timeframe.M1, piece.start, piece.end)
+                    if stored is not None:
+                        piece = await asyncio.to_thread(_without_doubles, piece, stored, report)
                     edges = await self._edges(report.symbol, piece, first=first)
                     first = False
-                    written = await self._import_piece(piece, edges, source, now, report)
+                    written = await self._import_piece(piece, edges, source, now, report, stored)
                     await before.confirm()
                     before = written
                 self._progress(file.label, piece.read, file.size)
@@ -143,9 +147,11 @@ class Importer:
         source: Source,
         now: float,
         report: SymbolReport,
+        stored: pl.DataFrame | None = None,
         *,
         received: float | None = None,
     ) -> Written:
+        """Write the candles of a piece. `stored`: the store's 1m candles in its range, if they are read already."""
         written = Written()
         report.rows += piece.minutes.height
         report.first = piece.start if report.first is None else min(report.first, piece.start)
@@ -158,7 +164,8 @@ class Importer:
             step = timeframe.seconds
             over = _rows(candles.filter(pl.col("time") + step <= now), timeframe, source, edges, received)
             rows = over if received is None else _known(over, step, edges)
-            await self._write(timeframe, rows, edges, report, written)
+            theirs = stored if timeframe is Timeframe.M1 else None
+            await self._write(timeframe, rows, theirs, edges, report, written)
             for check in report.checks:
                 if check.timeframe is timeframe:
                     start, end = timeframe.ceil(piece.start), timeframe.floor(piece.end)
@@ -166,18 +173,28 @@ class Importer:
         return written
 
     async def _write(
-        self, timeframe: Timeframe, rows: pl.DataFrame, edges: _Edges, report: SymbolReport, written: Written
+        self,
+        timeframe: Timeframe,
+        rows: pl.DataFrame,
+        stored: pl.DataFrame | None,
+        edges: _Edges,
+        report: SymbolReport,
+        written: Written,
     ) -> None:
         """Write rows that the store lacks or has in an older version; report different rows that are newer there."""
         if not rows.height:
             return
         series = self._store.series(report.symbol, timeframe)
-        start, end = rows["time"][0], rows["time"][-1] + timeframe.seconds
-        found = await series.count(start, end)
-        if found:
-            stored = newest(await stored_candles(series, start, end))
+        if stored is None:
+            stored = await self._stored(report.symbol, timeframe, rows["time"][0], rows["time"][-1] + timeframe.seconds)
+        if stored is not None:
             rows = _newer(rows, stored, timeframe, edges, report)
-        report.written[timeframe] += await written.write(series, rows, fresh=not found)
+        report.written[timeframe] += await written.write(series, rows, fresh=stored is None)
+
+    async def _stored(self, symbol: str, timeframe: Timeframe, start: int, end: int) -> pl.DataFrame | None:
+        """The stored candles that open in [start, end); None if there are none."""
+        series = self._store.series(symbol, timeframe)
+        return newest(await stored_candles(series, start, end)) if await series.count(start, end) else None
 
     async def _edges(self, symbol: str, piece: Weeks, *, first: bool) -> _Edges:
         """The stored minutes outside the file in its first and last week."""
@@ -268,13 +285,13 @@ def _newer(
         edge=(pl.col("time") < edges.known[0]) | (pl.col("time") + step > edges.known[1]) | ~pl.col("complete"),
     )
     kept = both.filter(~pl.col("write") & ~pl.col("same") & ~pl.col("edge"))
-    twice = counted_twice(both.filter(~pl.col("edge") & ~pl.col("write")), "the file", "the store")
-    if twice is not None:
-        report.twice = twice
+    if twice := _twice(both.filter(~pl.col("edge") & ~pl.col("write"))):
+        report.count_twice(twice)
     else:
-        report.kept += kept.height
-        left = LISTED - len(report.kept_differences)
-        report.kept_differences += [(timeframe, d) for d in differences(kept, "the file", "the store", left)]
+        report.keep(timeframe, kept)
+    if timeframe is Timeframe.M1:
+        # Rows of one age are of two files. Higher ones also differ where one file knows only a part of the window.
+        report.contradict(timeframe, both.filter(pl.col("replaced") & (pl.col("stored_at") == pl.col("at"))))
     report.replaced += both.filter("replaced").height
     report.there += both.filter(~pl.col("write")).height
     changed = pl.col("mended") | pl.col("replaced")
@@ -285,6 +302,37 @@ def _newer(
         revision=pl.when("changed").then(revision + 1).otherwise(0),
         at=pl.when("changed").then(pl.max_horizontal("at", "stored_at")).otherwise("at"),
     ).select(_ROW)
+
+
+def _without_doubles(piece: Weeks, stored: pl.DataFrame, report: SymbolReport) -> Weeks:
+    """Take the stored minutes where the file counts trades twice, so that no candle over them changes."""
+    theirs = minutes_that_traded(with_numbers(stored.filter("complete")))
+    both = beside(piece.minutes, theirs.drop("vwap").join(stored.select("time", stored_at="at"), on="time"))
+    both = both.filter(pl.col("trades").is_not_null() & pl.col("trades_theirs").is_not_null())
+    if _twice(both.filter("same_prices")) == THE_FILE:
+        report.count_twice(THE_FILE)
+    elif report.reading not in report.twice:
+        if not _may_count_twice(both.filter(pl.col("stored_at") <= pl.col("time") + _MINUTE)):
+            return piece
+        report.keep(Timeframe.M1, both.filter(~pl.col("same")))
+    others = piece.minutes.join(theirs, on="time", how="anti")
+    return replace(piece, minutes=joined([others, theirs]).sort("time"))
+
+
+def _twice(rows: pl.DataFrame) -> str | None:
+    """The side that counts one trade in every 1,000 twice, by the rows of `beside` that both sides have."""
+    return counted_twice(rows, THE_FILE, THE_STORE)
+
+
+def _may_count_twice(rows: pl.DataFrame) -> bool:
+    """Whether the file has what a file that counts twice has of few trades: as many more, and nothing else differs."""
+    no_less = (pl.col("trades") >= pl.col("trades_theirs")) & (pl.col("volume") >= pl.col("volume_theirs"))
+    fits, trades, theirs = rows.select(
+        (pl.col("same") | (pl.col("same_prices") & no_less)).all(),
+        pl.col("trades").sum(),
+        pl.col("trades_theirs").sum(),
+    ).row(0)
+    return bool(fits and trades > theirs and abs(trades - theirs - theirs / 999) <= 1)
 
 
 def _absent(times: pl.Series, piece: Weeks) -> list[tuple[int, int]]:

@@ -40,12 +40,21 @@ async def stored_candles(series: BulkSeries, start: int, end: int, columns: Sequ
     return frame.with_columns(pl.col(name) == 1 for name in FLAGS if name in columns)
 
 
+def with_numbers(candles: pl.DataFrame) -> pl.DataFrame:
+    """The candles whose prices, volume and vwap are finite numbers."""
+    return candles.filter(pl.all_horizontal(_is_number(name) for name in _NUMBERS))
+
+
+def _is_number(name: str) -> pl.Expr:
+    return pl.col(name).cast(pl.Float64, strict=False).is_finite().fill_null(value=False)
+
+
 def expect_numbers(candles: pl.DataFrame) -> pl.DataFrame:
     """Return `candles` if all their prices, volumes and vwaps are finite numbers, else raise StoredNumberError."""
     for name in _NUMBERS:
-        finite = candles[name].cast(pl.Float64, strict=False).is_finite().fill_null(value=False)
-        if not finite.all():
-            time, text = candles.filter(~finite).select("time", name).row(0)
+        wrong = candles.filter(~_is_number(name))
+        if wrong.height:
+            time, text = wrong.select("time", name).row(0)
             raise StoredNumberError(f"{rfc3339(time)}: expected a number as {name}, got {text or ''!r}")
     return candles
 
