@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
+from itertools import chain
 from types import TracebackType
 from typing import Self
 
@@ -18,10 +19,10 @@ from ingress_store.influx.bulk import InfluxSeries
 from ingress_store.influx.lines import LineError, Lines
 from ingress_store.influx.new_shards import SETTLING_SECONDS, NewShards, lost
 from ingress_store.influx.reading import Reader
-from ingress_store.influx.server import AnswerT, NoRightError, NotThereError, Server, TokenError, answered
+from ingress_store.influx.server import AnswerT, NoRightError, Server, TokenError, answered
 from ingress_store.influx.setup import Setup
 from ingress_store.influx.versions import Identity, KnownVersions, Version
-from ingress_store.influx.writing import Line, LineWriter, RejectsAllError
+from ingress_store.influx.writing import Line, LineWriter
 from ingress_store.port import Freshness, Rejection, TaskState, WriteResult
 from ingress_store.retention import Retention
 
@@ -101,30 +102,32 @@ class InfluxStore:
         return await self._answered(self._setup().task_states())
 
     async def write(self, candles: Sequence[Candle], ticks: Sequence[Candle]) -> WriteResult:
-        """Write a batch, one request a bucket; one that is missing, that the token may not write or that rejects line
+        """Write a batch, all buckets at once; one that is missing, that the token may not write or that rejects line
         after line does not delay the others.
         """
         async with self._one_at_a_time:
             lines, newest, rejected_candles = self._candle_lines(candles)
             tick_lines, rejected_ticks = self._tick_lines(ticks)
-            unavailable: StoreUnavailableError | None = None
-            for timeframe, rows in lines.items():
-                try:
-                    rejected_candles += await self._writer.write(self._server(), _BUCKETS[timeframe], "s", rows)
-                except (NotThereError, RejectsAllError) as error:
-                    unavailable = error
-                except NoRightError as error:
-                    unavailable = NoRightError(f"{_BUCKETS[timeframe]}: {error}")
-            if tick_lines:
-                rejected_ticks += await self._writer.write(self._server(), names.TICKS, "ns", tick_lines)
-            if unavailable is not None:
-                raise unavailable
+            # A request waits for the disk more than it computes.
+            writes = [self._write_lines(_BUCKETS[timeframe], "s", rows) for timeframe, rows in lines.items()]
+            outcomes = await asyncio.gather(
+                *writes, self._write_lines(names.TICKS, "ns", tick_lines), return_exceptions=True
+            )
+            *of_candles, of_ticks = [_given(outcome) for outcome in outcomes]
+            rejected_candles += chain.from_iterable(of_candles)
+            rejected_ticks += of_ticks
             for rejection in rejected_candles:
                 newest.pop(_identity(candles[rejection.index]), None)
             await self._confirm(newest)
             self._known.remember(newest)
         taken = len(candles) + len(ticks) - len(rejected_candles) - len(rejected_ticks)
         return WriteResult(taken, _by_index(rejected_candles), _by_index(rejected_ticks))
+
+    async def _write_lines(self, bucket: str, precision: str, lines: Sequence[Line]) -> list[Rejection]:
+        try:
+            return await self._writer.write(self._server(), bucket, precision, lines)
+        except NoRightError as error:
+            raise NoRightError(f"{bucket}: {error}") from None
 
     def series(self, symbol: str, timeframe: Timeframe) -> InfluxSeries:
         """The candles of one series, for bulk work."""
@@ -256,3 +259,9 @@ def _open_time(identity: Identity) -> int:
 
 def _by_index(rejections: list[Rejection]) -> tuple[Rejection, ...]:
     return tuple(sorted(rejections, key=lambda rejection: rejection.index))
+
+
+def _given(outcome: list[Rejection] | BaseException) -> list[Rejection]:
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
