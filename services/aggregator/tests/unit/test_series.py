@@ -270,6 +270,48 @@ def test_new_pair_lacks_nothing_after_a_restart_once_kraken_has_nothing_before_i
     assert all(candle.complete for candle in series.forming(now + 71))
 
 
+def seeded_with(series: CandleSeries, traded: list[int], now: float) -> list[Candle]:
+    """Seed it with the last ten windows of each timeframe in which a minute of `traded` (open times) is."""
+    out = []
+    for timeframe in TIMEFRAMES:
+        windows = sorted({timeframe.floor(minute) for minute in traded})[-10:]
+        rows = [candle(0, timeframe=timeframe, open_time=o, source=Source.SNAPSHOT, at=now) for o in windows]
+        out += series.history(History("BTC/USD", timeframe, Source.SNAPSHOT, Range(windows[0], now), tuple(rows)))
+    return out
+
+
+def test_pair_that_traded_once_while_everything_was_down_starts_at_that_trade():
+    series = CandleSeries("BTC/USD", Depth())
+    traded = OPEN + 3_600
+    published = seeded_with(series, [traded], OPEN + 4 * 3_600 + 1)
+    minutes = pick(published, M1)
+    assert [(c.open_time, c.infilled) for c in minutes] == [
+        (window, window != traded) for window in range(traded, OPEN + 4 * 3_600, 60)
+    ]
+
+
+def test_pair_that_was_listed_while_everything_was_down_is_requested_from_its_first_trade():
+    series = CandleSeries("BTC/USD", Depth())
+    listed, now = OPEN + 3_600, OPEN + 6 * 3_600
+    seeded_with(series, list(range(listed, now, 60)), now + 1)
+    assert series.gaps() == [(M1, Range(listed, now - 600))]
+
+
+@pytest.mark.parametrize("traded", [range(OPEN - 86_400, OPEN, 60), [OPEN - 86_400, OPEN - 120]])
+def test_pair_that_traded_earlier_than_a_rest_answer_reaches_starts_with_the_fresh_windows(traded):
+    series = CandleSeries("BTC/USD", Depth(fresh=2))
+    published = seeded_with(series, list(traded), OPEN + 1)
+    assert [c.open_time for c in pick(published, M1)] == [OPEN - 120, OPEN - 60]
+
+
+def test_pair_that_an_earlier_run_published_does_not_start_over():
+    series = CandleSeries("BTC/USD", Depth(fresh=2))
+    now = OPEN + 4 * 3_600
+    series.resume(candle(0, open_time=now - 120))
+    published = seeded_with(series, [OPEN + 3_600], now + 1)
+    assert [c.open_time for c in pick(published, M1)] == [now - 120, now - 60]
+
+
 def test_history_of_what_is_long_forgotten_makes_nothing_known():
     series = seeded_series()
     day = 86400

@@ -31,6 +31,7 @@ _MINUTE = M1.seconds
 _FIVE_MINUTES = Timeframe.M5.seconds
 _SNAPSHOT = Source.SNAPSHOT
 _FINAL = (Source.REST, Source.TRADES)
+_FULL_SNAPSHOT = 8
 _NEVER, _FAR = float("-inf"), float("inf")
 
 _Touched = dict[Level, set[int]]
@@ -41,8 +42,9 @@ class Depth:
     """How far back, in windows of each timeframe, a series publishes when it starts.
 
     `fresh`: of what its seed holds, which may be news even where an earlier run published the same windows; None for
-    all of it. `resumed`: of what is owed since an earlier run published last, as the bus still knows; 720 is what one
-    REST answer reaches.
+    all of it. A pair that no earlier run has published, and that first traded within `resumed` minutes, starts there.
+    `resumed`: of what is owed since an earlier run published last, as the bus still knows; 720 is what one REST answer
+    reaches.
     """
 
     fresh: int | None = 24
@@ -405,6 +407,7 @@ class CandleSeries:
         first_minute = minutes.first_traded
         if first_minute is None and M1 not in self._resumed:
             return []
+        born = self._born() if self._depth.fresh else None
         for level in self._levels:
             now = level.floor(self.clock)
             first = level.first_traded
@@ -414,6 +417,8 @@ class CandleSeries:
                 first = min(first, level.floor(first_minute))
             if self._depth.fresh is not None:
                 first = max(first, now - self._depth.fresh * level.seconds)
+                if born is not None and level.timeframe not in self._resumed:
+                    first = min(first, max(level.floor(born), now - self._depth.resumed * level.seconds))
             owed = self._resumed.get(level.timeframe, first)
             if self._gap_since is not None:
                 owed = min(owed, level.floor(self._gap_since))
@@ -431,6 +436,18 @@ class CandleSeries:
         out = self._recompute({}, at)
         self._forget()
         return out
+
+    def _born(self) -> int | None:
+        """The window of the pair's first trade, of a pair so young that one REST answer has all its minutes; else None.
+
+        A snapshot holds the last ten or so windows that traded, so one with fewer holds all there ever were.
+        """
+        for level in self._levels:
+            traded = [window for window, state in level.windows.items() if state.traded]
+            if 0 < len(traded) < _FULL_SNAPSHOT:
+                born = min(traded)
+                return born if born >= self.clock - self._depth.resumed * _MINUTE else None
+        return None
 
     def _advance(self, at: float, touched: _Touched | None = None) -> list[Candle]:
         """Publish what the clock closes, and what has become of the `touched` windows."""
