@@ -290,11 +290,34 @@ def test_pair_that_traded_once_while_everything_was_down_starts_at_that_trade():
     ]
 
 
-def test_pair_that_was_listed_while_everything_was_down_is_requested_from_its_first_trade():
+@pytest.mark.parametrize(
+    ("listed", "now"),
+    [
+        (OPEN + 3_600, OPEN + 6 * 3_600),
+        # Its 1h snapshot no longer reaches back to the first trade, and 4h are too coarse to show when it was.
+        (OPEN + 41_400, OPEN + 79_020),
+    ],
+)
+def test_pair_that_was_listed_while_everything_was_down_is_complete_from_its_first_trade(listed, now):
     series = CandleSeries("BTC/USD", Depth())
-    listed, now = OPEN + 3_600, OPEN + 6 * 3_600
-    seeded_with(series, list(range(listed, now, 60)), now + 1)
-    assert series.gaps() == [(M1, Range(listed, now - 600))]
+    minutes = list(range(listed, now, 60))
+    published = seeded_with(series, minutes, now + 1)
+    assert series.gaps()[0][0] is M1
+    for _ in range(3):
+        for timeframe, span in series.gaps():
+            traded = sorted({timeframe.floor(minute) for minute in minutes})
+            rows = tuple(
+                candle(0, timeframe=timeframe, open_time=o, source=Source.REST, at=now + 5)
+                for o in traded
+                if span.start <= o < span.end
+            )
+            published += series.history(History("BTC/USD", timeframe, Source.REST, span, rows))
+    assert (series.gaps(), series.pending) == ([], 0)
+    for timeframe in (M1, Timeframe.M5, Timeframe.M15, Timeframe.H1):
+        times = {c.open_time for c in pick(published, timeframe)}
+        last = timeframe.floor(now) - timeframe.seconds
+        assert times == set(range(timeframe.floor(listed), last + 1, timeframe.seconds)), timeframe.value
+    assert all(c.complete for c in published)
 
 
 @pytest.mark.parametrize("traded", [range(OPEN - 86_400, OPEN, 60), [OPEN - 86_400, OPEN - 120]])

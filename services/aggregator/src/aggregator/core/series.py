@@ -418,7 +418,7 @@ class CandleSeries:
             if self._depth.fresh is not None:
                 first = max(first, now - self._depth.fresh * level.seconds)
                 if born is not None and level.timeframe not in self._resumed:
-                    first = min(first, max(level.floor(born), now - self._depth.resumed * level.seconds))
+                    first = min(first, level.floor(born))
             owed = self._resumed.get(level.timeframe, first)
             if self._gap_since is not None:
                 owed = min(owed, level.floor(self._gap_since))
@@ -437,16 +437,17 @@ class CandleSeries:
         self._forget()
         return out
 
-    def _born(self) -> int | None:
-        """The window of the pair's first trade, of a pair so young that one REST answer has all its minutes; else None.
+    def _born(self) -> float | None:
+        """An instant (unix seconds) up to a window before the pair's first trade, of a pair so young that one REST
+        answer may have all its minutes; else None.
 
         A snapshot holds the last ten or so windows that traded, so one with fewer holds all there ever were.
         """
         for level in self._levels:
             traded = [window for window, state in level.windows.items() if state.traded]
             if 0 < len(traded) < _FULL_SNAPSHOT:
-                born = min(traded)
-                return born if born >= self.clock - self._depth.resumed * _MINUTE else None
+                born, reach = min(traded), self.clock - self._depth.resumed * _MINUTE
+                return max(born, reach) if born + level.seconds > reach else None
         return None
 
     def _advance(self, at: float, touched: _Touched | None = None) -> list[Candle]:
