@@ -1,12 +1,15 @@
 """What is noticed of a store: that it does not answer queries, and that somebody has changed it."""
 
 import asyncio
+import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 
 from admin_api.admin import bootstrap
 from admin_api.admin.bootstrap import StoreMonitor
 from ingress_common.timeframes import Timeframe
-from ingress_store import BootstrapState, Comparison, SqliteStore, StoreUnavailableError
+from ingress_store import BootstrapState, Comparison, SqliteStore, StoreUnavailableError, TaskState
 from waiting import until
 
 
@@ -31,6 +34,28 @@ async def test_a_store_that_answers_no_queries_is_red_until_it_does(tmp_path: Pa
         await until(lambda: monitor.check.ok)
         running.cancel()
         await asyncio.wait([running])
+
+
+class Failing(SqliteStore):
+    """A store whose tasks have failed: one an hour ago, one in an hour."""
+
+    async def tasks(self) -> list[TaskState]:
+        return [
+            TaskState(name, 300, 30, exists=True, active=True, last_run=time.time() + later, error="no bucket")
+            for name, later in (("before", -3600), ("after", 3600))
+        ]
+
+
+async def test_a_task_that_failed_before_the_bootstrap_made_something_is_no_trouble(tmp_path: Path):
+    async with Failing(tmp_path / "candles.db") as store:
+        with closing(sqlite3.connect(tmp_path / "candles.db")) as connection:
+            connection.execute("DROP INDEX ticks_by_age")
+        monitor = StoreMonitor(store, lambda: None)
+        running = asyncio.create_task(monitor.run())
+        await until(lambda: monitor.tasks)
+        running.cancel()
+        await asyncio.wait([running])
+    assert {task.name: task.error for task in monitor.tasks} == {"before": None, "after": "no bucket"}
 
 
 class Changed(SqliteStore):

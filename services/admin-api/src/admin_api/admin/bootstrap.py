@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
@@ -43,6 +44,7 @@ class StoreMonitor:
         self._one_at_a_time = asyncio.Lock()
         self._bootstrapped = False
         self._tasks_read_at: float | None = None
+        self._changed_at = 0.0  # when a bootstrap last made something (unix seconds)
         self._inspected_at: float | None = None
         self.check = _NOT_YET
         self.tasks: tuple[TaskState, ...] = ()
@@ -76,6 +78,8 @@ class StoreMonitor:
         self._tasks_read_at = None
         for change in result.changes:
             log.info("store.bootstrapped", change=change)
+        if result.changes:
+            self._changed_at = time.time()
         return result
 
     async def _bootstrap_if_missing(self) -> None:
@@ -107,8 +111,13 @@ class StoreMonitor:
     async def _read_tasks(self) -> None:
         now = time.monotonic()
         if self._tasks_read_at is None or now - self._tasks_read_at >= _TASKS_SECONDS:
-            self.tasks = tuple(await self._store.tasks())
+            self.tasks = tuple(self._without_past_error(task) for task in await self._store.tasks())
             self._tasks_read_at = now
+
+    def _without_past_error(self, task: TaskState) -> TaskState:
+        """A run may have failed because of what the bootstrap has made since; the next one shows whether it did."""
+        past = task.last_run is not None and task.last_run + task.offset <= self._changed_at
+        return replace(task, error=None) if past else task
 
     def _note(self, check: Check) -> None:
         if check.ok != self.check.ok or self.check is _NOT_YET:
