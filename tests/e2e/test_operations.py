@@ -66,16 +66,20 @@ def test_scaling_backup_and_restore_work_as_documented(stack, tmp_path):
     scale, backup, restore = commands()
     run_as_documented(stack, tmp_path, scale)
     until_healthy(address)
+    in_backup = stack.stored("1h")
+    assert in_backup
     run_as_documented(stack, tmp_path, backup)
     until_healthy(address)
     before = stack.stored("1h")
-    assert before
     run_as_documented(stack, tmp_path, restore)
     until_healthy(address)
+    after = stack.stored("1h")
+    for symbol, rows in in_backup.items():
+        assert rows.keys() <= after[symbol].keys(), symbol
 
     def all_are_back() -> bool:
         after = stack.stored("1h")
         return all(rows.keys() <= after.get(symbol, {}).keys() for symbol, rows in before.items())
 
-    # What the backup does not have is requested from Kraken.
+    # What came after the backup is requested from Kraken.
     until(all_are_back, _REPAIRED_SECONDS, "every stored 1h candle is there again")

@@ -475,9 +475,9 @@ def test_higher_candle_stays_incomplete_when_the_minutes_that_were_given_up_on_a
     series.cover(OPEN + 15_000, end + 1_000, end + 1_001)
     assert series.horizons[M1] > OPEN + 15_000
     row = candle(0, "103", timeframe=Timeframe.H4, source=Source.REST, at=end + 1_002)
-    told = series.history(History("BTC/USD", Timeframe.H4, Source.REST, Range(OPEN, OPEN + 14_400), (row,)))
+    corrected = series.history(History("BTC/USD", Timeframe.H4, Source.REST, Range(OPEN, OPEN + 14_400), (row,)))
     assert series.lost
-    first = {c.timeframe: c.complete for c in told if c.open_time == OPEN}
+    first = {c.timeframe: c.complete for c in corrected if c.open_time == OPEN}
     assert (first[Timeframe.H4], first[Timeframe.D1]) == (True, False)
 
 

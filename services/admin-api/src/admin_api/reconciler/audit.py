@@ -126,9 +126,9 @@ class Auditor:
         self.last_at: float | None = None
         """Time of the last audit (unix seconds)."""
 
-    def schedule(self, seconds: float = 0.0) -> None:
-        """Audit in `seconds`, unless an audit is due earlier."""
-        self._next_at = min(self._next_at, self._clock() + seconds)
+    def schedule(self) -> None:
+        """Audit at once."""
+        self._next_at = min(self._next_at, self._clock())
 
     def interrupted(self) -> None:
         """Schedule an audit after an interruption, once the services have had time to repair its gaps; an earlier one

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from crypto_ingress.history.candle_checks import newest
-from crypto_ingress.history.compare import CandleDifference, beside, counted_twice, differences
+from crypto_ingress.history.compare import THE_FILE, THE_STORE, CandleDifference, beside, counted_twice, differences
 from crypto_ingress.history.exporting import Span
 from crypto_ingress.history.files import ArchiveFile, FileProblem
 from crypto_ingress.history.reading import Block, sorted_blocks
@@ -63,13 +63,13 @@ class FileCheck:
             theirs = ours.clear()
         rows = beside(ours, theirs.select("time", "open", "high", "low", "close", "volume", "trades"))
         self.compared += rows.height
-        twice = counted_twice(rows, called, "the file")
+        twice = counted_twice(rows, called, THE_FILE)
         self.twice = twice or self.twice
         found = rows.filter(
             ~pl.col("same") if twice is None else pl.any_horizontal(pl.col("trades", "trades_theirs").is_null())
         )
         self.differing += found.height
-        self.differences += differences(found, called, "the file", _LISTED - len(self.differences))
+        self.differences += differences(found, called, THE_FILE, _LISTED - len(self.differences))
 
     async def check_store(self, series: BulkSeries, kept: Span | None = None) -> bool:
         """Compare the file with a store's closed candles. Returns False if there are none.
@@ -89,7 +89,7 @@ class FileCheck:
         for start in range(self.timeframe.floor(span.start), span.end, _AT_ONCE * step):
             end = min(start + _AT_ONCE * step, span.end)
             stored = newest((await stored_candles(series, start, end)).filter(pl.col("closed")))
-            await asyncio.to_thread(self.check, stored, start, end, "the store")
+            await asyncio.to_thread(self.check, stored, start, end, THE_STORE)
             if self._over and self._known()[1] <= end:
                 break  # the file says nothing about the time after it
         return bounds is not None

@@ -17,6 +17,9 @@ _DOUBLED = 1000 / 999
 _DOUBLED_TOLERANCE = 2e-4
 _DOUBLED_TRADES = 5_000  # minimum number of trades for a reliable ratio of 1000/999
 
+THE_FILE, THE_STORE = "the file", "the store"
+"""Names of the sides of a comparison."""
+
 
 @dataclass(frozen=True, slots=True)
 class CandleDifference:

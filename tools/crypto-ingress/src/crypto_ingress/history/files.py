@@ -16,6 +16,7 @@ from crypto_ingress.history.zips import damage, opened_member, whole_members
 
 _NAME = re.compile(r"(?P<pair>[A-Za-z0-9.]+?)(?:_(?P<interval>[0-9]+))?\.csv", re.IGNORECASE)
 _QUARTER = re.compile(r"Q(?P<quarter>[1-4])[_-](?P<year>20[0-9]{2})(?![0-9])")
+_READABLE = (".csv", ".zip")
 _ARCHIVES = frozenset({".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".tar"})
 _SAMPLE_BYTES = 64 * 1024
 _CANDLE_COLUMNS, _TRADE_COLUMNS = 7, 3
@@ -160,10 +161,10 @@ def _places(path: Path, problems: list[FileProblem], unread: list[str]) -> Itera
     try:
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.is_file())
-            inside = [file for file in files if file.suffix.lower() in (".csv", ".zip")]
+            inside = [file for file in files if file.suffix.lower() in _READABLE]
             if not inside:
                 problems.append(FileProblem(str(path), "expected .csv or .zip files in this folder, got none"))
-            _sort_out(map(str, files), (".csv", ".zip"), problems, unread)
+            _sort_out(map(str, files), _READABLE, problems, unread)
             for file in inside:
                 yield from _places(file, problems, unread)
         elif path.suffix.lower() == ".zip":

@@ -13,11 +13,11 @@ import polars as pl
 
 from crypto_ingress.history.candle_checks import newest
 from crypto_ingress.history.checking import BY_INTERVAL, FileCheck
-from crypto_ingress.history.compare import beside, counted_twice
+from crypto_ingress.history.compare import THE_FILE, THE_STORE, beside, counted_twice
 from crypto_ingress.history.files import ArchiveFile, FileProblem
 from crypto_ingress.history.numbers import TooManyDigitsError
 from crypto_ingress.history.reading import sorted_blocks
-from crypto_ingress.history.reports import THE_FILE, THE_STORE, SymbolReport
+from crypto_ingress.history.reports import SymbolReport
 from crypto_ingress.history.rollup import roll_up
 from crypto_ingress.history.stored import expect_numbers, minutes_that_traded, stored_candles, with_numbers
 from crypto_ingress.history.trades import trade_blocks

@@ -6,16 +6,13 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from crypto_ingress.history.checking import FileCheck
-from crypto_ingress.history.compare import differences
+from crypto_ingress.history.compare import THE_FILE, THE_STORE, differences
 from crypto_ingress.history.files import FileProblem
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
 
 LISTED = 20
 """Maximum number of differences and problems of each kind in a report."""
-
-THE_FILE, THE_STORE = "the file", "the store"
-"""The two sides of a comparison."""
 
 
 @dataclass(slots=True)

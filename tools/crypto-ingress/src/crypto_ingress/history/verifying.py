@@ -19,7 +19,7 @@ from crypto_ingress.history.candle_checks import (
     windows_over_unusable,
     without_doubles,
 )
-from crypto_ingress.history.compare import beside, counted_twice, differences
+from crypto_ingress.history.compare import THE_STORE, beside, counted_twice, differences
 from crypto_ingress.history.fixing import correction, row_of
 from crypto_ingress.history.stored import stored_candles
 from crypto_ingress.history.written import write_confirmed
@@ -182,11 +182,11 @@ class Verifier:
         stored = newest_last(await stored_candles(series, start, end))
         rows = beside(theirs, stored.filter("closed").unique("time", keep="last", maintain_order=True))
         rows = rows.filter(pl.col("trades").is_not_null())
-        twice = counted_twice(rows, "Kraken", "the store")
+        twice = counted_twice(rows, "Kraken", THE_STORE)
         if twice is not None:
             report.twice[timeframe] = twice
             return
-        found = differences(rows, "Kraken", "the store", rows.height)
+        found = differences(rows, "Kraken", THE_STORE, rows.height)
         report.note([CandleFinding(timeframe, each.time, FindingKind.NOT_KRAKENS, each.what) for each in found])
         if self._fix and found:
             wrong = {each.time for each in found}
