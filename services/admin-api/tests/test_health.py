@@ -8,13 +8,14 @@ import pytest
 
 from admin_api.admin.checks import task_trouble
 from ingress_common.bus import Message
-from ingress_common.model import FeedCondition, FeedState, InstanceState, Watermark
+from ingress_common.model import FeedCondition, FeedState, InstanceState, Status, Watermark
 from ingress_common.payloads import (
     dead_letter,
     decode_dead_letter,
     decode_republish_request,
     encode_dead_letter,
     encode_feed_state,
+    encode_status,
     encode_watermark,
 )
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
@@ -113,6 +114,48 @@ async def test_a_pair_that_no_feed_carries_because_it_has_not_traded_yet_is_name
         await world.status("kraken-gateway", owned_since=wanted, untraded=["NEW/USD"])
         await world.until_failing()
         assert "not traded yet: NEW/USD" in (await http.get("/health")).text
+
+
+async def test_a_pair_that_is_listed_has_fifteen_seconds_until_it_must_be_live_and_seeded(world, candle):
+    async with world.running() as http:
+        await world.healthy()
+        await world.until_failing()
+        started, world.now = world.now, world.now + 70
+
+        async def gateway(since: float) -> None:
+            owned = {"BTC/USD": rfc3339(started), "NEW/USD": rfc3339(since)}
+            status = Status("kraken-gateway", "i1", InstanceState.ONLINE, "0.1.0", started, {"owned_since": owned})
+            await world.send(world.topics.status("kraken-gateway", "i1"), encode_status(status))
+
+        await world.services()
+        await world.watermark()
+        await world.seed("BTC/USD")
+        listed = world.now
+        await gateway(listed)
+        await world.until_failing()
+        assert "just listed: NEW/USD" in (await http.get("/health")).text
+        await world.candle(candle(symbol="NEW/USD", open_time=Timeframe.M1.floor(listed), at=listed, closed=False))
+        await world.until_failing()
+        world.now = listed + 16
+        await world.services()
+        await world.watermark()
+        await gateway(listed)
+        assert "NEW/USD" in (await world.until_failing("symbols", "seeds"))["symbols"]
+        # Symbols of the gateway's start are not new.
+        world.now += 1
+        await gateway(started + 1)
+        await world.until_failing("symbols", "seeds")
+
+
+async def test_a_gateway_whose_pairs_have_never_traded_needs_no_feed(world):
+    async with world.running() as http:
+        await world.services()
+        since = {"NEW/USD": rfc3339(world.now)}
+        await world.status("kraken-gateway", owned_since=since, untraded=[])
+        await world.until_failing("data", "feeds", "symbols", "seeds")
+        await world.status("kraken-gateway", owned_since=since, untraded=["NEW/USD"])
+        await world.until_failing()
+        assert "no pair has traded yet" in (await http.get("/health")).text
 
 
 async def test_a_candle_that_closes_and_is_not_stored_is_red_after_ten_seconds_and_requested_again(world, candle):
@@ -424,7 +467,8 @@ async def test_what_a_writer_that_is_gone_missed_is_no_trouble_of_today(world):
 
 
 async def test_a_secret_of_the_repository_is_a_warning_whichever_service_uses_it(world):
-    async with world.running(admin_token="change-me-admin") as http:
+    others = {"influx_password": "change-me-influx", "mqtt_viewer_password": "own"}
+    async with world.running(admin_token="change-me-admin", **others) as http:
         await world.healthy()
         await world.status("influx-writer", published_secrets=["INFLUX_TOKEN"])
 
@@ -432,6 +476,7 @@ async def test_a_secret_of_the_repository_is_a_warning_whichever_service_uses_it
             warnings = (await http.get("/health")).json()["warnings"]
             return [" ".join(text.split()[:3]) for text in warnings] == [
                 "ADMIN_TOKEN of admin-api",
+                "INFLUX_PASSWORD of admin-api",
                 "INFLUX_TOKEN of influx-writer",
             ]
 
@@ -439,4 +484,4 @@ async def test_a_secret_of_the_repository_is_a_warning_whichever_service_uses_it
         await world.until_failing()
         await world.status("influx-writer")
         await world.until_failing()
-        assert len((await http.get("/health")).json()["warnings"]) == 1
+        assert len((await http.get("/health")).json()["warnings"]) == 2

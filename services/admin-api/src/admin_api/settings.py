@@ -85,6 +85,12 @@ class AdminSettings(StoreSettings):
     admin_token: SecretStr | None = None
     """Bearer token of requests that change something; without it all of them get 401."""
 
+    influx_password: SecretStr | None = None
+    """Password of InfluxDB's own page. It is not used; if it is the published one, `/health` warns of it."""
+
+    mqtt_viewer_password: SecretStr | None = None
+    """Password of the read-only MQTT user. It is not used; if it is the published one, `/health` warns of it."""
+
     audit_minutes: Annotated[float, Field(ge=0.1, le=1440, description="a number of minutes from 0.1 to 1440")] = 5.0
     """Minutes between two audits of the store."""
 

@@ -15,15 +15,15 @@ def has_wildcards(patterns: Iterable[str]) -> bool:
     return any("*" in pattern for pattern in patterns)
 
 
-def matching(patterns: Iterable[str], pairs: Mapping[str, str], known: Collection[str] = ()) -> frozenset[str]:
+def matching(patterns: Iterable[str], pairs: Mapping[str, str]) -> frozenset[str]:
     """The symbols that `patterns` (`BTC/USD`, `*/USD`, `BTC/*`, `*`) select from Kraken's `pairs`, given with their
     status.
 
-    A wildcard selects the traded pairs, and keeps those of `known` while they exist, whatever their status: a halted
-    pair returns. A name without a wildcard is always selected; Kraken may reject it.
+    A wildcard selects the pairs that are traded, or halted: those return. A name without a wildcard is always selected;
+    Kraken may reject it.
     """
     wanted = {pattern for pattern in patterns if "*" not in pattern}
-    usable = (s for s, status in pairs.items() if status in TRADED or (s in known and status not in GONE))
+    usable = (symbol for symbol, status in pairs.items() if status not in GONE)
     return frozenset(wanted.union(symbol for symbol in usable if matches(patterns, symbol)))
 
 
@@ -47,7 +47,7 @@ def listing(
     it is known why nothing comes of it. A name without a wildcard that was never in the list is left to Kraken to
     refuse.
     """
-    wanted = matching(patterns, pairs, known) | {s for s in known if pairs.get(s, "") in GONE or s not in pairs}
+    wanted = matching(patterns, pairs) | {s for s in known if pairs.get(s, "") in GONE or s not in pairs}
     gone = {
         symbol: f"Kraken's list of pairs says {pairs[symbol]}" if symbol in pairs else "not in Kraken's list of pairs"
         for symbol in wanted

@@ -11,26 +11,23 @@ PAIRS = {
     "ETH/USD": "post_only",
     "ETH/EUR": "limit_only",
     "OLD/USD": "delisted",
-    "NEW/USD": "cancel_only",
+    "HALTED/USD": "cancel_only",
+    "NEW/USD": "work_in_progress",
 }
 
 
 @pytest.mark.parametrize(
     ("patterns", "expected"),
     [
-        (["*"], {"BTC/USD", "ETH/USD", "ETH/EUR"}),
-        (["*/USD"], {"BTC/USD", "ETH/USD"}),
+        (["*"], {"BTC/USD", "ETH/USD", "ETH/EUR", "HALTED/USD"}),
+        (["*/USD"], {"BTC/USD", "ETH/USD", "HALTED/USD"}),
         (["ETH/*"], {"ETH/USD", "ETH/EUR"}),
         (["*/GBP"], set()),
         (["SOL/USD", "*/EUR"], {"SOL/USD", "ETH/EUR"}),
     ],
 )
-def test_patterns_mean_the_pairs_that_are_traded(patterns, expected):
+def test_patterns_mean_the_pairs_that_are_traded_or_halted(patterns, expected):
     assert matching(patterns, PAIRS) == expected
-
-
-def test_pair_that_is_halted_stays_and_one_that_is_delisted_goes():
-    assert matching(["*/USD"], PAIRS, known={"NEW/USD", "OLD/USD"}) == {"BTC/USD", "ETH/USD", "NEW/USD"}
 
 
 def test_symbols_that_leave_the_list_stay_named_with_the_reason_until_they_are_back():

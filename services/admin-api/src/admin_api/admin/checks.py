@@ -38,9 +38,9 @@ _DAY = 86_400.0
 _NEVER_SEEN = SymbolState(seen_at=0.0, since=0.0)
 
 
-def data_check(state: SystemState) -> Check:
-    """Red until a feed or a candle was received."""
-    if not state.feeds and not state.symbols:
+def data_check(state: SystemState, wanted: Wanted) -> Check:
+    """Red until a feed or a candle was received, or a gateway reports that its pairs have never traded."""
+    if not state.feeds and not state.symbols and not wanted.untraded:
         return Check("data", ok=False, detail="neither a feed nor a candle on the bus")
     return Check("data", ok=True, detail=f"{len(state.feeds)} feeds, {len(state.symbols)} symbols")
 
@@ -73,8 +73,11 @@ def _problems(details: Mapping[str, Any]) -> str:
     return "; ".join(texts(details.get("problems"))) or "not ready, and no reason given"
 
 
-def feeds_check(state: SystemState, now: float, carried: frozenset[str]) -> Check:
-    """Red when a feed is down or late and no other feed carries its symbols."""
+def feeds_check(state: SystemState, now: float, carried: frozenset[str], wanted: Wanted) -> Check:
+    """Red when a feed is down or late and no other feed carries its symbols.
+
+    No feed is needed while none of the wanted pairs has ever traded.
+    """
     fresh = sorted(name for name, feed in state.feeds.items() if feed.is_fresh(now))
     # A dead gateway's retained feeds stay. They are no problem once other feeds carry the symbols.
     failing = [
@@ -84,6 +87,8 @@ def feeds_check(state: SystemState, now: float, carried: frozenset[str]) -> Chec
     ]
     if failing:
         return Check("feeds", ok=False, detail=some(failing))
+    if not fresh and not wanted.symbols and wanted.untraded:
+        return Check("feeds", ok=True, detail="none needed: no pair has traded yet")
     if not fresh:
         away = [f"{name}: {_trouble(feed, now)}" for name, feed in sorted(state.feeds.items())]
         return Check("feeds", ok=False, detail=f"no live feed ({some(away)})" if away else "no live feed")
@@ -96,8 +101,11 @@ def _trouble(feed: Feed, now: float) -> str:
 
 
 def symbols_check(state: SystemState, now: float, carried: frozenset[str], wanted: Wanted) -> Check:
-    """Red when no live feed carries a wanted symbol, or when Kraken's REST does not know one."""
-    uncarried = sorted(wanted.symbols - carried)
+    """Red when no live feed carries a wanted symbol, or when Kraken's REST does not know one.
+
+    A new pair has NEW_SECONDS to become live.
+    """
+    uncarried = sorted(wanted.symbols - carried - wanted.new)
     if uncarried:
         return Check("symbols", ok=False, detail=f"no live feed carries {some(uncarried)}")
     if wanted.unknown_at_rest:
@@ -113,6 +121,7 @@ def symbols_check(state: SystemState, now: float, carried: frozenset[str], wante
         for what, names in (
             ("rejected", [f"{symbol} ({reason})" for symbol, reason in sorted(wanted.rejected.items())]),
             ("not traded yet", sorted(wanted.untraded)),
+            ("just listed", sorted(wanted.new - carried)),
             ("no longer followed", left),
         )
         if names
@@ -127,7 +136,7 @@ def _is_of_today(symbol: SymbolState, now: float) -> bool:
 def seeds_check(state: SystemState, now: float, wanted: Wanted) -> Check:
     """Red when a wanted symbol lacks candles of a timeframe.
 
-    A symbol that was seeded and has no candle at all is fine: it has never traded.
+    A symbol that was seeded and has no candle at all is fine: it has never traded. So is a new one.
     """
     seeded: set[str] = set()
     for _, details in state.online(AGGREGATOR, now):
@@ -135,7 +144,7 @@ def seeds_check(state: SystemState, now: float, wanted: Wanted) -> Check:
         if details.get("initialized") == len(symbols):
             seeded.update(symbols)
     lacking, empty = [], []
-    for name in sorted(wanted.symbols):
+    for name in sorted(wanted.symbols - wanted.new):
         known = state.symbols.get(name, _NEVER_SEEN).timeframes
         if not known:
             empty.append(name)

@@ -94,10 +94,10 @@ class HealthReporter:
         return (
             self._broker(),
             self._store(),
-            data_check(state),
+            data_check(state, expected),
             clock_check(state, now),
             *(service_check(state, service, now) for service in WORKERS),
-            feeds_check(state, now, carried),
+            feeds_check(state, now, carried, expected),
             symbols_check(state, now, carried, expected),
             seeds_check(state, now, expected),
             candles_check(state, now, expected),

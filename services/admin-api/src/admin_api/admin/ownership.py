@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from admin_api.system.details import instant_of, some, texts
+from admin_api.system.details import owned_since, some, texts
 from admin_api.system.state import AGGREGATOR, GATEWAY, OWNER_SILENCE_SECONDS, SystemState
 from ingress_common.health import Check
 from ingress_common.times import rfc3339
@@ -48,12 +48,12 @@ def ownership(state: SystemState, now: float) -> list[Ownership]:
     gateways: dict[str, list[Owner]] = {}
     aggregators: dict[str, list[Owner]] = {}
     for name, details in state.online(AGGREGATOR, now, OWNER_SILENCE_SECONDS):
-        since = _since(details)
+        since = owned_since(details)
         for symbol in texts(details.get("symbols")):
             aggregators.setdefault(symbol, []).append(Owner(name, since.get(symbol)))
     gateway_of: dict[str, tuple[str, dict[str, float]]] = {}
     for name, details in state.online(GATEWAY, now, OWNER_SILENCE_SECONDS):
-        gateway_of.update(dict.fromkeys(texts(details.get("feeds")), (name, _since(details))))
+        gateway_of.update(dict.fromkeys(texts(details.get("feeds")), (name, owned_since(details))))
     for name, feed in state.feeds.items():
         if not feed.is_fresh(now):
             continue
@@ -116,10 +116,3 @@ def _ordered(owners: Mapping[str, list[Owner]], symbol: str) -> tuple[Owner, ...
 def _named(role: str, owners: tuple[Owner, ...]) -> dict[str, Any]:
     first = owners[0] if owners else Owner("", None)
     return {role: first.name or None, f"{role}_since": None if first.since is None else rfc3339(first.since)}
-
-
-def _since(details: Mapping[str, Any]) -> dict[str, float]:
-    """The valid times in a status's `owned_since`, by symbol."""
-    owned = details.get("owned_since")
-    given = owned if isinstance(owned, Mapping) else {}
-    return {name: instant for name in texts(given) if (instant := instant_of(given[name])) is not None}

@@ -1,6 +1,7 @@
 """Readers of a status's `details`, which may be of any version and contain anything."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from ingress_common.times import parse_rfc3339
 
@@ -18,6 +19,13 @@ def instant_of(text: object) -> float | None:
         return parse_rfc3339(text)
     except (ValueError, OverflowError):
         return None
+
+
+def owned_since(details: Mapping[str, Any]) -> dict[str, float]:
+    """The symbols that an instance owns, each with its valid start (unix seconds)."""
+    owned = details.get("owned_since")
+    given = owned if isinstance(owned, Mapping) else {}
+    return {name: instant for name in texts(given) if (instant := instant_of(given[name])) is not None}
 
 
 def some(names: list[str], most: int = 10) -> str:
