@@ -34,6 +34,38 @@ async def test_candles_that_the_broker_dropped_are_asked_for_and_stored(world, c
     assert rows[8].at <= request.end < rows[8].at + 2
 
 
+async def test_of_a_publisher_that_is_heard_from_its_first_candle_nothing_is_asked_for(world, candle):
+    world.answers, world.request_seconds = False, 0.01
+    writer, _ = world.writer()
+    rows = [candle(-n) for n in range(20, 0, -1)]
+    async with world.running(writer):
+        await world.send(rows[0])
+        await world.until(lambda: world.metric("ingress_writer_written_total", kind="candle") == 1)
+        asked = len(world.requests)
+        for position, row in enumerate(rows[1:], 2):
+            await world.send(row)
+            await world.until(lambda p=position: world.metric("ingress_writer_written_total", kind="candle") == p)
+        # Of the other symbol nothing has come.
+        assert all(request.symbols == ("ETH/USD",) for request in world.requests[asked:])
+    assert await world.stored() == rows
+
+
+async def test_what_was_published_before_the_writer_came_is_asked_for_until_it_is_there(world, candle):
+    world.answers, world.request_seconds = False, 0.1
+    rows = [candle(-n) for n in range(4, 0, -1)]
+    world.lose(*rows[:2])
+    writer, _ = world.writer()
+    async with world.running(writer):
+        await world.send(rows[2])
+        asked = len(world.requests)
+        await world.until(lambda: len(world.requests) >= asked + 2)
+        world.answers = True
+        await world.send(rows[3])
+        await world.until(lambda: world.metric("ingress_writer_written_total", kind="candle") >= 4)
+        await world.until(lambda: writer._assignment._republishing.due == [])
+    assert await world.stored() == rows
+
+
 async def test_what_is_missing_is_asked_for_again_until_it_is_answered_and_shown_meanwhile(world, candle):
     world.answers, world.request_seconds = False, 0.1
     writer, _ = world.writer()

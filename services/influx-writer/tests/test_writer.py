@@ -77,7 +77,7 @@ async def test_what_a_killed_writer_had_not_written_comes_to_the_next_one(world,
     world.mend(bus)
     assert await world.stored() == []
     writer, _ = world.writer()
-    async with world.running(writer):
+    async with world.running(writer, begun=world.listed):
         await world.until(lambda: _outstanding(world) == 0)
     assert [row.open_time for row in await world.stored()] == [candle(n).open_time for n in (-3, -2, -1)]
 

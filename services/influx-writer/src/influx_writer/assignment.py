@@ -43,7 +43,8 @@ class _Taken:
 
     `since`: messages from before (unix seconds) may not have arrived here. `mark`: once it has returned, the older
     queue has been read. `stored`: the comparison with the store. `first`: the open time of the first closed minute
-    received. `verified`: the aggregator was asked for what may be missing. `released`: unsubscribed.
+    received. `from_start`: the first closed candle received was its publisher's first one. `verified`: the aggregator
+    was asked for what may be missing. `released`: unsubscribed.
     """
 
     since: float
@@ -51,8 +52,14 @@ class _Taken:
     mark: int | None = None
     stored: _Stored | None = None
     first: int | None = None
+    from_start: bool = False
     verified: bool = False
     released: bool = False
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the store holds nothing of it."""
+        return self.stored is not None and self.stored.minute is None
 
 
 class Assignment:
@@ -147,6 +154,10 @@ class Assignment:
             return None
         if taken.first is None and candle.timeframe is Timeframe.M1:
             taken.first = candle.open_time
+        if number.number == 1 and self._gaps.newest(candle.symbol) is None:
+            taken.from_start = True
+            if taken.is_new:
+                self._republishing.forget(candle.symbol)
         since = self._gaps.take(candle.symbol, number, candle.at)
         if since is not None:
             log.warning("candles.missing", symbol=candle.symbol, missing=self._gaps.missing)
@@ -265,12 +276,14 @@ class Assignment:
             if taken.stored is None or self._shares.is_elsewhere(symbol):
                 continue
             # If the store holds nothing of a symbol, request what was published before at once: as soon as one candle
-            # is stored, it no longer shows that the beginning is missing.
-            is_new = taken.stored.minute is None
-            if is_new or self._marks.reached(taken.mark):
+            # is stored, it no longer shows that the beginning is missing. Nothing was published before a publisher's
+            # first candle: each publishes all that it knows.
+            if taken.is_new and taken.from_start:
+                taken.verified = True
+            elif taken.is_new or self._marks.reached(taken.mark):
                 taken.verified = True
                 self._republishing.want(symbol, _missing_from(taken, taken.stored), self._clock() + _AHEAD)
-                new += [symbol] if is_new else []
+                new += [symbol] if taken.is_new else []
         if new:
             await self._republishing.send(new)
         due = self._republishing.due
