@@ -169,6 +169,26 @@ async def test_seed_is_requested_after_the_first_watermark_and_candles_follow(su
         await out.until(lambda: {c.timeframe for c in out.candles() if not c.closed} == set(TIMEFRAMES))
 
 
+async def test_forming_candles_are_not_published_again_when_a_feed_repeats_its_state_or_lists_another_symbol():
+    broker = MemoryBroker()
+    service = aggregator(broker)
+
+    def forming(symbol: str) -> list[Timeframe]:
+        return [candle.timeframe for candle in out.candles() if candle.symbol == symbol and not candle.closed]
+
+    async with outside(broker) as out, running(service):
+        await start_symbol(out, service)
+        await out.until(lambda: set(forming("BTC/USD")) == set(TIMEFRAMES))
+        before = forming("BTC/USD")
+        await out.feed(("BTC/USD",))
+        await out.feed(("BTC/USD", "ETH/USD"))
+        await out.until(lambda: set(service._engine.series) == {"BTC/USD", "ETH/USD"})
+        await out.watermark(OPEN + 14)
+        await out.seed("ETH/USD", OPEN + 15.0)
+        await out.until(lambda: set(forming("ETH/USD")) == set(TIMEFRAMES))
+        assert forming("BTC/USD") == before
+
+
 async def test_what_is_retained_does_not_step_through_the_past_at_a_start():
     broker = MemoryBroker()
     bus = Recording(broker, client_id="a", session_expiry=60)

@@ -105,6 +105,7 @@ class Aggregator:
         self._turn = asyncio.Lock()
         self._unconfirmed: asyncio.Queue[tuple[Message, list[Awaitable[None]]]] = asyncio.Queue(_UNCONFIRMED_LIMIT)
         self._reassign_at: float | None = None
+        self._members_moved = False
         self._numbering = Numbering()
         self._resuming: set[str] = set()
         self._following = Following()
@@ -228,11 +229,11 @@ class Aggregator:
             case ("feed", _, _):
                 state = decode_feed_state(message.payload)
                 self._expect(message, self._topics.feed(state.feed))
-                self._engine.feed_state(state, retained=message.retain)
                 self._following.feed(state)
                 if state.state is FeedCondition.DOWN:
                     self._watermarks.pop(state.feed, None)
-                self._reassign_soon()
+                if self._engine.feed_state(state, retained=message.retain):
+                    self._reassign_soon()
             case ("status", service, _) if message.payload and service == GATEWAY:
                 self._following.status(decode_status_on(message.topic, message.payload))
             case ("status", _, _) if message.payload:
@@ -327,6 +328,7 @@ class Aggregator:
 
     def _members_changed(self) -> None:
         self._sweep.set()
+        self._members_moved = True
         self._reassign_soon()
 
     def _reassign_soon(self) -> None:
@@ -474,8 +476,10 @@ class Aggregator:
                 for symbol, series in self._engine.series.items()
                 if not self._members.owns(symbol) or not (series.seeded or symbol in carried)
             }
-            # Another aggregator may have published older forming candles while it held a symbol of ours.
-            self._engine.refresh_forming()
+            if self._members_moved:
+                # Another aggregator may have published older forming candles while it held a symbol of ours.
+                self._members_moved = False
+                self._engine.refresh_forming()
             self._engine.release(lost)
             self._forget(lost)
         if lost:

@@ -167,12 +167,18 @@ class Engine:
         """The feed's retained state was deleted. Forget the feed unless it has sent data since."""
         self._feeds.forget(feed)
 
-    def feed_state(self, state: FeedState, *, retained: bool) -> None:
-        """A feed's state was received. A `retained` one is old: later updates have not arrived here."""
+    def feed_state(self, state: FeedState, *, retained: bool) -> bool:
+        """A feed's state was received; returns whether it differs from the last one, which gateways repeat.
+
+        A `retained` one is old: later updates have not arrived here.
+        """
+        if self._feeds.repeats(state):
+            return False
         self._left |= {symbol: span for symbol, span in self._feeds.left(state).items() if symbol in self._series}
         if self._feeds.state(state, retained=retained):
             for symbol in state.symbols:
                 self._forget_requests(symbol)
+        return True
 
     def reconnected(self) -> None:
         """The broker was away: messages from then are unknown, and what was published last may be lost (`recent`).

@@ -48,7 +48,7 @@ class ImplausibleError(ValueError):
 
 @dataclass(slots=True)
 class Feed:
-    """A feed as this aggregator sees it.
+    """A feed as this aggregator sees it, by the last `state` received.
 
     `starts`: by symbol, from when on all its updates have arrived here; None until a watermark shows it. `unstarted`:
     the symbols to look at with every watermark, not only once a minute. `minute_end`: the end of the watermark's
@@ -57,6 +57,7 @@ class Feed:
     not arrived, each with when that was stated; `lacking_since`: from when on there was always one.
     """
 
+    state: FeedState | None = None
     live: bool = False
     since: float = 0.0
     watermark: float = _NEVER
@@ -194,6 +195,11 @@ class Feeds:
         if feed is not None and not feed.reports:
             del self._feeds[name]
 
+    def repeats(self, state: FeedState) -> bool:
+        """Whether `state` is the last one received of its feed."""
+        feed = self._feeds.get(state.feed)
+        return feed is not None and feed.state == state
+
     def left(self, state: FeedState) -> dict[str, Range]:
         """The symbols of a feed that its new live `state` no longer lists, and the time that it covered of each."""
         feed = self._feeds.get(state.feed)
@@ -214,6 +220,7 @@ class Feeds:
         feed = self._feeds.setdefault(state.feed, Feed())
         self._make_room(feed, len(state.symbols))
         begins, was_live = state.since != feed.since, feed.live
+        feed.state = state
         feed.live = state.state is FeedCondition.LIVE
         feed.since = state.since
         if feed.live:
