@@ -16,7 +16,7 @@ shares = st.sampled_from([0.03, 0.2, 0.5, 0.95])
 events = st.lists(
     st.tuples(st.sampled_from(["drop", "restart", "lost", "repeat", "old"]), st.integers(10, 3000)), max_size=6
 )
-memories = st.sampled_from([172_800, 120])  # minutes in all: half a day of the one symbol, or two hours
+memories = st.sampled_from([86_400, 60])  # minutes in all: half a day of the one symbol, or an hour
 thorough = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -50,7 +50,7 @@ def run(
     delays: bool,
     kind_of_world=World,
     drops: float | None = None,
-    memory: int = 172_800,
+    memory: int = 86_400,
 ) -> World:
     with patch("aggregator.core.memory._MINUTES_IN_ALL", memory):
         return _run(seed, share, script, delays, kind_of_world, drops)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
-_HALF_A_DAY, _TWO_HOURS = 43_200, 7_200
-_MINUTES_IN_ALL = 172_800
-_FEWEST = 8
+_HALF_A_DAY, _AN_HOUR = 43_200, 3_600
+_MINUTES_IN_ALL = 86_400
+_MORE_THAN_ONE_PARENT = 2
 
 LONGEST = _HALF_A_DAY
 """Seconds of minutes that are kept while the symbols are few: as far as REST OHLC reaches."""
@@ -14,8 +14,8 @@ LONGEST = _HALF_A_DAY
 
 class Memory:
     """How many closed windows each candle series keeps, so that a late trade or a repair can correct them and the
-    windows above, and a writer can request them: half a day with up to 240 symbols, two hours with 1,440 and more; of
-    each timeframe at least eight windows (`docs/decisions/0046-memory-of-an-aggregator.md`).
+    windows above, and a writer can request them: half a day with up to 120 symbols, an hour with 1,440 and more; of
+    each timeframe at least those of one window above, and two more (`docs/decisions/0046-memory-of-an-aggregator.md`).
 
     What is older is rebuilt from Kraken's history when it is requested.
     """
@@ -29,8 +29,12 @@ class Memory:
     def share(self, symbols: int) -> None:
         """Note how many symbols share the memory."""
         seconds = _MINUTES_IN_ALL // max(1, symbols) * Timeframe.M1.seconds
-        self._kept = _kept(min(max(seconds, _TWO_HOURS), _HALF_A_DAY))
+        self._kept = _kept(min(max(seconds, _AN_HOUR), _HALF_A_DAY))
 
 
 def _kept(seconds: int) -> Mapping[Timeframe, int]:
-    return {timeframe: max(_FEWEST, seconds // timeframe.seconds) for timeframe in TIMEFRAMES}
+    return {timeframe: max(_fewest(timeframe), seconds // timeframe.seconds) for timeframe in TIMEFRAMES}
+
+
+def _fewest(timeframe: Timeframe) -> int:
+    return (timeframe.higher.children if timeframe.higher else 0) + _MORE_THAN_ONE_PARENT
