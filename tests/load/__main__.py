@@ -17,10 +17,11 @@ from chaos.kraken import Kraken
 from load.compare import compare
 from load.observer import Observer
 from load.processes import SERVICES, Shape, Stack
-from load.readiness import ready
+from load.readiness import ready, recovery
 from load.report import histogram_quantile, latencies, troubles, usages
 
 _SETTLE_SECONDS = 30
+_RECOVERY_SECONDS = 120
 
 
 def main() -> int:
@@ -83,14 +84,15 @@ async def _run(stack: Stack, options: argparse.Namespace, folder: Path) -> int:
 
 
 async def _measure(stack: Stack, options: argparse.Namespace, kraken: Kraken) -> None:
-    end = time.monotonic() + options.minutes * 60
     parts = [*stack.services, stack.broker, stack.influx] if options.kill else []
-    pause = options.minutes * 60 / (len(parts) + 1)
-    for part in parts:
-        await asyncio.sleep(pause)
-        print(f"SIGKILL of {part.name}", flush=True)
+    began, pause = time.monotonic(), options.minutes * 60 / (len(parts) + 1)
+    for number, part in enumerate(parts, 1):
+        await asyncio.sleep(max(0.0, began + number * pause - time.monotonic()))
         part.kill()
         await asyncio.to_thread(part.start)
+        seconds = await recovery(stack, _RECOVERY_SECONDS)
+        print(f"SIGKILL of {part.name} and start: /health 200 for good after {seconds:.0f} s", flush=True)
+    end = began + options.minutes * 60
     if options.burst:
         await asyncio.sleep(max(0.0, (end - time.monotonic()) / 3))
         print(f"burst of {options.burst:.0f} ticks/s for 60 s", flush=True)

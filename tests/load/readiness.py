@@ -1,4 +1,4 @@
-"""When a stack that was just started is ready."""
+"""When a stack that was just started is ready, and when it is well again after a part was killed."""
 
 import asyncio
 import json
@@ -11,6 +11,7 @@ import httpx
 from load.processes import Stack
 
 _LOOK_SECONDS = 0.5
+_STEADY_SECONDS = 10.0
 
 
 @dataclass
@@ -64,3 +65,22 @@ async def ready(stack: Stack, limit: float) -> Ready:
                 seen.green = now - began
                 return seen
     raise SystemExit(f"expected all pairs seeded and /health 200 within {limit:.0f} s, got: {seen}")
+
+
+async def recovery(stack: Stack, limit: float) -> float:
+    """Seconds from now until `/health` is 200 and stays so for some seconds; infinity if that takes more than `limit`
+    seconds.
+    """
+    began = last_red = time.monotonic()
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{stack.admin_port}", timeout=10) as admin:
+        while time.monotonic() - last_red <= _STEADY_SECONDS:
+            if time.monotonic() - began > limit:
+                return float("inf")
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                is_green = (await admin.get("/health")).status_code == httpx.codes.OK
+            except httpx.HTTPError:
+                is_green = False
+            if not is_green:
+                last_red = time.monotonic()
+    return last_red - began
