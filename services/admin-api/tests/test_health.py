@@ -116,34 +116,68 @@ async def test_a_pair_that_no_feed_carries_because_it_has_not_traded_yet_is_name
         assert "not traded yet: NEW/USD" in (await http.get("/health")).text
 
 
-async def test_a_pair_that_is_listed_has_fifteen_seconds_until_it_must_be_live_and_seeded(world, candle):
+class Listing:
+    """A gateway that took BTC/USD at its start, and NEW/USD later."""
+
+    def __init__(self, world):
+        self.world = world
+        self.started = world.now
+
+    async def publish(self, listed: float, **details) -> None:
+        """Its status, and what a healthy system publishes beside it."""
+        world = self.world
+        owned = {"BTC/USD": rfc3339(self.started), "NEW/USD": rfc3339(listed)}
+        status = Status("kraken-gateway", "i1", InstanceState.ONLINE, "0.1.0", self.started, {"owned_since": owned})
+        status.details.update(details)
+        await world.send(world.topics.status("kraken-gateway", "i1"), encode_status(status))
+        await world.status("aggregator", symbols=["BTC/USD"])
+        await world.status("influx-writer")
+        await world.watermark()
+
+
+async def test_a_pair_that_is_listed_has_thirty_seconds_until_it_must_be_live_and_seeded(world, candle):
     async with world.running() as http:
         await world.healthy()
         await world.until_failing()
-        started, world.now = world.now, world.now + 70
-
-        async def gateway(since: float) -> None:
-            owned = {"BTC/USD": rfc3339(started), "NEW/USD": rfc3339(since)}
-            status = Status("kraken-gateway", "i1", InstanceState.ONLINE, "0.1.0", started, {"owned_since": owned})
-            await world.send(world.topics.status("kraken-gateway", "i1"), encode_status(status))
-
-        await world.services()
-        await world.watermark()
-        await world.seed("BTC/USD")
+        gateway, world.now = Listing(world), world.now + 20
         listed = world.now
-        await gateway(listed)
+        await gateway.publish(listed)
         await world.until_failing()
-        assert "just listed: NEW/USD" in (await http.get("/health")).text
+        assert "new: NEW/USD" in (await http.get("/health")).text
         await world.candle(candle(symbol="NEW/USD", open_time=Timeframe.M1.floor(listed), at=listed, closed=False))
         await world.until_failing()
-        world.now = listed + 16
-        await world.services()
-        await world.watermark()
-        await gateway(listed)
+        world.now = listed + 31
+        await gateway.publish(listed)
         assert "NEW/USD" in (await world.until_failing("symbols", "seeds"))["symbols"]
-        # Symbols of the gateway's start are not new.
-        world.now += 1
-        await gateway(started + 1)
+
+
+async def test_a_pair_that_begins_to_trade_has_thirty_seconds_until_it_must_be_live_and_seeded(world):
+    async with world.running() as http:
+        await world.healthy()
+        await world.until_failing()
+        gateway = Listing(world)
+        await gateway.publish(world.now, untraded=["NEW/USD"])
+        await world.until_failing()
+        assert "not traded yet: NEW/USD" in (await http.get("/health")).text
+        world.now += 20
+        begins = world.now
+        await gateway.publish(gateway.started)
+        await world.until_failing()
+        assert "new: NEW/USD" in (await http.get("/health")).text
+        world.now = begins + 31
+        await gateway.publish(gateway.started)
+        await world.until_failing("symbols", "seeds")
+
+
+async def test_neither_a_pair_of_a_gateways_start_nor_one_that_is_taken_over_is_new(world):
+    async with world.running():
+        await world.healthy()
+        await world.until_failing()
+        gateway = Listing(world)
+        await gateway.publish(world.now + 4)
+        await world.until_failing("symbols", "seeds")
+        world.now += 20
+        await gateway.publish(world.now)  # taken anew: it has been wanted for long
         await world.until_failing("symbols", "seeds")
 
 

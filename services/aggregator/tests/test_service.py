@@ -113,9 +113,11 @@ def candle(symbol: str, open_time: int, timeframe=Timeframe.M1, *, at: float, tr
     )  # fmt: skip
 
 
-def aggregator(broker: MemoryBroker, name: str = "a", subscriptions=SymbolSubscriptions) -> Aggregator:
+def aggregator(
+    broker: MemoryBroker, name: str = "a", subscriptions=SymbolSubscriptions, clock=lambda: float(OPEN)
+) -> Aggregator:
     bus = MemoryBus(broker, client_id=f"{name}-{uuid4().hex}", session_expiry=60)
-    return Aggregator(bus, TOPICS, subscriptions(TOPICS), name, CollectorRegistry(), lambda: float(OPEN))
+    return Aggregator(bus, TOPICS, subscriptions(TOPICS), name, CollectorRegistry(), clock)
 
 
 @asynccontextmanager
@@ -435,6 +437,23 @@ async def test_a_minute_whose_updates_the_broker_drops_is_a_gap_and_after_second
         requests = [decode_history_request(m.payload) for m in out.seen if m.topic == TOPICS.history_requests()]
         assert not any(c.closed and c.timeframe is Timeframe.M1 and c.open_time == OPEN for c in out.candles())
         assert {request.symbols for request in requests} == {("BTC/USD",)}
+
+
+async def test_an_aggregator_is_not_ready_before_its_first_seeds_and_a_symbol_gained_later_has_fifteen_seconds():
+    broker, now = MemoryBroker(), [float(OPEN)]
+    service = aggregator(broker, clock=lambda: now[0])
+    async with outside(broker) as out, running(service):
+        await out.feed(("BTC/USD",))
+        await out.until(lambda: "BTC/USD" in service._engine.series)
+        assert "seeds: 0 of 1 symbols have their seed" in service.health().problems
+        await start_symbol(out, service)
+        await out.until(lambda: service.health().ready)
+        now[0] += 61
+        await out.feed(("BTC/USD", "NEW/USD"))
+        await out.until(lambda: "NEW/USD" in service._owned_since)
+        assert service.health().ready
+        now[0] += 16
+        assert service.health().problems == ["seeds: 1 of 2 symbols have their seed"]
 
 
 async def test_an_aggregator_that_no_longer_gets_the_watermarks_of_a_live_feed_is_not_ready(monkeypatch):

@@ -56,10 +56,18 @@ def _symbol_patterns(value: object) -> object:
         if not _PATTERN.fullmatch(meant):
             raise ValueError(f"{pattern!r} is neither a symbol nor a pattern")
         if meant != pattern:
-            raise ValueError(f"{pattern!r} is not Kraken's name of a pair, which is {meant!r}")
+            raise ValueError(f"{pattern!r} is not Kraken's name of a pair, which is {_hint(meant, pattern)}")
     if not patterns:
         raise ValueError("it contains no symbol")
     return patterns
+
+
+def _hint(meant: str, given: str) -> str:
+    """The right name for `given`; of a tokenised stock in lower case it is not known that it is one."""
+    base, _, quote = meant.partition("/")
+    if base.endswith("X") and given[len(base) - 1] == "x":
+        return f"{meant!r}, or {f'{base[:-1]}x/{quote}'!r} for a tokenised stock"
+    return repr(meant)
 
 
 def _store_url(value: object) -> object:

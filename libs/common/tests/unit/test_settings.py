@@ -119,6 +119,7 @@ def test_broker_url_is_parsed(monkeypatch, url, expected):
         ("INGRESS_TOPIC_PREFIX", "x" * 201, ["200 characters"]),
         ("INGRESS_TOPIC_PREFIX", "a/#", ["a/#"]),
         ("SYMBOLS", "BTC/USD,XBTUSD", ["XBTUSD", "BTC/USD,ETH/USD"]),
+        ("SYMBOLS", "aaplx-usd", ["'AAPLX/USD', or 'AAPLx/USD' for a tokenised stock"]),
         ("SYMBOLS", ",", [","]),
         ("STORE_URL", "postgres://host", ["postgres", "influxdb://"]),
         ("STORE_URL", "influxdb://", ["it has no host"]),

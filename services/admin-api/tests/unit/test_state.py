@@ -92,7 +92,7 @@ def test_windows_that_ended_before_the_first_candle_arrived_are_not_late(candle)
     state.apply(TOPICS.watermark("f1"), encode_watermark(Watermark("f1", began, began)), began)
     forming = candle(open_time=M1.floor(NOW), closed=False, at=began)
     state.apply(TOPICS.candles("BTC/USD", M1), encode_candle(forming), began)
-    wanted = Wanted(frozenset({"BTC/USD"}), {}, frozenset(), {}, frozenset())
+    wanted = Wanted(frozenset({"BTC/USD"}), {}, frozenset(), {})
     assert candles_check(state, began, wanted).ok
     later = began + 60
     state.apply(TOPICS.watermark("f1"), encode_watermark(Watermark("f1", later, later)), later)

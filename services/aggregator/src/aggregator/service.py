@@ -56,6 +56,8 @@ _ENDINGS_SECONDS = 1.0
 _SWEEP_SECONDS = 5.0
 _MOST_RETAINED = 5_000
 _SILENT_SECONDS = 10.0
+_START_SECONDS = 60.0  # symbols that are gained later are not those of the start
+_SEED_SECONDS = 15.0  # how long such a symbol may wait for its seed
 _OVER = (Standing.ENDED, Standing.LEFT)
 
 _KindOf = Callable[[Candle], Kind]
@@ -85,6 +87,7 @@ class Aggregator:
         self._topics = topics
         self._subscriptions = subscriptions
         self._clock = clock
+        self._started_at = clock()
         self._engine = Engine(give_up_after=give_up_after)
         self._forming = FormingCandles(self._engine)
         self._members = Members(topics, self.name, instance)
@@ -95,7 +98,7 @@ class Aggregator:
             self.name,
             instance,
             __version__,
-            clock(),
+            self._started_at,
             details=self._details,
             refresh_seconds=1,
             published_secrets=published_secrets,
@@ -136,9 +139,10 @@ class Aggregator:
             tasks.create_task(self._consume(), name="aggregator.consume")
 
     def health(self) -> Health:
-        """Ready when the broker takes and delivers everything, and every symbol is seeded."""
-        all_series = self._engine.series.values()
-        seeded = sum(series.seeded for series in all_series)
+        """Ready when the broker takes and delivers everything, and every symbol is seeded or was gained just now."""
+        unseeded = [symbol for symbol, series in self._engine.series.items() if not series.seeded]
+        symbols = len(self._engine.series)
+        seeds_ok = all(map(self._is_new, unseeded))
         broker, losing = broker_check(self._bus), sorted(self._engine.losing)
         lost = f"{len(losing)} symbols whose updates do not all arrive from the gateway: {', '.join(losing[:_SHOWN])}"
         heard_by = asyncio.get_running_loop().time() - _SILENT_SECONDS
@@ -146,15 +150,20 @@ class Aggregator:
         late = f"live feeds whose watermarks do not arrive: {', '.join(silent[:_SHOWN])}"
         return Health(
             live=True,
-            ready=broker.ok and not losing and not silent and seeded == len(all_series),
+            ready=broker.ok and not losing and not silent and seeds_ok,
             checks=(
                 broker,
                 Check("watermarks", not silent, late if silent else "those of all live feeds arrive"),
                 Check("updates", not losing, lost if losing else "all that the gateways published have arrived"),
-                Check("seeds", seeded == len(all_series), f"{seeded} of {len(all_series)} symbols have their seed"),
+                Check("seeds", seeds_ok, f"{symbols - len(unseeded)} of {symbols} symbols have their seed"),
                 Check("gaps", not self._gapped, f"{len(self._gapped)} symbols have gaps"),
             ),
         )
+
+    def _is_new(self, symbol: str) -> bool:
+        """Whether `symbol` was gained just now, by an instance that had started long before."""
+        since = self._owned_since.get(symbol, self._started_at)
+        return since > self._started_at + _START_SECONDS and self._clock() - since <= _SEED_SECONDS
 
     # --- messages ----------------------------------------------------------------------------------------------------
 

@@ -161,7 +161,7 @@ class GatewayService:
         backfill = Backfill(rest, publisher, self._metrics, self._owns, now)
         minutes = snapshots.of(Timeframe.M1)
         detector = StaleDetector(self._all_feeds, minutes, rest, publisher, self._metrics, self._move, now)
-        untraded = UntradedPairs(self._all_feeds, rest)
+        untraded = UntradedPairs(self._all_feeds, rest, status.announce)
         consumer = RequestConsumer(
             self._topics, self._members, status, seeds, backfill, publisher, self._metrics, self._reshard.set, now
         )

@@ -14,6 +14,7 @@ from admin_api.admin.health import Contribution, HealthReporter
 from admin_api.admin.metrics import SystemCollector
 from admin_api.admin.ownership import OwnershipWatch
 from admin_api.system.state import SystemState
+from admin_api.system.wanted import NewPairs
 from ingress_common.bus import Bus
 from ingress_common.topics import Topics
 from ingress_store import CandleStore
@@ -45,6 +46,7 @@ class Admin:
     ) -> None:
         self._clock = clock
         self._watch = OwnershipWatch(state)
+        self._new_pairs = NewPairs(state)
         self.monitor = StoreMonitor(store, on_deleted)
         """The availability of the store and the state of its resources."""
         self.dead_letters = DeadLetters(dead_letter_bus, topics, DeadLetterMetrics(registry), dead_letters_kept)
@@ -52,6 +54,7 @@ class Admin:
         self.health = HealthReporter(
             state,
             self._watch,
+            self._new_pairs,
             broker_problem,
             lambda: self.monitor.check,
             lambda: self.monitor.tasks,
@@ -74,9 +77,10 @@ class Admin:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.monitor.run(), name="admin.watch-store")
             tasks.create_task(self.dead_letters.run(), name="admin.dead-letters")
-            tasks.create_task(self._watch_ownership(), name="admin.ownership")
+            tasks.create_task(self._watch_symbols(), name="admin.symbols")
 
-    async def _watch_ownership(self) -> None:
+    async def _watch_symbols(self) -> None:
         while True:
             self._watch.look(self._clock())
+            self._new_pairs.look(self._clock())
             await asyncio.sleep(_WATCH_SECONDS)

@@ -100,12 +100,14 @@ def _trouble(feed: Feed, now: float) -> str:
     return f"{feed.state.state.value}, " + ("no watermark yet" if age is None else f"watermark {age:.0f} s old")
 
 
-def symbols_check(state: SystemState, now: float, carried: frozenset[str], wanted: Wanted) -> Check:
+def symbols_check(
+    state: SystemState, now: float, carried: frozenset[str], wanted: Wanted, new: frozenset[str]
+) -> Check:
     """Red when no live feed carries a wanted symbol, or when Kraken's REST does not know one.
 
-    A new pair has NEW_SECONDS to become live.
+    `new` ones may still become live.
     """
-    uncarried = sorted(wanted.symbols - carried - wanted.new)
+    uncarried = sorted(wanted.symbols - carried - new)
     if uncarried:
         return Check("symbols", ok=False, detail=f"no live feed carries {some(uncarried)}")
     if wanted.unknown_at_rest:
@@ -121,7 +123,7 @@ def symbols_check(state: SystemState, now: float, carried: frozenset[str], wante
         for what, names in (
             ("rejected", [f"{symbol} ({reason})" for symbol, reason in sorted(wanted.rejected.items())]),
             ("not traded yet", sorted(wanted.untraded)),
-            ("just listed", sorted(wanted.new - carried)),
+            ("new", sorted(new & wanted.symbols - carried)),
             ("no longer followed", left),
         )
         if names
@@ -133,10 +135,10 @@ def _is_of_today(symbol: SymbolState, now: float) -> bool:
     return symbol.at is not None and now - symbol.at <= _DAY
 
 
-def seeds_check(state: SystemState, now: float, wanted: Wanted) -> Check:
-    """Red when a wanted symbol lacks candles of a timeframe.
+def seeds_check(state: SystemState, now: float, wanted: Wanted, new: frozenset[str]) -> Check:
+    """Red when a wanted symbol lacks candles of a timeframe; `new` ones may still be seeded.
 
-    A symbol that was seeded and has no candle at all is fine: it has never traded. So is a new one.
+    A symbol that was seeded and has no candle at all is fine: it has never traded.
     """
     seeded: set[str] = set()
     for _, details in state.online(AGGREGATOR, now):
@@ -144,7 +146,7 @@ def seeds_check(state: SystemState, now: float, wanted: Wanted) -> Check:
         if details.get("initialized") == len(symbols):
             seeded.update(symbols)
     lacking, empty = [], []
-    for name in sorted(wanted.symbols - wanted.new):
+    for name in sorted(wanted.symbols - new):
         known = state.symbols.get(name, _NEVER_SEEN).timeframes
         if not known:
             empty.append(name)

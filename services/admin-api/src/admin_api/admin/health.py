@@ -19,7 +19,7 @@ from admin_api.admin.checks import (
 from admin_api.admin.ownership import OwnershipWatch, ownership, ownership_details
 from admin_api.system.details import texts
 from admin_api.system.state import AGGREGATOR, GATEWAY, WRITER, SymbolState, SystemState
-from admin_api.system.wanted import wanted
+from admin_api.system.wanted import NewPairs, wanted
 from ingress_common.health import Check, Health
 from ingress_common.heartbeat import PUBLISHED_SECRETS
 from ingress_common.times import rfc3339
@@ -66,6 +66,7 @@ class HealthReporter:
         self,
         state: SystemState,
         watch: OwnershipWatch,
+        new_pairs: NewPairs,
         broker_problem: Callable[[], str],
         store: Callable[[], Check],
         tasks: Callable[[], Sequence[TaskState]],
@@ -75,6 +76,7 @@ class HealthReporter:
     ) -> None:
         self._state = state
         self._watch = watch
+        self._new_pairs = new_pairs
         self._broker_problem = broker_problem
         self._store = store
         self._tasks = tasks
@@ -90,7 +92,7 @@ class HealthReporter:
     def checks(self) -> tuple[Check, ...]:
         """Every check; a cause comes before its consequences."""
         state, now, tasks = self._state, self._clock(), self._tasks()
-        carried, expected = frozenset(state.live_since(now)), wanted(state, now)
+        carried, expected, new = frozenset(state.live_since(now)), wanted(state, now), self._new_pairs.at(now)
         return (
             self._broker(),
             self._store(),
@@ -98,8 +100,8 @@ class HealthReporter:
             clock_check(state, now),
             *(service_check(state, service, now) for service in WORKERS),
             feeds_check(state, now, carried, expected),
-            symbols_check(state, now, carried, expected),
-            seeds_check(state, now, expected),
+            symbols_check(state, now, carried, expected, new),
+            seeds_check(state, now, expected, new),
             candles_check(state, now, expected),
             *([tasks_check(tasks, now)] if tasks else []),
             losses_check(state, now),
@@ -111,6 +113,7 @@ class HealthReporter:
         """The health of the system."""
         state, now = self._state, self._clock()
         self._watch.look(now)
+        self._new_pairs.look(now)
         carried, expected = state.live_since(now).keys(), wanted(state, now).symbols
         details = {
             "warnings": [*_warnings(state, now), *self._store_warnings()],

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from admin_api.system.details import owned_since, texts
 from admin_api.system.state import GATEWAY, SystemState
 
-NEW_SECONDS = 15.0
-"""Time in which a pair that Kraken lists becomes live and seeded."""
+NEW_SECONDS = 30.0
+"""Maximum time in which a new pair becomes live and seeded, or is found to have never traded: a gateway waits 15 s for
+its first trade before it asks Kraken's REST.
+"""
 
-START_SECONDS = 60.0
-"""Time after a gateway's start in which the pairs that it takes are not new, but its first ones."""
+_FIRST_SECONDS = 5.0
+"""Symbols that a gateway takes within this time of its first ones are those of its start."""
+
+_NEVER = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +23,13 @@ class Wanted:
 
     `symbols`: those that should be live, seeded and stored. `rejected`: those that Kraken refuses, with its reason;
     only Kraken can change that, so checks name them and stay green. `untraded`: those that have never traded, which are
-    carried once they do. `unknown_at_rest`: live symbols that Kraken's REST does not know, with the consequence. `new`:
-    those of `symbols` that a running gateway took within the last NEW_SECONDS, and whose first candle is no older.
+    carried once they do. `unknown_at_rest`: live symbols that Kraken's REST does not know, with the consequence.
     """
 
     symbols: frozenset[str]
     rejected: Mapping[str, str]
     untraded: frozenset[str]
     unknown_at_rest: Mapping[str, str]
-    new: frozenset[str]
 
 
 def wanted(state: SystemState, now: float) -> Wanted:
@@ -40,21 +42,50 @@ def wanted(state: SystemState, now: float) -> Wanted:
     untraded: set[str] = set()
     rejected: dict[str, str] = {}
     unknown: dict[str, str] = {}
-    new: set[str] = set()
-    for name, details in state.online(GATEWAY, now):
+    for _, details in state.online(GATEWAY, now):
         symbols.update(texts(details.get("owned_since")))
-        started = state.instances[GATEWAY, name].status.started_at
-        newest = max(now - NEW_SECONDS, started + START_SECONDS)
-        new.update(symbol for symbol, since in owned_since(details).items() if since > newest)
         rejected.update(_reasons(details.get("rejected")))
         untraded.update(texts(details.get("untraded")))
         unknown.update(_reasons(details.get("unknown_at_rest")))
     for feed in state.feeds.values():
         rejected.update(feed.state.rejected)
     untraded -= live.keys()
-    symbols -= rejected.keys() | untraded
-    new &= symbols - {name for name, symbol in state.symbols.items() if now - symbol.since > NEW_SECONDS}
-    return Wanted(frozenset(symbols), rejected, frozenset(untraded), unknown, frozenset(new))
+    return Wanted(frozenset(symbols - rejected.keys() - untraded), rejected, frozenset(untraded), unknown)
+
+
+class NewPairs:
+    """The pairs that have just been listed, or have just begun to trade. Call `look` about every second.
+
+    Neither those of a gateway's start are new, nor those that another gateway takes over.
+    """
+
+    def __init__(self, state: SystemState) -> None:
+        self._state = state
+        self._since: dict[str, float] = {}  # when a symbol became wanted; minus infinity: at a start
+        self._waiting: frozenset[str] = frozenset()
+
+    def look(self, now: float) -> None:
+        """Update the wanted symbols at `now` (unix seconds)."""
+        found = wanted(self._state, now)
+        later = self._taken_later(now)
+        for symbol in found.symbols - self._since.keys():
+            self._since[symbol] = now if symbol in self._waiting else later.get(symbol, _NEVER)
+        self._waiting = found.untraded.union(found.rejected)
+        kept = found.symbols.union(self._state.symbols) - self._waiting
+        self._since = {symbol: since for symbol, since in self._since.items() if symbol in kept}
+
+    def at(self, now: float) -> frozenset[str]:
+        """Those that became wanted in the last NEW_SECONDS before `now` (unix seconds)."""
+        return frozenset(symbol for symbol, since in self._since.items() if abs(now - since) <= NEW_SECONDS)
+
+    def _taken_later(self, now: float) -> dict[str, float]:
+        """The symbols that a gateway took after those of its start, and when (unix seconds)."""
+        later: dict[str, float] = {}
+        for _, details in self._state.online(GATEWAY, now):
+            owned = owned_since(details)
+            first = min(owned.values(), default=_NEVER)
+            later.update({symbol: since for symbol, since in owned.items() if since > first + _FIRST_SECONDS})
+        return later
 
 
 def unfollowed(state: SystemState, now: float, symbols: Iterable[str]) -> list[str]:

@@ -22,11 +22,14 @@ log = get_logger(__name__)
 
 
 class UntradedPairs:
-    """Finds, by REST, the symbols that live feeds cannot cover because they have never traded."""
+    """Finds, by REST, the symbols that live feeds cannot cover because they have never traded; calls `changed` after
+    one was found.
+    """
 
-    def __init__(self, feeds: Callable[[], Collection[Feed]], rest: KrakenRest) -> None:
+    def __init__(self, feeds: Callable[[], Collection[Feed]], rest: KrakenRest, changed: Callable[[], None]) -> None:
         self._feeds = feeds
         self._rest = rest
+        self._changed = changed
         self._steady = asyncio.get_running_loop().time
         self._request_at: dict[str, float] = {}
         self._found: set[str] = set()
@@ -60,6 +63,7 @@ class UntradedPairs:
         elif symbol not in self._found:
             log.info("symbol.untraded", symbol=symbol)
             self._found.add(symbol)
+            self._changed()
 
     def _uncovered(self) -> frozenset[str]:
         """The symbols that live feeds neither cover, nor exclude until they are verified, nor see refused."""
