@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -27,6 +28,7 @@ from ingress_store import (
 from ingress_store.influx.access import http_url
 from ingress_store.influx.names import READER_TOKEN, WRITER_TOKEN
 from ingress_store.influx.server import RefusedError, Server
+from waiting import until
 
 FOREVER = Retention.parse("1m=forever,5m=forever,15m=forever,1h=forever,ticks=forever")
 
@@ -462,6 +464,19 @@ async def test_the_state_of_every_task_is_known(store):
     states = await store.tasks()
     assert [state.name for state in states] == [f"downsample_{t.value}" for t in list(Timeframe)[1:]]
     assert all(state.exists and state.active and state.error is None and state.since for state in states)
+
+
+async def test_a_task_that_is_run_beside_its_schedule_makes_what_is_missing(store, candle):
+    opened = Timeframe.M5.floor(time.time()) - Timeframe.M5.seconds
+    await store.write([replace(candle(0), open_time=opened + 60 * number, at=time.time()) for number in range(5)], [])
+    await store.run_task("downsample_5m")
+
+    async def made():
+        return [row.open_time for row in await store.candles("BTC/USD", Timeframe.M5, limit=5)] == [opened]
+
+    await until(made, 60)
+    assert (await store.tasks())[0].error is None
+    await store.run_task("nobody's")
 
 
 # 200 and 400 are those of a proxy or of a page: InfluxDB says what is wrong with a line, and that it is written by 204.

@@ -277,6 +277,29 @@ async def test_a_dead_feed_whose_symbols_another_one_carries_is_no_trouble(world
         await world.until_failing()
 
 
+async def test_a_feed_of_a_gateway_that_is_gone_is_red_for_a_minute_and_then_only_what_is_wanted_counts(world):
+    async with world.running():
+        await world.healthy()
+        await world.seed("ADA/USD")
+        await world.feed("f2", ("ADA/USD",))
+        await world.watermark("f2")
+        await world.until_failing()
+        await world.feed("f2", (), FeedCondition.DOWN)
+        await world.until_failing("feeds")
+        await world.status("kraken-gateway", feeds={"f1": "live", "f2": "down"})
+        world.now += 61
+        await world.watermark()
+        await world.status("aggregator")
+        await world.status("influx-writer")
+        await world.seed("BTC/USD")
+        # A gateway that is there has it still.
+        await world.status("kraken-gateway", feeds={"f1": "live", "f2": "down"})
+        await world.until_failing("feeds")
+        # Nobody has it, and ADA/USD is not wanted any more.
+        await world.services()
+        await world.until_failing()
+
+
 async def test_a_symbol_that_no_live_feed_carries_is_named(world, candle):
     async with world.running():
         await world.healthy()

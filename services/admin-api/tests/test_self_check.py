@@ -183,10 +183,28 @@ async def test_a_difference_that_stays_turns_red_after_two_minutes_until_it_is_g
     assert "BTC/USD" in check.detail
     assert "missing" in check.detail
     await bench.store.write([hour[-1]], [])
-    bench.now += 600
+    bench.now += 21
     await bench.look()
     assert bench.check.check(bench.now).ok
     assert bench.shown == [("missing", "repaired")]
+
+
+async def test_after_an_outage_of_the_store_all_symbols_are_green_at_the_next_look(bench, hour):
+    bench.live = {f"S{number}/USD": NOW for number in range(5)}
+    rows = [replace(row, symbol=symbol) for symbol in bench.live for row in hour]
+    await bench.store.write([row for row in rows if row.open_time != hour[-1].open_time], [])
+    bench.kraken = {c.open_time: c for c in hour}
+    for _ in bench.live:
+        await bench.look()
+    for _ in range(12):
+        bench.now += 21
+        await bench.look()
+    assert "and 4 more" in bench.check.check(bench.now).detail
+    await bench.store.write(rows, [])
+    bench.now += 21
+    await bench.look()
+    assert bench.check.check(bench.now).ok
+    assert bench.shown == [("missing", "repaired")] * 5
 
 
 async def test_symbols_take_turns_and_then_the_hours(bench, hour, candle):

@@ -86,7 +86,10 @@ def _store_url(value: object) -> object:
 
 
 def _address(text: str, schemes: tuple[str, ...]) -> str:
-    """`text` without a trailing slash, if it is `scheme://host[:port][/path]` of one of `schemes`."""
+    """`text` without a trailing slash, if it is `scheme://host[:port][/path]` of one of `schemes`.
+
+    Anything else may hold a secret, and addresses are shown in logs and statuses.
+    """
     parts = split_url(text)
     if parts.scheme not in schemes:
         found = f"the scheme is {parts.scheme!r} instead of" if parts.scheme else "it has no scheme, expected"
@@ -95,6 +98,9 @@ def _address(text: str, schemes: tuple[str, ...]) -> str:
         raise ValueError("it has no host")
     if parts.port == 0:
         raise ValueError("port 0 cannot be connected to")
+    for name, value in (("a user", parts.username), ("a query", parts.query), ("a fragment", parts.fragment)):
+        if value:
+            raise ValueError(f"it contains {name}, which is shown to everyone")
     if any(c.isspace() for c in text):
         raise ValueError("it contains a blank")
     return text.rstrip("/")
@@ -366,8 +372,11 @@ def _shown(name: str, annotation: object, value: object) -> str:
 
 
 def _without_password(text: str) -> str:
-    """`text` with everything from the first `:` of its authority to the last `@` masked, also if it is malformed."""
-    return re.sub(r"^([^:@/]*://)?([^:@]*):.*@", r"\1\2:***@", text, flags=re.DOTALL)
+    """`text` with everything from the first `:` of its authority to the last `@` masked, also if it is malformed; and
+    with the query of a URL masked.
+    """
+    masked = re.sub(r"^([^:@/]*://)?([^:@]*):.*@", r"\1\2:***@", text, flags=re.DOTALL)
+    return re.sub(r"(://[^?#]*[?#]).*", r"\1***", masked, flags=re.DOTALL)
 
 
 def _one_line(text: str) -> str:

@@ -149,6 +149,24 @@ def test_every_wrong_variable_is_named_at_once(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        ("STORE_URL", "influxdb://host:8086?token=secret"),
+        ("STORE_URL", "influxdb://secret@host"),
+        ("STORE_URL", "influxdb://host/#secret"),
+        ("KRAKEN_WS_URL", "wss://user:secret@host/v2"),
+        ("KRAKEN_REST_URL", "https://host/?key=secret"),
+    ],
+)
+def test_address_that_may_hold_a_secret_is_refused_because_it_is_shown(monkeypatch, variable, url):
+    monkeypatch.setenv(variable, url)
+    text = complaint()
+    assert variable in text
+    assert "which is shown to everyone" in text
+    assert "secret" not in text
+
+
+@pytest.mark.parametrize(
     "url", ["http://u:secret@host", "mqtt://u:secret@host:x", "u:secret@host", "mqtt://u:sec[ret@host"]
 )
 def test_password_is_not_repeated(monkeypatch, url):

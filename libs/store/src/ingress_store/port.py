@@ -102,6 +102,10 @@ class CandleStore(Protocol):
         """The state of the tasks inside the store; empty if it has none."""
         ...
 
+    async def run_task(self, name: str) -> None:
+        """Run one of `tasks` now, beside its schedule."""
+        ...
+
     async def write(self, candles: Sequence[Candle], ticks: Sequence[Candle]) -> WriteResult:
         """Write a batch; the rows taken are durable when this returns. Rejected rows do not affect the others.
 

@@ -1,9 +1,7 @@
 """What is noticed of a store: that it does not answer queries, and that somebody has changed it."""
 
 import asyncio
-import sqlite3
 import time
-from contextlib import closing
 from pathlib import Path
 
 from admin_api.admin import bootstrap
@@ -37,25 +35,44 @@ async def test_a_store_that_answers_no_queries_is_red_until_it_does(tmp_path: Pa
 
 
 class Failing(SqliteStore):
-    """A store whose tasks have failed: one an hour ago, one in an hour."""
+    """A store with a task that works, one that has failed, and one that has failed and was switched off.
+
+    A run that `succeeds` ends the failure.
+    """
+
+    succeeds = False
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.error: str | None = "no bucket"
+        self.runs: list[str] = []
 
     async def tasks(self) -> list[TaskState]:
+        states = (("works", True, None), ("failed", True, self.error), ("off", False, "no bucket"))
         return [
-            TaskState(name, 300, 30, exists=True, active=True, last_run=time.time() + later, error="no bucket")
-            for name, later in (("before", -3600), ("after", 3600))
+            TaskState(name, 300, 30, exists=True, active=active, last_run=time.time(), error=error)
+            for name, active, error in states
         ]
 
+    async def run_task(self, name: str) -> None:
+        self.runs.append(name)
+        if self.succeeds:
+            self.error = None
 
-async def test_a_task_that_failed_before_the_bootstrap_made_something_is_no_trouble(tmp_path: Path):
+
+async def test_a_failed_task_is_run_again_until_it_succeeds(tmp_path: Path, monkeypatch):
+    for name in ("_EVERY_SECONDS", "_TASKS_SECONDS", "_RUN_AGAIN_SECONDS"):
+        monkeypatch.setattr(bootstrap, name, 0.0)
     async with Failing(tmp_path / "candles.db") as store:
-        with closing(sqlite3.connect(tmp_path / "candles.db")) as connection:
-            connection.execute("DROP INDEX ticks_by_age")
         monitor = StoreMonitor(store, lambda: None)
         running = asyncio.create_task(monitor.run())
-        await until(lambda: monitor.tasks)
+        await until(lambda: len(store.runs) >= 3)
+        assert monitor.tasks[1].error == "no bucket"
+        store.succeeds = True
+        await until(lambda: monitor.tasks[1].error is None)
         running.cancel()
         await asyncio.wait([running])
-    assert {task.name: task.error for task in monitor.tasks} == {"before": None, "after": "no bucket"}
+    assert set(store.runs) == {"failed"}
 
 
 class Changed(SqliteStore):

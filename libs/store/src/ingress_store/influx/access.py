@@ -29,7 +29,8 @@ def http_url(url: str) -> str:
         port = parts.port or _PORT
     except ValueError:
         raise StoreUrlError(f"{_EXPECTED}, got {url!r}") from None
-    if parts.scheme not in ("influxdb", "influxdbs") or not parts.hostname or parts.username is not None:
+    more = parts.username is not None or parts.query or parts.fragment
+    if parts.scheme not in ("influxdb", "influxdbs") or not parts.hostname or more:
         raise StoreUrlError(f"{_EXPECTED}, got {parts.scheme}://{parts.hostname or ''}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     scheme = "https" if parts.scheme == "influxdbs" else "http"

@@ -112,6 +112,14 @@ class Setup:
             )
         return states
 
+    async def run_task(self, name: str) -> None:
+        """Run the task of this name now, if there is one."""
+        org_id = await self._org_id()
+        for task in await self._tasks(org_id) if org_id else []:
+            if task["name"] == name:
+                await self._server.post(f"tasks/{task['id']}/runs", {})
+                return
+
     def _expected(self) -> list[Resource]:
         expected = [Resource("organization", self._org, {})]
         for timeframe in TIMEFRAMES:

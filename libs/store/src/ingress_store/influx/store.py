@@ -101,6 +101,10 @@ class InfluxStore:
         """The state of the tasks."""
         return await self._answered(self._setup().task_states())
 
+    async def run_task(self, name: str) -> None:
+        """Run one of the tasks now, beside its schedule."""
+        await self._answered(self._setup().run_task(name))
+
     async def write(self, candles: Sequence[Candle], ticks: Sequence[Candle]) -> WriteResult:
         """Write a batch, all buckets at once; one that is missing, that the token may not write or that rejects line
         after line does not delay the others.

@@ -117,6 +117,9 @@ class SqliteStore:
         """None: nothing runs inside a file."""
         return []
 
+    async def run_task(self, name: str) -> None:
+        """Nothing to do."""
+
     async def write(self, candles: Sequence[Candle], ticks: Sequence[Candle]) -> WriteResult:
         """Write a batch in one transaction, synced to the disk."""
         written_at = self._clock()

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
@@ -22,6 +21,7 @@ _PATIENCE_SECONDS = 5.0
 _BOOTSTRAP_SECONDS = 60.0
 _TASKS_SECONDS = 5.0
 _INSPECT_SECONDS = 5.0
+_RUN_AGAIN_SECONDS = 20.0
 _SHOWN = 40
 
 _AFTER_ALL = 8e9
@@ -35,7 +35,7 @@ log = get_logger(__name__)
 class StoreMonitor:
     """Pings and queries the store every 2 s. Bootstraps it once it answers, and again whenever a resource was deleted.
 
-    Calls `deleted` after a deletion, because rows are lost with the resource.
+    Runs failed tasks of the store again. Calls `deleted` after a deletion, because rows are lost with the resource.
     """
 
     def __init__(self, store: CandleStore, deleted: Callable[[], None]) -> None:
@@ -44,7 +44,7 @@ class StoreMonitor:
         self._one_at_a_time = asyncio.Lock()
         self._bootstrapped = False
         self._tasks_read_at: float | None = None
-        self._changed_at = 0.0  # when a bootstrap last made something (unix seconds)
+        self._run_again_at: dict[str, float] = {}  # by the name of a failed task
         self._inspected_at: float | None = None
         self.check = _NOT_YET
         self.tasks: tuple[TaskState, ...] = ()
@@ -78,8 +78,6 @@ class StoreMonitor:
         self._tasks_read_at = None
         for change in result.changes:
             log.info("store.bootstrapped", change=change)
-        if result.changes:
-            self._changed_at = time.time()
         return result
 
     async def _bootstrap_if_missing(self) -> None:
@@ -111,13 +109,18 @@ class StoreMonitor:
     async def _read_tasks(self) -> None:
         now = time.monotonic()
         if self._tasks_read_at is None or now - self._tasks_read_at >= _TASKS_SECONDS:
-            self.tasks = tuple(self._without_past_error(task) for task in await self._store.tasks())
+            self.tasks = tuple(await self._store.tasks())
             self._tasks_read_at = now
+            await self._run_failed_tasks(now)
 
-    def _without_past_error(self, task: TaskState) -> TaskState:
-        """A run may have failed because of what the bootstrap has made since; the next one shows whether it did."""
-        past = task.last_run is not None and task.last_run + task.offset <= self._changed_at
-        return replace(task, error=None) if past else task
+    async def _run_failed_tasks(self, now: float) -> None:
+        """Run failed tasks again: the next run of their own may be hours away, and the cause may be over."""
+        failed = {task.name for task in self.tasks if task.exists and task.active and task.error is not None}
+        self._run_again_at = {name: self._run_again_at.get(name, now) for name in failed}
+        for name, due in self._run_again_at.items():
+            if now >= due:
+                self._run_again_at[name] = now + _RUN_AGAIN_SECONDS
+                await self._store.run_task(name)
 
     def _note(self, check: Check) -> None:
         if check.ok != self.check.ok or self.check is _NOT_YET:

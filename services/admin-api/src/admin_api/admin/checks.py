@@ -10,6 +10,7 @@ from typing import Any
 from admin_api.system.details import instant_of, some, texts
 from admin_api.system.state import (
     AGGREGATOR,
+    GATEWAY,
     OWNER_SILENCE_SECONDS,
     WATERMARK_SECONDS,
     WRITER,
@@ -33,6 +34,9 @@ LOST_SECONDS = 15.0
 
 TASK_SECONDS = 120.0
 """Maximum delay of a task's run after its due time."""
+
+TAKEOVER_SECONDS = 60.0
+"""Maximum time in which other gateways take over the symbols of one that is gone, and carry them."""
 
 _DAY = 86_400.0
 _NEVER_SEEN = SymbolState(seen_at=0.0, since=0.0)
@@ -79,11 +83,15 @@ def feeds_check(state: SystemState, now: float, carried: frozenset[str], wanted:
     No feed is needed while none of the wanted pairs has ever traded.
     """
     fresh = sorted(name for name, feed in state.feeds.items() if feed.is_fresh(now))
-    # A dead gateway's retained feeds stay. They are no problem once other feeds carry the symbols.
+    kept = {feed for _, details in state.online(GATEWAY, now) for feed in texts(details.get("feeds"))}
+    # The retained feeds of a gateway that is gone stay. They are no problem once other feeds carry the symbols, or once
+    # the other gateways have had the time to take over those that are still wanted.
     failing = [
         f"{name}: {_trouble(feed, now)}"
         for name, feed in sorted(state.feeds.items())
-        if name not in fresh and not carried.issuperset(feed.carried)
+        if name not in fresh
+        and not carried.issuperset(feed.carried)
+        and (name in kept or now - feed.ran_at <= TAKEOVER_SECONDS)
     ]
     if failing:
         return Check("feeds", ok=False, detail=some(failing))

@@ -33,7 +33,7 @@ ANSWER_SECONDS = 20.0
 """Maximum wait for a response; a missing response is not a difference."""
 
 RECHECK_SECONDS = 20.0
-"""Time from a difference to the next read of the store."""
+"""Time between two reads of the store while a difference is open."""
 
 UNREPAIRED_SECONDS = 120.0
 """Maximum age of a difference; an older one makes `GET /health` red."""
@@ -121,12 +121,15 @@ def _compared(ours: Candle | None, theirs: Candle | None) -> tuple[Kind, str] | 
 
 @dataclass(frozen=True, slots=True)
 class _Recheck:
-    """A range with differences to check again at `due` (unix seconds), and Kraken's candles for it."""
+    """A range with differences, and Kraken's candles for it. The store is read again at `due` (unix seconds), and
+    Kraken is asked again at `ask_at`, `pause` after the last time.
+    """
 
     symbol: str
     span: Range
     kraken: tuple[Candle, ...]
     due: float
+    ask_at: float
     pause: float = RECHECK_SECONDS
 
 
@@ -256,15 +259,15 @@ class SelfCheck:
     # --- one look -----------------------------------------------------------------------------------------------------
 
     async def look(self) -> None:
-        """Compare the next hour, or recheck one that differed; StoreUnavailableError if the store does not answer."""
-        due = next((recheck for recheck in self._rechecks if recheck.due <= self._clock()), None)
-        if due is not None:
-            self._rechecks.remove(due)
-            try:
-                await self._recheck(due)
-            except StoreUnavailableError:
-                self._rechecks.append(due)
-                raise
+        """Compare the next hour, or recheck those that differed; StoreUnavailableError if the store does not answer.
+
+        After an outage of the store many differ until the writer has stored what waited.
+        """
+        due = [recheck for recheck in self._rechecks if recheck.due <= self._clock()]
+        asked = False
+        for recheck in due:
+            asked |= await self._recheck(recheck, may_ask=not asked and recheck.ask_at <= self._clock())
+        if due:
             return
         for _ in range(_MOST_EMPTY):
             target = self._next()
@@ -311,25 +314,31 @@ class SelfCheck:
             )
             self._open[symbol, difference.open_time] = difference
         if new:
-            self._rechecks.append(_Recheck(symbol, span, kraken, self._clock() + RECHECK_SECONDS))
+            soon = self._clock() + RECHECK_SECONDS
+            self._rechecks.append(_Recheck(symbol, span, kraken, soon, soon))
         return True
 
-    async def _recheck(self, recheck: _Recheck) -> None:
-        """Check whether differences have ended: repaired in the store, or taken back by Kraken."""
+    async def _recheck(self, recheck: _Recheck, *, may_ask: bool) -> bool:
+        """Check whether differences have ended: repaired in the store, or taken back by Kraken.
+
+        Returns whether Kraken was asked.
+        """
         symbol, span = recheck.symbol, recheck.span
         stored = await self._stored(symbol, span)
-        kraken: tuple[Candle, ...] | None = None
+        self._rechecks.remove(recheck)
         if stored:
             self._end(recheck, differences(symbol, span, stored, recheck.kraken, self._clock()), "repaired")
-            if not self._opened(recheck):
-                return
+        asks = bool(may_ask and stored and self._opened(recheck))
+        if asks:
             kraken = await self._ask(symbol, span)
-        if kraken is not None:
-            self._end(recheck, differences(symbol, span, stored, kraken, self._clock()), "taken-back")
-        if self._opened(recheck):
+            if kraken is not None:
+                self._end(recheck, differences(symbol, span, stored, kraken, self._clock()), "taken-back")
+                recheck = replace(recheck, kraken=kraken)
             pause = min(recheck.pause * 2, _LAST_RECHECK)
-            due = self._clock() + pause
-            self._rechecks.append(replace(recheck, kraken=kraken or recheck.kraken, due=due, pause=pause))
+            recheck = replace(recheck, ask_at=self._clock() + pause, pause=pause)
+        if self._opened(recheck):
+            self._rechecks.append(replace(recheck, due=self._clock() + RECHECK_SECONDS))
+        return asks
 
     def _opened(self, recheck: _Recheck) -> list[Difference]:
         return [

@@ -79,14 +79,15 @@ class Instance:
 class Feed:
     """A feed's state and newest watermark; `carried`: its symbols, or its last ones if it is down.
 
-    `seen_at`: last receipt of either (unix seconds); `size`: bytes of the state; `skew`: seconds by which our clock was
-    ahead of Kraken's time when the last watermark arrived.
+    `seen_at`: last receipt of either (unix seconds); `ran_at`: the last one that showed that it runs; `size`: bytes of
+    the state; `skew`: seconds by which our clock was ahead of Kraken's time when the last watermark arrived.
     """
 
     state: FeedState
     carried: tuple[str, ...]
     watermark: Watermark | None = None
     seen_at: float = 0.0
+    ran_at: float = 0.0
     size: int = 0
     skew: float | None = None
 
@@ -239,8 +240,10 @@ class SystemState:
             raise PayloadError(f"expected the state of feed {name}, got {state.feed}")
         _make_room(name, self.feeds, now, MAX_ENTRIES, len(payload))
         carried = state.symbols or (before.carried if before and state.state is FeedCondition.DOWN else ())
-        watermark, skew = (before.watermark, before.skew) if before else (None, None)
-        self.feeds[name] = Feed(state, carried, watermark, now, len(payload), skew)
+        watermark, skew, ran_at = (before.watermark, before.skew, before.ran_at) if before else (None, None, 0.0)
+        if state.state is FeedCondition.LIVE:
+            ran_at = now
+        self.feeds[name] = Feed(state, carried, watermark, now, ran_at, len(payload), skew)
 
     def _watermark(self, name: str, payload: bytes, now: float) -> None:
         watermark = decode_watermark(payload)
@@ -249,7 +252,7 @@ class SystemState:
         feed = self.feeds.get(name)
         # A gateway publishes a feed's retained state before its first watermark, so an unknown feed is ignored.
         if feed is not None:
-            feed = self.feeds[name] = replace(feed, skew=now - watermark.at, seen_at=now)
+            feed = self.feeds[name] = replace(feed, skew=now - watermark.at, seen_at=now, ran_at=now)
         _check_time(max(watermark.watermark, watermark.at), now)
         if feed is not None:
             self.feeds[name] = replace(feed, watermark=watermark)
