@@ -1,6 +1,7 @@
 """From the bus into the store, acknowledged once it is there."""
 
 import asyncio
+import dataclasses
 import sqlite3
 
 import pytest
@@ -10,7 +11,7 @@ from influx_writer import Limits
 from ingress_common.errors import StartError
 from ingress_common.payloads import decode_status, encode_candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
-from ingress_store import SqliteStore
+from ingress_store import SqliteStore, StoreUnavailableError
 
 
 async def test_candles_of_all_timeframes_and_ticks_are_stored(world, candle):
@@ -322,3 +323,57 @@ async def test_a_writer_whose_store_says_nothing_is_not_ready_until_it_does(worl
         store.silent = ""
         await world.until(lambda: writer.health().ready)
     assert len(await world.stored()) == 1
+
+
+class PartlyAway(SqliteStore):
+    """A store that does not take candles of the timeframes in `away`."""
+
+    def __init__(self, world):
+        super().__init__(world.path, clock=lambda: world.now)
+        self.away = {Timeframe.M5}
+
+    async def write(self, candles, ticks):
+        result = await super().write([row for row in candles if row.timeframe not in self.away], ticks)
+        unstored = tuple(index for index, row in enumerate(candles) if row.timeframe in self.away)
+        return dataclasses.replace(result, unstored_candles=unstored, problem="candles_5m: gone" if unstored else "")
+
+
+async def test_what_the_store_does_not_take_of_one_timeframe_is_requested_once_it_does(world, candle):
+    store = PartlyAway(world)
+    writer, _ = world.writer(store=store, limits=Limits(rows=20, seconds=0.05))
+    fives = [candle(-n, timeframe=Timeframe.M5) for n in range(60, 0, -1)]
+    minutes = [candle(-n) for n in range(60, 0, -1)]
+    async with world.running(writer):
+        await world.send(*fives, *minutes)
+        await world.until(lambda: _outstanding(world) == 0)
+        assert writer.health().problems == ["store: candles_5m: gone"]
+        assert await world.stored() == minutes
+        assert await world.stored(Timeframe.M5) == []
+        asked = len(world.requests)
+        store.away.clear()
+        await world.send(candle(0, timeframe=Timeframe.M5, closed=False))
+        await world.until(lambda: writer.health().ready)
+        await world.until(lambda: len(world.requests) > asked)
+        await world.until(lambda: world.metric("ingress_writer_received_total", kind="candle") >= 180)
+        await world.until(lambda: _outstanding(world) == 0)
+    assert await world.stored(Timeframe.M5) == fives
+    assert (world.requests[-1].start, world.requests[-1].end) == (fives[0].at - 1, fives[-1].at + 1)
+
+
+class FullAtFirst(SqliteStore):
+    """A store that takes no batch without a minute."""
+
+    async def write(self, candles, ticks):
+        if not any(row.timeframe is Timeframe.M1 for row in candles):
+            raise StoreUnavailableError("no minute")
+        return await super().write(candles, ticks)
+
+
+async def test_a_batch_that_the_store_does_not_take_grows_by_what_comes(world, candle):
+    writer, _ = world.writer(store=FullAtFirst(world.path, clock=lambda: world.now))
+    async with world.running(writer):
+        await world.send(candle(timeframe=Timeframe.M5))
+        await world.until(lambda: not writer.health().ready)
+        await world.send(candle())
+        await world.until(lambda: _outstanding(world) == 0)
+        assert writer.health().ready

@@ -22,11 +22,17 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """The result of a batch; `taken` includes rows that lost to a newer one in the store."""
+    """The result of a batch; `taken` includes rows that lost to a newer one in the store.
+
+    `unstored_candles`: the indices of those that the store does not take now, because of `problem`, which is that of
+    their timeframe alone.
+    """
 
     taken: int
     rejected_candles: tuple[Rejection, ...] = ()
     rejected_ticks: tuple[Rejection, ...] = ()
+    unstored_candles: tuple[int, ...] = ()
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,8 @@ class CandleStore(Protocol):
         ...
 
     async def write(self, candles: Sequence[Candle], ticks: Sequence[Candle]) -> WriteResult:
-        """Write a batch; the rows taken are durable when this returns. Rejected rows do not affect the others.
+        """Write a batch; the rows taken are durable when this returns. Rejected and unstored rows do not affect the
+        others.
 
         `ticks` are raw 1m states; their identity is (exchange, symbol, at, open_time).
         """

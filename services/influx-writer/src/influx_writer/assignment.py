@@ -101,6 +101,7 @@ class Assignment:
         self._reassign_at: float | None = None
         self._requests_mark: int | None = None
         self._missing_since: float | None = None
+        self._unstored: dict[Timeframe, dict[str, tuple[float, float]]] = {}
         self._emptied = asyncio.Event()
 
     @property
@@ -122,6 +123,11 @@ class Assignment:
     def missing_since(self) -> float | None:
         """Since when (unix seconds) candles have been missing; None if none are."""
         return self._missing_since
+
+    @property
+    def has_unstored(self) -> bool:
+        """Whether there are closed candles that the store did not take, and that are to be requested once it does."""
+        return bool(self._unstored)
 
     # --- what happens ------------------------------------------------------------------------------------------------
 
@@ -171,6 +177,23 @@ class Assignment:
         """The last candle that answers a request is stored."""
         if self._republishing.answered(symbol, name):
             self._gaps.filled(symbol)
+
+    def written(self, stored: Iterable[Candle], unstored: Collection[Candle]) -> None:
+        """The store took the candles `stored`, and `unstored` not because of their timeframe.
+
+        Once it takes some of the timeframe, request what it did not take.
+        """
+        for candle in unstored:
+            ranges = self._unstored.setdefault(candle.timeframe, {})
+            if candle.closed:
+                start, end = ranges.get(candle.symbol, (candle.at, candle.at))
+                ranges[candle.symbol] = min(start, candle.at), max(end, candle.at)
+        if self._unstored:
+            refused = {candle.timeframe for candle in unstored}
+            for timeframe in {candle.timeframe for candle in stored} & self._unstored.keys() - refused:
+                for symbol, (start, end) in self._unstored.pop(timeframe).items():
+                    if symbol in self._taken:
+                        self._republishing.want(symbol, start - 1, end + 1)
 
     async def compare(self, store: CandleStore) -> None:
         """Read what the store holds of the symbols that were taken over. StoreUnavailableError if it does not answer.

@@ -21,5 +21,13 @@ class Batch:
     marks: list[tuple[Message, int]] = field(default_factory=list)
     answers: list[tuple[str, str]] = field(default_factory=list)
 
+    def extend(self, later: "Batch") -> None:
+        """Add all of `later`."""
+        self.candles += later.candles
+        self.ticks += later.ticks
+        self.dead_letters += later.dead_letters
+        self.marks += later.marks
+        self.answers += later.answers
+
     def __len__(self) -> int:
         return len(self.candles) + len(self.ticks) + len(self.dead_letters) + len(self.marks)

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -105,7 +105,8 @@ class Writer:
     """Writes the candles and ticks of its share of the symbols (`assignment`), in batches.
 
     A message is acknowledged when the store's commit has returned, or when its dead letter is with the broker. While
-    the store is away at most two batches wait here: the broker keeps the rest, memory stays flat.
+    the store is away at most two batches wait here: the broker keeps the rest, memory stays flat. While the store does
+    not take candles of one timeframe, those are acknowledged, and requested from the aggregator once it does.
 
     `bus` brings candles and ticks and needs a persistent session (`client_id`, `SESSION_SECONDS`), an inbound limit of
     `limits.inbound`, and `PAYLOAD_LIMIT`. `control` is a connection of its own, because messages about who is there
@@ -178,7 +179,7 @@ class Writer:
             self._status.announce,
             self._limits.settle_seconds,
         )
-        self._metrics.in_hand.set_function(lambda: len(self._batch) + len(self._writing) + len(self._forming))
+        self._metrics.in_hand.set_function(self._in_hand)
         self._metrics.in_hand_limit.set(self._limits.inbound)
         self._metrics.missing.set_function(lambda: self._assignment.missing)
         self._metrics.symbols.set_function(lambda: len(self._assignment.symbols))
@@ -191,6 +192,9 @@ class Writer:
             broker_check(self._bus, self._control),
         )
         return Health(live=True, ready=all(check.ok for check in checks), checks=checks)
+
+    def _in_hand(self) -> int:
+        return len(self._batch) + len(self._writing) + len(self._forming)
 
     @property
     def _waiting(self) -> str | None:
@@ -423,14 +427,21 @@ class Writer:
             try:
                 await self._write()
             except StoreUnavailableError as error:
-                self._metrics.retries.inc()
-                if self._write_error is None:
-                    log.warning("store.unavailable", reason=str(error), rows=len(self._writing))
-                self._write_error = str(error)
+                self._note_problem(str(error), len(self._writing))
                 await asyncio.sleep(self._backoff(attempt))
                 attempt += 1
+                if len(self._writing) < self._limits.rows:
+                    # The store may take what has come since.
+                    self._writing.extend(self._batch)
+                    self._batch = Batch()
             else:
                 return
+
+    def _note_problem(self, problem: str, rows: int) -> None:
+        self._metrics.retries.inc()
+        if self._write_error is None:
+            log.warning("store.unavailable", reason=problem, rows=rows)
+        self._write_error = problem
 
     async def _write(self) -> None:
         """Write the batch and the forming candles that are due, then acknowledge."""
@@ -439,7 +450,7 @@ class Writer:
             await self._assignment.compare(self._store)
         now = self._time.now()
         forming = self._forming.due(now, self._limits.rows)
-        candles, ticks = batch.candles + forming, batch.ticks
+        candles, ticks, unstored = batch.candles + forming, batch.ticks, list[Row]()
         if candles or ticks:
             started = self._write_started = time.monotonic()
             try:
@@ -448,14 +459,23 @@ class Writer:
                 self._write_started = None
             self._metrics.batch_seconds.observe(time.monotonic() - started)
             self._metrics.batch_rows.observe(len(candles) + len(ticks))
-            candles = await self._without_rejected(batch, candles, result.rejected_candles)
-            ticks = await self._without_rejected(batch, ticks, result.rejected_ticks)
-        if self._write_error is not None:
+            if result.problem:
+                self._note_problem(result.problem, len(result.unstored_candles))
+            unstored = [candles[index] for index in result.unstored_candles]
+            left = {*result.unstored_candles, *await self._rejected(batch, candles, result.rejected_candles)}
+            candles = _without(candles, left)
+            ticks = _without(ticks, await self._rejected(batch, ticks, result.rejected_ticks))
+        self._assignment.written([row.candle for row in candles], [row.candle for row in unstored])
+        if self._write_error is not None and not self._assignment.has_unstored:
             log.info("store.available", rows=len(batch))
             self._write_error = None
         # Rows first: a dead letter that the broker has not confirmed must not delay them.
         self._stored(candles, ticks)
-        self._forming.written(forming, now)
+        # Messages are acknowledged in order, so one that waits for its bucket would stop all others. The aggregator
+        # republishes them.
+        for row in unstored:
+            row.message.ack()
+        self._forming.written((row for row in (*candles, *unstored) if not row.candle.closed), now)
         for message, number in batch.marks:
             message.ack()
             self._marks.stored(number)
@@ -474,13 +494,13 @@ class Writer:
             self._metrics.committed(Kind.FORMING, [row for row in candles if not row.candle.closed], now)
             self._metrics.committed(Kind.TICK, ticks, now)
 
-    async def _without_rejected(self, batch: Batch, rows: list[Row], rejections: Sequence[Rejection]) -> list[Row]:
+    async def _rejected(self, batch: Batch, rows: Sequence[Row], rejections: Sequence[Rejection]) -> list[int]:
+        """Dead-letter what the store rejects; returns the indices."""
         for rejection in rejections:
             self._metrics.rejected.inc()
             message = rows[rejection.index].message
             await self._dead_letter(batch, message, Reason.REJECTED, f"the store: {rejection.reason}")
-        rejected = {rejection.index for rejection in rejections}
-        return [row for index, row in enumerate(rows) if index not in rejected] if rejected else rows
+        return [rejection.index for rejection in rejections]
 
     async def _acknowledge_dead_letters(self, batch: Batch) -> None:
         for message, delivery in batch.dead_letters:
@@ -503,6 +523,10 @@ class Writer:
         except (TimeoutError, StoreUnavailableError, BusClosedError) as error:
             rows = len(self._writing) + len(self._batch)
             log.warning("writer.batch-left-with-broker", rows=rows, reason=str(error) or "timeout")
+
+
+def _without(rows: list[Row], left: Collection[int]) -> list[Row]:
+    return [row for index, row in enumerate(rows) if index not in left] if left else rows
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -1,14 +1,14 @@
 """Reading candles. Every query has a bounded range, so that its cost follows from the request."""
 
 import math
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 
 from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store.gaps import StoredGap, gaps_of
 from ingress_store.influx import flux, names
 from ingress_store.influx.rows import at_of, candle_of, rows_of, rows_of_symbols, seconds_of, tick_of, version_of
-from ingress_store.influx.server import Server
+from ingress_store.influx.server import NoRightError, NotThereError, Server
 from ingress_store.influx.versions import Identity, Version
 from ingress_store.port import Freshness
 
@@ -84,8 +84,26 @@ class Reader:
         return sorted({row["_value"] for row in rows_of(await self._query(text))})
 
     async def latest(self) -> list[Freshness]:
-        """The newest closed candle of every symbol and timeframe, sorted by symbol, lowest timeframe first."""
-        buckets = {names.candles(timeframe): timeframe for timeframe in TIMEFRAMES}
+        """The newest closed candle of every symbol and timeframe, sorted by symbol, lowest timeframe first.
+
+        A bucket that is missing is left out, unless all are.
+        """
+        try:
+            found = await self._latest(TIMEFRAMES)
+        except (NoRightError, NotThereError):
+            found, missing = [], 0
+            for timeframe in TIMEFRAMES:
+                try:
+                    found += await self._latest((timeframe,))
+                except (NoRightError, NotThereError):
+                    missing += 1
+                    if missing == len(TIMEFRAMES):
+                        raise
+        order = {timeframe: place for place, timeframe in enumerate(TIMEFRAMES)}
+        return sorted(found, key=lambda f: (f.symbol, order[f.timeframe]))
+
+    async def _latest(self, timeframes: Sequence[Timeframe]) -> list[Freshness]:
+        buckets = {names.candles(timeframe): timeframe for timeframe in timeframes}
         text = flux.newest_versions(buckets, flux.FIRST, flux.LAST)
         closed: dict[tuple[str, Timeframe], Freshness] = {}
         forming: dict[tuple[Timeframe, int], set[str]] = {}
@@ -101,8 +119,7 @@ class Reader:
         for (timeframe, open_time), symbols in forming.items():
             async for freshness in self._closed_before(timeframe, open_time, symbols):
                 closed[freshness.symbol, timeframe] = freshness
-        order = {timeframe: place for place, timeframe in enumerate(TIMEFRAMES)}
-        return sorted(closed.values(), key=lambda f: (f.symbol, order[f.timeframe]))
+        return list(closed.values())
 
     async def newest_closed(self, timeframe: Timeframe, since: float) -> dict[str, int]:
         """The open time of every symbol's newest closed candle since `since`."""

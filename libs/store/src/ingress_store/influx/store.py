@@ -3,8 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack
-from itertools import chain
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Self
 
@@ -19,12 +18,15 @@ from ingress_store.influx.bulk import InfluxSeries
 from ingress_store.influx.lines import LineError, Lines
 from ingress_store.influx.new_shards import SETTLING_SECONDS, NewShards, lost
 from ingress_store.influx.reading import Reader
-from ingress_store.influx.server import AnswerT, NoRightError, Server, TokenError, answered
+from ingress_store.influx.server import AnswerT, NoRightError, NotThereError, Server, TokenError, answered
 from ingress_store.influx.setup import Setup
 from ingress_store.influx.versions import Identity, KnownVersions, Version
-from ingress_store.influx.writing import Line, LineWriter
+from ingress_store.influx.writing import Line, LineWriter, RejectingError
 from ingress_store.port import Freshness, Rejection, TaskState, WriteResult
 from ingress_store.retention import Retention
+
+_OTHERS_SECONDS = 900.0
+"""A bucket is alone in its trouble if another one took candles in this time: in every 5 minutes several are due."""
 
 _BUCKETS = {timeframe: names.candles(timeframe) for timeframe in TIMEFRAMES}
 
@@ -49,6 +51,7 @@ class InfluxStore:
         self._known = KnownVersions()
         self._new_shards = NewShards(self._retention)
         self._writer = LineWriter()
+        self._taken_at = float("-inf")  # when a bucket last took candles (monotonic clock)
 
     async def __aenter__(self) -> Self:
         """Open; StoreOpenError if the server does not know the token. A server that is away is no error."""
@@ -106,8 +109,11 @@ class InfluxStore:
         await self._answered(self._setup().run_task(name))
 
     async def write(self, candles: Sequence[Candle], ticks: Sequence[Candle]) -> WriteResult:
-        """Write a batch, all buckets at once; one that is missing, that the token may not write or that rejects line
-        after line does not delay the others.
+        """Write a batch, all buckets at once.
+
+        Candles stay unstored if their bucket is missing, refuses the token or rejects line after line, while others
+        take theirs. StoreUnavailableError if none does, or in trouble with the bucket of the ticks, which cannot be
+        requested again.
         """
         async with self._one_at_a_time:
             lines, newest, rejected_candles = self._candle_lines(candles)
@@ -117,21 +123,37 @@ class InfluxStore:
             outcomes = await asyncio.gather(
                 *writes, self._write_lines(names.TICKS, "ns", tick_lines), return_exceptions=True
             )
-            *of_candles, of_ticks = [_given(outcome) for outcome in outcomes]
-            rejected_candles += chain.from_iterable(of_candles)
-            rejected_ticks += of_ticks
-            for rejection in rejected_candles:
-                newest.pop(_identity(candles[rejection.index]), None)
+            rejected_ticks += _given(outcomes.pop())
+            unstored: list[int] = []
+            problems: list[StoreUnavailableError] = []
+            for rows, outcome in zip(lines.values(), outcomes, strict=True):
+                if isinstance(outcome, NoRightError | NotThereError | RejectingError):
+                    unstored += (index for index, _ in rows)
+                    problems.append(outcome)
+                else:
+                    rejected_candles += _given(outcome)
+            if len(problems) < len(outcomes):
+                self._taken_at = time.monotonic()
+            elif problems and time.monotonic() - self._taken_at > _OTHERS_SECONDS:
+                raise problems[0]
+            for index in (*(rejection.index for rejection in rejected_candles), *unstored):
+                newest.pop(_identity(candles[index]), None)
             await self._confirm(newest)
             self._known.remember(newest)
-        taken = len(candles) + len(ticks) - len(rejected_candles) - len(rejected_ticks)
-        return WriteResult(taken, _by_index(rejected_candles), _by_index(rejected_ticks))
+        left = len(rejected_candles) + len(rejected_ticks) + len(unstored)
+        return WriteResult(
+            len(candles) + len(ticks) - left,
+            _by_index(rejected_candles),
+            _by_index(rejected_ticks),
+            tuple(sorted(unstored)),
+            "; ".join(map(str, problems)),
+        )
 
     async def _write_lines(self, bucket: str, precision: str, lines: Sequence[Line]) -> list[Rejection]:
         try:
             return await self._writer.write(self._server(), bucket, precision, lines)
-        except NoRightError as error:
-            raise NoRightError(f"{bucket}: {error}") from None
+        except (NoRightError, NotThereError) as error:
+            raise type(error)(f"{bucket}: {error}") from None
 
     def series(self, symbol: str, timeframe: Timeframe) -> InfluxSeries:
         """The candles of one series, for bulk work."""
@@ -190,8 +212,9 @@ class InfluxStore:
         return lines, rejected
 
     async def recall(self, symbols: Collection[str], timeframe: Timeframe, *, start: float, end: float) -> None:
-        """Read the versions that are stored: one query."""
-        self._known.remember(await self._answered(self._reader().versions(symbols, timeframe, start, end)))
+        """Read the versions that are stored: one query. Of a bucket that is missing nothing is known."""
+        with suppress(NoRightError, NotThereError):
+            self._known.remember(await self._answered(self._reader().versions(symbols, timeframe, start, end)))
 
     async def prune(self) -> int:
         """Nothing to do: the server applies the buckets' retention."""

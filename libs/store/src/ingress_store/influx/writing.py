@@ -15,6 +15,10 @@ Line = tuple[int, str]
 """The place of a row in what was given, and its text."""
 
 
+class RejectingError(StoreUnavailableError):
+    """A bucket rejects line after line: the reason is not our rows."""
+
+
 class LineWriter:
     """Writes lines, and finds those that the server rejects.
 
@@ -31,8 +35,8 @@ class LineWriter:
         A rejected batch is halved until the bad lines stand alone; to write a good line twice changes nothing. If the
         server reports that it dropped all of a batch, as with lines older than the retention, it is not halved further.
 
-        StoreUnavailableError if not even one line is taken because of its size, or if line after line is rejected: the
-        reason is not our rows.
+        StoreUnavailableError if not even one line is taken because of its size, RejectingError if line after line is
+        rejected.
         """
         rejected: list[Rejection] = []
         parts = [lines[start : start + BATCH_LINES] for start in range(0, len(lines), BATCH_LINES)][::-1]
@@ -62,4 +66,4 @@ class LineWriter:
         count = self._in_a_row.get(bucket, 0) + lines
         self._in_a_row[bucket] = min(count, _MOST_IN_A_ROW + 1)
         if count > _MOST_IN_A_ROW:
-            raise StoreUnavailableError(f"{bucket}: line after line is rejected: {error.status} {error}") from error
+            raise RejectingError(f"{bucket}: line after line is rejected: {error.status} {error}") from error
