@@ -168,6 +168,16 @@ async def test_a_candle_of_next_month_becomes_a_dead_letter_once_a_watermark_tel
     assert await world.stored() == [world.published["BTC/USD", Timeframe.M1, candle(-1).open_time]]
 
 
+async def test_a_candle_that_is_closed_long_before_its_end_becomes_a_dead_letter(world, candle):
+    writer, _ = world.writer()
+    async with world.running(writer):
+        await world.watermark(world.now)
+        await world.send(candle(4), candle(-1))
+        await world.until(lambda: len(world.dead) == 1 and _outstanding(world) == 0)
+    assert "expected a candle that is closed" in world.dead[0].reason
+    assert await world.stored() == [world.published["BTC/USD", Timeframe.M1, candle(-1).open_time]]
+
+
 async def test_candles_are_stored_where_the_clock_is_a_month_behind(world, candle):
     now, world.now = world.now, world.now - 30 * 86_400
     writer, _ = world.writer()

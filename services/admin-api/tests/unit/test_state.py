@@ -74,6 +74,21 @@ def test_a_watermark_far_ahead_or_of_another_feed_is_refused():
     assert not state.feeds
 
 
+def test_a_candle_that_is_closed_long_before_its_end_hides_no_real_one(candle):
+    state = SystemState(TOPICS)
+    behind = NOW - 86_400  # our own clock
+    feed = FeedState("f1", FeedCondition.LIVE, NOW, ("BTC/USD",))
+    state.apply(TOPICS.feed("f1"), encode_feed_state(feed), behind)
+    state.apply(TOPICS.watermark("f1"), encode_watermark(Watermark("f1", NOW, NOW)), behind)
+    real = candle(open_time=M1.floor(NOW) - 60, at=NOW)
+    for opens in (M1.floor(NOW) + 180, M1.floor(NOW) + 6 * 86_400):
+        with pytest.raises(AheadError):
+            early = encode_candle(candle(open_time=opens, at=opens + 60.0))
+            state.apply(TOPICS.candles("BTC/USD", M1), early, behind)
+    state.apply(TOPICS.candles("BTC/USD", M1), encode_candle(real), behind)
+    assert state.symbols["BTC/USD"].closed[M1].open_time == real.open_time
+
+
 def test_a_repeated_feed_state_keeps_how_far_our_clock_is_off():
     state = SystemState(TOPICS)
     feed = encode_feed_state(FeedState("f1", FeedCondition.LIVE, NOW, ("BTC/USD",)))

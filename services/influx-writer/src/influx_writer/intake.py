@@ -13,6 +13,9 @@ from ingress_common.topics import TopicError, Topics, symbol_of
 AHEAD_SECONDS = 7 * 86_400.0
 """Seconds that a candle may be ahead of now."""
 
+CLOSED_AHEAD_SECONDS = 120.0
+"""Seconds that the end of a closed candle may be ahead of now: nobody closes one before its end."""
+
 PAYLOAD_LIMIT = 8 * 1024
 """Maximum size of a candle in bytes; typical are 400. The bus truncates longer messages to bound the memory."""
 
@@ -99,6 +102,10 @@ class Intake:
         latest = max(candle.open_time, candle.at)
         if latest > now + AHEAD_SECONDS:
             raise AheadError(f"expected nothing after {rfc3339(now)}, got {rfc3339(latest)}")
+        if candle.closed and candle.close_time > now + CLOSED_AHEAD_SECONDS:
+            raise AheadError(
+                f"expected a candle that is closed at {rfc3339(now)}, got one until {rfc3339(candle.close_time)}"
+            )
         if place.is_tick:
             return Kind.TICK, candle
         return Kind.CANDLE if candle.closed else Kind.FORMING, candle

@@ -33,6 +33,9 @@ MAX_BYTES = 4 * 1024 * 1024
 AHEAD_SECONDS = 7 * 86_400.0
 """Maximum time of a message ahead of our clock. One further ahead would hide all correct ones that follow."""
 
+CLOSED_AHEAD_SECONDS = 120.0
+"""Maximum time from now, by the gateways' watermarks, to the end of a closed candle: nobody closes one before."""
+
 SILENT_SECONDS = 60.0
 """If the state is full, an entry without a message for this long is removed for a new one."""
 
@@ -169,6 +172,8 @@ class SystemState:
         self.feeds: dict[str, Feed] = {}
         self.symbols: dict[str, SymbolState] = {}
         self.dead_letters: dict[str, DeadLetterCount] = {}
+        self._skew = 0.0  # our clock less the gateways' when the last watermark arrived
+        self._skew_at = float("-inf")
 
     def filters(self) -> tuple[str, ...]:
         """The topic filters to subscribe to."""
@@ -252,6 +257,7 @@ class SystemState:
         feed = self.feeds.get(name)
         # A gateway publishes a feed's retained state before its first watermark, so an unknown feed is ignored.
         if feed is not None:
+            self._skew, self._skew_at = now - watermark.at, now
             feed = self.feeds[name] = replace(feed, skew=now - watermark.at, seen_at=now, ran_at=now)
         _check_time(max(watermark.watermark, watermark.at), now)
         if feed is not None:
@@ -262,6 +268,8 @@ class SystemState:
         if topic_symbol(candle.symbol) != name or candle.timeframe.value != timeframe:
             raise PayloadError(f"expected a candle of {name} {timeframe}, got {candle.symbol} {candle.timeframe.value}")
         _check_time(max(candle.open_time, candle.at), now)
+        if candle.closed and now - self._skew_at <= WATERMARK_SECONDS:
+            _check_time(candle.open_time + candle.timeframe.seconds, now - self._skew, CLOSED_AHEAD_SECONDS)
         symbol = self.symbols.get(candle.symbol)
         if symbol is None:
             _make_room(candle.symbol, self.symbols, now, MAX_SYMBOLS)
@@ -286,8 +294,8 @@ class SystemState:
         self.dead_letters[service] = DeadLetterCount(count, letter.reason, letter.topic, letter.at, now)
 
 
-def _check_time(latest: float, now: float) -> None:
-    if latest > now + AHEAD_SECONDS:
+def _check_time(latest: float, now: float, ahead: float = AHEAD_SECONDS) -> None:
+    if latest > now + ahead:
         raise AheadError(f"expected a time up to about {rfc3339(now)}, got {rfc3339(latest)}")
 
 
