@@ -90,8 +90,7 @@ async def _measure(stack: Stack, options: argparse.Namespace, kraken: Kraken) ->
         await asyncio.sleep(max(0.0, began + number * pause - time.monotonic()))
         part.kill()
         await asyncio.to_thread(part.start)
-        seconds = await recovery(stack, _RECOVERY_SECONDS)
-        print(f"SIGKILL of {part.name} and start: /health 200 for good after {seconds:.0f} s", flush=True)
+        print(f"SIGKILL of {part.name} and start: {await recovery(stack, _RECOVERY_SECONDS)}", flush=True)
     end = began + options.minutes * 60
     if options.burst:
         await asyncio.sleep(max(0.0, (end - time.monotonic()) / 3))

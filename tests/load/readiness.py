@@ -67,20 +67,38 @@ async def ready(stack: Stack, limit: float) -> Ready:
     raise SystemExit(f"expected all pairs seeded and /health 200 within {limit:.0f} s, got: {seen}")
 
 
-async def recovery(stack: Stack, limit: float) -> float:
-    """Seconds from now until `/health` is 200 and stays so for some seconds; infinity if that takes more than `limit`
-    seconds.
+@dataclass
+class Recovery:
+    """Seconds until `/health` was 200 and stayed so for some seconds; infinity if it did not. `red`: seconds for which
+    each check was red.
     """
-    began = last_red = time.monotonic()
+
+    seconds: float = float("inf")
+    red: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        since = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.red.most_common())
+        return f"/health 200 for good after {self.seconds:.0f} s" + (f"; red: {since}" if since else "")
+
+
+async def recovery(stack: Stack, limit: float) -> Recovery:
+    """Follow `/health` until it is 200 for good, up to `limit` seconds."""
+    began = last = last_red = time.monotonic()
+    seen = Recovery()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{stack.admin_port}", timeout=10) as admin:
-        while time.monotonic() - last_red <= _STEADY_SECONDS:
-            if time.monotonic() - began > limit:
-                return float("inf")
+        while time.monotonic() - began <= limit:
             await asyncio.sleep(_LOOK_SECONDS)
             try:
-                is_green = (await admin.get("/health")).status_code == httpx.codes.OK
-            except httpx.HTTPError:
-                is_green = False
-            if not is_green:
-                last_red = time.monotonic()
-    return last_red - began
+                health = await admin.get("/health")
+                red = [check["name"] for check in health.json()["checks"] if not check["ok"]]
+            except (httpx.HTTPError, json.JSONDecodeError, KeyError):
+                red = ["no answer"]
+            now = time.monotonic()
+            seen.red.update(dict.fromkeys(red, now - last))
+            last = now
+            if red:
+                last_red = now
+            elif now - last_red > _STEADY_SECONDS:
+                seen.seconds = last_red - began
+                return seen
+    return seen
