@@ -99,7 +99,8 @@ def test_a_repeated_feed_state_keeps_how_far_our_clock_is_off():
     assert not clock_check(state, behind + 1).ok
 
 
-def test_windows_that_ended_before_the_first_candle_arrived_are_not_late(candle):
+@pytest.mark.parametrize("with_correction", [False, True])
+def test_windows_that_ended_before_the_first_candle_arrived_are_not_late(candle, with_correction):
     state, began = SystemState(TOPICS), M1.floor(NOW) + 46.0
     state.apply(
         TOPICS.feed("f1"), encode_feed_state(FeedState("f1", FeedCondition.LIVE, NOW - 7200, ("BTC/USD",))), began
@@ -107,6 +108,9 @@ def test_windows_that_ended_before_the_first_candle_arrived_are_not_late(candle)
     state.apply(TOPICS.watermark("f1"), encode_watermark(Watermark("f1", began, began)), began)
     forming = candle(open_time=M1.floor(NOW), closed=False, at=began)
     state.apply(TOPICS.candles("BTC/USD", M1), encode_candle(forming), began)
+    if with_correction:
+        older = candle(open_time=M1.floor(NOW) - 600, at=began, revision=1)
+        state.apply(TOPICS.candles("BTC/USD", M1), encode_candle(older), began)
     wanted = Wanted(frozenset({"BTC/USD"}), {}, frozenset(), {})
     assert candles_check(state, began, wanted).ok
     later = began + 60

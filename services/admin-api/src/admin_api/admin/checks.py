@@ -191,13 +191,13 @@ def _first_late(
     """The lowest timeframe with a late candle.
 
     Skipped are windows that began before the feed was live, which may have a gap, and those that ended before the
-    symbol's first candle arrived here: what is retained of them may be forming already.
+    symbol's first candle arrived here: what is retained of them may be forming already, and a correction of an older
+    one may have come.
     """
     for timeframe in timeframes:
         newest = symbol.closed.get(timeframe)
         opened = due[timeframe] - timeframe.seconds
-        late = due[timeframe] > symbol.since if newest is None else newest.open_time < opened
-        if opened >= since and late:
+        if opened >= since and due[timeframe] > symbol.since and (newest is None or newest.open_time < opened):
             return timeframe
     return None
 
