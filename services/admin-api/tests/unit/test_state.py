@@ -82,8 +82,8 @@ def test_a_candle_that_is_closed_long_before_its_end_hides_no_real_one(candle):
     state.apply(TOPICS.watermark("f1"), encode_watermark(Watermark("f1", NOW, NOW)), behind)
     real = candle(open_time=M1.floor(NOW) - 60, at=NOW)
     for opens in (M1.floor(NOW) + 180, M1.floor(NOW) + 6 * 86_400):
+        early = encode_candle(candle(open_time=opens, at=opens + 60.0))
         with pytest.raises(AheadError):
-            early = encode_candle(candle(open_time=opens, at=opens + 60.0))
             state.apply(TOPICS.candles("BTC/USD", M1), early, behind)
     state.apply(TOPICS.candles("BTC/USD", M1), encode_candle(real), behind)
     assert state.symbols["BTC/USD"].closed[M1].open_time == real.open_time
