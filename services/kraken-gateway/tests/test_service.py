@@ -174,11 +174,15 @@ async def test_tokenised_pair_is_taken_on_the_unified_socket_and_has_history(sim
 async def test_pair_that_has_never_traded_is_untraded_and_not_carried(simulator, gateway, ears):
     gateway("*/USD")
 
-    def untraded() -> list[str]:
+    def details(name: str) -> object:
         statuses = [decode_status(payload) for payload in ears.of("status") if payload]
-        return statuses[-1].details.get("untraded", []) if statuses else []
+        return statuses[-1].details.get(name) if statuses else None
 
     await ears.until(lambda: ears.of("feed") and len(ears.of("feed")[-1].symbols) == 3)
     await fault(simulator, kind="list", symbol="NEW/USD", trades_per_minute=0.001)
-    await ears.until(lambda: untraded() == ["NEW/USD"], 40.0)
+    await ears.until(lambda: details("untraded") == ["NEW/USD"], 40.0)
     assert ears.of("feed")[-1].symbols == ("ADA/USD", "BTC/USD", "ETH/USD")
+    # It is delisted without ever having been live.
+    await fault(simulator, kind="delist", symbol="NEW/USD")
+    await ears.until(lambda: details("rejected") == {"NEW/USD": "Kraken's list of pairs says delisted"}, 20.0)
+    await ears.until(lambda: details("untraded") == [], 20.0)

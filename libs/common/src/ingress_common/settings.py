@@ -81,6 +81,8 @@ def _store_url(value: object) -> object:
     if scheme == "sqlite":
         if not rest.startswith("/") or rest == "/":
             raise ValueError("it has no path; write three slashes and a path")
+        if "?" in rest or "#" in rest:
+            raise ValueError("it contains a query or a fragment, which is shown to everyone")
         return value.strip()
     return _address(value.strip(), (scheme,))
 

@@ -154,6 +154,7 @@ def test_every_wrong_variable_is_named_at_once(monkeypatch):
         ("STORE_URL", "influxdb://host:8086?token=secret"),
         ("STORE_URL", "influxdb://secret@host"),
         ("STORE_URL", "influxdb://host/#secret"),
+        ("STORE_URL", "sqlite:////var/candles.db?key=secret"),
         ("KRAKEN_WS_URL", "wss://user:secret@host/v2"),
         ("KRAKEN_REST_URL", "https://host/?key=secret"),
     ],

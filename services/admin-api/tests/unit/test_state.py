@@ -76,6 +76,9 @@ def test_a_watermark_far_ahead_or_of_another_feed_is_refused():
 
 def test_a_candle_that_is_closed_long_before_its_end_hides_no_real_one(candle):
     state = SystemState(TOPICS)
+    days_ahead = candle(open_time=M1.floor(NOW) + 6 * 86_400, at=NOW + 6 * 86_400)
+    with pytest.raises(AheadError):
+        state.apply(TOPICS.candles("BTC/USD", M1), encode_candle(days_ahead), NOW)
     behind = NOW - 86_400  # our own clock
     feed = FeedState("f1", FeedCondition.LIVE, NOW, ("BTC/USD",))
     state.apply(TOPICS.feed("f1"), encode_feed_state(feed), behind)

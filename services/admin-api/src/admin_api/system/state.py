@@ -173,7 +173,6 @@ class SystemState:
         self.symbols: dict[str, SymbolState] = {}
         self.dead_letters: dict[str, DeadLetterCount] = {}
         self._skew = 0.0  # our clock less the gateways' when the last watermark arrived
-        self._skew_at = float("-inf")
 
     def filters(self) -> tuple[str, ...]:
         """The topic filters to subscribe to."""
@@ -257,7 +256,7 @@ class SystemState:
         feed = self.feeds.get(name)
         # A gateway publishes a feed's retained state before its first watermark, so an unknown feed is ignored.
         if feed is not None:
-            self._skew, self._skew_at = now - watermark.at, now
+            self._skew = now - watermark.at
             feed = self.feeds[name] = replace(feed, skew=now - watermark.at, seen_at=now, ran_at=now)
         _check_time(max(watermark.watermark, watermark.at), now)
         if feed is not None:
@@ -268,7 +267,7 @@ class SystemState:
         if topic_symbol(candle.symbol) != name or candle.timeframe.value != timeframe:
             raise PayloadError(f"expected a candle of {name} {timeframe}, got {candle.symbol} {candle.timeframe.value}")
         _check_time(max(candle.open_time, candle.at), now)
-        if candle.closed and now - self._skew_at <= WATERMARK_SECONDS:
+        if candle.closed:
             _check_time(candle.open_time + candle.timeframe.seconds, now - self._skew, CLOSED_AHEAD_SECONDS)
         symbol = self.symbols.get(candle.symbol)
         if symbol is None:

@@ -4,7 +4,7 @@ their messages in order.
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ingress_common.bus import Bus, BusError, Connected, LastWill
 from ingress_common.logs import get_logger
@@ -35,7 +35,8 @@ class FeedReport:
 
     `problem`: why it is down. `suspect`: symbols whose inactivity is to be verified; `excluded`: symbols excluded from
     the coverage. `backlog`: frames received and not yet published, of which the oldest has waited for `lag` seconds.
-    `refused`: what the broker does not take of it; empty if it takes everything.
+    `refused`: what the broker does not take of it; empty if it takes everything. `gone`: symbols that are not traded at
+    present, with the reason; the state shows those that it covered.
     """
 
     name: str
@@ -49,6 +50,12 @@ class FeedReport:
     backlog: int
     lag: float
     refused: str = ""
+    gone: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def rejected(self) -> Mapping[str, str]:
+        """The symbols that Kraken refuses or does not trade, with the reason."""
+        return {**self.state.rejected, **self.gone}
 
     @property
     def live(self) -> bool:
@@ -58,7 +65,7 @@ class FeedReport:
     @property
     def idle(self) -> bool:
         """Whether Kraken refuses or does not trade any of its symbols."""
-        return self.wanted <= self.state.rejected.keys()
+        return self.wanted <= self.rejected.keys()
 
 
 class Feed:
@@ -143,6 +150,7 @@ class Feed:
             backlog=stream.backlog if stream else 0,
             lag=stream.lag if stream else 0.0,
             refused=refused,
+            gone=self._gone,
         )
 
     async def run(self) -> None:
@@ -285,4 +293,4 @@ class Feed:
 
 def rejected_of(reports: Collection[FeedReport]) -> dict[str, str]:
     """All refused symbols with Kraken's reason."""
-    return {symbol: reason for report in reports for symbol, reason in report.state.rejected.items()}
+    return {symbol: reason for report in reports for symbol, reason in report.rejected.items()}

@@ -69,7 +69,7 @@ class UntradedPairs:
         """The symbols that live feeds neither cover, nor exclude until they are verified, nor see refused."""
         reports = [feed.report() for feed in self._feeds()]
         waiting = (
-            report.wanted - report.excluded - report.state.rejected.keys() - set(report.state.symbols)
+            report.wanted - report.excluded - report.rejected.keys() - set(report.state.symbols)
             for report in reports
             if report.live
         )
