@@ -58,8 +58,6 @@ class Feed:
     """
 
     state: FeedState | None = None
-    live: bool = False
-    since: float = 0.0
     watermark: float = _NEVER
     minute_end: float = _NEVER
     at: float = _NEVER
@@ -70,6 +68,16 @@ class Feed:
     confirmations: int = 0
     lacking: dict[str, float] = field(default_factory=dict)
     lacking_since: float = _NEVER
+
+    @property
+    def live(self) -> bool:
+        """Whether it delivers data."""
+        return self.state is not None and self.state.state is FeedCondition.LIVE
+
+    @property
+    def since(self) -> float:
+        """When its present connection began (unix seconds); 0 before the first state."""
+        return self.state.since if self.state is not None else 0.0
 
     @property
     def reports(self) -> bool:
@@ -221,8 +229,6 @@ class Feeds:
         self._make_room(feed, len(state.symbols))
         begins, was_live = state.since != feed.since, feed.live
         feed.state = state
-        feed.live = state.state is FeedCondition.LIVE
-        feed.since = state.since
         if feed.live:
             known = feed.starts
             if begins:
