@@ -55,6 +55,9 @@ class Source(StrEnum):
     INFILL = "infill"
     ROLLUP = "rollup"
 
+    # Enum's own hash is a Python function and slows every look-up down.
+    __hash__ = str.__hash__
+
 
 class Candle(Struct, frozen=True, gc=False):
     """One candle. A candle with the same (exchange, symbol, timeframe, open_time) replaces it.

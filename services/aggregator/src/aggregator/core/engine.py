@@ -217,14 +217,15 @@ class Engine:
             return []
         out: list[Output] = []
         seeds = []
-        watermark, at, starts, all_series, news = mark.watermark, mark.at, feed.starts, self._series, self._news
-        plausible = watermark <= feed.since + MAX_JUMP
+        watermark, at = mark.watermark, mark.at
+        starts, all_series, news = feed.starts, self._series, self._news
+        far_before = watermark - MAX_JUMP
         for symbol, covered_from in starts.items() if minute_ended else [(s, starts[s]) for s in unstarted]:
             series = all_series.get(symbol)
             if series is None:
                 unstarted.discard(symbol)
                 continue
-            if not plausible and _NEVER < series.clock < watermark - MAX_JUMP:
+            if series.clock < far_before and series.clock != _NEVER and feed.since < far_before:
                 continue
             news[symbol] = at
             if covered_from == series.in_order_from:
