@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from sys import intern
 
 from ingress_common.model import EXCHANGE
 from ingress_common.timeframes import Timeframe
@@ -106,7 +107,8 @@ def _levels(prefix: str, topic: str) -> tuple[str, ...]:
     head = prefix + "/"
     if not topic.startswith(head):
         raise TopicError(f"expected a topic under {head}, got {topic!r}")
-    return tuple(topic[len(head) :].split("/"))
+    # Few levels differ: the remembered ones share their texts.
+    return tuple(map(intern, topic[len(head) :].split("/")))
 
 
 _remembered_levels = lru_cache(maxsize=_REMEMBERED)(_levels)

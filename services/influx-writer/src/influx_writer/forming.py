@@ -33,7 +33,7 @@ class FormingCandles:
             self._waiting[series] = row
             return True
         newer = _is_newer(row, waiting)
-        (waiting if newer else row).message.ack()
+        (waiting if newer else row).ack()
         if newer:
             self._waiting[series] = row
         return False
@@ -43,14 +43,14 @@ class FormingCandles:
         series = _series(row)
         waiting = self._waiting.get(series)
         if waiting is not None and waiting.candle.open_time <= row.candle.open_time:
-            self._waiting.pop(series).message.ack()
+            self._waiting.pop(series).ack()
 
     def due(self, now: float, limit: int) -> list[Row]:
         """Up to `limit` rows to write at `now` (unix seconds). Rows whose window is not open then are dropped."""
         for series, row in list(self._waiting.items()):
             if not row.candle.open_time <= now < row.candle.close_time:
                 self._waiting.pop(series)
-                row.message.ack()
+                row.ack()
         # A clock that was set back must not delay a candle.
         self._written = {series: at for series, at in self._written.items() if 0 <= now - at < _EVERY_SECONDS}
         return [row for series, row in self._waiting.items() if series not in self._written][: max(limit, 0)]

@@ -1,5 +1,6 @@
 """Decode messages of the bus to candles for the store."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ from ingress_common.model import Candle
 from ingress_common.payloads import PayloadError, decode_candle
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
-from ingress_common.topics import TopicError, Topics, symbol_of
+from ingress_common.topics import Topics
 
 AHEAD_SECONDS = 7 * 86_400.0
 """Seconds that a candle may be ahead of now."""
@@ -18,8 +19,6 @@ CLOSED_AHEAD_SECONDS = 120.0
 
 PAYLOAD_LIMIT = 8 * 1024
 """Maximum size of a candle in bytes; typical are 400. The bus truncates longer messages to bound the memory."""
-
-_MOST_TOPICS = 50_000
 
 
 class Kind(StrEnum):
@@ -56,28 +55,21 @@ class AheadError(UnusableError):
 
 
 class Row(NamedTuple):
-    """A candle or tick, its message, and when that was received (unix seconds)."""
+    """A candle or tick, the acknowledgement of its message, and when that was received (unix seconds).
+
+    The message itself would take twice the memory of the candle.
+    """
 
     candle: Candle
-    message: Message
+    ack: Callable[[], None]
     taken_at: float
 
 
-class _Place(NamedTuple):
-    """What a topic is about."""
-
-    is_tick: bool
-    exchange: str
-    symbol: str
-    timeframe: Timeframe
-
-
 class Intake:
-    """Decodes messages; caches what each topic means."""
+    """Decodes messages."""
 
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
-        self._places: dict[str, _Place] = {}
 
     def read(self, message: Message, now: float) -> tuple[Kind, Candle]:
         """The kind and candle of a message received at `now` (unix seconds).
@@ -92,13 +84,13 @@ class Intake:
             candle = decode_candle(message.payload)
         except PayloadError as error:
             raise UnusableError(Reason.UNDECODABLE, str(error)) from None
-        place = self._places.get(message.topic) or self._place_of(message.topic)
-        if (candle.symbol, candle.timeframe, candle.exchange) != (place.symbol, place.timeframe, place.exchange):
-            expected = f"{place.exchange} {place.symbol} {place.timeframe.value}"
-            got = f"{candle.exchange} {candle.symbol} {candle.timeframe.value}"
-            raise UnusableError(
-                Reason.CONTRADICTION, f"expected a candle of {expected} on this topic, got one of {got}"
-            )
+        if message.topic == self._topics.candles(candle.symbol, candle.timeframe):
+            kind = Kind.CANDLE if candle.closed else Kind.FORMING
+        elif candle.timeframe is Timeframe.M1 and message.topic == self._topics.raw(candle.symbol):
+            kind = Kind.TICK
+        else:
+            got = f"{candle.symbol} {candle.timeframe.value}"
+            raise UnusableError(Reason.CONTRADICTION, f"expected the candle of {message.topic}, got one of {got}")
         latest = max(candle.open_time, candle.at)
         if latest > now + AHEAD_SECONDS:
             raise AheadError(f"expected nothing after {rfc3339(now)}, got {rfc3339(latest)}")
@@ -106,16 +98,4 @@ class Intake:
             raise AheadError(
                 f"expected a candle that is closed at {rfc3339(now)}, got one until {rfc3339(candle.close_time)}"
             )
-        if place.is_tick:
-            return Kind.TICK, candle
-        return Kind.CANDLE if candle.closed else Kind.FORMING, candle
-
-    def _place_of(self, topic: str) -> _Place:
-        try:
-            what, exchange, symbol, timeframe = self._topics.split(topic)
-            place = _Place(what == "raw", exchange, symbol_of(symbol), Timeframe(timeframe))
-        except (TopicError, ValueError) as error:
-            raise UnusableError(Reason.CONTRADICTION, f"expected a topic of candles or ticks: {error}") from None
-        if len(self._places) < _MOST_TOPICS:
-            self._places[topic] = place
-        return place
+        return kind, candle

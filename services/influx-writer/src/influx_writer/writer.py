@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -33,6 +33,7 @@ from ingress_common.payloads import (
     decode_feed_state,
     decode_status_on,
     decode_watermark,
+    encode_candle,
     encode_dead_letter,
 )
 from ingress_common.prefix import PrefixGuard
@@ -370,7 +371,7 @@ class Writer:
             return
         self._metrics.count(kind)
         self._assignment.came(candle.symbol)
-        row = Row(candle, message, now)
+        row = Row(candle, message.ack, now)
         if kind is Kind.FORMING:
             if not self._forming.put(row):
                 self._metrics.passed_over.inc()
@@ -449,7 +450,8 @@ class Writer:
         if self._assignment.to_compare:
             await self._assignment.compare(self._store)
         now = self._time.now()
-        forming = self._forming.due(now, self._limits.rows)
+        # They take the room that is left: at a minute's end the closed candles go first.
+        forming = self._forming.due(now, self._limits.rows - len(batch))
         candles, ticks, unstored = batch.candles + forming, batch.ticks, list[Row]()
         if candles or ticks:
             started = self._write_started = time.monotonic()
@@ -462,9 +464,10 @@ class Writer:
             if result.problem:
                 self._note_problem(result.problem, len(result.unstored_candles))
             unstored = [candles[index] for index in result.unstored_candles]
-            left = {*result.unstored_candles, *await self._rejected(batch, candles, result.rejected_candles)}
-            candles = _without(candles, left)
-            ticks = _without(ticks, await self._rejected(batch, ticks, result.rejected_ticks))
+            await self._rejected(batch, candles, result.rejected_candles, self._candle_topic)
+            await self._rejected(batch, ticks, result.rejected_ticks, self._tick_topic)
+            candles = _without(candles, result.rejected_candles, result.unstored_candles)
+            ticks = _without(ticks, result.rejected_ticks)
         self._assignment.written([row.candle for row in candles], [row.candle for row in unstored])
         if self._write_error is not None and not self._assignment.has_unstored:
             log.info("store.available", rows=len(batch))
@@ -474,7 +477,7 @@ class Writer:
         # Messages are acknowledged in order, so one that waits for its bucket would stop all others. The aggregator
         # republishes them.
         for row in unstored:
-            row.message.ack()
+            row.ack()
         self._forming.written((row for row in (*candles, *unstored) if not row.candle.closed), now)
         for message, number in batch.marks:
             message.ack()
@@ -486,7 +489,7 @@ class Writer:
 
     def _stored(self, candles: Sequence[Row], ticks: Sequence[Row]) -> None:
         for row in (*candles, *ticks):
-            row.message.ack()
+            row.ack()
         if candles or ticks:
             self._written += len(candles) + len(ticks)
             self._last_commit = now = self._clock()
@@ -494,13 +497,21 @@ class Writer:
             self._metrics.committed(Kind.FORMING, [row for row in candles if not row.candle.closed], now)
             self._metrics.committed(Kind.TICK, ticks, now)
 
-    async def _rejected(self, batch: Batch, rows: Sequence[Row], rejections: Sequence[Rejection]) -> list[int]:
-        """Dead-letter what the store rejects; returns the indices."""
+    async def _rejected(
+        self, batch: Batch, rows: Sequence[Row], rejections: Sequence[Rejection], topic_of: Callable[[Candle], str]
+    ) -> None:
+        """Dead-letter what the store rejects."""
         for rejection in rejections:
             self._metrics.rejected.inc()
-            message = rows[rejection.index].message
+            candle, ack, _ = rows[rejection.index]
+            message = Message(topic_of(candle), encode_candle(candle), qos=1, retain=False, ack=ack)
             await self._dead_letter(batch, message, Reason.REJECTED, f"the store: {rejection.reason}")
-        return [rejection.index for rejection in rejections]
+
+    def _candle_topic(self, candle: Candle) -> str:
+        return self._topics.candles(candle.symbol, candle.timeframe)
+
+    def _tick_topic(self, candle: Candle) -> str:
+        return self._topics.raw(candle.symbol)
 
     async def _acknowledge_dead_letters(self, batch: Batch) -> None:
         for message, delivery in batch.dead_letters:
@@ -525,7 +536,8 @@ class Writer:
             log.warning("writer.batch-left-with-broker", rows=rows, reason=str(error) or "timeout")
 
 
-def _without(rows: list[Row], left: Collection[int]) -> list[Row]:
+def _without(rows: list[Row], rejected: Sequence[Rejection], unstored: Sequence[int] = ()) -> list[Row]:
+    left = {*unstored, *(rejection.index for rejection in rejected)}
     return [row for index, row in enumerate(rows) if index not in left] if left else rows
 
 

@@ -7,7 +7,6 @@ from prometheus_client import CollectorRegistry
 from example import CANDLE
 from influx_writer.intake import Kind, Row
 from influx_writer.metrics import LIVE_SECONDS, WriterMetrics
-from ingress_common.bus import Message
 from ingress_common.model import Candle
 
 END = CANDLE.close_time
@@ -23,8 +22,7 @@ class Counted:
         self._metrics = WriterMetrics(self._registry)
 
     def commit(self, candle: Candle, kind: Kind = Kind.CANDLE, *, taken_at: float, now: float) -> None:
-        message = Message("", b"", qos=1, retain=False, ack=lambda: None)
-        self._metrics.committed(kind, [Row(candle, message, taken_at)], now)
+        self._metrics.committed(kind, [Row(candle, lambda: None, taken_at)], now)
 
     def value(self, name: str, **labels: str) -> float | None:
         return self._registry.get_sample_value(f"ingress_writer_{name}", labels)

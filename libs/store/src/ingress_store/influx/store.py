@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from sys import intern
 from types import TracebackType
 from typing import Self
 
@@ -277,7 +278,8 @@ class InfluxStore:
 
 
 def _identity(candle: Candle) -> Identity:
-    return candle.symbol, candle.timeframe, candle.open_time
+    # Thousands of identities share the text of their symbol.
+    return intern(candle.symbol), candle.timeframe, candle.open_time
 
 
 def _open_time(identity: Identity) -> int:
