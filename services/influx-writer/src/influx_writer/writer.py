@@ -450,8 +450,9 @@ class Writer:
         if self._assignment.to_compare:
             await self._assignment.compare(self._store)
         now = self._time.now()
-        # They take the room that is left: at a minute's end the closed candles go first.
-        forming = self._forming.due(now, self._limits.rows - len(batch))
+        # At a minute's end the closed candles go first, but in a backlog the forming ones must not stand still.
+        room = max(self._limits.rows - len(batch.candles), self._limits.rows // 4)
+        forming = self._forming.due(now, room)
         candles, ticks, unstored = batch.candles + forming, batch.ticks, list[Row]()
         if candles or ticks:
             started = self._write_started = time.monotonic()

@@ -92,6 +92,13 @@ end = {end}
 
 same = (a, b) => math.abs(x: a - b) <= 0.000000001 * math.abs(x: b)
 
+// A sum of floats without its noise: rounded to ten decimals, and to fewer where a float does not hold that many.
+exact = (x) => {{
+  decimals = if x < 900000.0 then 10.0 else math.mMax(x: 0.0, y: 14.0 - math.floor(x: math.log10(x: x / 9.0)))
+  scale = math.pow(x: 10.0, y: decimals)
+  return math.round(x: x * scale) / scale
+}}
+
 // One number for each window that has candles, as the column `name`. A foreign candle may lack any.
 sum_up = (tables, fn, name) => tables
   |> aggregateWindow(every: {seconds}s, fn: fn, createEmpty: false, timeSrc: "_start")
@@ -213,7 +220,7 @@ union(tables: [
     high: if r.traded > 0 then r.high else r.last,
     low: if r.traded > 0 then r.low else r.last,
     close: if r.traded > 0 then r.close else r.last,
-    volume: r.volume,
+    volume: exact(x: r.volume),
     vwap: if r.volume > 0.0 then r.notional / r.volume else if r.traded > 0 then r.close else r.last,
     trades: r.trades, infilled: r.traded == 0, at: r.at,
     revision: if r.is_closed then r.is_revision + 1 else r.is_revision,

@@ -1,4 +1,4 @@
-"""Checks that candles that close on the bus reach the store, by the newest closed candle of both.
+"""Checks that candles reach the store: the newest closed one of each series on the bus, and samples of forming ones.
 
 It requests missing candles: the aggregators republish them, and the writer stores them.
 """
@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from admin_api.reconciler.stored_forming import FormingWatch
 from admin_api.system.details import some
 from admin_api.system.state import ClosedCandle, SystemState
 from admin_api.system.wanted import wanted
@@ -54,6 +55,7 @@ class StoredWatch:
         self._state = state
         self._clock = clock
         self._waiting: dict[Series, ClosedCandle] = {}
+        self._forming = FormingWatch(store, state)
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -90,6 +92,8 @@ class StoredWatch:
         self._note_all()
         for timeframe in TIMEFRAMES:
             await self._find(timeframe)
+        now = self._clock()
+        await self._forming.look(wanted(self._state, now).symbols, now)
 
     def _note_all(self) -> None:
         """Note the closed candles of wanted symbols that are not known to be stored.
@@ -117,7 +121,9 @@ class StoredWatch:
                     self._state.symbols[series[0]].stored[timeframe] = closed
 
     def check(self, now: float) -> Check:
-        """Red while a closed candle of the bus has not reached the store within STORED_SECONDS."""
+        """Red while a closed candle of the bus has not reached the store within STORED_SECONDS, or forming ones do
+        not.
+        """
         late = sorted(
             (closed.came, symbol, TIMEFRAMES.index(timeframe), closed.open_time)
             for (symbol, timeframe), closed in self._waiting.items()
@@ -127,6 +133,8 @@ class StoredWatch:
             named = some([f"{symbol} {TIMEFRAMES[place].value} {rfc3339(at)}" for _, symbol, place, at in late])
             since = f"; the first closed {now - late[0][0]:.0f} s ago"
             return Check("stored", ok=False, detail=f"closed and not in the store: {named}{since}")
+        if problem := self._forming.problem:
+            return Check("stored", ok=False, detail=problem)
         return Check("stored", ok=True, detail=f"{self._count()} series are in the store up to their newest candle")
 
     def details(self) -> dict[str, Any]:
