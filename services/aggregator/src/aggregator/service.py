@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from aggregator import __version__
+from aggregator.compact import compact
 from aggregator.core import Engine, Output
 from aggregator.core.engine import Gap
 from aggregator.core.feeds import ImplausibleError
@@ -207,7 +208,7 @@ class Aggregator:
                 return self._engine.tick(tick), kind_of_news
             case ("history", _, _, _):
                 self._metrics.batches.inc()
-                history = decode_history(message.payload)
+                history = compact(decode_history(message.payload))
                 self._expect(message, self._topics.history(history.symbol, history.timeframe))
                 self._late.history(history, self._time)
                 series = self._engine.series.get(history.symbol)

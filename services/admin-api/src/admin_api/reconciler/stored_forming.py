@@ -65,7 +65,7 @@ class FormingWatch:
             _Sighting(name, symbol.minute, symbol.at, now)
             for name in symbols & known.keys()
             if (symbol := known[name]).at is not None
-            and symbol.at > max(self._newest, now - _RECENT_SECONDS)
+            and max(self._newest, now - _RECENT_SECONDS) < symbol.at <= now + _RECENT_SECONDS
             and symbol.minute <= now < symbol.minute + _M1.seconds
             and symbol.closed_until != symbol.minute + _M1.seconds
         )
