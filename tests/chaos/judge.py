@@ -113,12 +113,20 @@ class Finding:
 
 
 def judge_store(
-    rows: Iterable[Row], truth: Truth, symbol: str, timeframe: str, *, since: float, now: float, settle: float = 15
+    rows: Iterable[Row],
+    truth: Truth,
+    symbol: str,
+    timeframe: str,
+    *,
+    since: float,
+    now: float,
+    read_by: float | None = None,
+    settle: float = 15,
 ) -> tuple[list[Finding], int]:
     """The findings of a symbol and timeframe in the store, and the number of compared windows.
 
-    `since` (unix seconds): windows that opened after it must exist even if no earlier one does. `now`: when the rows
-    were read. A window must exist `settle` seconds after its end.
+    `since` (unix seconds): windows that opened after it must exist even if no earlier one does. `now`: start of
+    reading the rows; `read_by`: its end, if that took some time. A window must exist `settle` seconds after its end.
     """
     by_time: dict[int, list[Row]] = {}
     for row in rows:
@@ -132,7 +140,7 @@ def judge_store(
         for found in by_time.values()
         if len(found) > 1
     ]
-    findings += _early(closed.values(), size, now)
+    findings += _early(closed.values(), size, now if read_by is None else read_by)
     windows = range(first, last + 1, size)
     for open_time in windows:
         row = closed.get(open_time)

@@ -247,12 +247,15 @@ class Run:
             rows: dict[str, list[Row]] = {}
             for row in await self._rows(timeframe):
                 rows.setdefault(row.symbol, []).append(row)
+            rows_read_by = time.time()
             firsts = [min([int(since), *(row.open_time for row in rows.get(s, ()))]) for s in self._symbols]
             requests = zip(self._symbols, firsts, strict=True)
             found = await asyncio.gather(*(self._form.kraken.truth(s, timeframe, first) for s, first in requests))
             for symbol, truth in zip(self._symbols, found, strict=True):
                 truths[symbol, timeframe] = truth
-                more, count = judge_store(rows.pop(symbol, []), truth, symbol, timeframe, since=since, now=now)
+                more, count = judge_store(
+                    rows.pop(symbol, []), truth, symbol, timeframe, since=since, now=now, read_by=rows_read_by
+                )
                 findings += more
                 candles += count
                 topic = TOPICS.candles(symbol, timeframe)

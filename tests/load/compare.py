@@ -43,11 +43,12 @@ async def compare(place: InfluxPlace, org: str, broker_url: str, kraken: Kraken,
         for columns in await asyncio.to_thread(lambda tf=timeframe: list(stored_rows(place, org, tf, _QUERY_SECONDS))):
             row = row_of_columns(columns, timeframe)
             rows.setdefault(row.symbol, []).append(row)
+        rows_read_by = time.time()
         for symbol in symbols:
             found = rows.get(symbol, [])
             first = min([int(since), *(row.open_time for row in found)])
             truth = await kraken.truth(symbol, timeframe, first)
-            more, count = judge_store(found, truth, symbol, timeframe, since=since, now=now)
+            more, count = judge_store(found, truth, symbol, timeframe, since=since, now=now, read_by=rows_read_by)
             candles += count
             findings += more
             topic = TOPICS.candles(symbol, timeframe)
