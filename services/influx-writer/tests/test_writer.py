@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from influx_writer import Limits
 from ingress_common.errors import StartError
-from ingress_common.payloads import decode_status, encode_candle
+from ingress_common.payloads import decode_candle, decode_status, encode_candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
-from ingress_store import SqliteStore, StoreUnavailableError
+from ingress_store import Rejection, SqliteStore, StoreUnavailableError, WriteResult
 
 
 async def test_candles_of_all_timeframes_and_ticks_are_stored(world, candle):
@@ -216,6 +216,24 @@ async def test_a_forming_candle_is_written_while_its_window_is_open(world, candl
         await world.until(lambda: world.metric("ingress_writer_written_total", kind="forming") == 1)
     assert await world.forming() == forming
     assert await world.stored() == []
+
+
+async def test_a_forming_candle_that_the_store_rejects_is_one_dead_letter(world, candle, monkeypatch):
+    async def write(candles, ticks):
+        return WriteResult(0, tuple(Rejection(index, "too old") for index in range(len(candles))))
+
+    writer, _ = world.writer()
+    monkeypatch.setattr(writer._store, "write", write)
+    forming, closed = candle(0, closed=False), candle(-1)
+    async with world.running(writer):
+        await world.send(forming)
+        await world.until(lambda: len(world.dead) == 1)
+        world.now += 5
+        await world.send(closed)
+        await world.until(lambda: len(world.dead) >= 2 and _outstanding(world) == 0)
+    assert [decode_candle(letter.payload.encode()) for letter in world.dead] == [forming, closed]
+    assert world.dead[0].topic == world.topics.candles("BTC/USD", Timeframe.M1)
+    assert world.dead[0].reason == "the store: too old"
 
 
 async def test_a_forming_candle_whose_window_is_over_is_not_written(world, candle):

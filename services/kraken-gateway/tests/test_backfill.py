@@ -162,6 +162,7 @@ async def test_what_is_settled_is_not_asked_for_again_when_a_later_page_fails(br
         start, end = now - 20 * HOUR, Timeframe.M1.floor(now - 60)
         world.request(BUSY, Timeframe.M1, start, end)
         await ears.until(lambda: world.backfill.problem, 20)
+        await ears.until(lambda: world.backfill.failing, 20)
         await ears.until(lambda: world.batches(BUSY), 20)
         settled = world.batches(BUSY)[-1].covers.end
         assert settled < end
@@ -169,6 +170,7 @@ async def test_what_is_settled_is_not_asked_for_again_when_a_later_page_fails(br
         await world.all_published(60)
         await expect_truth(world, BUSY, start, end)
         assert not world.backfill.problem
+        assert not world.backfill.failing
 
 
 async def test_short_requests_do_not_wait_for_a_long_one_of_the_same_symbol(broker, ears, metrics):

@@ -14,6 +14,7 @@ from ingress_common.settings import load_settings
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import parse_rfc3339
 from ingress_common.topics import Topics
+from kraken_gateway import health
 from kraken_gateway.service import GatewayService
 from kraken_gateway.settings import GatewaySettings
 
@@ -169,6 +170,24 @@ async def test_tokenised_pair_is_taken_on_the_unified_socket_and_has_history(sim
             await bus.publish(TOPICS.history_requests(), encode_history_request(request))
         await ears.until(lambda: {h.source for h in ears.of("history")} >= {Source.REST, Source.TRADES}, 30.0)
     assert all(check.ok for check in service.health().checks)
+
+
+async def test_gateway_is_not_ready_while_rest_fails_and_history_is_requested(
+    simulator, gateway, ears, broker, monkeypatch
+):
+    monkeypatch.setattr(health, "REST_SECONDS", 0.5)
+    service = gateway("BTC/USD")
+    await ears.until(lambda: ears.of("feed") and ears.of("feed")[-1].symbols == ("BTC/USD",), 15.0)
+    await fault(simulator, kind="rest_down")
+    end = Timeframe.M1.floor(simulator.now())
+    assert service.health().ready
+    async with MemoryBus(broker, client_id="asker") as bus:
+        request = HistoryRequest(("BTC/USD",), Timeframe.M1, end - 600, end)
+        await bus.publish(TOPICS.history_requests(), encode_history_request(request))
+    await ears.until(lambda: not service.health().ready, 10.0)
+    assert any(problem.startswith("rest: ") for problem in service.health().problems)
+    simulator.exchange.end_faults()
+    await ears.until(lambda: service.health().ready, 20.0)
 
 
 async def test_pair_that_has_never_traded_is_untraded_and_not_carried(simulator, gateway, ears):

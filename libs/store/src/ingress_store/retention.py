@@ -48,7 +48,10 @@ class Retention:
             if name == "ticks":
                 retention = replace(retention, ticks=_seconds(part, value))
             elif name in {timeframe.value for timeframe in TIMEFRAMES}:
-                candles = {**retention.candles, Timeframe(name): _seconds(part, value)}
+                timeframe, seconds = Timeframe(name), _seconds(part, value)
+                if seconds is not None and seconds < 2 * timeframe.seconds:
+                    raise ValueError(f"expected at least two candles of {name}, got {part!r}")
+                candles = {**retention.candles, timeframe: seconds}
                 retention = replace(retention, candles=MappingProxyType(candles))
             else:
                 names = ", ".join([timeframe.value for timeframe in TIMEFRAMES] + ["ticks"])

@@ -51,7 +51,7 @@ def test_retention_keeps_its_default_where_nothing_is_said():
     assert Retention.parse("") == Retention()
 
 
-@pytest.mark.parametrize("text", ["2m=1d", "1m", "1m=0d", "1m=-1d", "1m=90", "ticks=soon"])
+@pytest.mark.parametrize("text", ["2m=1d", "1m", "1m=0d", "1m=-1d", "1m=90", "ticks=soon", "1h=1h", "1w=13d"])
 def test_a_retention_that_is_none_is_refused(text):
     with pytest.raises(ValueError, match="expected"):
         Retention.parse(text)

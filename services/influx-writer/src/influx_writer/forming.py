@@ -56,7 +56,7 @@ class FormingCandles:
         return [row for series, row in self._waiting.items() if series not in self._written][: max(limit, 0)]
 
     def written(self, rows: Iterable[Row], now: float) -> None:
-        """`rows` of `due` were written, or rejected for good."""
+        """`rows` of `due` were written, or will never be."""
         for row in rows:
             series = _series(row)
             self._written[series] = now

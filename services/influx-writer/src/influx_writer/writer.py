@@ -479,7 +479,7 @@ class Writer:
         # republishes them.
         for row in unstored:
             row.ack()
-        self._forming.written((row for row in (*candles, *unstored) if not row.candle.closed), now)
+        self._forming.written(forming, now)
         for message, number in batch.marks:
             message.ack()
             self._marks.stored(number)

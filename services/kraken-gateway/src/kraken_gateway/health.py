@@ -15,6 +15,9 @@ OVERLOADED_SECONDS = 10.0
 UNKNOWN_AT_REST = "streamed, but Kraken's REST does not know the pair: its gaps cannot be filled"
 """What is wrong with a symbol that is live and that REST does not know."""
 
+REST_SECONDS = 8.0
+"""Seconds for which all REST calls may fail while history is requested: without it candles over a gap stay open."""
+
 _SHOWN = 5
 
 
@@ -40,6 +43,7 @@ class GatewayState:
     pairs: int
     pairs_problem: str
     rest_problem: str
+    rest_failing: float
     backfill_pending: int
     backfill_oldest: float
     seeds_pending: int
@@ -71,7 +75,9 @@ class GatewayState:
 
 
 def health_of(state: GatewayState) -> Health:
-    """Ready if a feed is live, or no symbol is to be carried, and no feed is too far behind."""
+    """Ready if a feed is live, or no symbol is to be carried; no feed is too far behind, and what is missing can be
+    filled.
+    """
     checks = [
         _symbols(state),
         Check("broker", not state.broker_problem, state.broker_problem or "connected"),
@@ -98,7 +104,12 @@ def health_of(state: GatewayState) -> Health:
         checks.append(Check("rest", ok=False, detail=state.rest_problem))
     some_live = any(report.live for report in state.reports)
     nothing_to_do = bool(state.symbols) and state.settled and all(report.idle for report in state.reports)
-    ready = (some_live or nothing_to_do) and not state.overloaded and not state.broker_problem
+    ready = (
+        (some_live or nothing_to_do)
+        and not state.overloaded
+        and not state.broker_problem
+        and state.rest_failing <= REST_SECONDS
+    )
     return Health(live=True, ready=ready, checks=tuple(checks))
 
 

@@ -296,6 +296,7 @@ class GatewayService:
             pairs=len(self._pairs),
             pairs_problem=parts.instruments.problem,
             rest_problem=parts.backfill.problem,
+            rest_failing=parts.backfill.failing,
             backfill_pending=parts.backfill.pending,
             backfill_oldest=parts.backfill.oldest,
             seeds_pending=parts.seeds.pending,

@@ -55,7 +55,7 @@ class StoredWatch:
         self._state = state
         self._clock = clock
         self._waiting: dict[Series, ClosedCandle] = {}
-        self._forming = FormingWatch(store, state)
+        self._forming = FormingWatch(store, state, STORED_SECONDS)
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -85,7 +85,8 @@ class StoredWatch:
         symbols = tuple(sorted({symbol for symbol, _ in late}))[:_MOST_REQUESTED]
         start = min(closed.at for (symbol, _), closed in late.items() if symbol in symbols)
         log.info("stored.requested", symbols=len(symbols), series=len(late))
-        await self._republish(RepublishRequest(symbols, start, now))
+        # `start` is the gateways' time, which may be ahead of ours.
+        await self._republish(RepublishRequest(symbols, start, max(start, now)))
 
     async def look(self) -> None:
         """Look up the closed candles of the bus in the store; StoreUnavailableError if the store does not answer."""
@@ -133,7 +134,7 @@ class StoredWatch:
             named = some([f"{symbol} {TIMEFRAMES[place].value} {rfc3339(at)}" for _, symbol, place, at in late])
             since = f"; the first closed {now - late[0][0]:.0f} s ago"
             return Check("stored", ok=False, detail=f"closed and not in the store: {named}{since}")
-        if problem := self._forming.problem:
+        if problem := self._forming.problem(now):
             return Check("stored", ok=False, detail=problem)
         return Check("stored", ok=True, detail=f"{self._count()} series are in the store up to their newest candle")
 

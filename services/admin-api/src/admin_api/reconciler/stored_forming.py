@@ -1,23 +1,24 @@
 """Follows forming candles from the bus into the store: they show within seconds what closed ones show once a minute."""
 
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
-from admin_api.system.state import SystemState
+from admin_api.system.details import some, texts
+from admin_api.system.state import OWNER_SILENCE_SECONDS, WRITER, SymbolState, SystemState
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
 from ingress_store import CandleStore
 
-STORED_SECONDS = 6.0
-"""Maximum time of a forming candle's way from the bus to the store, which takes one a second."""
-
 _RECENT_SECONDS = 10.0
-_MOST_LOST = 1
+_LAST_SECONDS = 2.0
+_CLOSED_SECONDS = 15.0
+_MOST_WAITING = 8
 _MICROSECOND = 1e-6
 _M1 = Timeframe.M1
 
 
-class _Sighting(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Sighting:
     """A forming 1m candle that was on the bus at `seen_at` (unix seconds)."""
 
     symbol: str
@@ -25,59 +26,77 @@ class _Sighting(NamedTuple):
     at: float
     seen_at: float
 
-    def is_open(self, now: float) -> bool:
-        """Whether its minute is still open at `now` (unix seconds)."""
-        return now < self.open_time + _M1.seconds
+
+@dataclass(slots=True)
+class _Followed:
+    """The candles of one writer's symbols that the store did not have yet, oldest first, and the newest `at` noted."""
+
+    waiting: list[_Sighting] = field(default_factory=list)
+    newest: float = float("-inf")
 
 
 class FormingWatch:
-    """Notes the newest forming 1m candle at each look, and queries it once the store must have it or a newer one.
+    """Notes the newest forming 1m candle of each writer's symbols, and queries it until the store has it.
 
-    The bus may lose one (QoS 0), so only several in a row are a problem.
+    A newer one is as good, and so is whatever the same writer stores later: the bus may have lost the one (QoS 0). It
+    is late `limit` seconds after it was noted.
     """
 
-    def __init__(self, store: CandleStore, state: SystemState) -> None:
+    def __init__(self, store: CandleStore, state: SystemState, limit: float) -> None:
         self._store = store
         self._state = state
-        self._sightings: list[_Sighting] = []
-        self._lost: list[_Sighting] = []  # in a row, the newest last
-        self._newest = float("-inf")
+        self._limit = limit
+        self._writers: dict[str, _Followed] = {}
 
     async def look(self, symbols: AbstractSet[str], now: float) -> None:
         """Look at the candles of `symbols` at `now` (unix seconds); StoreUnavailableError if the store is away."""
-        due = [sighting for sighting in self._sightings if now - sighting.seen_at >= STORED_SECONDS]
-        self._sightings = [sighting for sighting in self._sightings if now - sighting.seen_at < STORED_SECONDS]
-        # What has closed by now is looked after as such.
-        self._lost = [sighting for sighting in self._lost if sighting.is_open(now)]
-        for sighting in due:
-            if not sighting.is_open(now):
-                continue
-            stored = await self._store.forming(sighting.symbol, _M1)
-            if stored and (stored.open_time, stored.at) >= (sighting.open_time, sighting.at - _MICROSECOND):
-                self._lost.clear()
-            else:
-                self._lost = [*self._lost[-_MOST_LOST:], sighting]
-        self._note(symbols, now)
+        online = dict(self._state.online(WRITER, now, OWNER_SILENCE_SECONDS))
+        self._writers = {writer: self._writers.get(writer, _Followed()) for writer in online}
+        for writer, followed in self._writers.items():
+            for place in reversed(range(len(followed.waiting))):
+                if await self._has(followed.waiting[place]):
+                    del followed.waiting[: place + 1]
+                    break
+            # Once its minute must have closed, it is looked after as a closed one.
+            ended = now - _M1.seconds - _CLOSED_SECONDS
+            followed.waiting = [sighting for sighting in followed.waiting if sighting.open_time > ended]
+            self._note(followed, symbols & set(texts(online[writer].get("symbols"))), now)
 
-    def _note(self, symbols: AbstractSet[str], now: float) -> None:
-        known = self._state.symbols
-        forming = (
+    async def _has(self, sighting: _Sighting) -> bool:
+        """Whether the store has the candle, a newer state of it, or a later one of its symbol."""
+        symbol, open_time = sighting.symbol, sighting.open_time
+        forming = await self._store.forming(symbol, _M1)
+        if forming and (forming.open_time, forming.at) >= (open_time, sighting.at - _MICROSECOND):
+            return True
+        return bool(await self._store.newest_candles(symbol, _M1, start=open_time, limit=1))
+
+    def _note(self, followed: _Followed, symbols: AbstractSet[str], now: float) -> None:
+        changed = [
             _Sighting(name, symbol.minute, symbol.at, now)
-            for name in symbols & known.keys()
-            if (symbol := known[name]).at is not None
-            and max(self._newest, now - _RECENT_SECONDS) < symbol.at <= now + _RECENT_SECONDS
-            and symbol.minute <= now < symbol.minute + _M1.seconds
-            and symbol.closed_until != symbol.minute + _M1.seconds
-        )
-        newest = max(forming, key=lambda sighting: sighting.at, default=None)
-        if newest is not None:
-            self._newest = newest.at
-            self._sightings.append(newest)
+            for name in symbols & self._state.symbols.keys()
+            if (symbol := self._state.symbols[name]).at is not None
+            and max(followed.newest, now - _RECENT_SECONDS) < symbol.at <= now + _RECENT_SECONDS
+            and _is_forming(symbol, now)
+        ]
+        if changed:
+            newest = max(changed, key=lambda sighting: sighting.at)
+            followed.newest = newest.at
+            if len(followed.waiting) == _MOST_WAITING:
+                del followed.waiting[1]  # the oldest one shows since when, the newest ones whether it goes on
+            followed.waiting.append(newest)
 
-    @property
-    def problem(self) -> str:
-        """What the store lacks; empty if it lacks nothing."""
-        if len(self._lost) <= _MOST_LOST:
-            return ""
-        named = ", ".join(f"{lost.symbol} {_M1.value} of {rfc3339(lost.at)}" for lost in self._lost)
-        return f"forming candles do not reach the store: {named}"
+    def problem(self, now: float) -> str:
+        """What is late at `now` (unix seconds); empty if nothing is."""
+        late = [
+            f"{sighting.symbol} {_M1.value} of {rfc3339(sighting.at)} ({writer})"
+            for writer, followed in self._writers.items()
+            for sighting in followed.waiting[:1]
+            if now - sighting.seen_at > self._limit
+        ]
+        return f"forming candles do not reach the store: {some(late)}" if late else ""
+
+
+def _is_forming(symbol: SymbolState, now: float) -> bool:
+    """Whether its newest minute is open, and long enough to be stored as such."""
+    end = symbol.minute + _M1.seconds
+    return symbol.minute <= now < end - _LAST_SECONDS and symbol.closed_until != end

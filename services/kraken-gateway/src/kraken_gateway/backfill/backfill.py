@@ -55,6 +55,7 @@ class Backfill:
         self._wake = asyncio.Event()
         self._backoff = Backoff()
         self._problem = ""
+        self._failing_since: float | None = None
 
     @property
     def pending(self) -> int:
@@ -70,6 +71,11 @@ class Backfill:
     def problem(self) -> str:
         """Why REST calls fail at present; empty if they do not."""
         return self._problem
+
+    @property
+    def failing(self) -> float:
+        """Seconds for which all REST calls for pending requests have failed."""
+        return 0.0 if self._failing_since is None or not self.pending else self._steady() - self._failing_since
 
     def request(self, request: HistoryRequest) -> None:
         """Accept a request. RequestRefusedError if too much is waiting; nothing of it is published then."""
@@ -131,6 +137,7 @@ class Backfill:
             if self._problem:
                 log.info("backfill.works-again")
                 self._problem = ""
+            self._failing_since = None
             self._queue.not_before = float("-inf")
             self._backoff.reset()
             wanted.backoff.reset()
@@ -145,6 +152,8 @@ class Backfill:
                 pass  # the pair's pace delays its next call
             case _:
                 wanted.not_before = now + wanted.backoff.pause(cap=LONGEST_PAUSE)
+        if self._failing_since is None:
+            self._failing_since = now
         self._metrics.rest_retries.inc()
         if str(error) != self._problem:
             log.warning("backfill.failed", symbol=wanted.symbol, timeframe=wanted.timeframe.value, error=str(error))
