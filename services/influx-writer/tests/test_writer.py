@@ -62,6 +62,26 @@ async def test_while_the_store_is_down_only_a_bounded_number_is_taken_and_all_is
     assert await world.stored() == rows[::-1]
 
 
+async def test_what_comes_after_a_batch_that_was_full_while_the_store_was_away_is_written_too(world, candle):
+    limits = Limits(rows=5, seconds=0.02)
+    writer, _ = world.impatient_writer(limits=limits)
+    # The first retry comes when the next batch is full, and takes it along.
+    writer._backoff = lambda attempt: 0.02 if attempt else 2.0
+    rows = [candle(-n) for n in range(1, 31)]
+    async with world.running(writer):
+        lock = sqlite3.connect(world.path, isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        await world.send(rows[0])
+        await world.until(lambda: world.metric("ingress_writer_retries_total") == 1)
+        await world.send(*rows[1:])
+        await world.until(lambda: world.metric("ingress_writer_in_hand") >= 1 + limits.rows)
+        await world.until(lambda: world.metric("ingress_writer_retries_total") >= 2)
+        lock.execute("ROLLBACK")
+        lock.close()
+        await world.until(lambda: _outstanding(world) == 0)
+    assert await world.stored() == rows[::-1]
+
+
 async def test_what_a_killed_writer_had_not_written_comes_to_the_next_one(world, candle):
     writer, bus = world.impatient_writer()
     lock = None

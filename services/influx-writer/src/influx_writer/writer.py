@@ -406,9 +406,7 @@ class Writer:
         try:
             while True:
                 await self._until_due()
-                self._writing, self._batch = self._batch, Batch()
-                self._full.clear()
-                self._space.set()
+                self._writing = self._taken()
                 await self._write_until_done()
         except asyncio.CancelledError:
             await self._drain()
@@ -433,10 +431,16 @@ class Writer:
                 attempt += 1
                 if len(self._writing) < self._limits.rows:
                     # The store may take what has come since.
-                    self._writing.extend(self._batch)
-                    self._batch = Batch()
+                    self._writing.extend(self._taken())
             else:
                 return
+
+    def _taken(self) -> Batch:
+        """The batch that is being filled; from now on the next one is."""
+        batch, self._batch = self._batch, Batch()
+        self._full.clear()
+        self._space.set()
+        return batch
 
     def _note_problem(self, problem: str, rows: int) -> None:
         self._metrics.retries.inc()
@@ -530,7 +534,7 @@ class Writer:
         try:
             async with asyncio.timeout(self._limits.drain_seconds):
                 await self._write()
-                self._writing, self._batch = self._batch, Batch()
+                self._writing = self._taken()
                 await self._write()
         except (TimeoutError, StoreUnavailableError, BusClosedError) as error:
             rows = len(self._writing) + len(self._batch)
