@@ -5,6 +5,7 @@ It requests missing candles: the aggregators republish them, and the writer stor
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from admin_api.reconciler.stored_forming import FormingWatch
@@ -73,7 +74,7 @@ class StoredWatch:
         """Check everything again: candles were deleted from the store."""
         for symbol in self._state.symbols.values():
             symbol.stored.clear()
-        self._note_all()
+        self._note_all(self._wanted())
 
     async def _request_late(self) -> None:
         """Request late candles, periodically until the store has them."""
@@ -90,18 +91,20 @@ class StoredWatch:
 
     async def look(self) -> None:
         """Look up the closed candles of the bus in the store; StoreUnavailableError if the store does not answer."""
-        self._note_all()
+        symbols = self._wanted()
+        self._note_all(symbols)
         for timeframe in TIMEFRAMES:
             await self._find(timeframe)
-        now = self._clock()
-        await self._forming.look(wanted(self._state, now).symbols, now)
+        await self._forming.look(symbols, self._clock())
 
-    def _note_all(self) -> None:
-        """Note the closed candles of wanted symbols that are not known to be stored.
+    def _wanted(self) -> AbstractSet[str]:
+        return wanted(self._state, self._clock()).symbols
+
+    def _note_all(self, symbols: AbstractSet[str]) -> None:
+        """Note the closed candles of `symbols`, the wanted ones, that are not known to be stored.
 
         Only the oldest candle of a series waits at a time, so that a store that is always one behind is noticed.
         """
-        symbols = wanted(self._state, self._clock()).symbols
         self._waiting = {series: entry for series, entry in self._waiting.items() if series[0] in symbols}
         for name in symbols & self._state.symbols.keys():
             symbol = self._state.symbols[name]
