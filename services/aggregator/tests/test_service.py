@@ -150,13 +150,14 @@ async def start_symbol(out: Outside, service: Aggregator, symbols=("BTC/USD",), 
     await out.feed(symbols)
     await out.until(lambda: set(service._engine.series) == set(symbols))
     await out.watermark(OPEN + 10)
+    await out.watermark(OPEN + 11)
     await out.until(lambda: any(topic.endswith("/seed") for topic in out.topics("request")))
     for symbol in symbols:
         await out.seed(symbol, OPEN + 12.0, windows)
 
 
 @pytest.mark.parametrize("subscriptions", [SymbolSubscriptions, SingleFilterSubscription])
-async def test_seed_is_requested_after_the_first_watermark_and_candles_follow(subscriptions):
+async def test_seed_is_requested_after_the_first_watermarks_and_candles_follow(subscriptions):
     broker = MemoryBroker()
     service = aggregator(broker, subscriptions=subscriptions)
     async with outside(broker) as out, running(service):
@@ -291,6 +292,7 @@ async def test_restarted_aggregator_fills_what_was_missed_while_it_was_away():
         async with running(again):
             await out.until(lambda: "BTC/USD" in again._engine.series)
             await out.watermark(later + 10.0)
+            await out.watermark(later + 11.0)
             await out.until(lambda: len([m for m in out.seen if m.topic == TOPICS.seed_requests()]) == 2)
             await out.seed("BTC/USD", later + 12.0)
             await out.watermark(later + 61.0)

@@ -243,9 +243,30 @@ def test_seed_is_requested_even_if_history_that_somebody_else_requested_comes_fi
     engine.feed_state(FeedState("feed", FeedCondition.LIVE, START, (SYMBOL,)), retained=True)
     engine.gain([SYMBOL])
     assert engine.history(History(SYMBOL, Timeframe.M1, somebody_elses, Range(START - 600, START), ())) == []
-    for second in range(2):
-        outputs = engine.watermark(Watermark("feed", START + 1.0 + second, START + 2.0 + second))
-        assert outputs == ([] if second else [SeedRequest((SYMBOL,))])
+    requests = [
+        engine.watermark(Watermark("feed", START + 1.0 + second, START + 2.0 + second)) for second in range(3)
+    ]
+    assert requests == [[], [SeedRequest((SYMBOL,))], []]
+
+
+def no_rest(request: HistoryRequest) -> History:
+    raise AssertionError(f"expected no request for history, got {request}")
+
+
+def test_no_minute_is_missing_between_the_seed_and_the_updates_that_arrive():
+    # Kraken adds trades to a candle up to GRACE late, so a snapshot is final until that long before it was taken.
+    past = {START - n * timeframe.seconds - 30.0 for timeframe in TIMEFRAMES for n in range(12)}
+    trades = [Trade(time, Decimal(100), Decimal(1)) for time in sorted(past)]
+    for second in range(60):
+        world = World(trades, Random(second))
+        world.connect()
+        world.now = START + second + 0.3
+        world.restart()
+        world.rest = no_rest
+        for _ in range(180):
+            world.step(1)
+        minutes = {open_time for timeframe, open_time in world.closed if timeframe is Timeframe.M1}
+        assert {START, START + 60} <= minutes, second
 
 
 def test_a_feed_whose_updates_do_not_arrive_is_losing_within_seconds_until_they_do_again():

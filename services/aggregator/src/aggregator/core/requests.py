@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from aggregator.core.coverage import Intervals
 from aggregator.core.series import CandleSeries
-from ingress_common.model import Candle, History, HistoryRequest, Range, Source
+from ingress_common.model import GRACE, Candle, History, HistoryRequest, Range, Source
 from ingress_common.timeframes import Timeframe
 
 REQUESTED = frozenset({Source.REST, Source.TRADES})
@@ -28,11 +28,13 @@ _Requested = dict[Timeframe, Intervals]
 class _Symbol:
     """What was requested for a symbol, and when to repeat it (`again`, on the symbol's clock).
 
+    `seed_at`: when to request the seed, on the clock of the watermarks; None before the first one.
     `found`: the gaps as `CandleSeries.gaps` last returned them, the same object while they do not change; `gaps`: their
     ranges, `oldest_end`: the end of the first, `requests`: the requests for all of them. `unanswered`: what was
     requested and has not arrived.
     """
 
+    seed_at: float | None = None
     again: float = float("-inf")
     pause: float = _GAPS_AGAIN[0]
     found: list[tuple[Timeframe, Range]] = field(default_factory=list)
@@ -57,13 +59,19 @@ class GapRequests:
         self._symbols.pop(symbol, None)
 
     def wants_seed(self, series: CandleSeries, clock: float) -> bool:
-        """Whether to request a seed for `series` at `clock` (unix seconds)."""
+        """Whether to request a seed for `series` at `clock` (unix seconds).
+
+        A snapshot is final until GRACE before it was taken, and the coverage by updates begins with the first
+        watermark: the seed is requested GRACE later, or the time between them would be missing.
+        """
         if series.seeded:
             return False
         state = self._symbols.setdefault(series.symbol, _Symbol())
-        if clock < state.again:
+        if state.seed_at is None:
+            state.seed_at = clock + GRACE
+        if clock < state.seed_at:
             return False
-        state.again = clock + _SEED_AGAIN
+        state.seed_at = clock + _SEED_AGAIN
         return True
 
     def request(self, series: CandleSeries, at: float) -> list[Candle | HistoryRequest]:
