@@ -243,9 +243,7 @@ def test_seed_is_requested_even_if_history_that_somebody_else_requested_comes_fi
     engine.feed_state(FeedState("feed", FeedCondition.LIVE, START, (SYMBOL,)), retained=True)
     engine.gain([SYMBOL])
     assert engine.history(History(SYMBOL, Timeframe.M1, somebody_elses, Range(START - 600, START), ())) == []
-    requests = [
-        engine.watermark(Watermark("feed", START + 1.0 + second, START + 2.0 + second)) for second in range(3)
-    ]
+    requests = [engine.watermark(Watermark("feed", START + 1.0 + second, START + 2.0 + second)) for second in range(3)]
     assert requests == [[], [SeedRequest((SYMBOL,))], []]
 
 
