@@ -102,6 +102,18 @@ def test_a_repeated_feed_state_keeps_how_far_our_clock_is_off():
     assert not clock_check(state, behind + 1).ok
 
 
+@pytest.mark.parametrize(("ahead", "detail"), [(8.0, "is 8 s ahead of"), (-8.0, "is 8 s behind"), (3.0, "agrees with")])
+def test_a_clock_that_is_off_by_seconds_is_named_and_a_single_late_message_is_not_taken_for_it(ahead, detail):
+    state = SystemState(TOPICS)
+    state.apply(TOPICS.feed("f1"), encode_feed_state(FeedState("f1", FeedCondition.LIVE, NOW, ("BTC/USD",))), NOW)
+    for second in range(200):
+        delay = 20.0 if second % 50 == 49 else 0.2
+        mark = encode_watermark(Watermark("f1", NOW + second - delay - 1.0, NOW + second - delay))
+        state.apply(TOPICS.watermark("f1"), mark, NOW + second + ahead)
+        check = clock_check(state, NOW + second + ahead)
+        assert (check.ok, detail in check.detail) == (abs(ahead) < 5, True), second
+
+
 @pytest.mark.parametrize("with_correction", [False, True])
 def test_windows_that_ended_before_the_first_candle_arrived_are_not_late(candle, with_correction):
     state, began = SystemState(TOPICS), M1.floor(NOW) + 46.0

@@ -26,8 +26,8 @@ from ingress_store import TaskState
 CLOSE_SECONDS = 45.0
 """Maximum time from a candle's end to its close: Kraken's delay, the watermark's, and a check of an inactive symbol."""
 
-CLOCK_SECONDS = 30.0
-"""Maximum difference of this machine's clock from Kraken's time."""
+CLOCK_SECONDS = 5.0
+"""Maximum difference of this machine's clock from Kraken's time; a watermark counts as fresh for little longer."""
 
 LOST_SECONDS = 15.0
 """Maximum time that a writer may lack candles: it requests them at once, and again after some seconds."""
@@ -51,11 +51,15 @@ def data_check(state: SystemState, wanted: Wanted) -> Check:
 
 def clock_check(state: SystemState, now: float) -> Check:
     """Red when our clock is wrong, by watermarks, which carry Kraken's time and arrive every second."""
-    recent = (feed for feed in state.feeds.values() if now - feed.seen_at <= WATERMARK_SECONDS)
-    skew = min((feed.skew for feed in recent if feed.skew is not None), key=abs, default=0.0)
-    if abs(skew) > CLOCK_SECONDS:
-        side = "ahead of" if skew > 0 else "behind"
-        return Check("clock", ok=False, detail=f"this machine's clock is {abs(skew):.0f} s {side} Kraken's time")
+    recent = (feed.skew for feed in state.feeds.values() if now - feed.seen_at <= WATERMARK_SECONDS)
+    skew = min((skew.seconds for skew in recent if skew is not None), key=abs, default=0.0)
+    if skew > CLOCK_SECONDS:
+        late = (
+            f"this machine's clock is {skew:.0f} s ahead of Kraken's time, or what gateways publish arrives that late"
+        )
+        return Check("clock", ok=False, detail=late)
+    if skew < -CLOCK_SECONDS:
+        return Check("clock", ok=False, detail=f"this machine's clock is {-skew:.0f} s behind Kraken's time")
     return Check("clock", ok=True, detail="this machine's clock agrees with Kraken's time")
 
 

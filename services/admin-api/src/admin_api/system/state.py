@@ -49,6 +49,9 @@ OWNER_SILENCE_SECONDS = 30.0
 """After this long without a status, the other members take over the instance's symbols."""
 
 
+_SKEW_SECONDS = 60.0
+
+
 class StateFullError(Exception):
     """The state has no room for another entry: more names are published than can exist."""
 
@@ -79,11 +82,38 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class Skew:
+    """Seconds by which our clock is ahead of Kraken's time, by the watermarks of a feed.
+
+    Each arrives some time after its stamp, so the least difference of the last minute or two counts. `began`: when
+    `least` began to count (unix seconds); `before`: the least of the minute before.
+    """
+
+    least: float
+    before: float
+    began: float
+
+    @property
+    def seconds(self) -> float:
+        """The least difference of the last minute or two."""
+        return min(self.least, self.before)
+
+    @classmethod
+    def measured(cls, skew: "Skew | None", difference: float, now: float) -> "Skew":
+        """`skew` with one more `difference`, measured at `now` (unix seconds)."""
+        if skew is None or not 0 <= now - skew.began < 2 * _SKEW_SECONDS:
+            return cls(difference, difference, now)
+        if now - skew.began >= _SKEW_SECONDS:
+            return cls(difference, skew.least, now)
+        return replace(skew, least=min(skew.least, difference))
+
+
+@dataclass(frozen=True, slots=True)
 class Feed:
     """A feed's state and newest watermark; `carried`: its symbols, or its last ones if it is down.
 
     `seen_at`: last receipt of either (unix seconds); `ran_at`: the last one that showed that it runs; `size`: bytes of
-    the state; `skew`: seconds by which our clock was ahead of Kraken's time when the last watermark arrived.
+    the state; `skew`: how far our clock is ahead of Kraken's time.
     """
 
     state: FeedState
@@ -92,7 +122,7 @@ class Feed:
     seen_at: float = 0.0
     ran_at: float = 0.0
     size: int = 0
-    skew: float | None = None
+    skew: Skew | None = None
 
     def age(self, now: float) -> float | None:
         """Age of the watermark in seconds; None before the first one."""
@@ -257,7 +287,8 @@ class SystemState:
         # A gateway publishes a feed's retained state before its first watermark, so an unknown feed is ignored.
         if feed is not None:
             self._skew = now - watermark.at
-            feed = self.feeds[name] = replace(feed, skew=now - watermark.at, seen_at=now, ran_at=now)
+            skew = Skew.measured(feed.skew, self._skew, now)
+            feed = self.feeds[name] = replace(feed, skew=skew, seen_at=now, ran_at=now)
         _check_time(max(watermark.watermark, watermark.at), now)
         if feed is not None:
             self.feeds[name] = replace(feed, watermark=watermark)
