@@ -6,11 +6,13 @@ The exit code is 1 if a candle is missing or wrong.
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
 
 from chaos.kraken import Kraken
@@ -20,6 +22,7 @@ from load.processes import SERVICES, Shape, Stack
 from load.readiness import ready, recovery
 from load.report import histogram_quantile, latencies, troubles, usages
 
+_CLOCK = Path(__file__).parents[1] / "chaos" / "clock"
 _SETTLE_SECONDS = 30
 _RECOVERY_SECONDS = 120
 
@@ -35,6 +38,12 @@ def main() -> int:
     parser.add_argument("--start", type=float, default=180, help="seconds that the start may take")
     parser.add_argument("--kill", action="store_true", help="SIGKILL each service, the broker and InfluxDB once")
     parser.add_argument("--timeframes", default="1m,5m", help="what the observer follows")
+    parser.add_argument(
+        "--at",
+        type=datetime.fromisoformat,
+        help="what all clocks but InfluxDB's show at the start, in UTC, such as 2026-11-25T23:57 before a week's end; "
+        "of the past, because with one of the future InfluxDB's tasks count as late",
+    )
     parser.add_argument("--folder", type=Path, help="where logs and data go (default: a temporary folder)")
     for name in SERVICES:
         if name != "admin-api":
@@ -44,6 +53,8 @@ def main() -> int:
     folder = options.folder or Path(tempfile.mkdtemp(prefix="load-"))
     folder.mkdir(parents=True, exist_ok=True)
     print(f"logs and data: {folder}", flush=True)
+    if options.at is not None and "CHAOS_CLOCK" not in os.environ:
+        _restart_at(options.at.replace(tzinfo=UTC).timestamp(), folder)
     stack = Stack(folder, Shape(options.pairs, options.rate, options.seed, counts))
     try:
         stack.start()
@@ -52,6 +63,16 @@ def main() -> int:
         stack.stop()
         logs = [line for part in stack.services for line in (folder / f"{part.name}.log").read_text().splitlines()]
         print("\n".join(["", "log events of warning and above:", *troubles(logs)]), flush=True)
+
+
+def _restart_at(instant: float, folder: Path) -> None:
+    """Replace this process by one whose clock, and whose children's, shows `instant` (unix seconds) now."""
+    file = folder / "clock"
+    file.write_text(str(round(instant - time.time())))
+    paths = [str(_CLOCK), *filter(None, [os.environ.get("PYTHONPATH")])]
+    settings = {**os.environ, "CHAOS_CLOCK": str(file), "PYTHONPATH": os.pathsep.join(paths)}
+    arguments = [*sys.argv[1:], "--folder", str(folder)]
+    os.execve(sys.executable, [sys.executable, "-m", "load", *arguments], settings)
 
 
 async def _run(stack: Stack, options: argparse.Namespace, folder: Path) -> int:

@@ -13,7 +13,7 @@ _LOOK_SECONDS = 1.0
 
 
 def _jumping(file: Path, steady: Callable[[], float]) -> Callable[[], int]:
-    """What tells how far the clock is off now."""
+    """A function that gives the seconds by which the clock is off now."""
     seconds, looked_at = 0, float("-inf")
 
     def offset() -> int:
