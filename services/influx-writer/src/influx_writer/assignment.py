@@ -169,8 +169,9 @@ class Assignment:
             log.warning("candles.missing", symbol=candle.symbol, missing=self._gaps.missing)
             if self._missing_since is None:
                 self._missing_since = self._clock()
-            # Candles that one watermark closed have one `at`.
-            self._republishing.want(candle.symbol, min(since, candle.at) - 1, max(since, candle.at) + 1)
+            # The candles on either side of the hole may be old ones that somebody had republished, so they limit it on
+            # one side only: the missing ones may be new. Candles that one watermark closed have one `at`.
+            self._republishing.want(candle.symbol, min(since, candle.at) - 1, self._clock() + _AHEAD)
         return request_of(message.properties)
 
     def answered(self, symbol: str, name: str) -> None:
