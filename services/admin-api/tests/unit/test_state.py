@@ -13,6 +13,7 @@ from admin_api.system.state import (
     SystemState,
 )
 from admin_api.system.wanted import Wanted
+from ingress_common.minute_trades import trades_property
 from ingress_common.model import FeedCondition, FeedState, InstanceState, Status, Watermark
 from ingress_common.payloads import PayloadError, encode_candle, encode_feed_state, encode_status, encode_watermark
 from ingress_common.timeframes import Timeframe
@@ -112,6 +113,31 @@ def test_a_clock_that_is_off_by_seconds_is_named_and_a_single_late_message_is_no
         state.apply(TOPICS.watermark("f1"), mark, NOW + second + ahead)
         check = clock_check(state, NOW + second + ahead)
         assert (check.ok, detail in check.detail) == (abs(ahead) < 5, True), second
+
+
+def test_candles_are_red_once_gateways_publish_updates_and_no_candle_follows(candle):
+    state, minute = SystemState(TOPICS), M1.floor(NOW)
+    state.apply(TOPICS.feed("f1"), encode_feed_state(FeedState("f1", FeedCondition.LIVE, NOW, ("BTC/USD",))), NOW)
+
+    def second(now: float, published: dict[str, int], **candles: int) -> bool:
+        """A second of the bus: the candles, then the watermark that states what was published."""
+        publish_status(state, "a1", now, symbols=["BTC/USD", "ETH/USD"])
+        for base, trades in candles.items():
+            forming = candle(symbol=f"{base}/USD", open_time=minute, closed=False, at=now, trades=trades)
+            state.apply(TOPICS.candles(forming.symbol, M1), encode_candle(forming), now)
+        stated = trades_property({minute: published})
+        state.apply(TOPICS.watermark("f1"), encode_watermark(Watermark("f1", now - 1, now)), now, stated)
+        return candles_check(state, now, Wanted(frozenset({"BTC/USD", "ETH/USD"}), {}, frozenset(), {})).ok
+
+    start = float(minute)
+    assert second(start, {"BTC/USD": 1, "ETH/USD": 1}, BTC=1, ETH=1)
+    # Nothing is traded, so no candle is expected.
+    assert all(second(start + n, {}) for n in range(1, 20))
+    # The bus loses a forming candle, and has those of another symbol.
+    assert second(start + 20, {"BTC/USD": 2})
+    assert all(second(start + n, {"ETH/USD": n}, ETH=n) for n in range(21, 30))
+    assert [second(start + n, {"BTC/USD": n}) for n in range(30, 40)] == [True] * 9 + [False]
+    assert second(start + 40, {"BTC/USD": 40}, BTC=40)
 
 
 @pytest.mark.parametrize("with_correction", [False, True])

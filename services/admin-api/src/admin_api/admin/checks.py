@@ -26,6 +26,9 @@ from ingress_store import TaskState
 CLOSE_SECONDS = 45.0
 """Maximum time from a candle's end to its close: Kraken's delay, the watermark's, and a check of an inactive symbol."""
 
+UPDATE_SECONDS = 8.0
+"""Maximum time from an update that a gateway has published to the next candle of any symbol."""
+
 CLOCK_SECONDS = 5.0
 """Maximum difference of this machine's clock from Kraken's time; a watermark counts as fresh for little longer."""
 
@@ -171,7 +174,12 @@ def seeds_check(state: SystemState, now: float, wanted: Wanted, new: frozenset[s
 
 
 def candles_check(state: SystemState, now: float, wanted: Wanted) -> Check:
-    """Red when the feed of a wanted symbol is live and a candle is not closed CLOSE_SECONDS after its end."""
+    """Red when the feed of a wanted symbol is live and a candle is not closed CLOSE_SECONDS after its end, or when
+    gateways publish updates and no candle comes for UPDATE_SECONDS.
+    """
+    since = state.unshown_since
+    if since is not None and now - since > UPDATE_SECONDS:
+        return Check("candles", ok=False, detail=f"gateways publish updates, but no candle for {now - since:.0f} s")
     gapped: set[str] = set()
     for _, details in state.online(AGGREGATOR, now):
         gapped.update(texts(details.get("gaps")))

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
 from admin_api.system.candle_header import CandleHeader, decode_header
-from ingress_common.model import FeedCondition, FeedState, InstanceState, Status, Watermark
+from ingress_common.minute_trades import trades_of
+from ingress_common.model import FeedCondition, FeedState, InstanceState, MinuteTrades, Status, Watermark
 from ingress_common.payloads import (
     PayloadError,
     decode_dead_letter,
@@ -144,7 +146,8 @@ class ClosedCandle(Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class SymbolState:
-    """The freshness of a symbol: `at` of its newest minute, and the newest closed candle of each timeframe on the bus.
+    """The freshness of a symbol: `at` and `trades` of its newest minute, and the newest closed candle of each timeframe
+    on the bus.
 
     `timeframes`: those with a candle, closed or forming. `stored`: the newest closed candles that are known to be in
     the store. `seen_at`: receipt of the last candle; `since`: of the first one. All in unix seconds.
@@ -154,6 +157,7 @@ class SymbolState:
     since: float
     minute: int = 0
     at: float | None = None
+    trades: int = 0
     timeframes: set[Timeframe] = field(default_factory=set)
     closed: dict[Timeframe, ClosedCandle] = field(default_factory=dict)
     stored: dict[Timeframe, ClosedCandle] = field(default_factory=dict)
@@ -171,7 +175,7 @@ class SymbolState:
         self.seen_at = now
         self.timeframes.add(timeframe)
         if timeframe is Timeframe.M1 and open_time >= self.minute:
-            self.minute, self.at = open_time, candle.at
+            self.minute, self.at, self.trades = open_time, candle.at, candle.trades
         newest = self.closed.get(timeframe)
         if candle.closed and (newest is None or newest.open_time < open_time):
             self.closed[timeframe] = ClosedCandle(open_time, candle.at, now)
@@ -202,6 +206,8 @@ class SystemState:
         self.feeds: dict[str, Feed] = {}
         self.symbols: dict[str, SymbolState] = {}
         self.dead_letters: dict[str, DeadLetterCount] = {}
+        self.unshown_since: float | None = None
+        """Since when (unix seconds) gateways have published updates while no candle of any symbol has arrived."""
         self._skew = 0.0  # our clock less the gateways' when the last watermark arrived
 
     def filters(self) -> tuple[str, ...]:
@@ -215,7 +221,9 @@ class SystemState:
             topics.candles("+", "+"),
         )
 
-    def apply(self, topic: str, payload: bytes, now: float) -> CandleHeader | None:
+    def apply(
+        self, topic: str, payload: bytes, now: float, properties: Mapping[str, str] = MappingProxyType({})
+    ) -> CandleHeader | None:
         """Process a message that was received at `now` (unix seconds); returns the header if it is a candle.
 
         An empty payload deletes retained state. ValueError (PayloadError, TopicError) if the message is malformed,
@@ -227,7 +235,7 @@ class SystemState:
             case ("feed", _, feed):
                 self._feed(feed, payload, now)
             case ("feed", _, feed, "watermark"):
-                self._watermark(feed, payload, now)
+                self._watermark(feed, payload, now, trades_of(properties))
             case ("candles", _, symbol, timeframe):
                 if payload:
                     return self._candle(symbol, timeframe, payload, now)
@@ -279,7 +287,7 @@ class SystemState:
             ran_at = now
         self.feeds[name] = Feed(state, carried, watermark, now, ran_at, len(payload), skew)
 
-    def _watermark(self, name: str, payload: bytes, now: float) -> None:
+    def _watermark(self, name: str, payload: bytes, now: float, published: MinuteTrades) -> None:
         watermark = decode_watermark(payload)
         if watermark.feed != name:
             raise PayloadError(f"expected a watermark of feed {name}, got one of {watermark.feed}")
@@ -290,8 +298,15 @@ class SystemState:
             skew = Skew.measured(feed.skew, self._skew, now)
             feed = self.feeds[name] = replace(feed, skew=skew, seen_at=now, ran_at=now)
         _check_time(max(watermark.watermark, watermark.at), now)
-        if feed is not None:
-            self.feeds[name] = replace(feed, watermark=watermark)
+        if feed is None:
+            return
+        self.feeds[name] = replace(feed, watermark=watermark)
+        if self.unshown_since is None and any(
+            (symbol := self.symbols.get(name)) and (symbol.minute, symbol.trades) < (minute, trades)
+            for minute, by_symbol in published.items()
+            for name, trades in by_symbol.items()
+        ):
+            self.unshown_since = now
 
     def _candle(self, name: str, timeframe: str, payload: bytes, now: float) -> CandleHeader:
         candle = decode_header(payload)
@@ -305,6 +320,7 @@ class SystemState:
             _make_room(candle.symbol, self.symbols, now, MAX_SYMBOLS)
             symbol = self.symbols[candle.symbol] = SymbolState(now, now)
         symbol.take(candle, now)
+        self.unshown_since = None
         return candle
 
     def _clear_candle(self, symbol: str, timeframe: Timeframe) -> None:
