@@ -1,4 +1,4 @@
-"""How often one pair is asked for."""
+"""How often one pair is asked for, and answers that do not come."""
 
 import asyncio
 from itertools import pairwise
@@ -10,6 +10,7 @@ from ingress_common.timeframes import Timeframe
 from kraken_gateway.kraken import rest
 from kraken_gateway.kraken.kraken_time import KrakenClock
 from kraken_gateway.kraken.rest import (
+    KrakenAilingError,
     KrakenRest,
     Pair,
     RestError,
@@ -44,6 +45,40 @@ async def test_gap_doubles_up_to_a_longest_one_while_kraken_is_asked_too_much_an
     gaps = [later - earlier for earlier, later in pairwise(asked)]
     assert all(gap >= least for gap, least in zip(gaps, (0.02, 0.04, 0.08, 0.08, 0.08), strict=True))
     assert kraken.ready_at("ETH/USD") == float("-inf")
+
+
+class Dripping(httpx.AsyncByteStream):
+    """A response of which a byte comes now and then."""
+
+    async def __aiter__(self):
+        while True:
+            await asyncio.sleep(0.01)
+            yield b" "
+
+
+async def test_an_answer_that_does_not_end_is_a_failure_with_the_reason(metrics, monkeypatch):
+    monkeypatch.setattr(rest, "_TIMEOUT", 0.1)
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=Dripping())
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        kraken = KrakenRest("https://kraken.invalid", client, metrics, KrakenClock(lambda: 1e9))
+        with pytest.raises(KrakenAilingError, match="no answer from https://kraken"):
+            await kraken.ohlc(PAIR, Timeframe.M1, 0)
+
+
+async def test_a_list_without_pairs_is_an_error_and_no_pair_becomes_unknown(metrics, monkeypatch):
+    monkeypatch.setattr(rest, "CALL_GAP", 0.01)
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=b'{"error":[],"result":{}}')
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        kraken = KrakenRest("https://kraken.invalid", client, metrics, KrakenClock(lambda: 1e9))
+        with pytest.raises(RestError, match="expected pairs in Kraken's AssetPairs, got none"):
+            await kraken.pair("BTC/USD")
+        assert kraken.knows("BTC/USD")
 
 
 async def test_date_of_an_answer_is_kraken_time_until_a_connection_measures_it(metrics):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from ingress_common.logs import get_logger
 from ingress_common.model import HistoryRequest, Range
@@ -29,6 +30,14 @@ LONGEST_PAUSE = 10.0
 log = get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why REST calls fail, and when the first of them began (steady clock)."""
+
+    reason: str
+    since: float
+
+
 class Backfill:
     """Publishes the history that is requested of our symbols: OHLC where it reaches, Trades for minutes further back.
 
@@ -54,8 +63,8 @@ class Backfill:
         self._queue = BackfillQueue(kraken_now, self._steady, rest.ready_at)
         self._wake = asyncio.Event()
         self._backoff = Backoff()
-        self._problem = ""
-        self._failing_since: float | None = None
+        self._failure: _Failure | None = None
+        self._worked_at = float("-inf")
 
     @property
     def pending(self) -> int:
@@ -70,12 +79,12 @@ class Backfill:
     @property
     def problem(self) -> str:
         """Why REST calls fail at present; empty if they do not."""
-        return self._problem
+        return self._failure.reason if self._failure else ""
 
     @property
     def failing(self) -> float:
-        """Seconds for which all REST calls for pending requests have failed."""
-        return 0.0 if self._failing_since is None or not self.pending else self._steady() - self._failing_since
+        """Seconds since the first REST call for pending requests that failed began, if none has worked since."""
+        return self._steady() - self._failure.since if self._failure and self.pending else 0.0
 
     def request(self, request: HistoryRequest) -> None:
         """Accept a request. RequestRefusedError if too much is waiting; nothing of it is published then."""
@@ -120,6 +129,7 @@ class Backfill:
             self._queue.drop(wanted.symbol)
             return
         left = call.take()
+        began = self._steady()
         try:
             pair = await self._rest.pair(wanted.symbol)
             if call.endpoint is Endpoint.OHLC:
@@ -132,18 +142,17 @@ class Backfill:
             self._queue.drop(wanted.symbol)
             return
         except RestError as error:
-            self._fail(wanted, error)
+            self._fail(wanted, error, began)
         else:
-            if self._problem:
+            if self._failure:
                 log.info("backfill.works-again")
-                self._problem = ""
-            self._failing_since = None
+            self._failure, self._worked_at = None, self._steady()
             self._queue.not_before = float("-inf")
             self._backoff.reset()
             wanted.backoff.reset()
         wanted.put_back(left, self._kraken_now())
 
-    def _fail(self, wanted: Wanted, error: RestError) -> None:
+    def _fail(self, wanted: Wanted, error: RestError, began: float) -> None:
         now = self._steady()
         match error:
             case KrakenAilingError():
@@ -152,12 +161,11 @@ class Backfill:
                 pass  # the pair's pace delays its next call
             case _:
                 wanted.not_before = now + wanted.backoff.pause(cap=LONGEST_PAUSE)
-        if self._failing_since is None:
-            self._failing_since = now
         self._metrics.rest_retries.inc()
-        if str(error) != self._problem:
+        if str(error) != self.problem:
             log.warning("backfill.failed", symbol=wanted.symbol, timeframe=wanted.timeframe.value, error=str(error))
-        self._problem = str(error)
+        since = self._failure.since if self._failure else max(began, self._worked_at)
+        self._failure = _Failure(str(error), since)
 
     async def _call_ohlc(self, wanted: Wanted, pair: Pair, left: list[Range]) -> None:
         """Publish what OHLC has of the ranges in `left`, and remove what is answered: one response answers all."""

@@ -36,7 +36,7 @@ ASSET_CLASSES = ("currency", "tokenized_asset")
 """The classes whose pairs are listed, each by a call of its own; REST answers of the first one without being told."""
 
 _PAIRS_SECONDS = 60.0
-_TIMEOUT = 15.0
+_TIMEOUT = 10.0
 _TOO_MANY = ("EGeneral:Too many requests", "EAPI:Rate limit exceeded")
 _THROTTLED = "EService:Throttled"
 _LONGEST_THROTTLED = 600.0
@@ -185,6 +185,8 @@ class KrakenRest:
             found: dict[str, Pair] = {}
             for asset_class in ASSET_CLASSES:
                 found |= await self._pairs_of(asset_class)
+            if not found:
+                raise RestError("expected pairs in Kraken's AssetPairs, got none")
         except BaseException:
             self._pairs_changed = True
             raise
@@ -232,9 +234,13 @@ class KrakenRest:
         async with self._slots:
             self._metrics.rest_requests.labels(endpoint).inc()
             try:
-                response = await self._client.get(
-                    f"{self._url}/0/public/{endpoint}", params=dict(parameters), timeout=_TIMEOUT
-                )
+                # httpx limits each read, not the whole answer.
+                async with asyncio.timeout(_TIMEOUT):
+                    response = await self._client.get(
+                        f"{self._url}/0/public/{endpoint}", params=dict(parameters), timeout=None
+                    )
+            except TimeoutError:
+                raise KrakenAilingError(f"no answer from {self._url} within {_TIMEOUT:.0f} s") from None
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise KrakenAilingError(unreachable(self._url, error)) from None
         if (date := parse_date(response.headers.get("date", ""))) is not None:
