@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from bench import backlog, bus, codec, core_growth, core_seeding, core_streaming, history, tasks, whole_path
+from bench import backlog, bus, codec, core_growth, core_seeding, core_streaming, gateway, history, tasks, whole_path
 from bench.figure import Group, Result, UnavailableError, Verdict
 from bench.machine import describe
 from bench.report import line, page, rewrite
@@ -16,6 +16,7 @@ _FIGURES = (
     *core_growth.GROUPS,
     *codec.GROUPS,
     *bus.GROUPS,
+    *gateway.GROUPS,
     *backlog.GROUPS,
     *tasks.GROUPS,
     *whole_path.GROUPS,
