@@ -42,6 +42,7 @@ class World:
     broker: MemoryBroker = field(default_factory=MemoryBroker)
     topics: Topics = field(default_factory=Topics)
     now: float = NOW
+    writer: dict[str, Any] = field(default_factory=dict)  # details of the status of influx-writer
     client: Any = None
     http: Any = None
     bus: Any = None
@@ -153,7 +154,7 @@ class World:
         """Publish an online status of every service."""
         await self.status("kraken-gateway", feeds={"f1": "live"}, owned_since={"BTC/USD": rfc3339(self.now)})
         await self.status("aggregator", symbols=["BTC/USD", "ETH/USD", "ADA/USD"])
-        await self.status("influx-writer")
+        await self.status("influx-writer", **self.writer)
 
     async def health(self) -> tuple[int, dict[str, str]]:
         """The status of `GET /health`, and the details of the checks that fail."""

@@ -195,6 +195,7 @@ async def test_a_gateway_whose_pairs_have_never_traded_needs_no_feed(world):
 async def test_a_candle_that_closes_and_is_not_stored_is_red_after_ten_seconds_and_requested_again(world, candle):
     await world.client.subscribe(world.topics.republish_requests())
     async with world.running():
+        world.writer = {"symbols": ["BTC/USD"], "ready": True}
         await world.healthy()
         await world.until_failing()
         await world.wait(40)
@@ -213,6 +214,34 @@ async def test_a_candle_that_closes_and_is_not_stored_is_red_after_ten_seconds_a
                 break
         await world.store(late)
         await world.until_failing()
+
+
+async def test_late_candles_are_requested_of_ready_writers_alone_and_ever_more_rarely(world, candle):
+    requests = []
+
+    async def note(request):
+        requests.append(world.now)
+
+    async with world.running():
+        await world.healthy()
+        stored = world.service.reconciler.stored
+        stored._republish = note
+        await world.wait(40)
+        began = world.now
+        await world.candle(candle(0))
+        await world.until(lambda: stored.details()["waiting"])
+        # An absent writer has its candles in the broker's queue; a writer that is not ready, too.
+        for writer in ({}, {"symbols": ["BTC/USD"], "ready": False}, {"symbols": ["BTC/USD"], "ready": True}):
+            assert requests == []
+            world.writer = writer
+            await world.services()
+            await world.until(
+                lambda w=writer: any(d == w for _, d in world.service.state.online("influx-writer", world.now))
+            )
+            for _ in range(12):
+                await world.wait(5)
+                await stored._request_late()
+    assert [at - began for at in requests] == [125, 140, 170]
 
 
 async def test_a_store_that_is_always_one_candle_behind_is_red(world, candle):

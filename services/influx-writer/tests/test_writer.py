@@ -211,6 +211,24 @@ async def test_candles_are_stored_where_the_clock_is_a_month_behind(world, candl
     assert not world.dead
 
 
+@pytest.mark.parametrize("step", [-30 * 86_400, -300, 300, 30 * 86_400])
+async def test_a_clock_that_steps_while_the_writer_runs_changes_nothing(world, candle, step):
+    writer, _ = world.writer()
+    forming = candle(0, closed=False)
+    async with world.running(writer):
+        await world.watermark(world.now)
+        await world.send(candle(-2))
+        await world.until(lambda: world.metric("ingress_writer_written_total", kind="candle"))
+        world.now += step
+        await world.send(candle(-1), forming)
+        await world.tick(candle(0, closed=False))
+        await world.until(lambda: world.metric("ingress_writer_written_total", kind="tick"))
+        await world.until(lambda: _outstanding(world) == 0)
+        assert await world.forming() == forming
+    assert len(await world.stored()) == 2
+    assert not world.dead
+
+
 @pytest.mark.parametrize(
     "topic",
     [

@@ -7,7 +7,7 @@ _REMEMBERED_SECONDS = 10.0
 
 
 class GatewayTime:
-    """The later of this machine's clock and the gateways', which stamp a watermark a second in Kraken's time.
+    """Kraken's time, by the gateways, which stamp a watermark a second; it goes on by a clock that never steps.
 
     Of several watermarks the earliest counts, so a forged one from the future has no effect beside real ones.
     `clock` gives unix seconds, `steady` is monotonic.
@@ -16,15 +16,16 @@ class GatewayTime:
     def __init__(self, clock: Callable[[], float], steady: Callable[[], float]) -> None:
         self._clock = clock
         self._steady = steady
-        self._behind = 0.0
-        self._received_at: float | None = None
+        self._offset: float | None = None  # Kraken's time less our steady clock
+        self._received_at = float("-inf")
         self._received = asyncio.Event()
 
     def received(self, at: float) -> None:
         """A watermark stamped `at` (unix seconds) was received."""
-        behind, now = at - self._clock(), self._steady()
-        if self._received_at is None or behind <= self._behind or now > self._received_at + _REMEMBERED_SECONDS:
-            self._behind, self._received_at = behind, now
+        steady = self._steady()
+        offset = at - steady
+        if self._offset is None or offset <= self._offset or steady > self._received_at + _REMEMBERED_SECONDS:
+            self._offset, self._received_at = offset, steady
         self._received.set()
 
     async def known(self) -> None:
@@ -32,5 +33,9 @@ class GatewayTime:
         await self._received.wait()
 
     def now(self) -> float:
-        """Unix seconds."""
-        return self._clock() + max(0.0, self._behind)
+        """Unix seconds, by this machine's clock before the first watermark."""
+        return self._clock() if self._offset is None else self._steady() + self._offset
+
+    def latest(self) -> float:
+        """The later of `now` and this machine's clock (unix seconds): a candle from after it is none of today."""
+        return max(self._clock(), self.now())

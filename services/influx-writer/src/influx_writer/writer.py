@@ -176,7 +176,7 @@ class Writer:
             self._shares,
             self._marks,
             Republishing(control, topics, time.monotonic, request_backoff, sent=self._metrics.republish_requests.inc),
-            self._time.now,
+            self._time.latest,
             self._status.announce,
             self._limits.settle_seconds,
         )
@@ -385,11 +385,11 @@ class Writer:
 
     async def _read(self, message: Message) -> tuple[Kind, Candle]:
         try:
-            return self._intake.read(message, self._time.now())
+            return self._intake.read(message, self._time.latest())
         except AheadError:
             # Our clock may be behind. The candle's gateway has a live feed, whose watermarks show the time.
             await self._time.known()
-            return self._intake.read(message, self._time.now())
+            return self._intake.read(message, self._time.latest())
 
     async def _dead_letter(self, batch: Batch, message: Message, reason: Reason, text: str) -> None:
         """Send a dead letter; the batch acknowledges `message` once the broker has confirmed the dead letter."""

@@ -9,8 +9,8 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from admin_api.reconciler.stored_forming import FormingWatch
-from admin_api.system.details import some
-from admin_api.system.state import ClosedCandle, SystemState
+from admin_api.system.details import some, texts
+from admin_api.system.state import WRITER, ClosedCandle, SystemState
 from admin_api.system.wanted import wanted
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
@@ -24,7 +24,7 @@ STORED_SECONDS = 10.0
 
 _LOOK_SECONDS = 2.0
 _PATIENCE_SECONDS = 10.0
-_REQUEST_SECONDS = 15.0
+_REQUEST_SECONDS = (15.0, 240.0)
 _MOST_REQUESTED = 1_000
 
 log = get_logger(__name__)
@@ -52,7 +52,8 @@ class StoredWatch:
     ) -> None:
         self._store = store
         self._republish = republish
-        self._requested_at = float("-inf")
+        self._request_at = float("-inf")
+        self._request_pause = _REQUEST_SECONDS[0]
         self._state = state
         self._clock = clock
         self._waiting: dict[Series, ClosedCandle] = {}
@@ -77,12 +78,21 @@ class StoredWatch:
         self._note_all(self._wanted())
 
     async def _request_late(self) -> None:
-        """Request late candles, periodically until the store has them."""
+        """Request late candles, ever more rarely until the store has them.
+
+        Only of symbols whose writer is ready: otherwise they are in its queue, and more would make that overflow.
+        """
         now = self._clock()
         late = {series: closed for series, closed in self._waiting.items() if now - closed.came > STORED_SECONDS}
-        if not late or now - self._requested_at < _REQUEST_SECONDS:
+        if not late:
+            self._request_pause = _REQUEST_SECONDS[0]
+        writers = self._state.online(WRITER, now)
+        served = {s for _, details in writers if details.get("ready") for s in texts(details.get("symbols"))}
+        late = {series: closed for series, closed in late.items() if series[0] in served}
+        if not late or now < self._request_at:
             return
-        self._requested_at = now
+        self._request_at = now + self._request_pause
+        self._request_pause = min(2 * self._request_pause, _REQUEST_SECONDS[1])
         symbols = tuple(sorted({symbol for symbol, _ in late}))[:_MOST_REQUESTED]
         start = min(closed.at for (symbol, _), closed in late.items() if symbol in symbols)
         log.info("stored.requested", symbols=len(symbols), series=len(late))
