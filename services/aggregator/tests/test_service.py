@@ -474,6 +474,28 @@ async def test_an_aggregator_that_no_longer_gets_the_watermarks_of_a_live_feed_i
         await out.until(lambda: not service._watermarks)
 
 
+async def test_an_aggregator_whose_gaps_nobody_fills_is_not_ready(monkeypatch):
+    monkeypatch.setattr("aggregator.service._UNFILLED_SECONDS", 0.5)
+    monkeypatch.setattr("aggregator.service._LOOK_SECONDS", 0.1)
+    broker = MemoryBroker()
+    service = aggregator(broker)
+    async with outside(broker) as out, running(service):
+        await start_symbol(out, service)
+        await out.until(lambda: service.health().ready)
+        out.at += 60  # watermarks were lost
+        await out.watermark(OPEN + 130)
+        await out.watermark(OPEN + 190)
+        await out.until(lambda: not service.health().ready)
+        [problem] = service.health().problems
+        assert problem.startswith("gaps: 1 symbols have gaps, and none of it was filled for")
+        requests = [decode_history_request(m.payload) for m in out.seen if m.topic == TOPICS.history_requests()]
+        assert requests
+        for request in requests:
+            history = History("BTC/USD", request.timeframe, Source.REST, request.range, ())
+            await out.say(TOPICS.history("BTC/USD", request.timeframe), encode_history(history))
+        await out.until(lambda: service.health().ready)
+
+
 async def test_an_aggregator_whose_candles_the_broker_refuses_is_not_ready():
     broker = MemoryBroker()
     service = aggregator(broker)

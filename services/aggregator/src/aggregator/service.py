@@ -57,6 +57,7 @@ _ENDINGS_SECONDS = 1.0
 _SWEEP_SECONDS = 5.0
 _MOST_RETAINED = 5_000
 _SILENT_SECONDS = 10.0
+_UNFILLED_SECONDS = 10.0
 _START_SECONDS = 60.0  # symbols that are gained later are not those of the start
 _SEED_SECONDS = 15.0  # how long such a symbol may wait for its seed
 _OVER = (Standing.ENDED, Standing.LEFT)
@@ -120,6 +121,8 @@ class Aggregator:
         self._sweep = asyncio.Event()
         self._sweep.set()
         self._gapped: dict[str, int] = {}
+        self._open_gaps = 0.0  # seconds of them that are still requested
+        self._gaps_changed_at = 0.0  # when that last changed, in the loop's time
         self._missing: list[dict[str, Any]] = []
         self._owned_since: dict[str, float] = {}
         self._newest: dict[tuple[str, Timeframe], int] = {}
@@ -140,7 +143,9 @@ class Aggregator:
             tasks.create_task(self._consume(), name="aggregator.consume")
 
     def health(self) -> Health:
-        """Ready when the broker takes and delivers everything, and every symbol is seeded or was gained just now."""
+        """Ready when the broker takes and delivers everything, every symbol is seeded or was gained just now, and gaps
+        are being filled.
+        """
         unseeded = [symbol for symbol, series in self._engine.series.items() if not series.seeded]
         symbols = len(self._engine.series)
         seeds_ok = all(map(self._is_new, unseeded))
@@ -149,15 +154,18 @@ class Aggregator:
         heard_by = asyncio.get_running_loop().time() - _SILENT_SECONDS
         silent = sorted(feed for feed, at in self._watermarks.items() if at < heard_by)
         late = f"live feeds whose watermarks do not arrive: {', '.join(silent[:_SHOWN])}"
+        unfilled = asyncio.get_running_loop().time() - self._gaps_changed_at if self._open_gaps else 0.0
+        gaps_ok = unfilled <= _UNFILLED_SECONDS
+        gaps = f"{len(self._gapped)} symbols have gaps"
         return Health(
             live=True,
-            ready=broker.ok and not losing and not silent and seeds_ok,
+            ready=broker.ok and not losing and not silent and seeds_ok and gaps_ok,
             checks=(
                 broker,
                 Check("watermarks", not silent, late if silent else "those of all live feeds arrive"),
                 Check("updates", not losing, lost if losing else "all that the gateways published have arrived"),
                 Check("seeds", seeds_ok, f"{symbols - len(unseeded)} of {symbols} symbols have their seed"),
-                Check("gaps", not self._gapped, f"{len(self._gapped)} symbols have gaps"),
+                Check("gaps", gaps_ok, gaps if gaps_ok else f"{gaps}, and none of it was filled for {unfilled:.0f} s"),
             ),
         )
 
@@ -536,6 +544,9 @@ class Aggregator:
             log.warning("gap.found", symbol=symbol, seconds=gaps[symbol])
         for symbol in self._gapped.keys() - gaps.keys():
             log.info("gap.filled", symbol=symbol)
+        open_gaps = sum(gap.range.end - gap.range.start for spans in found.values() for gap in spans if not gap.lost)
+        if open_gaps != self._open_gaps:
+            self._open_gaps, self._gaps_changed_at = open_gaps, asyncio.get_running_loop().time()
         self._gapped = gaps
         self._missing = [_gap_details(gap) for spans in found.values() for gap in spans][:_GAPS_TOLD]
         self._metrics.gaps.set(len(gaps))
