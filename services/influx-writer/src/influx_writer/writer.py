@@ -244,7 +244,7 @@ class Writer:
             if self._shares.leave():
                 await self._hand_over()
             else:
-                log.info("writer.last", hint="the broker keeps what comes for the next one")
+                log.info("writer.kept-subscriptions", hint="the broker queues messages for the next writer")
             raise
 
     async def _hand_over(self) -> None:
@@ -253,7 +253,7 @@ class Writer:
                 await self._assignment.hand_everything_over()
         except (TimeoutError, BusError, BusClosedError) as error:
             # The other writers take the symbols over all the same, and the broker keeps our queue.
-            log.warning("writer.left-in-the-middle", reason=str(error) or "timeout")
+            log.warning("writer.handover-failed", reason=str(error) or "timeout")
 
     def _details(self) -> dict[str, Any]:
         health = self.health()
@@ -394,7 +394,7 @@ class Writer:
     async def _dead_letter(self, batch: Batch, message: Message, reason: Reason, text: str) -> None:
         """Send a dead letter; the batch acknowledges `message` once the broker has confirmed the dead letter."""
         self._metrics.dead_letters.labels(reason.value).inc()
-        log.debug("message.dead", topic=message.topic, reason=text)
+        log.debug("message.rejected", topic=message.topic, reason=text)
         letter = dead_letter(message.topic, message.payload, text, self._clock())
         delivery = await self._control.publish(self._topics.dead_letter(NAME), encode_dead_letter(letter))
         # Without the payload, which may be megabytes of nonsense.

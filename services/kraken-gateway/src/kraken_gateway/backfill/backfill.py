@@ -145,7 +145,7 @@ class Backfill:
             self._fail(wanted, error, began)
         else:
             if self._failure:
-                log.info("backfill.works-again")
+                log.info("backfill.recovered")
             self._failure, self._worked_at = None, self._steady()
             self._queue.not_before = float("-inf")
             self._backoff.reset()

@@ -320,6 +320,6 @@ class StaleDetector:
                 continue
             if stream.is_live(symbol) and now > stale.at:
                 stale.cured = True
-                log.info("subscription.cured", symbol=symbol, seconds=round(now - stale.at, 1))
+                log.info("subscription.recovered", symbol=symbol, seconds=round(now - stale.at, 1))
             elif now - stale.at > _CURE_SECONDS and now - stale.moved_at >= stale.pause:
                 self._move_or_resubscribe(symbol, stale, stream)
