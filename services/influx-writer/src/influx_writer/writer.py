@@ -16,7 +16,7 @@ from influx_writer.assignment import Assignment
 from influx_writer.batch import Batch
 from influx_writer.forming import FormingCandles
 from influx_writer.gateway_time import GatewayTime
-from influx_writer.intake import AheadError, Intake, Kind, Reason, Row, UnusableError
+from influx_writer.intake import AheadError, Intake, PendingRow, Reason, RowKind, UnusableError
 from influx_writer.metrics import WriterMetrics
 from influx_writer.queue_marks import QueueMarks
 from influx_writer.republishing import Republishing
@@ -371,11 +371,11 @@ class Writer:
             return
         self._metrics.count(kind)
         self._assignment.came(candle.symbol)
-        row = Row(candle, message.ack, now)
-        if kind is Kind.FORMING:
+        row = PendingRow(candle, message.ack, now)
+        if kind is RowKind.FORMING:
             if not self._forming.put(row):
                 self._metrics.passed_over.inc()
-        elif kind is Kind.TICK:
+        elif kind is RowKind.TICK:
             batch.ticks.append(row)
         else:
             self._forming.closed(row)
@@ -383,7 +383,7 @@ class Writer:
             if answered := self._assignment.closed(candle, message):
                 batch.answers.append((candle.symbol, answered))
 
-    async def _read(self, message: Message) -> tuple[Kind, Candle]:
+    async def _read(self, message: Message) -> tuple[RowKind, Candle]:
         try:
             return self._intake.read(message, self._time.now())
         except AheadError:
@@ -457,7 +457,7 @@ class Writer:
         # At a minute's end the closed candles go first, but in a backlog the forming ones must not stand still.
         room = max(self._limits.rows - len(batch.candles), self._limits.rows // 4)
         forming = self._forming.due(now, room)
-        candles, ticks, unstored = batch.candles + forming, batch.ticks, list[Row]()
+        candles, ticks, unstored = batch.candles + forming, batch.ticks, list[PendingRow]()
         if candles or ticks:
             started = self._write_started = time.monotonic()
             try:
@@ -492,18 +492,22 @@ class Writer:
         await self._acknowledge_dead_letters(batch)
         self._writing = Batch()
 
-    def _stored(self, candles: Sequence[Row], ticks: Sequence[Row]) -> None:
+    def _stored(self, candles: Sequence[PendingRow], ticks: Sequence[PendingRow]) -> None:
         for row in (*candles, *ticks):
             row.ack()
         if candles or ticks:
             self._written += len(candles) + len(ticks)
             self._last_commit = now = self._clock()
-            self._metrics.committed(Kind.CANDLE, [row for row in candles if row.candle.closed], now)
-            self._metrics.committed(Kind.FORMING, [row for row in candles if not row.candle.closed], now)
-            self._metrics.committed(Kind.TICK, ticks, now)
+            self._metrics.committed(RowKind.CANDLE, [row for row in candles if row.candle.closed], now)
+            self._metrics.committed(RowKind.FORMING, [row for row in candles if not row.candle.closed], now)
+            self._metrics.committed(RowKind.TICK, ticks, now)
 
     async def _rejected(
-        self, batch: Batch, rows: Sequence[Row], rejections: Sequence[Rejection], topic_of: Callable[[Candle], str]
+        self,
+        batch: Batch,
+        rows: Sequence[PendingRow],
+        rejections: Sequence[Rejection],
+        topic_of: Callable[[Candle], str],
     ) -> None:
         """Dead-letter what the store rejects."""
         for rejection in rejections:
@@ -541,7 +545,7 @@ class Writer:
             log.warning("writer.batch-left-with-broker", rows=rows, reason=str(error) or "timeout")
 
 
-def _without(rows: list[Row], rejected: Sequence[Rejection], unstored: Sequence[int] = ()) -> list[Row]:
+def _without(rows: list[PendingRow], rejected: Sequence[Rejection], unstored: Sequence[int] = ()) -> list[PendingRow]:
     left = {*unstored, *(rejection.index for rejection in rejected)}
     return [row for index, row in enumerate(rows) if index not in left] if left else rows
 
