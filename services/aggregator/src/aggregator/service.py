@@ -17,7 +17,7 @@ from aggregator.core.feeds import ImplausibleError
 from aggregator.endings import GATEWAY, Endings, Following, Standing
 from aggregator.forming import TURN_SECONDS, FormingCandles
 from aggregator.late_ends import LateEnds, LateStep
-from aggregator.metrics import AggregatorMetrics, Kind, kind_in_answer, kind_of_news
+from aggregator.metrics import AggregatorMetrics, PublicationKind, kind_in_answer, kind_of_news
 from aggregator.subscriptions import Subscriptions
 from ingress_common.bus import Bus, BusError, Connected, Event, Message
 from ingress_common.health import Check, Health, broker_check
@@ -61,7 +61,7 @@ _START_SECONDS = 60.0  # symbols that are gained later are not those of the star
 _SEED_SECONDS = 15.0  # how long such a symbol may wait for its seed
 _OVER = (Standing.ENDED, Standing.LEFT)
 
-_KindOf = Callable[[Candle], Kind]
+_KindOf = Callable[[Candle], PublicationKind]
 
 
 class Aggregator:
@@ -179,7 +179,7 @@ class Aggregator:
             self._status.announce()
             self._engine.reconnected()
             self._watermarks.clear()
-            await self._publish_all(self._engine.recent(), lambda _: Kind.REPEATED)
+            await self._publish_all(self._engine.recent(), lambda _: PublicationKind.REPEATED)
             return
         try:
             if event.topic == self._topics.republish_requests():
@@ -291,7 +291,7 @@ class Aggregator:
                 self._note_newest(candle)
             for position, candle in enumerate(candles, 1):
                 answer = {REQUEST: name} if name and position == len(candles) else {}
-                deliveries.append(await self._publish(candle, lambda _: Kind.REPEATED, answer))
+                deliveries.append(await self._publish(candle, lambda _: PublicationKind.REPEATED, answer))
         return deliveries
 
     async def _publish(

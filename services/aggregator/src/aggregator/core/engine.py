@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from aggregator.core.feeds import MAX_JUMP, Feed, Feeds, ImplausibleError
+from aggregator.core.feeds import MAX_JUMP, FeedCoverage, Feeds, ImplausibleError
 from aggregator.core.memory import Memory
 from aggregator.core.rebuild import Rebuild
 from aggregator.core.requests import REQUESTED, GapRequests
@@ -249,7 +249,7 @@ class Engine:
             out.append(SeedRequest(tuple(seeds)))
         return out
 
-    def _compare(self, feed: Feed, published: MinuteTrades, mark: Watermark) -> None:
+    def _compare(self, feed: FeedCoverage, published: MinuteTrades, mark: Watermark) -> None:
         """Find the symbols of which not all updates have arrived; their coverage begins after the minutes of those."""
         arrived = {}
         for minute, trades in published.items():
