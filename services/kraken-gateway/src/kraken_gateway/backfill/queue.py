@@ -10,8 +10,8 @@ from enum import Enum
 
 from ingress_common.model import Range
 from ingress_common.timeframes import Timeframe
-from kraken_gateway.backfill.answers import TradeReading, reach_of
 from kraken_gateway.backfill.ranges import LIMIT, RequestRefusedError, merged
+from kraken_gateway.backfill.responses import TradeReading, reach_of
 from kraken_gateway.kraken.limits import Backoff
 
 TRADES_AT_ONCE = 2

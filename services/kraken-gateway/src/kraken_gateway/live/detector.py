@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ingress_common.logs import get_logger
 from ingress_common.model import GRACE, History, Range
 from ingress_common.timeframes import Timeframe
-from kraken_gateway.backfill.answers import ohlc_answer
+from kraken_gateway.backfill.responses import ohlc_answer
 from kraken_gateway.backfill.snapshots import Reading, Snapshot, SnapshotConnection
 from kraken_gateway.kraken.rest import KrakenRest, RestError, UnknownPairError
 from kraken_gateway.live.feed import Feed
