@@ -25,7 +25,7 @@ class PublicationKind(StrEnum):
 _NEWS = (PublicationKind.FORMING, PublicationKind.CLOSED, PublicationKind.INFILLED)
 
 
-def kind_of_news(candle: Candle) -> PublicationKind:
+def kind_of_update(candle: Candle) -> PublicationKind:
     """The kind of a candle that a tick or a watermark led to."""
     if not candle.closed:
         return PublicationKind.FORMING
@@ -34,14 +34,14 @@ def kind_of_news(candle: Candle) -> PublicationKind:
     return PublicationKind.INFILLED if candle.infilled else PublicationKind.CLOSED
 
 
-def kind_in_answer(candle: Candle, at: float, looked_after_from: Mapping[Timeframe, int]) -> PublicationKind:
+def kind_of_response(candle: Candle, at: float, looked_after_from: Mapping[Timeframe, int]) -> PublicationKind:
     """The kind of a candle that history received `at` (unix seconds) led to.
 
     `looked_after_from`: the first window of each timeframe that the aggregator still keeps.
     """
     if candle.open_time < looked_after_from.get(candle.timeframe, candle.open_time):
         return PublicationKind.REBUILT
-    return PublicationKind.REPEATED if candle.at < at else kind_of_news(candle)
+    return PublicationKind.REPEATED if candle.at < at else kind_of_update(candle)
 
 
 class AggregatorMetrics:

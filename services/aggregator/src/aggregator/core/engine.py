@@ -8,9 +8,9 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from aggregator.core.feeds import MAX_JUMP, FeedCoverage, Feeds, ImplausibleError
+from aggregator.core.gap_requests import REQUESTED, GapRequests
 from aggregator.core.memory import Memory
 from aggregator.core.rebuild import Rebuild
-from aggregator.core.requests import REQUESTED, GapRequests
 from aggregator.core.series import CandleSeries, Depth, final_until
 from ingress_common.model import (
     GRACE,

@@ -21,7 +21,7 @@ from aggregator.core.windows import (
     roll_up,
     same_candle,
     same_market,
-    stated,
+    with_state,
 )
 from ingress_common.model import GRACE, Candle, History, Range, Source
 from ingress_common.timeframes import Timeframe
@@ -287,7 +287,7 @@ class CandleSeries:
             whole = complete and self._levels.complete(level, window, self.clock)
             if level is minutes:
                 traded = so_far.traded if so_far else None
-                candle = traded and stated(traded, closed=False, complete=whole, revision=0, at=at)
+                candle = traded and with_state(traded, closed=False, complete=whole, revision=0, at=at)
             else:
                 parts = [*level.parts, so_far] if so_far else level.parts
                 so_far = roll_up(symbol, level.timeframe, window, parts, at, closed=False, complete=whole)
@@ -626,7 +626,7 @@ class CandleSeries:
                 return None
             candle = flat(self.symbol, level.timeframe, window, price, closed=True, complete=complete, at=at)
         else:
-            candle = stated(traded, closed=True, complete=complete, revision=0, at=at)
+            candle = with_state(traded, closed=True, complete=complete, revision=0, at=at)
         if state is None:
             level.windows[window] = Window(None, candle)
             return candle
@@ -636,7 +636,7 @@ class CandleSeries:
             if same_candle(published, candle):
                 return None
             revision, at = published.revision + 1, max(at, published.at)
-            candle = stated(candle, closed=True, complete=complete, revision=revision, at=at)
+            candle = with_state(candle, closed=True, complete=complete, revision=revision, at=at)
         state.candle = candle
         if traded:
             state.traded = candle  # of the same trades: one object less to keep
