@@ -112,7 +112,7 @@ class Publisher:
         return await self._bus.publish(self._topics.feed(state.feed), encode_feed_state(state), retain=True)
 
     async def dead_letter(self, payload: bytes, reason: str, at: float, topic: str | None = None) -> Awaitable[None]:
-        """A message (from Kraken, or from `topic`) that could not be used."""
+        """Publish a dead letter for a message from Kraken, or from `topic`."""
         self._metrics.dead_letters.inc()
         if (limit := self._bus.maximum_packet) is not None:
             payload = payload[: limit // 4]

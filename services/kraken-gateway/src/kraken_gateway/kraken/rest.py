@@ -33,7 +33,7 @@ PAGE = 1000
 """Trades requested at once."""
 
 ASSET_CLASSES = ("currency", "tokenized_asset")
-"""The classes whose pairs are listed, each by a call of its own; REST answers of the first one without being told."""
+"""The classes whose pairs are listed, each by a call of its own; REST returns the first class by default."""
 
 _PAIRS_SECONDS = 60.0
 _TIMEOUT = 10.0

@@ -24,7 +24,9 @@ AUDITED = 300
 """Symbols that are read after each minute, beside the suspects; more of them take turns."""
 
 RESTART_PAUSES = (60.0, 600.0)
-"""Seconds between two moves, or two restarts, for the sake of one symbol or feed: at first, doubling, and at most."""
+"""Pause in seconds before the same symbol is moved, or the same feed restarted, again: the first, doubling up to the
+maximum.
+"""
 
 _LOOK_SECONDS = 0.25
 _AFTER_MINUTE = 4.0
