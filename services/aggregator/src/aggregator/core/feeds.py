@@ -45,7 +45,7 @@ _LIVE = FeedCondition.LIVE
 
 
 class ImplausibleError(ValueError):
-    """A message whose times cannot be; the message says what was expected and what came."""
+    """A message has impossible times; the text names expected and received."""
 
 
 @dataclass(slots=True)
@@ -163,7 +163,7 @@ class Feeds:
 
     @property
     def losing(self) -> frozenset[str]:
-        """The symbols of live feeds of which updates are lost again and again."""
+        """Symbols of live feeds whose updates are repeatedly lost between gateway and aggregator."""
         return frozenset(symbol for feed in self._feeds.values() if feed.live for symbol in feed.losing)
 
     def carried(self, seeded: Callable[[str], bool]) -> frozenset[str]:
@@ -262,7 +262,8 @@ class Feeds:
         return feed.since
 
     def follow(self, mark: Watermark) -> tuple[FeedCoverage, bool] | None:
-        """Move the feed up to its watermark. Returns it and whether a minute has ended since; None for no news.
+        """Move the feed up to its watermark. Returns it and whether a minute has ended since; None if the watermark
+        brings nothing new.
 
         ImplausibleError if the mark is far from everything known and the feed has not continued from there.
         """
