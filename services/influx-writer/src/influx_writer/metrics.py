@@ -78,7 +78,7 @@ class WriterMetrics:
             registry=registry,
         )
         self.in_hand = Gauge("ingress_writer_in_hand", "Rows taken and not yet in the store", registry=registry)
-        self.in_hand_limit = Gauge("ingress_writer_in_hand_limit", "Bound of the batch in hand", registry=registry)
+        self.in_hand_limit = Gauge("ingress_writer_in_hand_limit", "Maximum rows in memory", registry=registry)
         # A counter that appears with its first event shows no increase then. And to look up a label for each row costs
         # more than to count it.
         self._received = {kind: self.received.labels(kind.value) for kind in RowKind}

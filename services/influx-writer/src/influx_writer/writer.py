@@ -58,8 +58,8 @@ log = get_logger(__name__)
 class Limits:
     """A batch is written when it has `rows` rows, or is `seconds` old. `drain_seconds`: for the last one, on a stop;
     `leave_seconds`: for handing the symbols over before that. `settle_seconds`: between a change of the writers that
-    are online and what follows from it. `patience_seconds`: how long the store may not answer while the writer is
-    ready; it may take longer to give up on a request.
+    are online and what follows from it. `patience_seconds`: how long the store may
+    not respond before the writer is not ready; it may take longer to give up on a request.
 
     One batch is written while the next one is taken, so the bus must let `2 * rows` unacknowledged messages in.
     """
@@ -110,8 +110,8 @@ class Writer:
     not take candles of one timeframe, those are acknowledged, and requested from the aggregator once it does.
 
     `bus` brings candles and ticks and needs a persistent session (`client_id`, `SESSION_SECONDS`), an inbound limit of
-    `limits.inbound`, and `PAYLOAD_LIMIT`. `control` is a connection of its own, because messages about who is there
-    must not wait behind candles that nobody can store. `clock` gives unix seconds. `store_name`: the name of the store
+    `limits.inbound`, and `PAYLOAD_LIMIT`. `control` is a connection of its own, so that membership messages do not
+    wait behind candles that cannot be stored. `clock` gives unix seconds. `store_name`: the name of the store
     that all services of the stack share (`ingress_common.prefix`), if it is not the store's location.
     """
 
@@ -339,7 +339,9 @@ class Writer:
         async for event in self._bus.events():
             if isinstance(event, Connected):
                 if connected_before and not event.session_kept:
-                    log.warning("writer.session-lost", hint="the broker forgot what it kept for this writer")
+                    log.warning(
+                        "writer.session-lost", hint="the broker lost this writer's session and its queued messages"
+                    )
                 connected_before = True
                 self._assignment.reconnected()
                 continue
