@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from chaos.clocks import Clocks
 from chaos.form import End, SkippedError
-from chaos.judge import Row
+from chaos.judge import StoredRow
 from chaos.kraken import Kraken, markets
 from chaos.script import SERVICES, Fault
 from demo_stack import PORTS, VIEWER, Stack
@@ -247,7 +247,7 @@ class ComposeForm:
     def _stack_query(self, query: str) -> list[dict[str, str]]:
         return list(self._stack.query(query, _QUERY_SECONDS))
 
-    async def rows(self, timeframe: str) -> list[Row]:
+    async def rows(self, timeframe: str) -> list[StoredRow]:
         """Every row of the timeframe's bucket."""
         return [row_of_columns(row, timeframe) for row in await asyncio.to_thread(self._stack.stored_rows, timeframe)]
 
@@ -265,11 +265,11 @@ class ComposeForm:
             (folder / f"{service}.log").write_text(logs)
 
 
-def row_of_columns(row: dict[str, str], timeframe: str) -> Row:
+def row_of_columns(row: dict[str, str], timeframe: str) -> StoredRow:
     """A row of InfluxDB, pivoted: its columns by name."""
     tags = sorted(f"{name}={value}" for name, value in row.items() if name and name not in _NO_TAGS)
     numbers = {name: Decimal(row[name] or 0) for name in ("open", "high", "low", "close", "volume", "vwap")}
-    return Row(
+    return StoredRow(
         symbol=row["symbol"],
         timeframe=timeframe,
         open_time=_instant(row["_time"]),

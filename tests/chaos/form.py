@@ -5,7 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from chaos.judge import Row
+from chaos.judge import StoredRow
 from chaos.kraken import Kraken
 from chaos.script import Fault
 
@@ -44,7 +44,7 @@ class Form(Protocol):
         """The open time of each symbol's newest closed 1m candle in the store; OSError if it does not respond."""
         ...
 
-    async def rows(self, timeframe: str) -> list[Row]:
+    async def rows(self, timeframe: str) -> list[StoredRow]:
         """Every row of a timeframe in the store."""
         ...
 

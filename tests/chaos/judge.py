@@ -26,7 +26,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StoredRow:
     """A candle in the store or retained on the bus. Numbers are exact `Decimal`; open_time in unix seconds.
 
     `series` distinguishes rows of one identity. `complete` None: unknown.
@@ -113,7 +113,7 @@ class Finding:
 
 
 def judge_store(
-    rows: Iterable[Row],
+    rows: Iterable[StoredRow],
     truth: Truth,
     symbol: str,
     timeframe: str,
@@ -128,7 +128,7 @@ def judge_store(
     `since` (unix seconds): windows that opened after it must exist even if no earlier one does. `now`: start of
     reading the rows; `read_by`: its end, if that took some time. A window must exist `settle` seconds after its end.
     """
-    by_time: dict[int, list[Row]] = {}
+    by_time: dict[int, list[StoredRow]] = {}
     for row in rows:
         by_time.setdefault(row.open_time, []).append(row)
     closed = {at: found[0] for at, found in by_time.items() if found[0].closed}
@@ -158,7 +158,7 @@ def judge_store(
 
 
 def judge_retained(
-    row: Row | None,
+    row: StoredRow | None,
     truth: Truth,
     symbol: str,
     timeframe: str,
@@ -189,13 +189,13 @@ def judge_retained(
     return [_finding(fault[0], where, row, fault[1])] if fault else []
 
 
-def _early(closed: Iterable[Row], size: int, now: float, where: str = "store") -> Iterator[Finding]:
+def _early(closed: Iterable[StoredRow], size: int, now: float, where: str = "store") -> Iterator[Finding]:
     for row in closed:
         if row.open_time + size > now:
             yield _finding(Verdict.INVENTED, where, row, f"closed before its end: {_text(row)}")
 
 
-def fault_of(row: Row, truth: Truth) -> tuple[Verdict, str] | None:
+def fault_of(row: StoredRow, truth: Truth) -> tuple[Verdict, str] | None:
     """What is wrong with a closed candle."""
     true = truth.at(row.open_time)
     if true is None:
@@ -217,7 +217,7 @@ def fault_of(row: Row, truth: Truth) -> tuple[Verdict, str] | None:
     return (Verdict.WRONG, f"{'; '.join(wrong)}; {_provenance(row)}") if wrong else None
 
 
-def _flat_fault(row: Row, truth: Truth) -> tuple[Verdict, str] | None:
+def _flat_fault(row: StoredRow, truth: Truth) -> tuple[Verdict, str] | None:
     if row.trades or row.volume:
         return Verdict.INVENTED, f"expected no trades, got {_text(row)}"
     price = truth.price_before(row.open_time)
@@ -230,7 +230,7 @@ def _flat_fault(row: Row, truth: Truth) -> tuple[Verdict, str] | None:
     return None
 
 
-def _forming_fault(row: Row, truth: Truth, now: float) -> tuple[Verdict, str] | None:
+def _forming_fault(row: StoredRow, truth: Truth, now: float) -> tuple[Verdict, str] | None:
     """What is wrong with a forming candle: it may lack the newest trades but have no invented ones."""
     true = truth.at(row.open_time)
     if row.open_time > now:
@@ -250,11 +250,11 @@ def _near(one: Decimal, other: Decimal) -> bool:
     return abs(float(one) - float(other)) <= _VOLUME_ERROR * max(1.0, float(other))
 
 
-def _finding(verdict: Verdict, where: str, row: Row, text: str) -> Finding:
+def _finding(verdict: Verdict, where: str, row: StoredRow, text: str) -> Finding:
     return Finding(verdict, where, row.symbol, row.timeframe, row.open_time, text)
 
 
-def _with_neighbours(found: Finding, closed: Mapping[int, Row], truth: Truth, size: int) -> Finding:
+def _with_neighbours(found: Finding, closed: Mapping[int, StoredRow], truth: Truth, size: int) -> Finding:
     lines = []
     for open_time in range(found.open_time - 2 * size, found.open_time + 3 * size, size):
         row, true = closed.get(open_time), truth.at(open_time)
@@ -263,12 +263,12 @@ def _with_neighbours(found: Finding, closed: Mapping[int, Row], truth: Truth, si
     return Finding(found.verdict, found.where, found.symbol, found.timeframe, found.open_time, found.text, tuple(lines))
 
 
-def _text(row: Row) -> str:
+def _text(row: StoredRow) -> str:
     numbers = f"{row.open} {row.high} {row.low} {row.close} volume {row.volume} trades {row.trades}"
     return f"{numbers} ({_provenance(row)})"
 
 
-def _provenance(row: Row) -> str:
+def _provenance(row: StoredRow) -> str:
     state = "closed" if row.closed else "forming"
     flags = "".join(
         f", {flag}" for flag, on in (("infilled", row.infilled), ("incomplete", row.complete is False)) if on

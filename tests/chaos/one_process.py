@@ -18,7 +18,7 @@ from typing import Self
 
 from chaos.clocks import Clocks
 from chaos.form import End, SkippedError
-from chaos.judge import Row
+from chaos.judge import StoredRow
 from chaos.kraken import Kraken, markets
 from chaos.script import ONE_PROCESS, Fault
 from command import COMMAND, environment
@@ -195,7 +195,7 @@ class OneProcessForm:
         query = "SELECT symbol, max(open_time) FROM candles WHERE timeframe = '1m' AND closed GROUP BY symbol"
         return dict(await asyncio.to_thread(self._select, query))
 
-    async def rows(self, timeframe: str) -> list[Row]:
+    async def rows(self, timeframe: str) -> list[StoredRow]:
         """Every row of the timeframe."""
         query = f"SELECT {', '.join(_COLUMNS)} FROM candles WHERE timeframe = ?"
         return [_row(row, timeframe) for row in await asyncio.to_thread(self._select, query, (timeframe,))]
@@ -221,7 +221,7 @@ _COLUMNS = (
 )
 
 
-def _row(row: tuple, timeframe: str) -> Row:
+def _row(row: tuple, timeframe: str) -> StoredRow:
     values = dict(zip(_COLUMNS, row, strict=True))
     exchange = values.pop("exchange")
     for name in ("open", "high", "low", "close", "volume", "vwap"):
@@ -229,7 +229,7 @@ def _row(row: tuple, timeframe: str) -> Row:
     for name in ("closed", "infilled", "complete"):
         values[name] = bool(values[name])
     values["at"] = f"{datetime.fromtimestamp(values['at'], UTC):%T.%f}"
-    return Row(timeframe=timeframe, series=f"exchange={exchange}", **values)
+    return StoredRow(timeframe=timeframe, series=f"exchange={exchange}", **values)
 
 
 def _child(command: Sequence[str], log: Path, settings: dict[str, str]) -> subprocess.Popen[bytes]:

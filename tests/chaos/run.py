@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from chaos.form import End, Form, SkippedError
-from chaos.judge import SECONDS, Finding, Row, Truth, Verdict, fault_of, judge_retained, judge_store
+from chaos.judge import SECONDS, Finding, StoredRow, Truth, Verdict, fault_of, judge_retained, judge_store
 from chaos.recovery import Recovery, Sample, Span, recoveries
 from chaos.script import KRAKEN, Fault, Then
 from chaos.watch import TOPICS, Watch, retained_candles
@@ -244,7 +244,7 @@ class Run:
         read_by = time.time()
         for timeframe in SECONDS:
             now = time.time()
-            rows: dict[str, list[Row]] = {}
+            rows: dict[str, list[StoredRow]] = {}
             for row in await self._rows(timeframe):
                 rows.setdefault(row.symbol, []).append(row)
             rows_read_by = time.time()
@@ -268,7 +268,7 @@ class Run:
             )
         return Comparison(tuple(findings), candles, len(retained)), truths
 
-    async def _retained(self) -> dict[str, Row]:
+    async def _retained(self) -> dict[str, StoredRow]:
         url = self._form.broker_url()
         try:
             return await retained_candles(url, self._symbols) if url else {}
@@ -276,7 +276,7 @@ class Run:
             self.outcome.problems.append(f"the retained candles cannot be read: {error}")
             return {}
 
-    async def _rows(self, timeframe: str) -> list[Row]:
+    async def _rows(self, timeframe: str) -> list[StoredRow]:
         try:
             return await self._form.rows(timeframe)
         except (OSError, httpx.HTTPError) as error:
@@ -289,7 +289,7 @@ async def _nothing() -> None:
 
 
 def _corrected(
-    closed: dict[tuple[str, str, int], list[Row]], truths: dict[tuple[str, str], Truth], known_until: float
+    closed: dict[tuple[str, str, int], list[StoredRow]], truths: dict[tuple[str, str], Truth], known_until: float
 ) -> list[str]:
     """Candles that closed on the bus with other numbers than the truth, which is complete until `known_until`."""
     return [

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from decimal import Decimal
 
-from chaos.judge import Row, TrueCandle, Truth, Verdict, judge_retained, judge_store
+from chaos.judge import StoredRow, TrueCandle, Truth, Verdict, judge_retained, judge_store
 
 NOW = 600 + 20.0
 """Ten minutes have ended, and what belongs to them has had its time."""
@@ -18,9 +18,9 @@ TRUTH = Truth((true(0, "100"), true(60, "101"), true(240, "104", first="102"), t
 """Minutes 0, 1, 4 and 9 traded."""
 
 
-def of(candle: TrueCandle, **changes) -> Row:
+def of(candle: TrueCandle, **changes) -> StoredRow:
     """The row that a candle should be."""
-    row = Row(
+    row = StoredRow(
         symbol="BTC/USD",
         timeframe="1m",
         open_time=candle.open_time,
@@ -38,26 +38,26 @@ def of(candle: TrueCandle, **changes) -> Row:
     return replace(row, **changes)
 
 
-def flat(open_time: int, price: str, **changes) -> Row:
+def flat(open_time: int, price: str, **changes) -> StoredRow:
     """The row of a minute without trades."""
     at = Decimal(price)
     zero = Decimal(0)
     return of(TrueCandle(open_time, at, at, at, at, zero, 0), infilled=True, vwap=at, **changes)
 
 
-def right() -> list[Row]:
+def right() -> list[StoredRow]:
     """What the store should hold."""
     rows = [of(candle) for candle in TRUTH.candles]
     rows += [flat(60 * minute, "101") for minute in (2, 3)] + [flat(60 * minute, "104") for minute in (5, 6, 7, 8)]
     return sorted(rows, key=lambda row: row.open_time)
 
 
-def verdicts(rows: list[Row], since: float = 0, now: float = NOW) -> list[tuple[Verdict, int]]:
+def verdicts(rows: list[StoredRow], since: float = 0, now: float = NOW) -> list[tuple[Verdict, int]]:
     findings, _ = judge_store(rows, TRUTH, "BTC/USD", "1m", since=since, now=now)
     return [(finding.verdict, finding.open_time) for finding in findings]
 
 
-def changed(minute: int, **changes) -> list[Row]:
+def changed(minute: int, **changes) -> list[StoredRow]:
     """The right rows, and one of them otherwise."""
     return [replace(row, **changes) if row.open_time == 60 * minute else row for row in right()]
 
@@ -147,7 +147,7 @@ def test_a_finding_shows_the_candles_around_it():
     assert "1970-01-01 00:03:00" in str(findings[0])
 
 
-def retained(row: Row | None, now: float = NOW) -> list[Verdict]:
+def retained(row: StoredRow | None, now: float = NOW) -> list[Verdict]:
     return [finding.verdict for finding in judge_retained(row, TRUTH, "BTC/USD", "1m", now=now)]
 
 

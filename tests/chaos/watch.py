@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from chaos.judge import Row
+from chaos.judge import StoredRow
 from ingress_common.bus import BusError, Connected, Message
 from ingress_common.bus.mqtt import MqttBus
 from ingress_common.model import Candle, FeedCondition, FeedState, InstanceState, Status
@@ -40,7 +40,7 @@ class Watch:
         self._bus: MqttBus | None = None
         self._statuses: dict[tuple[str, str], tuple[Status, float]] = {}
         self._feeds: dict[str, FeedState] = {}
-        self.closed: dict[tuple[str, str, int], list[Row]] = {}
+        self.closed: dict[tuple[str, str, int], list[StoredRow]] = {}
         self.dead_letters: Counter[Reason] = Counter()
         self.messages = 0
 
@@ -144,9 +144,9 @@ def _unshared(what: str, holders: Mapping[str, Collection[str]], symbols: Collec
     return f"{len(wrong)} symbols without exactly one {what}, such as {symbol} with {count} of {sorted(holders)}"
 
 
-async def retained_candles(url: str, symbols: Collection[str]) -> dict[str, Row]:
+async def retained_candles(url: str, symbols: Collection[str]) -> dict[str, StoredRow]:
     """The retained candles of `symbols`, by topic."""
-    found: dict[str, Row] = {}
+    found: dict[str, StoredRow] = {}
     received_at = time.monotonic()
 
     async def read(bus: MqttBus) -> None:
@@ -176,9 +176,9 @@ async def retained_candles(url: str, symbols: Collection[str]) -> dict[str, Row]
     return found
 
 
-def row_of(candle: Candle) -> Row:
+def row_of(candle: Candle) -> StoredRow:
     """A candle of the bus as a row for the judge."""
-    return Row(
+    return StoredRow(
         symbol=candle.symbol,
         timeframe=candle.timeframe.value,
         open_time=candle.open_time,
@@ -198,5 +198,5 @@ def row_of(candle: Candle) -> Row:
     )
 
 
-def _numbers(row: Row) -> tuple[object, ...]:
+def _numbers(row: StoredRow) -> tuple[object, ...]:
     return row.open, row.high, row.low, row.close, row.volume, row.trades, row.infilled, row.complete

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from chaos.compose import row_of_columns
-from chaos.judge import SECONDS, Finding, Row, Verdict, judge_retained, judge_store
+from chaos.judge import SECONDS, Finding, StoredRow, Verdict, judge_retained, judge_store
 from chaos.kraken import Kraken
 from chaos.watch import TOPICS, retained_candles
 from influx_rows import stored_rows
@@ -39,7 +39,7 @@ async def compare(place: InfluxPlace, org: str, broker_url: str, kraken: Kraken,
     candles = 0
     for timeframe in SECONDS:
         now = time.time()
-        rows: dict[str, list[Row]] = {}
+        rows: dict[str, list[StoredRow]] = {}
         for columns in await asyncio.to_thread(lambda tf=timeframe: list(stored_rows(place, org, tf, _QUERY_SECONDS))):
             row = row_of_columns(columns, timeframe)
             rows.setdefault(row.symbol, []).append(row)

@@ -1,6 +1,6 @@
 """The contents of the Grafana dashboard, in rows from the feeds to the browser."""
 
-from panels import Panel, Query, Row, Steps, dashboard_json
+from panels import Panel, PanelRow, Query, Steps, dashboard_json
 
 _GREEN_RED: Steps = [{"color": "red", "value": None}, {"color": "green", "value": 1}]
 _CALM_ALARM: Steps = [{"color": "green", "value": None}, {"color": "red", "value": 1}]
@@ -29,7 +29,7 @@ def _quantile(share: float, metric: str, by: str) -> str:
 
 
 ROWS = (
-    Row(
+    PanelRow(
         "Overview",
         (
             Panel(
@@ -73,7 +73,7 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "Pipeline",
         (
             _panel(
@@ -117,7 +117,7 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "Latency",
         (
             _panel(
@@ -161,7 +161,7 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "Feeds",
         (
             _panel("Feeds", "1: live, 0: down", ("ingress_gateway_feed_live", "{{feed}}")),
@@ -199,7 +199,7 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "Store",
         (
             _panel("Rows written", "By kind", ("ingress:rows_written:rate5m", "{{kind}}"), unit="cps"),
@@ -238,7 +238,7 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "Repair",
         (
             _panel(
@@ -281,7 +281,7 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "Bus",
         (
             _panel(
@@ -321,7 +321,7 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    PanelRow(
         "HTTP",
         (
             _panel(

@@ -38,14 +38,14 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PanelRow:
     """Panels under a heading."""
 
     title: str
     panels: tuple[Panel, ...]
 
 
-def dashboard_json(rows: Sequence[Row]) -> str:
+def dashboard_json(rows: Sequence[PanelRow]) -> str:
     """The dashboard of `rows`, each across the whole width."""
     dashboard = {
         "uid": "crypto-ingress",
@@ -65,7 +65,7 @@ def dashboard_json(rows: Sequence[Row]) -> str:
     return json.dumps(dashboard, indent=1) + "\n"
 
 
-def _panels(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+def _panels(rows: Sequence[PanelRow]) -> Iterator[dict[str, Any]]:
     number, y = 0, 0
     for row in rows:
         number += 1

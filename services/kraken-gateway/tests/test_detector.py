@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from ingress_common.timeframes import Timeframe
 from kraken_gateway.backfill.snapshots import Snapshot
-from kraken_gateway.kraken.protocol import Row
+from kraken_gateway.kraken.protocol import IntervalRow
 from kraken_gateway.live.detector import StaleDetector
 from kraken_gateway.metrics import GatewayMetrics
 
@@ -89,7 +89,9 @@ class Kraken:
         await self.answering.wait()
         trades = {MINUTE - 60: 5, MINUTE: 5, MINUTE + 60: 1} if taken > MINUTE + 61 else {MINUTE - 60: 5, MINUTE: 4}
         prices = (PRICE,) * 4
-        rows = tuple(Row.of(symbol, Timeframe.M1, minute, prices, PRICE, PRICE, n) for minute, n in trades.items())
+        rows = tuple(
+            IntervalRow.of(symbol, Timeframe.M1, minute, prices, PRICE, PRICE, n) for minute, n in trades.items()
+        )
         return Snapshot(symbol, rows, taken, taken)
 
 

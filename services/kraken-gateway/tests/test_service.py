@@ -203,5 +203,5 @@ async def test_pair_that_has_never_traded_is_untraded_and_not_carried(simulator,
     assert ears.of("feed")[-1].symbols == ("ADA/USD", "BTC/USD", "ETH/USD")
     # It is delisted without ever having been live.
     await fault(simulator, kind="delist", symbol="NEW/USD")
-    await ears.until(lambda: details("rejected") == {"NEW/USD": "Kraken's list of pairs says delisted"}, 20.0)
+    await ears.until(lambda: details("rejected") == {"NEW/USD": "delisted in Kraken's list of pairs"}, 20.0)
     await ears.until(lambda: details("untraded") == [], 20.0)

@@ -41,8 +41,8 @@ class StoreSettings(ServiceSettings):
     """How long candles of each timeframe, and raw ticks, are kept; what is not named keeps its default."""
 
     influx_org: Annotated[str | None, Field(description="the name or ID of InfluxDB's organisation")] = None
-    """InfluxDB's organisation. One that the server does not have is made by admin-api's bootstrap, which says so; two
-    stacks on one InfluxDB take two organisations.
+    """InfluxDB's organisation; admin-api's bootstrap creates a missing organisation and logs it. Two stacks on one
+    InfluxDB take two organisations.
     """
 
     influx_ca_file: CaFile = None

@@ -13,7 +13,7 @@ from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import parse_rfc3339
 
 GATEWAY = "kraken-gateway"
-"""The service whose status says which symbols are followed."""
+"""The service whose status lists the followed symbols."""
 
 LAST_SECONDS = 3.0
 """Seconds after the end of a symbol in which its last updates may still arrive."""
@@ -25,7 +25,7 @@ _NEVER = float("-inf")
 
 
 class Standing(Enum):
-    """How a symbol stands with the gateways."""
+    """A symbol's state at the gateways."""
 
     CARRIED = auto()
     """A live feed carries it."""

@@ -11,7 +11,7 @@ from ingress_common.timeframes import TIMEFRAMES, Timeframe
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30)
 
 
-class Kind(StrEnum):
+class PublicationKind(StrEnum):
     """Why a candle is published."""
 
     FORMING = "forming"
@@ -22,26 +22,26 @@ class Kind(StrEnum):
     REBUILT = "rebuilt"
 
 
-_NEWS = (Kind.FORMING, Kind.CLOSED, Kind.INFILLED)
+_NEWS = (PublicationKind.FORMING, PublicationKind.CLOSED, PublicationKind.INFILLED)
 
 
-def kind_of_news(candle: Candle) -> Kind:
+def kind_of_update(candle: Candle) -> PublicationKind:
     """The kind of a candle that a tick or a watermark led to."""
     if not candle.closed:
-        return Kind.FORMING
+        return PublicationKind.FORMING
     if candle.revision:
-        return Kind.CORRECTED
-    return Kind.INFILLED if candle.infilled else Kind.CLOSED
+        return PublicationKind.CORRECTED
+    return PublicationKind.INFILLED if candle.infilled else PublicationKind.CLOSED
 
 
-def kind_in_answer(candle: Candle, at: float, looked_after_from: Mapping[Timeframe, int]) -> Kind:
+def kind_of_response(candle: Candle, at: float, looked_after_from: Mapping[Timeframe, int]) -> PublicationKind:
     """The kind of a candle that history received `at` (unix seconds) led to.
 
     `looked_after_from`: the first window of each timeframe that the aggregator still keeps.
     """
     if candle.open_time < looked_after_from.get(candle.timeframe, candle.open_time):
-        return Kind.REBUILT
-    return Kind.REPEATED if candle.at < at else kind_of_news(candle)
+        return PublicationKind.REBUILT
+    return PublicationKind.REPEATED if candle.at < at else kind_of_update(candle)
 
 
 class AggregatorMetrics:
@@ -83,7 +83,9 @@ class AggregatorMetrics:
         )
         # A counter that appears with its first event shows no increase then. And to look up a label for each candle
         # costs more than to count it.
-        self._candles = {(tf, kind): candles.labels(tf.value, kind.value) for tf in TIMEFRAMES for kind in Kind}
+        self._candles = {
+            (tf, kind): candles.labels(tf.value, kind.value) for tf in TIMEFRAMES for kind in PublicationKind
+        }
         self._latency = {kind: latency.labels(kind.value) for kind in _NEWS}
         self.symbols = Gauge("ingress_aggregator_symbols", "Symbols maintained", registry=registry)
         self.pending_windows = Gauge(
@@ -94,7 +96,7 @@ class AggregatorMetrics:
             "ingress_aggregator_gap_seconds", "Market time missing, over all symbols", registry=registry
         )
 
-    def published(self, candle: Candle, kind: Kind, now: float) -> None:
+    def published(self, candle: Candle, kind: PublicationKind, now: float) -> None:
         """Count a candle that is handed to the bus at `now` (unix seconds)."""
         self._candles[candle.timeframe, kind].inc()
         if kind in _NEWS:

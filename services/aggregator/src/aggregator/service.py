@@ -17,7 +17,7 @@ from aggregator.core.feeds import ImplausibleError
 from aggregator.endings import GATEWAY, Endings, Following, Standing
 from aggregator.forming import TURN_SECONDS, FormingCandles
 from aggregator.late_ends import LateEnds, LateStep
-from aggregator.metrics import AggregatorMetrics, Kind, kind_in_answer, kind_of_news
+from aggregator.metrics import AggregatorMetrics, PublicationKind, kind_of_response, kind_of_update
 from aggregator.subscriptions import Subscriptions
 from ingress_common.bus import Bus, BusError, Connected, Event, Message
 from ingress_common.health import Check, Health, broker_check
@@ -47,11 +47,11 @@ from ingress_common.topics import TopicError, Topics, symbol_of
 
 log = get_logger(__name__)
 
-_HOUSE_SECONDS = 0.2
+_MAINTENANCE_SECONDS = 0.2
 _LOOK_SECONDS = 5.0
 _MEMBERS_SETTLE_SECONDS = 1.0
 _UNCONFIRMED_LIMIT = 500
-_GAPS_TOLD = 200
+_GAPS_REPORTED = 200
 _SHOWN = 5
 _ENDINGS_SECONDS = 1.0
 _SWEEP_SECONDS = 5.0
@@ -62,7 +62,7 @@ _START_SECONDS = 60.0  # symbols that are gained later are not those of the star
 _SEED_SECONDS = 15.0  # how long such a symbol may wait for its seed
 _OVER = (Standing.ENDED, Standing.LEFT)
 
-_KindOf = Callable[[Candle], Kind]
+_KindOf = Callable[[Candle], PublicationKind]
 
 
 class Aggregator:
@@ -137,7 +137,7 @@ class Aggregator:
             tasks.create_task(self._status.run(), name="aggregator.status")
             tasks.create_task(self._confirm(), name="aggregator.confirm")
             tasks.create_task(self._publish_forming(), name="aggregator.forming")
-            tasks.create_task(self._keep_house(), name="aggregator.house")
+            tasks.create_task(self._maintain(), name="aggregator.maintenance")
             tasks.create_task(self._end_symbols(), name="aggregator.endings")
             tasks.create_task(self._keep_swept(), name="aggregator.sweep")
             tasks.create_task(self._consume(), name="aggregator.consume")
@@ -151,8 +151,8 @@ class Aggregator:
         seeds_ok = all(map(self._is_new, unseeded))
         broker, losing = broker_check(self._bus), sorted(self._engine.losing)
         lost = f"{len(losing)} symbols whose updates do not all arrive from the gateway: {', '.join(losing[:_SHOWN])}"
-        heard_by = asyncio.get_running_loop().time() - _SILENT_SECONDS
-        silent = sorted(feed for feed, at in self._watermarks.items() if at < heard_by)
+        expected_since = asyncio.get_running_loop().time() - _SILENT_SECONDS
+        silent = sorted(feed for feed, at in self._watermarks.items() if at < expected_since)
         late = f"live feeds whose watermarks do not arrive: {', '.join(silent[:_SHOWN])}"
         unfilled = asyncio.get_running_loop().time() - self._gaps_changed_at if self._open_gaps else 0.0
         gaps_ok = unfilled <= _UNFILLED_SECONDS
@@ -187,7 +187,7 @@ class Aggregator:
             self._status.announce()
             self._engine.reconnected()
             self._watermarks.clear()
-            await self._publish_all(self._engine.recent(), lambda _: Kind.REPEATED)
+            await self._publish_all(self._engine.recent(), lambda _: PublicationKind.REPEATED)
             return
         try:
             if event.topic == self._topics.republish_requests():
@@ -213,14 +213,14 @@ class Aggregator:
                 self._metrics.ticks.inc()
                 tick = decode_candle(message.payload)
                 self._expect(message, self._topics.raw(tick.symbol))
-                return self._engine.tick(tick), kind_of_news
+                return self._engine.tick(tick), kind_of_update
             case ("history", _, _, _):
                 self._metrics.batches.inc()
                 history = compact(decode_history(message.payload))
                 self._expect(message, self._topics.history(history.symbol, history.timeframe))
                 self._late.history(history, self._time)
                 series = self._engine.series.get(history.symbol)
-                kind_of = partial(kind_in_answer, at=history.at, looked_after_from=series.horizons if series else {})
+                kind_of = partial(kind_of_response, at=history.at, looked_after_from=series.horizons if series else {})
                 return self._engine.history(history), kind_of
             case ("feed", _, _, "watermark"):
                 self._metrics.watermarks.inc()
@@ -238,7 +238,7 @@ class Aggregator:
                 if lost := self._engine.lost_updates - before:
                     self._metrics.lost_updates.inc(lost)
                     log.warning("updates.lost", feed=mark.feed, symbols=lost)
-                return outputs, kind_of_news
+                return outputs, kind_of_update
             case ("feed", _, feed) if not message.payload:
                 self._engine.forget(feed)
                 self._following.forget(feed)
@@ -273,13 +273,15 @@ class Aggregator:
                 candle = decode_candle(message.payload)
                 self._expect(message, self._topics.ending(candle.symbol, candle.timeframe))
                 self._endings.add(candle)
-        return [], kind_of_news
+        return [], kind_of_update
 
     def _expect(self, message: Message, topic: str) -> None:
         if message.topic != topic:
             raise PayloadError(f"expected the payload of {message.topic}, got that of {topic}")
 
-    async def _publish_all(self, outputs: Collection[Output], kind_of: _KindOf = kind_of_news) -> list[Awaitable[None]]:
+    async def _publish_all(
+        self, outputs: Collection[Output], kind_of: _KindOf = kind_of_update
+    ) -> list[Awaitable[None]]:
         # Find the newest first: the retained candle must not step through hours at a start.
         for output in outputs:
             if isinstance(output, Candle):
@@ -299,7 +301,7 @@ class Aggregator:
                 self._note_newest(candle)
             for position, candle in enumerate(candles, 1):
                 answer = {REQUEST: name} if name and position == len(candles) else {}
-                deliveries.append(await self._publish(candle, lambda _: Kind.REPEATED, answer))
+                deliveries.append(await self._publish(candle, lambda _: PublicationKind.REPEATED, answer))
         return deliveries
 
     async def _publish(
@@ -353,11 +355,11 @@ class Aggregator:
         if self._reassign_at is None:
             self._reassign_at = asyncio.get_running_loop().time() + _MEMBERS_SETTLE_SECONDS
 
-    async def _keep_house(self) -> None:
+    async def _maintain(self) -> None:
         loop = asyncio.get_running_loop()
         looked_at = loop.time()
         while True:
-            await asyncio.sleep(_HOUSE_SECONDS)
+            await asyncio.sleep(_MAINTENANCE_SECONDS)
             if self._bus.connected and self._members.expire():
                 self._members_changed()
             if self._reassign_at is not None and loop.time() >= self._reassign_at:
@@ -411,7 +413,7 @@ class Aggregator:
                 await self._subscriptions.gain(self._bus, {symbol})
                 await self._bus.subscribe(self._topics.candles(symbol, "+"), no_local=True)
             case LateStep.REQUEST:
-                await self._publish(SeedRequest((symbol,)), kind_of_news)
+                await self._publish(SeedRequest((symbol,)), kind_of_update)
             case LateStep.END:
                 async with self._turn:
                     last = self._late.end(symbol, now)
@@ -548,7 +550,7 @@ class Aggregator:
         if open_gaps != self._open_gaps:
             self._open_gaps, self._gaps_changed_at = open_gaps, asyncio.get_running_loop().time()
         self._gapped = gaps
-        self._missing = [_gap_details(gap) for spans in found.values() for gap in spans][:_GAPS_TOLD]
+        self._missing = [_gap_details(gap) for spans in found.values() for gap in spans][:_GAPS_REPORTED]
         self._metrics.gaps.set(len(gaps))
         self._metrics.gap_seconds.set(sum(gaps.values()))
         self._metrics.forgotten_rows.set(sum(series.forgotten_rows for series in self._engine.series.values()))

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from aggregator.metrics import AggregatorMetrics, Kind, kind_in_answer, kind_of_news
+from aggregator.metrics import AggregatorMetrics, PublicationKind, kind_of_response, kind_of_update
 from example import CANDLE
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
@@ -15,37 +15,41 @@ MEMORY = dict.fromkeys(TIMEFRAMES, CLOSED.open_time)
 @pytest.mark.parametrize(
     ("changes", "kind"),
     [
-        ({"closed": False}, Kind.FORMING),
-        ({}, Kind.CLOSED),
-        ({"infilled": True, "trades": 0}, Kind.INFILLED),
-        ({"revision": 1}, Kind.CORRECTED),
-        ({"revision": 2, "infilled": True}, Kind.CORRECTED),
+        ({"closed": False}, PublicationKind.FORMING),
+        ({}, PublicationKind.CLOSED),
+        ({"infilled": True, "trades": 0}, PublicationKind.INFILLED),
+        ({"revision": 1}, PublicationKind.CORRECTED),
+        ({"revision": 2, "infilled": True}, PublicationKind.CORRECTED),
     ],
 )
-def test_kind_of_news_is_what_the_candle_says(changes, kind):
-    assert kind_of_news(replace(CLOSED, **changes)) is kind
+def test_kind_of_update_is_what_the_candle_says(changes, kind):
+    assert kind_of_update(replace(CLOSED, **changes)) is kind
 
 
 def test_candle_of_an_answer_is_repeated_if_it_is_older_than_the_answer():
-    assert kind_in_answer(CLOSED, CLOSED.at + 1, MEMORY) is Kind.REPEATED
-    assert kind_in_answer(CLOSED, CLOSED.at, MEMORY) is Kind.CLOSED
-    assert kind_in_answer(replace(CLOSED, revision=1), CLOSED.at, MEMORY) is Kind.CORRECTED
+    assert kind_of_response(CLOSED, CLOSED.at + 1, MEMORY) is PublicationKind.REPEATED
+    assert kind_of_response(CLOSED, CLOSED.at, MEMORY) is PublicationKind.CLOSED
+    assert kind_of_response(replace(CLOSED, revision=1), CLOSED.at, MEMORY) is PublicationKind.CORRECTED
 
 
 def test_candle_of_an_answer_is_rebuilt_if_its_window_is_before_the_memory():
     old = replace(CLOSED, open_time=CLOSED.open_time - 60)
-    assert kind_in_answer(old, CLOSED.at, MEMORY) is Kind.REBUILT
-    assert kind_in_answer(old, CLOSED.at, {}) is Kind.CLOSED, "nothing is in memory yet"
+    assert kind_of_response(old, CLOSED.at, MEMORY) is PublicationKind.REBUILT
+    assert kind_of_response(old, CLOSED.at, {}) is PublicationKind.CLOSED, "nothing is in memory yet"
 
 
 def test_only_news_has_a_latency_and_none_is_negative():
     registry = CollectorRegistry()
     metrics = AggregatorMetrics(registry)
-    for kind in Kind:
+    for kind in PublicationKind:
         metrics.published(CLOSED, kind, CLOSED.at - 5)
 
-    def value(part: str, kind: Kind) -> float | None:
+    def value(part: str, kind: PublicationKind) -> float | None:
         return registry.get_sample_value(f"ingress_aggregator_publish_latency_seconds_{part}", {"kind": kind.value})
 
-    assert {kind for kind in Kind if value("count", kind)} == {Kind.FORMING, Kind.CLOSED, Kind.INFILLED}
-    assert value("sum", Kind.CLOSED) == 0
+    assert {kind for kind in PublicationKind if value("count", kind)} == {
+        PublicationKind.FORMING,
+        PublicationKind.CLOSED,
+        PublicationKind.INFILLED,
+    }
+    assert value("sum", PublicationKind.CLOSED) == 0

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
-from influx_writer.intake import Row
+from influx_writer.intake import PendingRow
 from ingress_common.bus import Message
 
 
@@ -15,8 +15,8 @@ class Batch:
     that came after the rows (`marks`). `answers`: symbol and name of the republish requests that the rows answer.
     """
 
-    candles: list[Row] = field(default_factory=list)
-    ticks: list[Row] = field(default_factory=list)
+    candles: list[PendingRow] = field(default_factory=list)
+    ticks: list[PendingRow] = field(default_factory=list)
     dead_letters: list[tuple[Message, Awaitable[None]]] = field(default_factory=list)
     marks: list[tuple[Message, int]] = field(default_factory=list)
     answers: list[tuple[str, str]] = field(default_factory=list)

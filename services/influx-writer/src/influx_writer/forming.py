@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from influx_writer.intake import Row
+from influx_writer.intake import PendingRow
 from ingress_common.timeframes import Timeframe
 from ingress_store import replaces
 
@@ -19,13 +19,13 @@ class FormingCandles:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[Series, Row] = {}
+        self._waiting: dict[Series, PendingRow] = {}
         self._written: dict[Series, float] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, row: Row) -> bool:
+    def put(self, row: PendingRow) -> bool:
         """Add a forming candle; False if `row` and a waiting candle were merged into the newer one."""
         series = _series(row)
         waiting = self._waiting.get(series)
@@ -38,14 +38,14 @@ class FormingCandles:
             self._waiting[series] = row
         return False
 
-    def closed(self, row: Row) -> None:
+    def closed(self, row: PendingRow) -> None:
         """A closed candle was received: drop the waiting candle of the same window or an earlier one."""
         series = _series(row)
         waiting = self._waiting.get(series)
         if waiting is not None and waiting.candle.open_time <= row.candle.open_time:
             self._waiting.pop(series).ack()
 
-    def due(self, now: float, limit: int) -> list[Row]:
+    def due(self, now: float, limit: int) -> list[PendingRow]:
         """Up to `limit` rows to write at `now` (unix seconds). Rows whose window is not open then are dropped."""
         for series, row in list(self._waiting.items()):
             if not row.candle.open_time <= now < row.candle.close_time:
@@ -55,7 +55,7 @@ class FormingCandles:
         self._written = {series: at for series, at in self._written.items() if 0 <= now - at < _EVERY_SECONDS}
         return [row for series, row in self._waiting.items() if series not in self._written][: max(limit, 0)]
 
-    def written(self, rows: Iterable[Row], now: float) -> None:
+    def written(self, rows: Iterable[PendingRow], now: float) -> None:
         """`rows` of `due` were written, or will never be."""
         for row in rows:
             series = _series(row)
@@ -64,11 +64,11 @@ class FormingCandles:
                 self._waiting.pop(series)
 
 
-def _series(row: Row) -> Series:
+def _series(row: PendingRow) -> Series:
     return row.candle.symbol, row.candle.timeframe
 
 
-def _is_newer(row: Row, waiting: Row) -> bool:
+def _is_newer(row: PendingRow, waiting: PendingRow) -> bool:
     if row.candle.open_time != waiting.candle.open_time:
         return row.candle.open_time > waiting.candle.open_time
     return replaces(row.candle, waiting.candle)

@@ -21,7 +21,7 @@ PAYLOAD_LIMIT = 8 * 1024
 """Maximum size of a candle in bytes; typical are 400. The bus truncates longer messages to bound the memory."""
 
 
-class Kind(StrEnum):
+class RowKind(StrEnum):
     """The kind of a row, which decides where and when it is written."""
 
     CANDLE = "candle"
@@ -54,7 +54,7 @@ class AheadError(UnusableError):
         super().__init__(Reason.IMPLAUSIBLE, text)
 
 
-class Row(NamedTuple):
+class PendingRow(NamedTuple):
     """A candle or tick, the acknowledgement of its message, and when that was received (unix seconds).
 
     The message itself would take twice the memory of the candle.
@@ -71,7 +71,7 @@ class Intake:
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
 
-    def read(self, message: Message, now: float) -> tuple[Kind, Candle]:
+    def read(self, message: Message, now: float) -> tuple[RowKind, Candle]:
         """The kind and candle of a message received at `now` (unix seconds).
 
         UnusableError if it is no candle or contradicts its topic, AheadError if it is too far ahead of `now`.
@@ -85,9 +85,9 @@ class Intake:
         except PayloadError as error:
             raise UnusableError(Reason.UNDECODABLE, str(error)) from None
         if message.topic == self._topics.candles(candle.symbol, candle.timeframe):
-            kind = Kind.CANDLE if candle.closed else Kind.FORMING
+            kind = RowKind.CANDLE if candle.closed else RowKind.FORMING
         elif candle.timeframe is Timeframe.M1 and message.topic == self._topics.raw(candle.symbol):
-            kind = Kind.TICK
+            kind = RowKind.TICK
         else:
             got = f"{candle.symbol} {candle.timeframe.value}"
             raise UnusableError(Reason.CONTRADICTION, f"expected the candle of {message.topic}, got one of {got}")

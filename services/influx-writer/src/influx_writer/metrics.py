@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from influx_writer.intake import Kind, Reason, Row
+from influx_writer.intake import PendingRow, Reason, RowKind
 
 _ROWS = (1, 10, 50, 100, 500, 1000, 2000, 5000, 10000)
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
@@ -78,27 +78,27 @@ class WriterMetrics:
             registry=registry,
         )
         self.in_hand = Gauge("ingress_writer_in_hand", "Rows taken and not yet in the store", registry=registry)
-        self.in_hand_limit = Gauge("ingress_writer_in_hand_limit", "Bound of the batch in hand", registry=registry)
+        self.in_hand_limit = Gauge("ingress_writer_in_hand_limit", "Maximum rows in memory", registry=registry)
         # A counter that appears with its first event shows no increase then. And to look up a label for each row costs
         # more than to count it.
-        self._received = {kind: self.received.labels(kind.value) for kind in Kind}
+        self._received = {kind: self.received.labels(kind.value) for kind in RowKind}
         for reason in Reason:
             self.dead_letters.labels(reason.value)
-        self._written = {kind: self.written.labels(kind.value) for kind in Kind}
-        self._of_kind = {kind: receipt_to_store.labels(kind.value) for kind in Kind}
+        self._written = {kind: self.written.labels(kind.value) for kind in RowKind}
+        self._of_kind = {kind: receipt_to_store.labels(kind.value) for kind in RowKind}
         self._live, self._late = close_to_store.labels("live"), close_to_store.labels("late")
 
-    def count(self, kind: Kind) -> None:
+    def count(self, kind: RowKind) -> None:
         """Count a row taken from the bus."""
         self._received[kind].inc()
 
-    def committed(self, kind: Kind, rows: Sequence[Row], now: float) -> None:
+    def committed(self, kind: RowKind, rows: Sequence[PendingRow], now: float) -> None:
         """Count rows of one kind that were committed at `now` (unix seconds)."""
         if not rows:
             return
         self._written[kind].inc(len(rows))
         # Ticks are never republished, so their age shows the latency.
-        if kind is Kind.TICK:
+        if kind is RowKind.TICK:
             self.lag.set(now - max(row.candle.at for row in rows))
         receipt_to_store = self._of_kind[kind]
         for candle, _, taken_at in rows:
@@ -106,6 +106,6 @@ class WriterMetrics:
             # Clocks of two machines differ: a negative latency counts as none.
             if timely:
                 receipt_to_store.observe(max(0.0, now - candle.at))
-            if kind is Kind.CANDLE and not candle.revision:
+            if kind is RowKind.CANDLE and not candle.revision:
                 live = timely and candle.at - candle.close_time <= LIVE_SECONDS
                 (self._live if live else self._late).observe(max(0.0, now - candle.close_time))

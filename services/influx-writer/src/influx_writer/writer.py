@@ -16,7 +16,7 @@ from influx_writer.assignment import Assignment
 from influx_writer.batch import Batch
 from influx_writer.forming import FormingCandles
 from influx_writer.gateway_time import GatewayTime
-from influx_writer.intake import AheadError, Intake, Kind, Reason, Row, UnusableError
+from influx_writer.intake import AheadError, Intake, PendingRow, Reason, RowKind, UnusableError
 from influx_writer.metrics import WriterMetrics
 from influx_writer.queue_marks import QueueMarks
 from influx_writer.republishing import Republishing
@@ -58,8 +58,8 @@ log = get_logger(__name__)
 class Limits:
     """A batch is written when it has `rows` rows, or is `seconds` old. `drain_seconds`: for the last one, on a stop;
     `leave_seconds`: for handing the symbols over before that. `settle_seconds`: between a change of the writers that
-    are online and what follows from it. `patience_seconds`: how long the store may not answer while the writer is
-    ready; it may take longer to give up on a request.
+    are online and what follows from it. `patience_seconds`: how long the store may
+    not respond before the writer is not ready; it may take longer to give up on a request.
 
     One batch is written while the next one is taken, so the bus must let `2 * rows` unacknowledged messages in.
     """
@@ -110,8 +110,8 @@ class Writer:
     not take candles of one timeframe, those are acknowledged, and requested from the aggregator once it does.
 
     `bus` brings candles and ticks and needs a persistent session (`client_id`, `SESSION_SECONDS`), an inbound limit of
-    `limits.inbound`, and `PAYLOAD_LIMIT`. `control` is a connection of its own, because messages about who is there
-    must not wait behind candles that nobody can store. `clock` gives unix seconds. `store_name`: the name of the store
+    `limits.inbound`, and `PAYLOAD_LIMIT`. `control` is a connection of its own, so that membership messages do not
+    wait behind candles that cannot be stored. `clock` gives unix seconds. `store_name`: the name of the store
     that all services of the stack share (`ingress_common.prefix`), if it is not the store's location.
     """
 
@@ -244,7 +244,7 @@ class Writer:
             if self._shares.leave():
                 await self._hand_over()
             else:
-                log.info("writer.last", hint="the broker keeps what comes for the next one")
+                log.info("writer.kept-subscriptions", hint="the broker queues messages for the next writer")
             raise
 
     async def _hand_over(self) -> None:
@@ -253,7 +253,7 @@ class Writer:
                 await self._assignment.hand_everything_over()
         except (TimeoutError, BusError, BusClosedError) as error:
             # The other writers take the symbols over all the same, and the broker keeps our queue.
-            log.warning("writer.left-in-the-middle", reason=str(error) or "timeout")
+            log.warning("writer.handover-failed", reason=str(error) or "timeout")
 
     def _details(self) -> dict[str, Any]:
         health = self.health()
@@ -339,7 +339,9 @@ class Writer:
         async for event in self._bus.events():
             if isinstance(event, Connected):
                 if connected_before and not event.session_kept:
-                    log.warning("writer.session-lost", hint="the broker forgot what it kept for this writer")
+                    log.warning(
+                        "writer.session-lost", hint="the broker lost this writer's session and its queued messages"
+                    )
                 connected_before = True
                 self._assignment.reconnected()
                 continue
@@ -371,11 +373,11 @@ class Writer:
             return
         self._metrics.count(kind)
         self._assignment.came(candle.symbol)
-        row = Row(candle, message.ack, now)
-        if kind is Kind.FORMING:
+        row = PendingRow(candle, message.ack, now)
+        if kind is RowKind.FORMING:
             if not self._forming.put(row):
                 self._metrics.passed_over.inc()
-        elif kind is Kind.TICK:
+        elif kind is RowKind.TICK:
             batch.ticks.append(row)
         else:
             self._forming.closed(row)
@@ -383,7 +385,7 @@ class Writer:
             if answered := self._assignment.closed(candle, message):
                 batch.answers.append((candle.symbol, answered))
 
-    async def _read(self, message: Message) -> tuple[Kind, Candle]:
+    async def _read(self, message: Message) -> tuple[RowKind, Candle]:
         try:
             return self._intake.read(message, self._time.latest())
         except AheadError:
@@ -394,7 +396,7 @@ class Writer:
     async def _dead_letter(self, batch: Batch, message: Message, reason: Reason, text: str) -> None:
         """Send a dead letter; the batch acknowledges `message` once the broker has confirmed the dead letter."""
         self._metrics.dead_letters.labels(reason.value).inc()
-        log.debug("message.dead", topic=message.topic, reason=text)
+        log.debug("message.rejected", topic=message.topic, reason=text)
         letter = dead_letter(message.topic, message.payload, text, self._clock())
         delivery = await self._control.publish(self._topics.dead_letter(NAME), encode_dead_letter(letter))
         # Without the payload, which may be megabytes of nonsense.
@@ -457,7 +459,7 @@ class Writer:
         # At a minute's end the closed candles go first, but in a backlog the forming ones must not stand still.
         room = max(self._limits.rows - len(batch.candles), self._limits.rows // 4)
         forming = self._forming.due(now, room)
-        candles, ticks, unstored = batch.candles + forming, batch.ticks, list[Row]()
+        candles, ticks, unstored = batch.candles + forming, batch.ticks, list[PendingRow]()
         if candles or ticks:
             started = self._write_started = time.monotonic()
             try:
@@ -492,18 +494,22 @@ class Writer:
         await self._acknowledge_dead_letters(batch)
         self._writing = Batch()
 
-    def _stored(self, candles: Sequence[Row], ticks: Sequence[Row]) -> None:
+    def _stored(self, candles: Sequence[PendingRow], ticks: Sequence[PendingRow]) -> None:
         for row in (*candles, *ticks):
             row.ack()
         if candles or ticks:
             self._written += len(candles) + len(ticks)
             self._last_commit = now = self._clock()
-            self._metrics.committed(Kind.CANDLE, [row for row in candles if row.candle.closed], now)
-            self._metrics.committed(Kind.FORMING, [row for row in candles if not row.candle.closed], now)
-            self._metrics.committed(Kind.TICK, ticks, now)
+            self._metrics.committed(RowKind.CANDLE, [row for row in candles if row.candle.closed], now)
+            self._metrics.committed(RowKind.FORMING, [row for row in candles if not row.candle.closed], now)
+            self._metrics.committed(RowKind.TICK, ticks, now)
 
     async def _rejected(
-        self, batch: Batch, rows: Sequence[Row], rejections: Sequence[Rejection], topic_of: Callable[[Candle], str]
+        self,
+        batch: Batch,
+        rows: Sequence[PendingRow],
+        rejections: Sequence[Rejection],
+        topic_of: Callable[[Candle], str],
     ) -> None:
         """Dead-letter what the store rejects."""
         for rejection in rejections:
@@ -541,7 +547,7 @@ class Writer:
             log.warning("writer.batch-left-with-broker", rows=rows, reason=str(error) or "timeout")
 
 
-def _without(rows: list[Row], rejected: Sequence[Rejection], unstored: Sequence[int] = ()) -> list[Row]:
+def _without(rows: list[PendingRow], rejected: Sequence[Rejection], unstored: Sequence[int] = ()) -> list[PendingRow]:
     left = {*unstored, *(rejection.index for rejection in rejected)}
     return [row for index, row in enumerate(rows) if index not in left] if left else rows
 

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from example import CANDLE
-from influx_writer.intake import Kind, Row
+from influx_writer.intake import PendingRow, RowKind
 from influx_writer.metrics import LIVE_SECONDS, WriterMetrics
 from ingress_common.model import Candle
 
@@ -21,8 +21,8 @@ class Counted:
         self._registry = CollectorRegistry()
         self._metrics = WriterMetrics(self._registry)
 
-    def commit(self, candle: Candle, kind: Kind = Kind.CANDLE, *, taken_at: float, now: float) -> None:
-        self._metrics.committed(kind, [Row(candle, lambda: None, taken_at)], now)
+    def commit(self, candle: Candle, kind: RowKind = RowKind.CANDLE, *, taken_at: float, now: float) -> None:
+        self._metrics.committed(kind, [PendingRow(candle, lambda: None, taken_at)], now)
 
     def value(self, name: str, **labels: str) -> float | None:
         return self._registry.get_sample_value(f"ingress_writer_{name}", labels)
@@ -64,7 +64,7 @@ def test_correction_says_nothing_about_the_close(counted):
 
 
 def test_store_lag_follows_ticks_not_candles_that_are_published_again(counted):
-    counted.commit(replace(LIVE, closed=False), Kind.TICK, taken_at=END + 1.1, now=END + 3)
+    counted.commit(replace(LIVE, closed=False), RowKind.TICK, taken_at=END + 1.1, now=END + 3)
     assert counted.value("store_lag_seconds") == 2
     counted.commit(LIVE, taken_at=END + 7200, now=END + 7201)
     assert counted.value("store_lag_seconds") == 2

@@ -23,10 +23,10 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class GatewayState:
-    """How the gateway is at `now` (unix seconds, Kraken's time).
+    """The gateway's state at `now` (unix seconds, Kraken's time).
 
     `symbols`: the symbols that SYMBOLS selects, None while unknown; `owned`: our share of them, and since when.
-    `settled`: whether they are spread over feeds. `unknown_at_rest`: live symbols that REST does not know.
+    `distributed`: whether they are spread over feeds. `unknown_at_rest`: live symbols that REST does not know.
     `untraded`: symbols that have never traded. A problem is an empty text if there is none.
     """
 
@@ -35,7 +35,7 @@ class GatewayState:
     broker_problem: str
     symbols: frozenset[str] | None
     owned: Mapping[str, float]
-    settled: bool
+    distributed: bool
     reports: Collection[FeedReport]
     stale: frozenset[str]
     unknown_at_rest: frozenset[str]
@@ -103,7 +103,7 @@ def health_of(state: GatewayState) -> Health:
     if state.rest_problem:
         checks.append(Check("rest", ok=False, detail=state.rest_problem))
     some_live = any(report.live for report in state.reports)
-    nothing_to_do = bool(state.symbols) and state.settled and all(report.idle for report in state.reports)
+    nothing_to_do = bool(state.symbols) and state.distributed and all(report.idle for report in state.reports)
     ready = (
         (some_live or nothing_to_do)
         and not state.overloaded
@@ -129,7 +129,7 @@ def details_of(state: GatewayState) -> Mapping[str, Any]:
         "stale": sorted(state.stale),
         "unknown_at_rest": dict.fromkeys(sorted(state.unknown_at_rest), UNKNOWN_AT_REST),
         "untraded": sorted(state.untraded),
-        "patterns": list(state.patterns) if state.symbols is not None and state.settled else [],
+        "patterns": list(state.patterns) if state.symbols is not None and state.distributed else [],
         "lag_seconds": round(state.lag, 1),
         "overloaded": list(state.overloaded),
         "kraken_time": rfc3339(state.now),

@@ -13,9 +13,7 @@ class GatewayMetrics:
         self.frames = self._counter("frames", "Frames received, by kind", "kind")
         self._frame_kinds: dict[type, Counter] = {}
         self.ticks = self._counter("ticks", "Raw 1m candles published")
-        self.conflated = self._counter(
-            "updates_conflated", "Updates left out because a later one was waiting already that states all they did"
-        )
+        self.conflated = self._counter("updates_conflated", "Updates skipped because a later, cumulative one waits")
         self.history = self._counter("history_batches", "History batches published, by source", "source")
         self.history_rows = self._counter("history_rows", "Rows in the history batches, by source", "source")
         self.dead_letters = self._counter("dead_letters", "Messages that were dead-lettered")
@@ -31,13 +29,11 @@ class GatewayMetrics:
         self.feed_lag = self._gauge(
             "feed_lag_seconds", "How long the oldest frame that is not yet published has waited", "feed"
         )
-        self.watermark_lag = self._gauge(
-            "watermark_lag_seconds", "Now less the feed's watermark, in Kraken's time", "feed"
-        )
+        self.watermark_lag = self._gauge("watermark_lag_seconds", "Age of the feed's watermark", "feed")
         self.skew = self._gauge("clock_skew_seconds", "Seconds that this clock is ahead of Kraken's")
         self.inactivity = self._gauge(
             "longest_inactivity_seconds",
-            "Seconds since the last update of the feed's symbol that has had none for longest",
+            "Seconds since the last update of the feed's most inactive symbol",
             "feed",
         )
         self.rejected = self._gauge("rejected_symbols", "Symbols that Kraken refuses")
@@ -56,12 +52,10 @@ class GatewayMetrics:
             "backfill_oldest_seconds", "Age of the oldest history request that is not yet published"
         )
         self.backfill_pages = self._counter("backfill_pages", "Pages of trades read for history")
-        self.requests_refused = self._counter(
-            "requests_refused", "Requests that ask for too much, or for times that cannot be"
-        )
+        self.requests_refused = self._counter("requests_refused", "Requests for too large a range or impossible times")
         self.requests_unanswerable = self._counter("requests_unanswerable", "Requests for what Kraken does not have")
         self.rest_requests = self._counter("rest_requests", "REST calls, by endpoint", "endpoint")
-        self.rest_retries = self._counter("rest_retries", "REST calls to be made again")
+        self.rest_retries = self._counter("rest_retries", "REST calls that are retried")
         self._watermarks: dict[str, float] = {}
         self._known_feeds: set[str] = set()
 

@@ -18,7 +18,7 @@ from ingress_common.payloads import (
 )
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
-from kraken_gateway.kraken.protocol import Row
+from kraken_gateway.kraken.protocol import IntervalRow
 from kraken_gateway.metrics import GatewayMetrics
 
 SERVICE = "kraken-gateway"
@@ -28,7 +28,9 @@ _PACKET_OVERHEAD = 512
 _REFUSED_KEPT = 100
 
 
-def snapshot_history(symbol: str, timeframe: Timeframe, rows: Iterable[Row], taken: float, at: float) -> History:
+def snapshot_history(
+    symbol: str, timeframe: Timeframe, rows: Iterable[IntervalRow], taken: float, at: float
+) -> History:
     """A snapshot as history: it covers from its oldest row's open to when it was `taken` (unix seconds, Kraken's time).
 
     A snapshot without rows covers nothing.
@@ -110,7 +112,7 @@ class Publisher:
         return await self._bus.publish(self._topics.feed(state.feed), encode_feed_state(state), retain=True)
 
     async def dead_letter(self, payload: bytes, reason: str, at: float, topic: str | None = None) -> Awaitable[None]:
-        """A message (from Kraken, or from `topic`) that could not be used."""
+        """Publish a dead letter for a message from Kraken, or from `topic`."""
         self._metrics.dead_letters.inc()
         if (limit := self._bus.maximum_packet) is not None:
             payload = payload[: limit // 4]

@@ -1,4 +1,4 @@
-"""A pause for a gateway that restarts again and again: Kraken still counts the connections of its earlier runs."""
+"""A pause for a gateway that restarts repeatedly: Kraken still counts the connections of its earlier runs."""
 
 import asyncio
 from collections.abc import Callable, Sequence

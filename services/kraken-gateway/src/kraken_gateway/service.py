@@ -40,7 +40,7 @@ VERSION = "0.1.0"
 """Version of the gateway, as in its package."""
 
 REQUESTS = "requests"
-"""What `open_bus` gets for the connection that takes requests and has the status."""
+"""Suffix of the client id of the connection for requests and status."""
 
 _SKEW_WARNING = 1.0
 _RETRY_REJECTED_SECONDS = 60.0
@@ -288,7 +288,7 @@ class GatewayService:
             patterns=self._settings.symbols,
             symbols=self._symbols,
             owned=self._owned,
-            settled=not self._reshard.is_set(),
+            distributed=not self._reshard.is_set(),
             reports=[feed.report() for feed in self._all_feeds()],
             stale=parts.detector.stale,
             unknown_at_rest=self._unknown_at_rest(parts),

@@ -41,15 +41,14 @@ class Listing:
 def listing(
     patterns: Iterable[str], pairs: Mapping[str, str], before: Mapping[str, str], known: Collection[str]
 ) -> Listing:
-    """What `patterns` mean by the list `pairs` (status by symbol) that follows the list `before`.
+    """The symbols that `patterns` select from `pairs` (status by symbol), after the previous list `before`.
 
-    A symbol of `known`, those looked after so far, stays one when its pair is delisted or leaves the list, so that
-    it is known why nothing comes of it. A name without a wildcard that was never in the list is left to Kraken to
-    refuse.
+    A symbol of `known` stays when its pair is delisted or leaves the list, so that the reason is reported. A name
+    without a wildcard that was never in the list stays too: Kraken may reject it.
     """
     wanted = matching(patterns, pairs) | {s for s in known if pairs.get(s, "") in GONE or s not in pairs}
     gone = {
-        symbol: f"Kraken's list of pairs says {pairs[symbol]}" if symbol in pairs else "not in Kraken's list of pairs"
+        symbol: f"{pairs[symbol]} in Kraken's list of pairs" if symbol in pairs else "not in Kraken's list of pairs"
         for symbol in wanted
         if pairs.get(symbol, "") in GONE or (symbol not in pairs and symbol in before)
     }

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from ingress_common.model import HistoryRequest, Range, SeedRequest
 from ingress_common.timeframes import Timeframe
-from kraken_gateway.backfill.answers import TradeReading
 from kraken_gateway.backfill.queue import TRADES_AT_ONCE, BackfillQueue, Call, Endpoint
 from kraken_gateway.backfill.ranges import LIMIT, MOST_SYMBOLS, RequestRefusedError, check, longest, merged
+from kraken_gateway.backfill.responses import TradeReading
 
 NOW = 1_700_000_040.0
 DAY = 86400

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from ingress_common.timeframes import Timeframe
-from kraken_gateway.backfill.answers import candles_of
+from kraken_gateway.backfill.responses import candles_of
 from kraken_gateway.kraken.rest import (
     InvalidArgumentsError,
     KrakenAilingError,

@@ -37,7 +37,7 @@ def test_symbols_that_leave_the_list_stay_named_with_the_reason_until_they_are_b
     gone = listing(["*/USD", "XBT/EUR"], {"BTC/USD": "delisted", "SOL/USD": "online"}, before, first.wanted)
     assert gone.wanted == {"BTC/USD", "ETH/USD", "SOL/USD", "XBT/EUR"}
     assert gone.gone == {
-        "BTC/USD": "Kraken's list of pairs says delisted",
+        "BTC/USD": "delisted in Kraken's list of pairs",
         "ETH/USD": "not in Kraken's list of pairs",
     }
     assert gone.appeared == {"SOL/USD"}

@@ -90,7 +90,7 @@ class BusSession:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Say goodbye and release everything; what is not confirmed by then fails with BusClosedError."""
+        """Disconnect cleanly and release all resources; what is not confirmed by then fails with BusClosedError."""
         self._closed = True
         self._metrics.closed(self._gauges)
         try:

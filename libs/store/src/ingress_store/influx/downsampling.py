@@ -1,13 +1,13 @@
 """The tasks: a second roll-up of the candles inside InfluxDB, by the aggregator's laws.
 
-They are the second pair of eyes and the repair path, not the source. A task reads the closed and complete candles of
-the next lower bucket and what is already in its own one, and writes only what is missing, still forming, incomplete, or
-tells of other trades than its children do; so it leaves an aggregator's candle alone, to the last digit. vwap is not
-compared: Kraken cuts its own off, and a candle that came from there may differ from a roll-up by a tick.
+They are a second check and the repair path, not the source. A task reads the closed and complete candles of the next
+lower bucket and what is already in its own one, and writes a candle only if the stored one is missing, still forming,
+incomplete, or has other trades than its children; so it leaves an aggregator's candle alone, to the last digit. vwap is
+not compared: Kraken truncates its own, so a candle of Kraken's may differ from a roll-up by a price tick.
 
-It looks closer only where the storage's own sums (candles, trades, volume, last close, latest `at`) say that something
-is to be done, which is 12 times cheaper than to read every candle. A price that was wrong from the beginning, with the
-right trades and volume and an `at` no earlier than its children's, is for the self-check.
+A task reads all candles only where the storage's sums (candles, trades, volume, last close, latest `at`) show a
+difference, which costs a twelfth of reading every candle. A price that was wrong from the beginning, with the right
+trades and volume and an `at` no earlier than its children's, is for the self-check.
 """
 
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
@@ -54,7 +54,7 @@ def task_flux(timeframe: Timeframe) -> str:
 
 
 def backfill_flux(timeframe: Timeframe, start: float, stop: float, prefix: str = "") -> str:
-    """The same Flux for the windows in [start, stop), at any time. `prefix`: of the buckets, for a copy of them."""
+    """The same Flux for the windows in [start, stop), to run at any time. `prefix`: precedes the buckets' names."""
     return _TEMPLATE.format(options="", begin=flux.time(start), end=flux.time(stop), **_names(timeframe, prefix))
 
 

@@ -236,7 +236,7 @@ class Setup:
         if not renamed:
             await self._delete("authorizations", found.id)
             await self._server.post("authorizations", token)
-            return f"replaced token {name}, which is another one now"
+            return f"replaced token {name}; its secret has changed"
         await self._server.patch(f"authorizations/{found.id}", {"description": f"{name}{SUPERSEDED}"})
         await self._server.post("authorizations", token)
         return f"made a new token {name}; the one before, now {name}{SUPERSEDED}, serves the other buckets"

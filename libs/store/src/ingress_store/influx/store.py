@@ -79,7 +79,7 @@ class InfluxStore:
 
     @property
     def location(self) -> str:
-        """The server."""
+        """The server's address as in STORE_URL, without secrets."""
         return self._location
 
     async def close(self) -> None:

@@ -14,7 +14,7 @@ from admin_api.system.state import (
     OWNER_SILENCE_SECONDS,
     WATERMARK_SECONDS,
     WRITER,
-    Feed,
+    ReportedFeed,
     SymbolState,
     SystemState,
 )
@@ -110,7 +110,7 @@ def feeds_check(state: SystemState, now: float, carried: frozenset[str], wanted:
     return Check("feeds", ok=True, detail=f"live: {some(fresh)}")
 
 
-def _trouble(feed: Feed, now: float) -> str:
+def _trouble(feed: ReportedFeed, now: float) -> str:
     age = feed.age(now)
     return f"{feed.state.state.value}, " + ("no watermark yet" if age is None else f"watermark {age:.0f} s old")
 

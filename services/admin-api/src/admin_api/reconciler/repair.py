@@ -483,7 +483,7 @@ class Repairer:
         unfillable = attempts >= UNFILLABLE_ATTEMPTS
         if unfillable and gap.source is GapSource.REQUEST:
             # Only the requester expects this range to have data.
-            log.info("repair.given-up", **_named(gap), windows=tracked.missing)
+            log.info("repair.abandoned", **_named(gap), windows=tracked.missing)
             self._forget(tracked)
             return
         if attempts == UNFILLABLE_ATTEMPTS:

@@ -50,7 +50,7 @@ _FIELDS = ("open", "high", "low", "close", "volume", "trades")
 log = get_logger(__name__)
 
 
-class Kind(StrEnum):
+class DifferenceKind(StrEnum):
     """How stored minutes differ: `missing` in the store, `different` numbers, `invented`: no such trades at Kraken."""
 
     MISSING = "missing"
@@ -67,7 +67,7 @@ class Difference:
 
     symbol: str
     open_time: int
-    kind: Kind
+    kind: DifferenceKind
     text: str
     found_at: float
     ended: str | None = None
@@ -106,17 +106,17 @@ def differences(
     return found
 
 
-def _compared(ours: Candle | None, theirs: Candle | None) -> tuple[Kind, str] | None:
+def _compared(ours: Candle | None, theirs: Candle | None) -> tuple[DifferenceKind, str] | None:
     if ours is None:
         trades = theirs.trades if theirs else 0
-        return Kind.MISSING, f"expected a candle of {trades} trades, got none"
+        return DifferenceKind.MISSING, f"expected a candle of {trades} trades, got none"
     if theirs is None:
-        return (Kind.INVENTED, f"expected no trades, got {ours.trades}") if ours.trades else None
+        return (DifferenceKind.INVENTED, f"expected no trades, got {ours.trades}") if ours.trades else None
     wrong = [name for name in _FIELDS if float(getattr(ours, name)) != float(getattr(theirs, name))]
     if not wrong:
         return None
     parts = [f"{name} {getattr(theirs, name)}, got {getattr(ours, name)}" for name in wrong]
-    return Kind.DIFFERENT, f"expected {'; '.join(parts)}"
+    return DifferenceKind.DIFFERENT, f"expected {'; '.join(parts)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ class Skew:
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
+class ReportedFeed:
     """A feed's state and newest watermark; `carried`: its symbols, or its last ones if it is down.
 
     `seen_at`: last receipt of either (unix seconds); `ran_at`: the last one that showed that it runs; `size`: bytes of
@@ -203,7 +203,7 @@ class SystemState:
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
         self.instances: dict[tuple[str, str], Instance] = {}
-        self.feeds: dict[str, Feed] = {}
+        self.feeds: dict[str, ReportedFeed] = {}
         self.symbols: dict[str, SymbolState] = {}
         self.dead_letters: dict[str, DeadLetterCount] = {}
         self.unshown_since: float | None = None
@@ -285,7 +285,7 @@ class SystemState:
         watermark, skew, ran_at = (before.watermark, before.skew, before.ran_at) if before else (None, None, 0.0)
         if state.state is FeedCondition.LIVE:
             ran_at = now
-        self.feeds[name] = Feed(state, carried, watermark, now, ran_at, len(payload), skew)
+        self.feeds[name] = ReportedFeed(state, carried, watermark, now, ran_at, len(payload), skew)
 
     def _watermark(self, name: str, payload: bytes, now: float, published: MinuteTrades) -> None:
         watermark = decode_watermark(payload)

@@ -7,10 +7,10 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from aggregator.core.feeds import MAX_JUMP, Feed, Feeds, ImplausibleError
+from aggregator.core.feeds import MAX_JUMP, FeedCoverage, Feeds, ImplausibleError
+from aggregator.core.gap_requests import REQUESTED, GapRequests
 from aggregator.core.memory import Memory
 from aggregator.core.rebuild import Rebuild
-from aggregator.core.requests import REQUESTED, GapRequests
 from aggregator.core.series import CandleSeries, Depth, final_until
 from ingress_common.model import (
     GRACE,
@@ -181,7 +181,8 @@ class Engine:
         return True
 
     def reconnected(self) -> None:
-        """The broker was away: messages from then are unknown, and what was published last may be lost (`recent`).
+        """Discard the coverage: messages may have been lost while the broker was disconnected. `recent` gives the
+        candles to republish.
 
         A session that the broker kept proves nothing: a killed broker restarts from the state of some seconds before.
         """
@@ -249,7 +250,7 @@ class Engine:
             out.append(SeedRequest(tuple(seeds)))
         return out
 
-    def _compare(self, feed: Feed, published: MinuteTrades, mark: Watermark) -> None:
+    def _compare(self, feed: FeedCoverage, published: MinuteTrades, mark: Watermark) -> None:
         """Find the symbols of which not all updates have arrived; their coverage begins after the minutes of those."""
         arrived = {}
         for minute, trades in published.items():
@@ -273,11 +274,11 @@ class Engine:
 
     @property
     def losing(self) -> frozenset[str]:
-        """The symbols of which updates are lost again and again between the gateway and here."""
+        """Symbols whose updates are repeatedly lost between gateway and aggregator."""
         return self._feeds.losing
 
     def tick(self, tick: Candle) -> list[Candle]:
-        """A raw 1m candle update. ImplausibleError if the gateway cannot have seen its minute."""
+        """Process a raw 1m update. ImplausibleError if the gateway cannot have seen its minute."""
         if tick.timeframe is not _M1:
             raise ImplausibleError(f"expected a tick of 1m, got {tick.timeframe.value}")
         symbol, open_time, at = tick.symbol, tick.open_time, tick.at
@@ -293,7 +294,7 @@ class Engine:
         return series.update(tick)
 
     def history(self, history: History) -> list[Output]:
-        """A batch of history. ImplausibleError if it covers a time that nobody can know yet."""
+        """Process a history batch. ImplausibleError if it covers a time that nobody can know yet."""
         series = self._series.get(history.symbol)
         if series is None:
             return []
@@ -340,7 +341,7 @@ class Engine:
         return [*rebuilt, *changed, *unchanged]
 
     def resume(self, candle: Candle) -> None:
-        """A candle retained on the bus: the last one that an earlier run published."""
+        """Resume from a retained candle: the last one that an earlier run published."""
         series = self._series.get(candle.symbol)
         if series:
             series.resume(candle)
@@ -406,7 +407,7 @@ class Engine:
         ]
 
     def forming(self, symbols: Iterable[str]) -> list[Candle]:
-        """The forming candles of `symbols`, all of which are `changed`, that changed since they were last asked for."""
+        """The forming candles of `symbols`, all of which are `changed`, that changed since the last call."""
         return [
             candle
             for symbol in symbols

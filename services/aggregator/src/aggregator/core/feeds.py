@@ -45,11 +45,11 @@ _LIVE = FeedCondition.LIVE
 
 
 class ImplausibleError(ValueError):
-    """A message whose times cannot be; the message says what was expected and what came."""
+    """A message has impossible times; the text names expected and received."""
 
 
 @dataclass(slots=True)
-class Feed:
+class FeedCoverage:
     """A feed as this aggregator sees it, by the last `state` received.
 
     `starts`: by symbol, from when on all its updates have arrived here; None until a watermark shows it. `unstarted`:
@@ -139,7 +139,7 @@ class Feeds:
     """
 
     def __init__(self) -> None:
-        self._feeds: dict[str, Feed] = {}
+        self._feeds: dict[str, FeedCoverage] = {}
         self._present_from: dict[str, float | None] = {}  # by symbol: the first watermark after it was gained
         self._unseen: set[str] = set()  # the symbols for which that is still to come
         self._newest = self._received = _NEVER  # watermark and `at` of the live feeds
@@ -163,7 +163,7 @@ class Feeds:
 
     @property
     def losing(self) -> frozenset[str]:
-        """The symbols of live feeds of which updates are lost again and again."""
+        """Symbols of live feeds whose updates are repeatedly lost between gateway and aggregator."""
         return frozenset(symbol for feed in self._feeds.values() if feed.live for symbol in feed.losing)
 
     def carried(self, seeded: Callable[[str], bool]) -> frozenset[str]:
@@ -230,7 +230,7 @@ class Feeds:
         feed = self._feeds.get(state.feed)
         begins, was_live = feed is None or state.since != feed.since, feed is not None and feed.live
         if feed is None:
-            feed = self._feeds[state.feed] = Feed(state)
+            feed = self._feeds[state.feed] = FeedCoverage(state)
         feed.state = state
         self._make_room(feed, len(state.symbols))
         if feed.live:
@@ -251,7 +251,7 @@ class Feeds:
         self._measure()
         return begins and feed.live
 
-    def _start(self, symbol: str, feed: Feed, *, retained: bool) -> float | None:
+    def _start(self, symbol: str, feed: FeedCoverage, *, retained: bool) -> float | None:
         """From when on all updates of a newly listed symbol have arrived; None if a watermark must show it.
 
         Everything of a feed that began after the first watermark received here has arrived.
@@ -261,8 +261,9 @@ class Feeds:
             return None
         return feed.since
 
-    def follow(self, mark: Watermark) -> tuple[Feed, bool] | None:
-        """Move the feed up to its watermark. Returns it and whether a minute has ended since; None for no news.
+    def follow(self, mark: Watermark) -> tuple[FeedCoverage, bool] | None:
+        """Move the feed up to its watermark. Returns it and whether a minute has ended since; None if the watermark
+        brings nothing new.
 
         ImplausibleError if the mark is far from everything known and the feed has not continued from there.
         """
@@ -330,7 +331,7 @@ class Feeds:
             latest = newest
         self.plausible_receipt = latest + SUDDEN
 
-    def _make_room(self, feed: Feed, symbols: int) -> None:
+    def _make_room(self, feed: FeedCoverage, symbols: int) -> None:
         """Forget feeds if `feed` and its symbols exceed a limit: first those without watermarks and those not live."""
         total = sum(len(other.starts) for other in self._feeds.values() if other is not feed) + symbols
         if len(self._feeds) <= MAX_FEEDS and total <= MAX_COVERED:

@@ -10,7 +10,7 @@ _M1 = Timeframe.M1
 
 
 class LateEnd:
-    """One such symbol: its retained candles, and the history that answers a seed request for it.
+    """A symbol that ended while no aggregator ran: its retained candles, and the response to its seed request.
 
     Nobody watched its feed until the end, so every window that was open after the stored candles is `complete` false.
     """
@@ -38,8 +38,7 @@ class LateEnd:
         self._closed += self._series.history(history)
 
     def last(self, at: float) -> list[Candle]:
-        """The closed candles, then the state of each window that was open at the end; of both only what traded is
-        certain. `at` as in a candle.
+        """Returns the closed candles, then the open windows. Only their trades are certain. `at` as in a candle.
 
         Without an answer these are the windows as the retained candles show them.
         """

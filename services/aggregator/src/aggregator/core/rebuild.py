@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aggregator.core.coverage import Intervals
-from aggregator.core.windows import Window, flat, roll_up, stated
+from aggregator.core.windows import Window, flat, roll_up, with_state
 from ingress_common.model import Candle, History
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
@@ -85,7 +85,7 @@ class Rebuild:
             price = traded or kept.prices.get(window) or price
             if traded:
                 at_last = max(at, traded.at)
-                out.append(stated(traded, closed=True, complete=True, revision=0, at=at_last))
+                out.append(with_state(traded, closed=True, complete=True, revision=0, at=at_last))
             elif price:
                 out.append(self._flat(timeframe, window, price, at))
         return out

@@ -21,7 +21,7 @@ from aggregator.core.windows import (
     roll_up,
     same_candle,
     same_market,
-    stated,
+    with_state,
 )
 from ingress_common.model import GRACE, Candle, History, Range, Source
 from ingress_common.timeframes import Timeframe
@@ -41,10 +41,9 @@ _Touched = dict[Level, set[int]]
 class Depth:
     """How far back, in windows of each timeframe, a series publishes when it starts.
 
-    `fresh`: of what its seed holds, which may be news even where an earlier run published the same windows; None for
-    all of it. A pair that no earlier run has published, and that first traded within `resumed` minutes, starts there.
-    `resumed`: of what is owed since an earlier run published last, as the bus still knows; 720 is what one REST answer
-    reaches.
+    `fresh`: windows published from a seed although an earlier run published them too; None: all. A pair that no earlier
+    run has published, and that first traded within `resumed` minutes, starts there. `resumed`: maximum windows
+    republished since the earlier run's last candle; one REST response has 720.
     """
 
     fresh: int | None = 24
@@ -55,12 +54,11 @@ class CandleSeries:
     """All candles of one symbol, from whatever arrives in whatever order.
 
     Every method that takes something in returns the closed candles to publish, lower timeframes first at a boundary.
-    `forming` gives the forming ones. Nothing is published before history of all seven timeframes has arrived. `clock`:
+    `forming` gives the forming ones. Nothing is published before history of all timeframes has arrived. `clock`:
     up to when (unix seconds) minutes can close. `in_order_from`: the start of the coverage with which minutes close in
     order (`close_in_order`); infinity while they do not. `forgotten_rows` counts what came for windows that are long
     forgotten.
-    `check_gaps_at`: from when on (on its clock) somebody has to look at `gaps`: at once whenever they may have changed,
-    else when that somebody wants to.
+    `check_gaps_at`: the next time to call `gaps`, on its clock; minus infinity whenever they may have changed.
     """
 
     def __init__(self, symbol: str, depth: Depth, memory: Memory | None = None) -> None:
@@ -87,10 +85,10 @@ class CandleSeries:
     # --- what arrives ------------------------------------------------------------------------------------------------
 
     def resume(self, candle: Candle) -> None:
-        """Take note of a candle that an earlier run published last: what came after it is owed.
+        """Note the last candle of an earlier run. Everything after it is to be published.
 
-        A forming one that was not complete shows that there was a gap inside its window, which is then owed as well.
-        Only of use before the seed is in.
+        A forming one that was not complete shows a gap inside its window, which is then to be published too. Without
+        effect once the seed is in.
         """
         if self.initialized:
             return
@@ -193,7 +191,7 @@ class CandleSeries:
     def give_up(self, timeframe: Timeframe, span: Range, at: float) -> list[Candle]:
         """Stop waiting for `span`: candles over it close with what is known, `complete` false.
 
-        A later history batch still mends them.
+        A later history batch still corrects them.
         """
         level = self._levels[timeframe]
         for start, end in level.known.gaps(span.start, span.end):
@@ -240,7 +238,7 @@ class CandleSeries:
 
     @property
     def seeded(self) -> bool:
-        """Whether history of all seven timeframes has arrived."""
+        """Whether history of all timeframes has arrived."""
         return self.initialized or all(level.seeded for level in self._levels)
 
     @property
@@ -261,11 +259,11 @@ class CandleSeries:
     # --- forming candles ---------------------------------------------------------------------------------------------
 
     def forming_minute(self, at: float) -> list[Candle]:
-        """The forming 1m candle if it changed since it was last asked for; `at` as in a candle."""
+        """The forming 1m candle if it changed since the last call; `at` as in a candle."""
         return self._forming(self._minutes.up_to_here, at)
 
     def forming(self, at: float) -> list[Candle]:
-        """The forming candles that changed since they were last asked for, lowest timeframe first; `at` as in a candle.
+        """The forming candles that changed since the last call, lowest timeframe first; `at` as in a candle.
 
         Each is made of the closed children inside its window and the forming candle of the next lower timeframe.
         """
@@ -287,7 +285,7 @@ class CandleSeries:
             whole = complete and self._levels.complete(level, window, self.clock)
             if level is minutes:
                 traded = so_far.traded if so_far else None
-                candle = traded and stated(traded, closed=False, complete=whole, revision=0, at=at)
+                candle = traded and with_state(traded, closed=False, complete=whole, revision=0, at=at)
             else:
                 parts = [*level.parts, so_far] if so_far else level.parts
                 so_far = roll_up(symbol, level.timeframe, window, parts, at, closed=False, complete=whole)
@@ -503,8 +501,10 @@ class CandleSeries:
         )
 
     def close_in_order(self, until: float, at: float) -> list[Candle]:
-        """The coverage that began at `in_order_from` goes on `until` then (unix seconds): close the minutes that end by
-        then, in order, and what ends with them, from its parts. `at` as in a candle.
+        """The coverage continues until `until` (unix seconds). Close the minutes that end by then in order, and the
+        higher windows that end with them.
+
+        `until` continues the coverage that began at `in_order_from`. `at` as in a candle.
         """
         minutes, clock = self._minutes, self.clock
         if until > clock:
@@ -626,7 +626,7 @@ class CandleSeries:
                 return None
             candle = flat(self.symbol, level.timeframe, window, price, closed=True, complete=complete, at=at)
         else:
-            candle = stated(traded, closed=True, complete=complete, revision=0, at=at)
+            candle = with_state(traded, closed=True, complete=complete, revision=0, at=at)
         if state is None:
             level.windows[window] = Window(None, candle)
             return candle
@@ -636,7 +636,7 @@ class CandleSeries:
             if same_candle(published, candle):
                 return None
             revision, at = published.revision + 1, max(at, published.at)
-            candle = stated(candle, closed=True, complete=complete, revision=revision, at=at)
+            candle = with_state(candle, closed=True, complete=complete, revision=revision, at=at)
         state.candle = candle
         if traded:
             state.traded = candle  # of the same trades: one object less to keep
@@ -668,8 +668,8 @@ def _untraded_until(history: History) -> float:
 def final_until(history: History) -> float:
     """Up to when (unix seconds) what a batch holds will not change any more.
 
-    A snapshot's range ends when it was taken; a REST answer's range is what was asked for, its rows say when they were
-    received.
+    A snapshot is final up to GRACE before it was taken. A REST response is final up to GRACE before its rows' receipt,
+    because its range is the requested one; without rows, up to the end of that range.
     """
     if history.source is not _SNAPSHOT and not history.candles:
         return history.covers.end

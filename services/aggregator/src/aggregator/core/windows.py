@@ -97,8 +97,8 @@ def flat(
     )  # fmt: skip
 
 
-def stated(traded: Candle, *, closed: bool, complete: bool, revision: int, at: float) -> Candle:
-    """The candle to publish for a window that traded as `traded` has it."""
+def with_state(traded: Candle, *, closed: bool, complete: bool, revision: int, at: float) -> Candle:
+    """The candle of a window with the numbers of `traded`."""
     return Candle(
         traded.symbol, traded.timeframe, traded.open_time, traded.open, traded.high, traded.low, traded.close,
         traded.volume, traded.vwap, traded.trades, closed, traded.trades == 0, complete, revision, traded.source, at,

@@ -1,1 +1,1 @@
-"""What we owe to whom: seeds and history that were requested."""
+"""Seeds and history, published on request."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from ingress_common.logs import get_logger
 from ingress_common.model import HistoryRequest, Range
 from ingress_common.timeframes import Timeframe
-from kraken_gateway.backfill.answers import COMMITTED_ROWS, TradeReading, ohlc_answer, price_window, trades_answer
 from kraken_gateway.backfill.queue import BackfillQueue, Call, Endpoint, Wanted
 from kraken_gateway.backfill.ranges import aligned, longest
+from kraken_gateway.backfill.responses import COMMITTED_ROWS, TradeReading, ohlc_answer, price_window, trades_answer
 from kraken_gateway.kraken.limits import Backoff
 from kraken_gateway.kraken.rest import (
     CONCURRENCY,
@@ -145,7 +145,7 @@ class Backfill:
             self._fail(wanted, error, began)
         else:
             if self._failure:
-                log.info("backfill.works-again")
+                log.info("backfill.recovered")
             self._failure, self._worked_at = None, self._steady()
             self._queue.not_before = float("-inf")
             self._backoff.reset()

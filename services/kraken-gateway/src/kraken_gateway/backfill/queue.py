@@ -10,18 +10,19 @@ from enum import Enum
 
 from ingress_common.model import Range
 from ingress_common.timeframes import Timeframe
-from kraken_gateway.backfill.answers import TradeReading, reach_of
 from kraken_gateway.backfill.ranges import LIMIT, RequestRefusedError, merged
+from kraken_gateway.backfill.responses import TradeReading, reach_of
 from kraken_gateway.kraken.limits import Backoff
 
 TRADES_AT_ONCE = 2
 """Calls for Trades at the same time: the others are kept free for OHLC, which answers at once."""
 
 _OVERLAP_SECONDS = 600
-"""What is requested again this shortly before the place that a reading of Trades has come to was published just now.
+"""Where a range begins at most this many seconds before a Trades reading's position, its part before that position is
+skipped: it was published just now.
 
-Aggregators request some minutes before a gap, and again while it shrinks. Without this a busy pair's reading would
-begin anew after every page. Who has really missed those minutes goes on requesting.
+Aggregators repeat a request with a margin while a gap shrinks; without this the reading of a busy pair would restart
+after every page. A requester that still lacks these minutes repeats its request.
 """
 
 

@@ -1,4 +1,4 @@
-"""Seed requests: the snapshots of all seven timeframes, published as they arrive."""
+"""Seed requests: the snapshots of all timeframes, published as they arrive."""
 
 import asyncio
 from collections import deque

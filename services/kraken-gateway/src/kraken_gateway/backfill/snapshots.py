@@ -10,7 +10,7 @@ from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from kraken_gateway.kraken import protocol
 from kraken_gateway.kraken.connection import Connection, ConnectionLost, Kraken, Received
 from kraken_gateway.kraken.limits import LEAST_PAUSE, Backoff
-from kraken_gateway.kraken.protocol import Row
+from kraken_gateway.kraken.protocol import IntervalRow
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.publisher import Publisher
 
@@ -39,7 +39,7 @@ class Snapshot:
     """
 
     symbol: str
-    rows: tuple[Row, ...]
+    rows: tuple[IntervalRow, ...]
     taken: float
     at: float
 
@@ -204,7 +204,7 @@ class SnapshotConnection:
         if not frame.snapshot:
             return
         broken = {bad.symbol for bad in frame.bad}
-        rows: dict[str, list[Row]] = {}
+        rows: dict[str, list[IntervalRow]] = {}
         for row in frame.rows:
             if row.interval == self._timeframe.minutes:
                 rows.setdefault(row.symbol, []).append(row)

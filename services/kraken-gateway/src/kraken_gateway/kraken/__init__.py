@@ -1,1 +1,1 @@
-"""What we send to Kraken, and what it answers: connections, limits, frames, REST."""
+"""Kraken's protocol: connections, limits, frames, REST."""

@@ -196,7 +196,7 @@ class Connection:
             async with asyncio.timeout(_SEND_SECONDS):
                 await self._socket.send(text)
         except TimeoutError:
-            raise ConnectionLost("stuck", "Kraken takes nothing any more") from None
+            raise ConnectionLost("stuck", "Kraken does not read: the send buffer is full") from None
         except ConnectionClosed as error:
             raise _lost(error) from None
         self._next_send = self._steady() + self._gap

@@ -13,11 +13,10 @@ _SENT_AFTER = 1.0
 class Continuity:
     """Follows the frames of one connection in the order of receipt. Times are steady seconds.
 
-    Kraken sends a frame every second at least where something is subscribed. So no two frames of a whole stream were
-    sent further apart than STALL, however late they arrive. What was held up proves this by the times that Kraken has
-    written into it, and by a heartbeat for each second between two of those; frames that were sent after the stall
-    prove nothing for it, however many come. The proof is complete with a frame that was sent after the stall, such as
-    the pong to a ping: all that was sent before it has arrived.
+    Kraken sends at least one frame a second on a subscribed connection. So if no frame is missing, two consecutive
+    frames were sent at most STALL apart, however late they arrive. After a stall, delayed frames prove this by Kraken's
+    time stamps and one heartbeat per second between them; frames sent after the stall prove nothing. The proof ends
+    with the first frame sent after the stall, such as a pong.
     """
 
     def __init__(self, opened: float) -> None:

@@ -14,7 +14,7 @@ limits).
 """
 
 LONGEST_PAUSE = 10.0
-"""Seconds between two attempts at a Kraken that does not work, at most; longer only where it has asked for that."""
+"""Maximum seconds between two attempts while Kraken is down, unless Kraken demands a longer pause."""
 
 LEAST_PAUSE: Mapping[str, float] = {"maintenance": 5.0, "policy": 30.0, "stale": 1.0, "too-many-connects": 15.0}
 """Seconds before the next attempt, at least, by the reason for which a connection has ended."""

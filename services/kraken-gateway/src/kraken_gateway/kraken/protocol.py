@@ -44,7 +44,7 @@ _exact = Context(prec=60, Emin=-40, Emax=40, traps=[Inexact, Clamped, Overflow, 
 _MAX_AHEAD = 60.0
 
 
-class Row(msgspec.Struct, frozen=True, gc=False):
+class IntervalRow(msgspec.Struct, frozen=True, gc=False):
     """The cumulative state of one interval, as Kraken sent it; `interval` in minutes."""
 
     symbol: str
@@ -68,7 +68,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
         volume: Decimal,
         vwap: Decimal,
         trades: int,
-    ) -> "Row":
+    ) -> "IntervalRow":
         """A row from another source: `prices` are open, high, low and close, `open_time` unix seconds."""
         begin = datetime.fromtimestamp(open_time, UTC)
         return cls(symbol, *prices, trades, volume, vwap, begin, timeframe.minutes)
@@ -121,7 +121,7 @@ class Candles(msgspec.Struct, frozen=True):
 
     snapshot: bool
     timestamp: float | None
-    rows: tuple[Row, ...]
+    rows: tuple[IntervalRow, ...]
     bad: tuple[BadRow, ...] = ()
 
 
@@ -206,7 +206,7 @@ def sent_at(frame: Frame) -> float | None:
 
 class _Ohlc(msgspec.Struct, frozen=True, tag_field="channel", tag="ohlc"):
     type: str
-    data: tuple[Row, ...]
+    data: tuple[IntervalRow, ...]
     timestamp: datetime | None = None
 
 
@@ -264,7 +264,7 @@ class _OneUpdate(msgspec.Struct, frozen=True, gc=False, tag_field="channel", tag
 # Not strict: Kraken's own SDK accepts numbers as strings, and intervals such as 1.0.
 _STREAM: msgspec.json.Decoder[_Ohlc | Heartbeat] = msgspec.json.Decoder(_Ohlc | Heartbeat, strict=False)
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
-_ROW = msgspec.json.Decoder(Row, strict=False)
+_ROW = msgspec.json.Decoder(IntervalRow, strict=False)
 _UPDATE_KEY = msgspec.json.Decoder(_OneUpdate)
 _ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -353,12 +353,12 @@ def _parse_candles(message: _Envelope) -> Frame:
     return _candles([_parse_row(item, timestamp) for item in items], timestamp, snapshot=kind == "snapshot")
 
 
-def _candles(judged: list[Row | BadRow], timestamp: float | None, *, snapshot: bool) -> Candles:
-    rows = tuple(row for row in judged if isinstance(row, Row))
+def _candles(judged: list[IntervalRow | BadRow], timestamp: float | None, *, snapshot: bool) -> Candles:
+    rows = tuple(row for row in judged if isinstance(row, IntervalRow))
     return Candles(snapshot, timestamp, rows, tuple(row for row in judged if isinstance(row, BadRow)))
 
 
-def _parse_row(item: msgspec.Raw, timestamp: float | None) -> Row | BadRow:
+def _parse_row(item: msgspec.Raw, timestamp: float | None) -> IntervalRow | BadRow:
     try:
         row = _ROW.decode(item)
     except _ERRORS as error:
@@ -368,7 +368,7 @@ def _parse_row(item: msgspec.Raw, timestamp: float | None) -> Row | BadRow:
     return _checked(row, timestamp)
 
 
-def _checked(row: Row, timestamp: float | None) -> Row | BadRow:
+def _checked(row: IntervalRow, timestamp: float | None) -> IntervalRow | BadRow:
     problem = _problem(row, timestamp)
     if problem is None:
         return row
@@ -377,7 +377,7 @@ def _checked(row: Row, timestamp: float | None) -> Row | BadRow:
     return BadRow(row.symbol, problem, lost=row.interval in INTERVALS or row.interval <= 0)
 
 
-def _problem(row: Row, timestamp: float | None) -> str | None:
+def _problem(row: IntervalRow, timestamp: float | None) -> str | None:
     """Why `row` is not a candle; None if it is one."""
     if not _usable(row.symbol):
         return "expected a symbol such as BTC/USD"

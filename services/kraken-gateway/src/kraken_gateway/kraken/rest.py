@@ -16,7 +16,7 @@ import msgspec
 from ingress_common.logs import get_logger
 from ingress_common.timeframes import Timeframe
 from kraken_gateway.kraken.kraken_time import KrakenClock
-from kraken_gateway.kraken.protocol import ONLINE, Row
+from kraken_gateway.kraken.protocol import ONLINE, IntervalRow
 from kraken_gateway.kraken.unreachable import unreachable
 from kraken_gateway.metrics import GatewayMetrics
 
@@ -33,7 +33,7 @@ PAGE = 1000
 """Trades requested at once."""
 
 ASSET_CLASSES = ("currency", "tokenized_asset")
-"""The classes whose pairs are listed, each by a call of its own; REST answers of the first one without being told."""
+"""The classes whose pairs are listed, each by a call of its own; REST returns the first class by default."""
 
 _PAIRS_SECONDS = 60.0
 _TIMEOUT = 10.0
@@ -97,11 +97,11 @@ class OhlcRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     volume: Decimal
     trades: int
 
-    def row(self, symbol: str, timeframe: Timeframe) -> Row:
+    def row(self, symbol: str, timeframe: Timeframe) -> IntervalRow:
         """The same as a row of the WebSocket. In a row that Kraken infilled the vwap is 0."""
         vwap = self.vwap if self.trades else self.close
         prices = (self.open, self.high, self.low, self.close)
-        return Row.of(symbol, timeframe, self.open_time, prices, self.volume, vwap, self.trades)
+        return IntervalRow.of(symbol, timeframe, self.open_time, prices, self.volume, vwap, self.trades)
 
 
 class Trade(msgspec.Struct, frozen=True, gc=False):

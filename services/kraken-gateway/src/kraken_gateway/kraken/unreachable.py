@@ -6,7 +6,7 @@ from ingress_common.tls import NOT_TRUSTED, reason_of
 
 
 def unreachable(url: str, error: BaseException) -> str:
-    """Say why `url` cannot be reached. Where its certificate is not trusted, this names the setting."""
+    """Return why `url` cannot be reached. Where its certificate is not trusted, this names the setting."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLError):
         cause = cause.__cause__ or cause.__context__

@@ -1,1 +1,1 @@
-"""What we believe about subscriptions: live feeds, what they cover, and which are stale."""
+"""Live feeds: what they cover, and which subscriptions are stale."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ingress_common.logs import get_logger
 from ingress_common.model import GRACE, History, Range
 from ingress_common.timeframes import Timeframe
-from kraken_gateway.backfill.answers import ohlc_answer
+from kraken_gateway.backfill.responses import ohlc_answer
 from kraken_gateway.backfill.snapshots import Reading, Snapshot, SnapshotConnection
 from kraken_gateway.kraken.rest import KrakenRest, RestError, UnknownPairError
 from kraken_gateway.live.feed import Feed
@@ -24,7 +24,9 @@ AUDITED = 300
 """Symbols that are read after each minute, beside the suspects; more of them take turns."""
 
 RESTART_PAUSES = (60.0, 600.0)
-"""Seconds between two moves, or two restarts, for the sake of one symbol or feed: at first, doubling, and at most."""
+"""Pause in seconds before the same symbol is moved, or the same feed restarted, again: the first, doubling up to the
+maximum.
+"""
 
 _LOOK_SECONDS = 0.25
 _AFTER_MINUTE = 4.0
@@ -320,6 +322,6 @@ class StaleDetector:
                 continue
             if stream.is_live(symbol) and now > stale.at:
                 stale.cured = True
-                log.info("subscription.cured", symbol=symbol, seconds=round(now - stale.at, 1))
+                log.info("subscription.recovered", symbol=symbol, seconds=round(now - stale.at, 1))
             elif now - stale.at > _CURE_SECONDS and now - stale.moved_at >= stale.pause:
                 self._move_or_resubscribe(symbol, stale, stream)

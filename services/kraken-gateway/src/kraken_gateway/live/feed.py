@@ -167,7 +167,7 @@ class Feed:
                         tasks.create_task(self._repeat(publisher), name=f"{self.name}.repeat")
                         tasks.create_task(self._serve(publisher), name=f"{self.name}.serve")
             except BusError as error:
-                log.warning("feed.no-bus", feed=self.name, error=str(error))
+                log.warning("feed.broker-unavailable", feed=self.name, error=str(error))
                 await asyncio.sleep(backoff.pause())
 
     def _traded(self) -> frozenset[str]:
@@ -288,7 +288,7 @@ class Feed:
             async with asyncio.timeout(_GOODBYE_SECONDS):
                 await (await publisher.feed_state(self._state))
         except (TimeoutError, BusError) as error:
-            log.warning("feed.goodbye-failed", feed=self.name, error=str(error))
+            log.warning("feed.disconnect-failed", feed=self.name, error=str(error))
 
 
 def rejected_of(reports: Collection[FeedReport]) -> dict[str, str]:

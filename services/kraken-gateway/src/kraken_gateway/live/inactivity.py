@@ -10,10 +10,12 @@ SHORTEST = 4.5
 """Seconds of inactivity that are never unusual."""
 
 _UNLIKELY = 7.0
-"""Mean gaps after which trades that come by chance have a probability of 1e-3 (e ** -7) not to have come."""
+"""Suspicion threshold in mean intervals between trades: random trades pause this long with a probability of e**-7,
+about 1e-3.
+"""
 
 _BURST = 0.5
-"""Seconds in which updates count once: an order that fills in many parts says nothing about when the next one comes."""
+"""Seconds in which updates count once: the parts of one order do not show how often the symbol trades."""
 
 _LEARNED = 20
 _MEMORY = 64

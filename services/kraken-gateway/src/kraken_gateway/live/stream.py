@@ -8,7 +8,7 @@ from ingress_common.model import Source, Watermark
 from ingress_common.timeframes import Timeframe
 from kraken_gateway.kraken import protocol
 from kraken_gateway.kraken.connection import Connection, ConnectionLost, Received
-from kraken_gateway.kraken.protocol import Row
+from kraken_gateway.kraken.protocol import IntervalRow
 from kraken_gateway.live.coverage import Coverage, CoverageTracker, without
 from kraken_gateway.live.inactivity import Inactivity
 from kraken_gateway.live.stale import SeenTrades
@@ -271,10 +271,10 @@ class LiveStream:
             self._transit = max(0.0, received.at - frame.timestamp)
         self._metrics.ticks.inc(len(rows))
 
-    def _is_ours(self, row: Row) -> bool:
+    def _is_ours(self, row: IntervalRow) -> bool:
         return row.interval == _M1 and self._subscriptions.carries(row.symbol)
 
-    async def _refuse_stray(self, row: Row, received: Received) -> None:
+    async def _refuse_stray(self, row: IntervalRow, received: Received) -> None:
         if self._is_ours(row):
             return
         if row.interval == _M1 and self._subscriptions.has_left(row.symbol):
@@ -283,11 +283,13 @@ class LiveStream:
         reason = f"expected 1m rows of subscribed symbols, got {row.timeframe.value} of {row.symbol}"
         await self._publisher.dead_letter(received.payload, reason, received.at)
 
-    async def _publish_snapshots(self, frame: protocol.Candles, rows: Sequence[Row], received: Received) -> None:
+    async def _publish_snapshots(
+        self, frame: protocol.Candles, rows: Sequence[IntervalRow], received: Received
+    ) -> None:
         broken = {bad.symbol for bad in frame.bad if bad.lost}
         # A snapshot holds the state of the time at which it was made, not received.
         taken = received.at if frame.timestamp is None else min(received.at, frame.timestamp)
-        by_symbol: dict[str, list[Row]] = {}
+        by_symbol: dict[str, list[IntervalRow]] = {}
         for row in rows:
             by_symbol.setdefault(row.symbol, []).append(row)
         for symbol, its_rows in by_symbol.items():

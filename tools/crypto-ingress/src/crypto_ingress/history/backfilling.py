@@ -25,7 +25,7 @@ from ingress_common.payloads import decode_history, encode_history_request
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
 from ingress_store import CandleStore
-from kraken_gateway.backfill.answers import plain_price
+from kraken_gateway.backfill.responses import plain_price
 from kraken_gateway.kraken.rest import KrakenRest, Pair, Trade
 
 _Range = tuple[int, int]

@@ -67,7 +67,7 @@ def newest_last(candles: pl.DataFrame) -> pl.DataFrame:
 
 
 def newest(candles: pl.DataFrame) -> pl.DataFrame:
-    """One row an open time: of repeated ones the row that `ingress_store.ordering` keeps."""
+    """One row per open time: of repeated ones the row that `ingress_store.ordering` keeps."""
     return newest_last(candles).unique("time", keep="last", maintain_order=True)
 
 

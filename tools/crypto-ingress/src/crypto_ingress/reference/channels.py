@@ -161,7 +161,12 @@ def channels(topics: Topics) -> tuple[Channel, ...]:
             address["republishRequest"],
             "Requests to publish closed candles once more. The user property `request` is the request's id; the last "
             "republished candle of each symbol carries the same id.",
-            (Sending("republish", (WRITER,), ("republish-request",), "When it may have missed candles."),),
+            (
+                Sending("republish", (WRITER,), ("republish-request",), "When it may have missed candles."),
+                Sending(
+                    "republish", (ADMIN,), ("republish-request",), "When the store lacks closed candles of the bus."
+                ),
+            ),
             (AGGREGATOR,),
         ),
         Channel(

@@ -10,7 +10,7 @@ from decimal import ROUND_DOWN, Decimal, localcontext
 
 from ingress_common.model import GRACE, Candle, History, Range, Source
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
-from kraken_gateway.kraken.protocol import Row
+from kraken_gateway.kraken.protocol import IntervalRow
 from kraken_gateway.kraken.rest import PAGE, OhlcRow, Trade, TradePage
 
 COMMITTED_ROWS = 720
@@ -77,11 +77,11 @@ def trades_answer(
 
 def _price_row(symbol: str, end: int, price: Decimal, taken: float) -> Candle:
     open_time = end - Timeframe.M1.seconds
-    row = Row.of(symbol, Timeframe.M1, open_time, (price, price, price, price), Decimal(0), price, 0)
+    row = IntervalRow.of(symbol, Timeframe.M1, open_time, (price, price, price, price), Decimal(0), price, 0)
     return row.candle(Source.REST, closed=True, at=taken)
 
 
-def candles_of(symbol: str, trades: Iterable[Trade], price_decimals: int) -> list[Row]:
+def candles_of(symbol: str, trades: Iterable[Trade], price_decimals: int) -> list[IntervalRow]:
     """The 1m candles of `trades` (in order), oldest first.
 
     The vwap is truncated, not rounded, to the pair's price decimals (fact 12).
@@ -93,7 +93,7 @@ def candles_of(symbol: str, trades: Iterable[Trade], price_decimals: int) -> lis
         return [_candle(symbol, minute, minutes[minute], price_decimals) for minute in sorted(minutes)]
 
 
-def _candle(symbol: str, minute: int, trades: list[Trade], decimals: int) -> Row:
+def _candle(symbol: str, minute: int, trades: list[Trade], decimals: int) -> IntervalRow:
     prices = [plain_price(trade.price, decimals) for trade in trades]
     volume = sum((trade.volume for trade in trades), Decimal(0))
     vwap = prices[-1]
@@ -101,7 +101,7 @@ def _candle(symbol: str, minute: int, trades: list[Trade], decimals: int) -> Row
         worth = sum((trade.price * trade.volume for trade in trades), Decimal(0))
         vwap = (worth / volume).quantize(Decimal(1).scaleb(-decimals), ROUND_DOWN)
     ohlc = (prices[0], max(prices), min(prices), prices[-1])
-    return Row.of(symbol, Timeframe.M1, minute, ohlc, volume, vwap, len(trades))
+    return IntervalRow.of(symbol, Timeframe.M1, minute, ohlc, volume, vwap, len(trades))
 
 
 def plain_price(price: Decimal, decimals: int) -> Decimal:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from ingress_common.model import Range, Source
 from ingress_common.timeframes import Timeframe
-from kraken_gateway.backfill.answers import (
+from kraken_gateway.backfill.responses import (
     COMMITTED_ROWS,
     TradeReading,
     ohlc_answer,
