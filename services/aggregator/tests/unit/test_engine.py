@@ -247,6 +247,29 @@ def test_seed_is_requested_even_if_history_that_somebody_else_requested_comes_fi
     assert requests == [[], [SeedRequest((SYMBOL,))], []]
 
 
+def test_a_lost_request_for_history_is_repeated_within_seconds():
+    world = World(every_second(), Random(1))
+    world.connect()
+    for _ in range(100):
+        world.step(1)
+    world.disconnect()
+    world.now += 30  # across the end of a minute
+    world.connect()
+    answer, times = world.rest, []
+
+    def lose_the_first(request: HistoryRequest) -> History:
+        times.append(world.now)
+        # Without rows and range it is as if none had come.
+        return answer(request) if len(times) > 1 else History(SYMBOL, Timeframe.M1, Source.REST, Range(0, 0), ())
+
+    world.rest = lose_the_first
+    while not world.engine.gaps():
+        world.step(1)
+    while len(times) < 2:
+        world.step(1)
+    assert times[1] - times[0] <= 7
+
+
 def no_rest(request: HistoryRequest) -> History:
     raise AssertionError(f"expected no request for history, got {request}")
 

@@ -43,6 +43,7 @@ _REBUILDS = 16
 _STATED_WITHIN = 3600.0
 _open_time = attrgetter("open_time")
 _NEVER = float("-inf")
+_NO_GAPS = float("inf")
 _M1 = Timeframe.M1
 _MINUTE = _M1.seconds
 
@@ -213,18 +214,18 @@ class Engine:
         feed, minute_ended = followed
         if published:
             self._compare(feed, published, mark)
-        unstarted = feed.unstarted
-        if not minute_ended and not unstarted:
+        watched = feed.watched
+        if not minute_ended and not watched:
             return []
         out: list[Output] = []
         seeds = []
         watermark, at = mark.watermark, mark.at
         starts, all_series, news = feed.starts, self._series, self._news
         far_before = watermark - MAX_JUMP
-        for symbol, covered_from in starts.items() if minute_ended else [(s, starts[s]) for s in unstarted]:
+        for symbol, covered_from in starts.items() if minute_ended else [(s, starts[s]) for s in watched]:
             series = all_series.get(symbol)
             if series is None:
-                unstarted.discard(symbol)
+                watched.discard(symbol)
                 continue
             if series.clock < far_before and series.clock != _NEVER and feed.since < far_before:
                 continue
@@ -238,14 +239,16 @@ class Engine:
                     # before.
                     start = starts[symbol] = max(feed.since, watermark + GRACE)
                 closed = series.cover(start, watermark, at)
-            if unstarted and series.initialized:
-                unstarted.discard(symbol)
             if series.clock < series.check_gaps_at:
                 out += closed
             elif series.initialized:
                 self._add_with_requests(out, series, closed, at)
             elif self._requests.wants_seed(series, watermark):
                 seeds.append(symbol)
+            if series.check_gaps_at != _NO_GAPS:
+                watched.add(symbol)
+            elif watched:
+                watched.discard(symbol)
         if seeds:
             out.append(SeedRequest(tuple(seeds)))
         return out

@@ -52,11 +52,12 @@ class ImplausibleError(ValueError):
 class FeedCoverage:
     """A feed as this aggregator sees it, by the last `state` received.
 
-    `starts`: by symbol, from when on all its updates have arrived here; None until a watermark shows it. `unstarted`:
-    the symbols to look at with every watermark, not only once a minute. `minute_end`: the end of the watermark's
-    minute. `lost_until`: when (`at` of its watermarks) a loss of messages was last noticed; what the feed covers before
-    that has not all arrived. `suspect`: its last implausible watermark. `lacking`: the symbols whose last update has
-    not arrived, each with when that was stated; `lacking_since`: from when on there was always one.
+    `starts`: by symbol, from when on all its updates have arrived here; None until a watermark shows it. `watched`: the
+    symbols to look at with every watermark, not only once a minute: those without a seed or with gaps. `minute_end`:
+    the end of the watermark's minute. `lost_until`: when (`at` of its watermarks) a loss of messages was last noticed;
+    what the feed covers before that has not all arrived. `suspect`: its last implausible watermark. `lacking`: the
+    symbols whose last update has not arrived, each with when that was stated; `lacking_since`: from when on there was
+    always one.
     """
 
     state: FeedState
@@ -65,7 +66,7 @@ class FeedCoverage:
     at: float = _NEVER
     lost_until: float = _NEVER
     starts: dict[str, float | None] = field(default_factory=dict)
-    unstarted: set[str] = field(default_factory=set)
+    watched: set[str] = field(default_factory=set)
     suspect: Watermark | None = None
     confirmations: int = 0
     lacking: dict[str, float] = field(default_factory=dict)
@@ -89,7 +90,7 @@ class FeedCoverage:
     def restart(self) -> None:
         """Discard its coverage up to now."""
         self.starts = dict.fromkeys(self.starts)
-        self.unstarted = set(self.starts)
+        self.watched = set(self.starts)
         self.watermark = _NEVER
         self.lacking.clear()
 
@@ -182,7 +183,7 @@ class Feeds:
             for feed in self._feeds.values():
                 if symbol in feed.starts:
                     feed.starts[symbol] = None
-                    feed.unstarted.add(symbol)
+                    feed.watched.add(symbol)
 
     def release(self, symbols: Iterable[str]) -> None:
         """Forget since when `symbols` are covered."""
@@ -242,7 +243,7 @@ class Feeds:
                 symbol: known[symbol] if symbol in known else self._start(symbol, feed, retained=retained)
                 for symbol in state.symbols
             }
-            feed.unstarted = set(feed.starts)
+            feed.watched = set(feed.starts)
             if begins:
                 feed.watermark = _NEVER
                 feed.lacking.clear()

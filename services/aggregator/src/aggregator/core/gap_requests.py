@@ -17,7 +17,7 @@ _NEIGHBOURS = 3_600.0
 """Seconds between two gaps of minutes up to which they are requested together."""
 
 _SEED_AGAIN = 15.0
-_GAPS_AGAIN = (15.0, 120.0)
+_GAPS_AGAIN = (5.0, 120.0)
 
 _M1 = Timeframe.M1
 
