@@ -30,7 +30,7 @@ from ingress_common.topics import Topics
 from ingress_store import InfluxAccess, InfluxStore, Retention, backfill_flux
 from waiting import until
 
-FOREVER = Retention.parse("1m=forever,5m=forever,15m=forever,1h=forever,ticks=forever")
+FOREVER = Retention(dict.fromkeys(TIMEFRAMES), ticks=None)
 START = 1_708_819_200  # 2024-02-25T00:00:00Z
 SYMBOL = "BTC/USDC"
 TOKEN = "s3cret"
