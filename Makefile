@@ -53,7 +53,7 @@ certs:
 
 # Pure logic: no server, no socket, no waiting, and few examples for each property.
 test-fast: setup
-	$(BIN)/python -m pytest -q --hypothesis-profile fast $(wildcard $(addsuffix /tests/unit,$(PACKAGES)))
+	$(BIN)/python -m pytest -q -p no:schemathesis -p no:xdist --hypothesis-profile fast $(wildcard $(addsuffix /tests/unit,$(PACKAGES)))
 
 # Most tests wait more than they compute, so three at a time fit on two cores.
 JOBS ?= 3

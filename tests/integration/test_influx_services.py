@@ -30,7 +30,7 @@ from ingress_common.topics import Topics
 from ingress_store import InfluxAccess, InfluxStore, Retention, backfill_flux
 from waiting import until
 
-FOREVER = Retention.parse("1m=forever,5m=forever,15m=forever,1h=forever,ticks=forever")
+FOREVER = Retention(dict.fromkeys(TIMEFRAMES), ticks=None)
 START = 1_708_819_200  # 2024-02-25T00:00:00Z
 SYMBOL = "BTC/USDC"
 TOKEN = "s3cret"
@@ -259,11 +259,13 @@ async def test_a_writer_loses_nothing_when_influxdb_is_killed_and_stopped_under_
                 await until(lambda: some(3))
                 first = (await store.candles(symbols[-1], Timeframe.M1, limit=1))[0].open_time
                 normal = memory(process.pid)
+                begun = sent
                 sending = asyncio.create_task(send(30))
-                await asyncio.sleep(0.3)
+                await until(lambda: sent > begun + 2, every=0.005)
                 influx.kill()
                 await sending
                 await send(200)
+                # That the writer's memory does not grow while the store is away can only be seen over a time.
                 await asyncio.sleep(8)
                 during = memory(process.pid)
                 influx.start()

@@ -20,7 +20,7 @@ from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store import InfluxAccess, InfluxStore, Retention, backfill_flux, task_flux
 
 ARCHIVE = Path(__file__).parents[3] / "shared" / "data" / "archive"
-FOREVER = Retention.parse("1m=forever,5m=forever,15m=forever,1h=forever,ticks=forever")
+FOREVER = Retention(dict.fromkeys(TIMEFRAMES), ticks=None)
 SYMBOL = "BTC/USDC"
 START = 1_708_819_200  # 2024-02-25T00:00:00Z, a Sunday
 FIELDS = ("open", "high", "low", "close", "volume", "vwap", "trades", "closed", "infilled", "complete", "source")

@@ -71,10 +71,10 @@ async def test_pairs_that_come_and_go_in_the_last_minute_of_a_week(world, tmp_pa
     await world.change("delist", "ADA/USD")
     await world.change("rename", "ETH/USD", to="ETX/USD")
     await world.change("reprecision", "LTC/USD", price_decimals=2, qty_decimals=5)
-    await until(lambda: len(world.endings("ADA/USD", "ETH/USD")) == 14, 20.0, what=world.endings)
-    await until(lambda: len(world.on_the_bus("BRIEF/USD")) == 7, 20.0)
+    await until(lambda: len(world.endings("ADA/USD", "ETH/USD")) == 2 * len(TIMEFRAMES), 20.0, what=world.endings)
+    await until(lambda: len(world.on_the_bus("BRIEF/USD")) == len(TIMEFRAMES), 20.0)
     await world.change("delist", "BRIEF/USD")
-    await until(lambda: len(world.endings("BRIEF/USD")) == 7, 20.0, what=world.endings)
+    await until(lambda: len(world.endings("BRIEF/USD")) == len(TIMEFRAMES), 20.0, what=world.endings)
     # DOT/USD ends while no aggregator runs, XRP/USD is away for a moment.
     await world.stop_aggregator()
     for symbol in ("DOT/USD", "XRP/USD"):
@@ -86,10 +86,11 @@ async def test_pairs_that_come_and_go_in_the_last_minute_of_a_week(world, tmp_pa
     # SOL/EUR is taken out of SYMBOLS.
     await world.follow("*/USD")
     await until(lambda: not any(not candle.closed for candle in world.on_the_bus("SOL/EUR").values()), 60.0)
-    await until(lambda: len(world.on_the_bus("NEW/USD")) == 7 == len(world.on_the_bus("ETX/USD")), 60.0)
+    every = len(TIMEFRAMES)
+    await until(lambda: len(world.on_the_bus("NEW/USD")) == every == len(world.on_the_bus("ETX/USD")), 60.0)
     await until(lambda: world.clock() > end + 3, 90.0, every=0.5)
     gone = ("ADA/USD", "ETH/USD", "BRIEF/USD", "DOT/USD")
-    await until(lambda: not world.endings() and all(len(world.on_the_bus(s)) == 7 for s in gone), 30.0)
+    await until(lambda: not world.endings() and all(len(world.on_the_bus(s)) == len(TIMEFRAMES) for s in gone), 30.0)
     # Services that start now find everything as it is.
     await world.restart_aggregator()
     await world.restart_readers()

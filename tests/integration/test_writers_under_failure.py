@@ -25,13 +25,13 @@ from ingress_common.payloads import (
     encode_feed_state,
 )
 from ingress_common.sequence import REQUEST, Numbering, request_of
-from ingress_common.timeframes import Timeframe
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.topics import Topics
 from ingress_store import CandleStore, InfluxAccess, InfluxStore, Retention, SqliteStore
 from waiting import until
 
 TOPICS = Topics()
-FOREVER = Retention.parse("1m=forever,5m=forever,15m=forever,1h=forever,ticks=forever")
+FOREVER = Retention(dict.fromkeys(TIMEFRAMES), ticks=None)
 BROKER = "allow_anonymous true\nautosave_on_changes false\n"
 SYMBOLS = tuple(f"S{n}/USD" for n in range(20))
 
@@ -63,7 +63,7 @@ class World:
             MQTT_URL=self.broker.url,
             INSTANCE_ID=name,
             HTTP_PORT="0",
-            RETENTION="1m=forever,5m=forever,15m=forever,1h=forever,ticks=forever",
+            RETENTION=FOREVER.text,
             **self.settings,
         )
 

@@ -137,7 +137,7 @@ def test_every_row_of_the_weeks_is_run():
 
 async def test_weeks_of_influxdb(files, influx_place):
     org = f"test-{uuid4().hex[:12]}"
-    kept = Retention.parse("1m=forever,5m=forever,15m=forever,1h=forever")
+    kept = Retention(dict.fromkeys(TIMEFRAMES))
     access = InfluxAccess(org, influx_place.token)
     async with InfluxStore(influx_place.url, access, retention=kept) as store:
         await store.bootstrap()

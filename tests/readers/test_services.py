@@ -26,7 +26,7 @@ from ingress_common.bus.mqtt import MqttBus
 from ingress_common.bus.url import MqttUrl
 from ingress_common.model import Candle
 from ingress_common.payloads import encode_candle
-from ingress_common.timeframes import Timeframe
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import Topics
 from ingress_store import InfluxAccess, InfluxStore, Retention, SqliteStore
@@ -36,7 +36,7 @@ from waiting import until
 
 NODE = Path(__file__).parent / "node" / "node_modules"
 NODE_BIN = Path(__file__).parents[2] / ".venv" / "bin"
-FOREVER = Retention.parse("1m=forever,5m=forever,15m=forever,1h=forever")
+FOREVER = Retention(dict.fromkeys(TIMEFRAMES))
 RECIPES = dict(re.findall(r"<!-- recipe: ([^>]+?) -->\n```\w+\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
 
 

@@ -22,6 +22,15 @@ async def claim(broker: MemoryBroker) -> None:
         await await_own_prefix(bus, TOPICS, "admin-api", OURS, **SECONDS)
 
 
+async def is_free(broker: MemoryBroker) -> bool:
+    """Whether no other stack has the prefix."""
+    try:
+        await claim(broker)
+    except SettingsError:
+        return False
+    return True
+
+
 async def publish(bus: MemoryBus, store: str, state: InstanceState = InstanceState.ONLINE) -> None:
     status = Status("admin-api", "another-name", state, "1", 0.0, {STORE: store})
     await (await bus.publish(TOPICS.status("admin-api", "another-name"), encode_status(status), qos=1, retain=True))
@@ -52,7 +61,7 @@ async def test_a_status_that_is_not_repeated_or_offline_is_no_stack(state):
     broker = MemoryBroker()
     async with MemoryBus(broker, client_id="other") as other:
         await publish(other, THEIRS, state)
-        await claim(broker)
+        assert await is_free(broker)
 
 
 async def test_more_instances_of_one_stack_share_its_prefix():
@@ -68,7 +77,7 @@ async def test_what_is_no_status_is_no_stack():
     broker = MemoryBroker()
     async with MemoryBus(broker, client_id="other") as other:
         await (await other.publish(TOPICS.status("admin-api", "x"), b"{", qos=1, retain=True))
-        await claim(broker)
+        assert await is_free(broker)
 
 
 def online(started_at: float, store: str, service: str = "admin-api") -> Status:
@@ -95,3 +104,5 @@ def test_other_services_and_instances_of_our_stack_do_not_count():
     guard.received(online(0.0, OURS, "influx-writer"))
     guard.received(Status("admin-api", "another-name", InstanceState.OFFLINE, "1", 0.0, {STORE: OURS}))
     guard.received(Status("admin-api", "another-name", InstanceState.ONLINE, "1", 0.0, {}))
+    with pytest.raises(SettingsError, match="another-name"):
+        guard.received(online(0.0, OURS))

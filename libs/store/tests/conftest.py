@@ -12,11 +12,11 @@ from msgspec.structs import replace
 from example import CANDLE
 from ingress_common.decimals import plain
 from ingress_common.model import Candle
-from ingress_common.timeframes import Timeframe
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store import CandleStore, InfluxAccess, InfluxStore, Retention, SqliteStore
 
 NOW = 1_700_000_000.0
-FOREVER = Retention.parse("1m=forever,5m=forever,15m=forever,1h=forever,ticks=forever")
+FOREVER = Retention(dict.fromkeys(TIMEFRAMES), ticks=None)
 
 
 @dataclass

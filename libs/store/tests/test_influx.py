@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 from msgspec.structs import replace
 
-from ingress_common.timeframes import Timeframe
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.tls import TlsFiles
 from ingress_store import (
     InfluxAccess,
@@ -30,7 +30,7 @@ from ingress_store.influx.names import READER_TOKEN, WRITER_TOKEN
 from ingress_store.influx.server import RefusedError, Server
 from waiting import until
 
-FOREVER = Retention.parse("1m=forever,5m=forever,15m=forever,1h=forever,ticks=forever")
+FOREVER = Retention(dict.fromkeys(TIMEFRAMES), ticks=None)
 
 
 @pytest.fixture

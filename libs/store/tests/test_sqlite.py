@@ -31,6 +31,7 @@ async def test_digits_come_back_as_they_went_in_with_a_decimal_point(tmp_path, c
 async def test_a_missing_directory_is_made(tmp_path):
     async with SqliteStore(tmp_path / "a" / "b" / "c.db") as store:
         await store.ping()
+    assert (tmp_path / "a" / "b" / "c.db").is_file()
 
 
 async def test_a_file_that_is_no_database_is_refused_in_one_line_that_names_it(tmp_path):

@@ -14,6 +14,7 @@ from kraken_gateway.backfill.snapshots import Snapshot
 from kraken_gateway.kraken.protocol import IntervalRow
 from kraken_gateway.live.detector import StaleDetector
 from kraken_gateway.metrics import GatewayMetrics
+from waiting import until
 
 SYMBOL = "A/USD"
 MINUTE = 1_700_000_040
@@ -28,7 +29,8 @@ class LiveFeed:
 
     name: str = "gw-0"
     wanted: frozenset[str] = frozenset({SYMBOL})
-    caught_up: bool = True
+    behind: bool = False
+    looks: int = 0
     processed_until: float = float("inf")
     without_updates_for: float = 0.0
     trades: dict[int, int] = field(default_factory=lambda: {MINUTE - 60: 5, MINUTE: 4, MINUTE + 60: 1})
@@ -36,6 +38,16 @@ class LiveFeed:
     @property
     def stream(self):
         return self
+
+    @property
+    def caught_up(self):
+        self.looks += 1
+        return not self.behind
+
+    async def next_look(self):
+        """Wait until the detector has looked at this feed again."""
+        looks = self.looks
+        await until(lambda: self.looks > looks, PROMPTLY)
 
     def suspects(self):
         return {}
@@ -123,12 +135,12 @@ async def correction(published):
 
 
 async def test_symbol_of_a_feed_that_is_behind_when_the_minute_ends_is_read_as_soon_as_it_is_not():
-    feed, kraken = LiveFeed(caught_up=False), Kraken()
+    feed, kraken = LiveFeed(behind=True), Kraken()
     async with detecting(feed, kraken) as published:
         kraken.now += 60
-        await asyncio.sleep(0.6)  # the detector looks meanwhile, and finds the feed behind
+        await feed.next_look()  # and finds it behind
         assert published.batches.empty()
-        feed.caught_up = True
+        feed.behind = False
         assert await correction(published) == 5
 
 
@@ -139,6 +151,6 @@ async def test_reading_from_before_the_minutes_end_does_not_count_as_the_one_aft
     async with detecting(feed, kraken) as published:
         await kraken.asked.wait()
         kraken.now += 60
-        await asyncio.sleep(0.6)  # the minute ends for the detector while the earlier reading is on its way
+        await feed.next_look()  # the minute ends for the detector while the earlier reading is on its way
         kraken.answering.set()
         assert await correction(published) == 5

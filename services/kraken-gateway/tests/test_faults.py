@@ -74,6 +74,7 @@ class World:
                 await self._until(lambda: len(self._covered()) == len(SYMBOLS), 40.0)
                 await bus.publish(TOPICS.seed_requests(), encode_seed_request(SeedRequest(SYMBOLS)))
                 end = clock() // 60 * 60 + 60
+                # The scenario has these times: a fault from 5 s before the minute's end until 4 s after it.
                 await asyncio.sleep(max(0.0, end - clock() - 5.0))
                 for kind in self.kinds:
                     await fault(simulator, kind=kind, seconds=9)

@@ -69,23 +69,26 @@ def listed(ears) -> tuple[str, ...]:
     return feeds[-1].symbols if feeds else ()
 
 
-def play(*steps: Callable[..., Awaitable[None]]):
-    """A script: answer like Kraken, and after the first subscription do `steps`."""
+@pytest.fixture
+def play(ears):
+    """Makes a script: answer like Kraken, and do `steps` once the feed covers everything that it has subscribed."""
 
-    async def script(client) -> None:
-        async def act() -> None:
-            await client.snapshot_sent.wait()
-            # Let the gateway claim something before the fault.
-            await asyncio.sleep(0.3)
-            for step in steps:
-                await step(client)
+    def make(*steps: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        async def script(client) -> None:
+            async def act() -> None:
+                await client.snapshot_sent.wait()
+                await ears.until(lambda: set(listed(ears)) == set(client.subscribed()))
+                for step in steps:
+                    await step(client)
 
-        async with asyncio.TaskGroup() as tasks:
-            acting = tasks.create_task(act())
-            await client.serve()
-            acting.cancel()
+            async with asyncio.TaskGroup() as tasks:
+                acting = tasks.create_task(act())
+                await client.serve()
+                acting.cancel()
 
-    return script
+        return script
+
+    return make
 
 
 def sends(*frames: str | bytes):
@@ -112,7 +115,7 @@ async def test_snapshot_is_on_the_bus_before_its_symbol_is_listed(start, ears):
     await ears.until(lambda: len(ears.of("watermark")) >= 2)
 
 
-async def test_updates_go_out_in_order_as_they_came_duplicates_and_late_ones_too(start, ears, fake_kraken, frame):
+async def test_updates_go_out_in_order_as_they_came_duplicates_and_late_ones_too(start, ears, fake_kraken, frame, play):
     minute = time.time() // 60 * 60
     rows = [
         {"symbol": "BTC/USD", "begin": minute, "trades": 1, "volume": "1E-7", "close": "100.00"},
@@ -130,7 +133,7 @@ async def test_updates_go_out_in_order_as_they_came_duplicates_and_late_ones_too
     assert not ticks[0].closed
 
 
-async def test_rows_of_several_symbols_in_one_frame_are_taken_apart(start, ears, fake_kraken, frame):
+async def test_rows_of_several_symbols_in_one_frame_are_taken_apart(start, ears, fake_kraken, frame, play):
     minute = time.time() // 60 * 60
     rows = [
         {"symbol": "BTC/USD", "begin": minute - 60},
@@ -165,7 +168,7 @@ async def maybe_lost_candles(client) -> None:
 
 
 @pytest.mark.parametrize("fault", [cut, reset, restart_of_proxy, maybe_lost_candles])
-async def test_lost_connection_takes_the_claim_back_and_a_new_one_begins_later(start, ears, fake_kraken, fault):
+async def test_lost_connection_takes_the_claim_back_and_a_new_one_begins_later(start, ears, fake_kraken, fault, play):
     fake_kraken.scripts = [play(fault), play()]
     start("BTC/USD")
     await ears.until(lambda: lives(ears) == 2)
@@ -189,7 +192,7 @@ async def test_symbols_that_are_not_traded_are_named_and_not_asked_for_until_the
     assert not ears.of("feed")[-1].rejected
 
 
-async def test_connection_that_goes_silent_after_the_ack_is_given_up(start, ears, fake_kraken):
+async def test_connection_that_goes_silent_after_the_ack_is_given_up(start, ears, fake_kraken, play):
     async def mute(client) -> None:
         client.answering = dict.fromkeys(client.answering, False)
 
@@ -258,7 +261,7 @@ async def test_feed_of_rejected_symbols_only_rests_without_a_connection(start, e
     assert states(ears, LIVE) == []
 
 
-async def test_garbage_goes_to_the_dead_letters_and_the_rest_goes_on(start, ears, fake_kraken, frame):
+async def test_garbage_goes_to_the_dead_letters_and_the_rest_goes_on(start, ears, fake_kraken, frame, play):
     minute = time.time() // 60 * 60
     garbage = ["<html>", b"\x00\xff", "null", '{"channel":"news","data":1}', '{"x":1}', ""]
     tick = frame("update", [{"symbol": "BTC/USD", "begin": minute}])
@@ -269,7 +272,7 @@ async def test_garbage_goes_to_the_dead_letters_and_the_rest_goes_on(start, ears
     assert lives(ears) == 1
 
 
-async def test_row_that_is_no_candle_unlists_its_symbol_until_a_new_snapshot(start, ears, fake_kraken, frame):
+async def test_row_that_is_no_candle_unlists_its_symbol_until_a_new_snapshot(start, ears, fake_kraken, frame, play):
     minute = time.time() // 60 * 60
     rows = [{"symbol": "BTC/USD", "begin": minute, "high": "1.0"}, {"symbol": "ETH/USD", "begin": minute}]
     fake_kraken.scripts = [play(sends(frame("update", rows)))]
@@ -302,7 +305,7 @@ async def test_exceeded_rate_slows_down_and_asks_again(start, ears, fake_kraken)
     assert fake_kraken.attempts == 1
 
 
-async def test_maintenance_stops_the_watermark_until_kraken_is_online(start, ears, fake_kraken, system_status):
+async def test_maintenance_stops_the_watermark_until_kraken_is_online(start, ears, fake_kraken, system_status, play):
     async def closed_then_open(client) -> None:
         await client.send(system_status("maintenance"))
         request = json.loads(await client.socket.recv())
@@ -318,7 +321,7 @@ async def test_maintenance_stops_the_watermark_until_kraken_is_online(start, ear
     assert fake_kraken.clients[1].requests[0]["method"] == "ping"
 
 
-async def test_other_engine_states_go_on(start, ears, fake_kraken, system_status, frame):
+async def test_other_engine_states_go_on(start, ears, fake_kraken, system_status, frame, play):
     tick = frame("update", [{"symbol": "BTC/USD", "begin": time.time() // 60 * 60}])
     states_of_old = [system_status(system) for system in ("cancel_only", "post_only", "limit_only")]
     fake_kraken.scripts = [play(sends(*states_of_old, tick))]
@@ -327,7 +330,7 @@ async def test_other_engine_states_go_on(start, ears, fake_kraken, system_status
     assert lives(ears) == 1
 
 
-async def test_frame_long_on_its_way_does_not_advance_the_watermark(start, ears, fake_kraken, frame):
+async def test_frame_long_on_its_way_does_not_advance_the_watermark(start, ears, fake_kraken, frame, play):
     minute = time.time() // 60 * 60
 
     async def delayed(client) -> None:
@@ -345,7 +348,7 @@ async def test_frame_long_on_its_way_does_not_advance_the_watermark(start, ears,
 
 @pytest.mark.parametrize("step", [3600.0, -3600.0])
 async def test_step_of_our_wall_clock_changes_nothing_that_is_stamped(
-    fake_kraken, open_bus, metrics, ears, frame, step
+    fake_kraken, open_bus, metrics, ears, frame, step, play
 ):
     stepped = 0.0
     clock = KrakenClock(lambda: time.time() + stepped)
@@ -412,14 +415,14 @@ async def test_symbol_whose_snapshot_begins_late_moves_the_claim_and_leaves_no_h
             assert item.since <= max(watermark, states(ears, LIVE)[0].since)
 
 
-async def test_late_heartbeat_does_not_speak_for_what_comes_behind_it(start, ears, fake_kraken, frame):
+async def test_late_heartbeat_does_not_speak_for_what_comes_behind_it(start, ears, fake_kraken, frame, play):
     made: list[float] = []
 
     async def hold_up(client) -> None:
         client.answering["heartbeat"] = False
         await client.send(HEARTBEAT)
         made.append(time.time() + 1.1)
-        # The next one is due after a second and takes more than the grace.
+        # The next one is due after a second and takes more than the grace, which is real time.
         await asyncio.sleep(1.0 + GRACE + 0.3)
         await client.send(HEARTBEAT)
         for _ in range(20):
@@ -446,7 +449,7 @@ async def test_what_the_last_will_said_is_put_right_when_the_bus_is_back(start, 
 
 @pytest.mark.parametrize("outbound_limit", [5])
 async def test_broker_that_is_away_holds_everything_up_and_nothing_is_lost_or_covered_too_early(
-    start, ears, fake_kraken, made, broker, frame
+    start, ears, fake_kraken, made, broker, frame, play
 ):
     away = asyncio.Event()
 
@@ -491,7 +494,7 @@ async def test_kraken_that_is_not_there_is_waited_for(start, ears, fake_kraken, 
 
 
 async def test_the_watermark_that_ends_a_minute_states_the_trades_that_were_published_of_it(
-    start, ears, fake_kraken, frame, broker
+    start, ears, fake_kraken, frame, broker, play
 ):
     minute = time.time() // 60 * 60
     rows = [
@@ -505,7 +508,7 @@ async def test_the_watermark_that_ends_a_minute_states_the_trades_that_were_publ
     await ears.until(lambda: ears.stated == stated, 75)
 
 
-async def test_the_next_watermark_states_the_trades_of_what_was_updated(start, ears, fake_kraken, frame):
+async def test_the_next_watermark_states_the_trades_of_what_was_updated(start, ears, fake_kraken, frame, play):
     minute = time.time() // 60 * 60
     rows = [{"symbol": symbol, "begin": minute, "trades": n} for n, symbol in ((3, "BTC/USD"), (4, "ETH/USD"))]
     fake_kraken.scripts = [play(sends(frame("update", rows)))]
@@ -513,7 +516,7 @@ async def test_the_next_watermark_states_the_trades_of_what_was_updated(start, e
     await ears.until(lambda: ears.stated.get(int(minute)) == {"BTC/USD": 3, "ETH/USD": 4})
 
 
-async def test_a_feed_whose_messages_the_broker_refuses_is_not_live(start, ears, fake_kraken, frame, broker):
+async def test_a_feed_whose_messages_the_broker_refuses_is_not_live(start, ears, fake_kraken, frame, broker, play):
     broker.refuses = lambda topic: "/raw/" in topic
     fake_kraken.scripts = [play(sends(frame("update", [{"symbol": "BTC/USD", "begin": time.time() // 60 * 60}])))]
     feed = start("BTC/USD")

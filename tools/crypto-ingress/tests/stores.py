@@ -14,7 +14,7 @@ from ingress_store.bulk import COLUMNS, BulkSeries, Row
 from servers import InfluxPlace
 
 STORES = ("sqlite", "influx")
-KEPT = Retention.parse("1m=forever,5m=forever,15m=forever,1h=forever")
+KEPT = Retention(dict.fromkeys(TIMEFRAMES))
 
 
 def open_store(request: pytest.FixtureRequest) -> AbstractAsyncContextManager[CandleStore]:

@@ -235,7 +235,7 @@ async def test_corrected_file_takes_the_place_of_an_earlier_one(store, tmp_path,
     rows[1000] = (*rows[1000][:5], "123.5", 7)
     report = await import_(store, write_minutes(file, rows))
     assert await stored(store) == all_as_kept(store, rolled_up(file))
-    assert report.replaced == 7  # the minute and the six candles above it
+    assert report.replaced == len(TIMEFRAMES)  # the minute and the candles above it
     assert report.odd
 
 
@@ -299,7 +299,7 @@ async def test_minutes_that_two_files_state_differently_are_named(store, tmp_pat
     other = write_minutes(tmp_path / "other" / "XBTUSD_1.csv", rows)
     report = await import_(store, file, other)
     assert await stored(store) == all_as_kept(store, rolled_up(other))  # the last one wins
-    assert (report.replaced, report.contradicted, report.odd) == (7, 1, True)
+    assert (report.replaced, report.contradicted, report.odd) == (len(TIMEFRAMES), 1, True)
     expected = "1m 2023-02-03T09:20:00Z: volume 123.5 in the file, 0.0003 in the store; trades 7 in the file, 1 in"
     assert f"    {other}: {expected}" in text_of(report)
     assert not (await import_(store, other)).odd
@@ -689,9 +689,9 @@ async def test_noise_of_floats_in_volumes_and_windows_line_ends_are_no_problem(s
     assert [c.volume for c in minutes] == [pytest.approx(Decimal(row[5]), rel=Decimal("1e-13")) for row in rows]
 
 
-async def test_intervals_of_krakens_archive_without_a_timeframe_are_no_problem_beside_the_minutes(store, tmp_path):
-    half_hours = write_minutes(tmp_path / "XBTUSD_30.csv", [(1800 * i, 1, 1, 1, 1, 1, 1) for i in range(9)])
-    report = await import_(store, write_minutes(tmp_path / "XBTUSD_1.csv", SOME), half_hours)
+async def test_files_of_an_interval_without_a_timeframe_are_no_problem_beside_the_minutes(store, tmp_path):
+    two_minutes = write_minutes(tmp_path / "XBTUSD_2.csv", [(120 * i, 1, 1, 1, 1, 1, 1) for i in range(9)])
+    report = await import_(store, write_minutes(tmp_path / "XBTUSD_1.csv", SOME), two_minutes)
     assert not report.odd
     assert "no timeframe of their length" in text_of(report)
 
@@ -849,7 +849,7 @@ async def test_truncated_zip_gives_the_files_that_are_whole(store, tmp_path, met
         ("XBTUSD_1.csv", b"", "empty"),
         ("XBTUSD_60.csv", b"60,1,1,1,1,1,1\n120,1,1,1,1,1,1\n", "expected candles of 60 minutes"),
         ("XBTUSD_1.csv", b"".join(b"%d,1,1,1,1,1,1\n" % (3600 * i) for i in range(9)), "got candles of 60"),
-        ("XBTUSD_30.csv", b"".join(b"%d,1,1,1,1,1,1\n" % (1800 * i) for i in range(9)), "no timeframe here"),
+        ("XBTUSD_2.csv", b"".join(b"%d,1,1,1,1,1,1\n" % (120 * i) for i in range(9)), "no timeframe here"),
         ("XBTUSD_1.csv", b"1672531200000,1,1,1,1,1,1\n1672531500000,1,1,1,1,1,1\n", "expected the unix seconds"),
         ("XBTUSD_1.csv", b"60,1,1,1,1,1" + b"0" * 20 + b",1\n", "at most 18 digits"),
         ("XBTUSD_1.csv", b"time,open,low,high,close,volume,trades\n60,1,1,1,1,1,1\n", "got the header 'time,open,low"),

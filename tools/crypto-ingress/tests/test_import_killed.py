@@ -17,7 +17,6 @@ from ingress_store import CandleStore, InfluxAccess, InfluxStore, SqliteStore
 from proxy import StallingProxy
 
 EVER = 4_000_000_000
-KEPT_TEXT = "1m=forever,5m=forever,15m=forever,1h=forever"
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +55,7 @@ async def test_import_into_sqlite_that_is_killed_again_and_again_ends_with_the_s
 async def test_import_into_influxdb_that_is_killed_again_and_again_ends_with_the_same_store(influx_place, tmp_path):
     file = write_minutes(tmp_path / "XBTUSD_1.csv", some_minutes(count=16_000))
     org = f"test-{uuid4().hex[:12]}"
-    settings = {"INFLUX_ORG": org, "INFLUX_TOKEN": influx_place.token, "RETENTION": KEPT_TEXT}
+    settings = {"INFLUX_ORG": org, "INFLUX_TOKEN": influx_place.token, "RETENTION": KEPT.text}
     server = urlsplit(influx_place.url)
     async with InfluxStore(influx_place.url, InfluxAccess(org, influx_place.token), retention=KEPT) as store:
         await store.bootstrap()

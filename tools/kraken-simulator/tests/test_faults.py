@@ -302,6 +302,9 @@ async def test_simulator_stops_quickly_with_hung_and_silent_connections() -> Non
         await silent.frame(channel="status")
         async with asyncio.timeout(2):
             await client.simulator.stop()
+        assert (await silent.close_message()).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await client.control("GET", "/health")
 
 
 async def test_unlisted_pair_does_not_exist_until_it_is_listed_again(client: Client) -> None:
@@ -363,7 +366,9 @@ async def test_status_frames_can_come_every_second(client: Client) -> None:
         await client.fault("status_frames")
         for _ in range(3):
             client.clock.advance(1.1)
-            await socket.frame(channel="status")
+            status = await socket.frame(channel="status")
+            assert [row["system"] for row in status["data"]] == ["online"]
+    assert len([text for text in socket.seen if '"status"' in text]) == 4
 
 
 async def test_rest_answers_can_deviate_as_tolerant_clients_take_them() -> None:

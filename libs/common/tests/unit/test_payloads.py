@@ -153,11 +153,22 @@ DECODERS = (
     p.decode_status,
     p.decode_dead_letter,
 )
+ENCODERS = (
+    p.encode_candle,
+    p.encode_history,
+    p.encode_feed_state,
+    p.encode_watermark,
+    p.encode_seed_request,
+    p.encode_history_request,
+    p.encode_status,
+    p.encode_dead_letter,
+)
 T = "2024-02-25T02:15:00Z"
 CANDLE = json.loads(EXAMPLE)
+SERIES = {name: CANDLE[name] for name in ("exchange", "symbol", "timeframe", "source")}
 VALID = (
     CANDLE,
-    {**CANDLE, "covers": {"from": T, "to": T}, "candles": [CANDLE]},
+    {**SERIES, "covers": {"from": T, "to": T}, "candles": [CANDLE]},
     {"feed": "g-0", "state": "live", "since": T, "symbols": ["BTC/USD"], "rejected": {"A/B": "why"}},
     {"feed": "g-0", "watermark": T, "at": T},
     {"symbols": ["BTC/USD"]},
@@ -207,9 +218,9 @@ def test_anything_else_is_refused_and_nothing_else_happens(payload):
             decode(payload)
 
 
-def test_each_decoder_takes_its_own_example():
-    for decode, example in zip(DECODERS, VALID, strict=True):
-        decode(json.dumps(example).encode())
+def test_each_example_comes_back_as_it_was():
+    for decode, encode, example in zip(DECODERS, ENCODERS, VALID, strict=True):
+        assert json.loads(encode(decode(json.dumps(example).encode()))) == example
 
 
 @any_time

@@ -24,7 +24,7 @@ class Unreadable(SqliteStore):
 
 async def test_a_store_that_answers_no_queries_is_red_until_it_does(tmp_path: Path):
     async with Unreadable(tmp_path / "candles.db") as store:
-        monitor = StoreMonitor(store, lambda: None)
+        monitor = StoreMonitor(store, lambda: None, every_seconds=0.0)
         running = asyncio.create_task(monitor.run())
         await until(lambda: monitor.check.detail == "the queue of queries is full")
         assert not monitor.check.ok
@@ -61,10 +61,10 @@ class Failing(SqliteStore):
 
 
 async def test_a_failed_task_is_run_again_until_it_succeeds(tmp_path: Path, monkeypatch):
-    for name in ("_EVERY_SECONDS", "_TASKS_SECONDS", "_RUN_AGAIN_SECONDS"):
+    for name in ("_TASKS_SECONDS", "_RUN_AGAIN_SECONDS"):
         monkeypatch.setattr(bootstrap, name, 0.0)
     async with Failing(tmp_path / "candles.db") as store:
-        monitor = StoreMonitor(store, lambda: None)
+        monitor = StoreMonitor(store, lambda: None, every_seconds=0.0)
         running = asyncio.create_task(monitor.run())
         await until(lambda: len(store.runs) >= 3)
         assert monitor.tasks[1].error == "no bucket"
@@ -85,10 +85,9 @@ class Changed(SqliteStore):
 
 
 async def test_what_somebody_has_changed_is_a_warning(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(bootstrap, "_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(bootstrap, "_INSPECT_SECONDS", 0.0)
     async with Changed(tmp_path / "candles.db") as store:
-        monitor = StoreMonitor(store, lambda: None)
+        monitor = StoreMonitor(store, lambda: None, every_seconds=0.0)
         running = asyncio.create_task(monitor.run())
         await until(lambda: monitor.warnings)
         running.cancel()

@@ -11,6 +11,7 @@ from kraken_gateway.kraken import protocol
 from kraken_gateway.kraken.protocol import (
     Ack,
     Candles,
+    Frame,
     Heartbeat,
     Instruments,
     Other,
@@ -173,7 +174,7 @@ def test_key_of_an_update_is_its_symbol_and_interval(frame):
 
 @given(st.text() | st.binary())
 def test_no_frame_raises(frame):
-    parse_frame(frame)
+    assert isinstance(parse_frame(frame), Frame)
 
 
 JSON = st.recursive(
@@ -191,7 +192,7 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_no_json_raises(value):
-    parse_frame(json.dumps(value))
+    assert isinstance(parse_frame(json.dumps(value)), Frame)
 
 
 def test_requests_are_as_the_protocol_has_them():

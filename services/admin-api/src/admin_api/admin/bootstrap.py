@@ -33,14 +33,16 @@ log = get_logger(__name__)
 
 
 class StoreMonitor:
-    """Pings and queries the store every 2 s. Bootstraps it once it answers, and again whenever a resource was deleted.
+    """Pings and queries the store every `every_seconds`. Bootstraps it once it answers, and again whenever a resource
+    was deleted.
 
     Runs failed tasks of the store again. Calls `deleted` after a deletion, because rows are lost with the resource.
     """
 
-    def __init__(self, store: CandleStore, deleted: Callable[[], None]) -> None:
+    def __init__(self, store: CandleStore, deleted: Callable[[], None], every_seconds: float = _EVERY_SECONDS) -> None:
         self._store = store
         self._deleted = deleted
+        self._every_seconds = every_seconds
         self._one_at_a_time = asyncio.Lock()
         self._bootstrapped = False
         self._tasks_read_at: float | None = None
@@ -67,7 +69,7 @@ class StoreMonitor:
                 self._note(Check("store", ok=False, detail=text))
             else:
                 self._note(Check("store", ok=True, detail=self._store.location))
-            await asyncio.sleep(_EVERY_SECONDS)
+            await asyncio.sleep(self._every_seconds)
 
     async def bootstrap(self) -> BootstrapResult:
         """Create the store's resources, one call at a time; StoreUnavailableError if the store does not answer."""
