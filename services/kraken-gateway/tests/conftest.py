@@ -1,4 +1,4 @@
-"""A Kraken that follows a script, and ears on the bus."""
+"""A Kraken that follows a script, and a listener on the bus."""
 
 import asyncio
 import contextlib
@@ -147,11 +147,11 @@ async def fake_kraken() -> AsyncIterator[FakeKraken]:
         yield fake
 
 
-class Ears:
+class Listener:
     """Everything that was published, in order, decoded."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[str, object]] = []
+        self.received: list[tuple[str, object]] = []
         self.stated: dict[int, dict[str, int]] = {}
         """The trades that watermarks state of their minutes."""
         self.changed = asyncio.Event()
@@ -174,14 +174,14 @@ class Ears:
             case _:
                 item = message.payload
         message.ack()
-        self.heard.append((levels[-1] if levels[-1] in ("watermark", "attempts") else levels[0], item))
+        self.received.append((levels[-1] if levels[-1] in ("watermark", "attempts") else levels[0], item))
         self.changed.set()
 
     def of(self, kind: str) -> list:
-        return [item for its_kind, item in self.heard if its_kind == kind]
+        return [item for its_kind, item in self.received if its_kind == kind]
 
     async def until(self, condition: Callable[[], object], seconds: float = 10.0) -> None:
-        """Wait until `condition` holds for what was heard."""
+        """Wait until `condition` holds for what was received."""
         async with asyncio.timeout(seconds):
             while not condition():
                 self.changed.clear()
@@ -218,18 +218,18 @@ def made() -> dict[str, MemoryBus]:
 
 
 @pytest.fixture
-async def ears(broker: MemoryBroker) -> AsyncIterator[Ears]:
-    ears = Ears()
-    async with MemoryBus(broker, client_id="ears", inbound_limit=60_000) as bus:
+async def listener(broker: MemoryBroker) -> AsyncIterator[Listener]:
+    listener = Listener()
+    async with MemoryBus(broker, client_id="listener", inbound_limit=60_000) as bus:
         await bus.subscribe("ingress/#")
 
-        async def hear() -> None:
+        async def listen() -> None:
             async for event in bus.events():
                 if isinstance(event, Message):
-                    ears.take(event)
+                    listener.take(event)
 
-        task = asyncio.create_task(hear())
-        yield ears
+        task = asyncio.create_task(listen())
+        yield listener
         task.cancel()
         await asyncio.wait([task])
 

@@ -1,4 +1,4 @@
-"""The simulator's truth, its faults, and someone who believes what the gateway says."""
+"""The simulator's truth, its faults, and a follower of what the gateway publishes."""
 
 import asyncio
 import time
@@ -31,8 +31,8 @@ def frame_of(kind: str, rows: list[dict], stamp: float | None = None) -> str:
 HEARTBEAT = '{"channel":"heartbeat"}'
 
 
-class Believer:
-    """Believes what the gateway says, as the design defines it: each minute's state, and which minutes are settled."""
+class Follower:
+    """Follows what the gateway publishes, as the design defines it: each minute's state, and the settled minutes."""
 
     def __init__(self) -> None:
         self.states: dict[tuple[str, int], tuple] = {}
@@ -40,14 +40,14 @@ class Believer:
         self.feeds: dict[str, FeedState] = {}
 
     @classmethod
-    def of(cls, heard: list[tuple[str, object]]) -> "Believer":
-        """One who has heard all of it."""
-        believer = cls()
-        for kind, item in heard:
-            believer.hear(kind, item)
-        return believer
+    def of(cls, received: list[tuple[str, object]]) -> "Follower":
+        """A follower that has received all of it."""
+        follower = cls()
+        for kind, item in received:
+            follower.receive(kind, item)
+        return follower
 
-    def hear(self, kind: str, item) -> None:
+    def receive(self, kind: str, item) -> None:
         match kind:
             case "raw":
                 self._tick(item)

@@ -35,20 +35,20 @@ class World:
 
     backfill: Backfill
     simulator: Simulator
-    ears: object
+    listener: object
     metrics: GatewayMetrics
 
     def request(self, symbol: str, timeframe: Timeframe, start: float, end: float) -> None:
         self.backfill.request(HistoryRequest((symbol,), timeframe, start, end))
 
     async def all_published(self, seconds: float = 40.0) -> None:
-        await self.ears.until(lambda: self.backfill.pending == 0, seconds)
+        await self.listener.until(lambda: self.backfill.pending == 0, seconds)
         samples = [sample for metric in self.metrics.history.collect() for sample in metric.samples]
         published = sum(sample.value for sample in samples if sample.name.endswith("_total"))
-        await self.ears.until(lambda: len(self.ears.of("history")) >= published, seconds)
+        await self.listener.until(lambda: len(self.listener.of("history")) >= published, seconds)
 
     def batches(self, symbol: str, timeframe: Timeframe = Timeframe.M1) -> list[History]:
-        return [h for h in self.ears.of("history") if (h.symbol, h.timeframe) == (symbol, timeframe)]
+        return [h for h in self.listener.of("history") if (h.symbol, h.timeframe) == (symbol, timeframe)]
 
     async def truth(self, symbol: str, start: float, end: float) -> dict[int, tuple]:
         url = f"{self.simulator.control_url}/truth/{symbol.replace('/', '-')}"
@@ -64,7 +64,7 @@ class World:
 @asynccontextmanager
 async def backfill_world(
     broker,
-    ears,
+    listener,
     metrics,
     activity: float = 0.03,
     on_response: Callable[[httpx.Response], Awaitable[None]] | None = None,
@@ -87,7 +87,7 @@ async def backfill_world(
         rest = KrakenRest(simulator.rest_url, client, metrics, KrakenClock(time.time))
         backfill = Backfill(rest, publisher, metrics, lambda symbol: symbol != "NOT/OURS", time.time)
         task = asyncio.create_task(backfill.run())
-        yield World(backfill, simulator, ears, metrics)
+        yield World(backfill, simulator, listener, metrics)
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
@@ -111,8 +111,10 @@ async def expect_truth(world: World, symbol: str, start: float, end: float) -> N
 
 
 @pytest.mark.parametrize("symbol", [BUSY, THIN])
-async def test_trades_are_asked_only_for_what_ohlc_does_not_reach_and_the_answer_ascends(broker, ears, metrics, symbol):
-    async with backfill_world(broker, ears, metrics) as world:
+async def test_trades_are_asked_only_for_what_ohlc_does_not_reach_and_the_answer_ascends(
+    broker, listener, metrics, symbol
+):
+    async with backfill_world(broker, listener, metrics) as world:
         now = time.time()
         start, end = now - 20 * HOUR, Timeframe.M1.floor(now - 60)
         world.request(symbol, Timeframe.M1, start, end)
@@ -126,8 +128,8 @@ async def test_trades_are_asked_only_for_what_ohlc_does_not_reach_and_the_answer
         assert world.backfill.oldest == 0
 
 
-async def test_answers_begin_with_the_price_before_the_range(broker, ears, metrics):
-    async with backfill_world(broker, ears, metrics) as world:
+async def test_answers_begin_with_the_price_before_the_range(broker, listener, metrics):
+    async with backfill_world(broker, listener, metrics) as world:
         now = Timeframe.M1.floor(time.time())
         # An hour after the last trade but one, so that the range begins in silence.
         for hours in (20, 3):
@@ -147,7 +149,7 @@ async def test_answers_begin_with_the_price_before_the_range(broker, ears, metri
             assert float(first.close) == before[max(before)][3]
 
 
-async def test_what_is_settled_is_not_asked_for_again_when_a_later_page_fails(broker, ears, metrics):
+async def test_what_is_settled_is_not_asked_for_again_when_a_later_page_fails(broker, listener, metrics):
     pages = 0
 
     async def break_after_the_first_page(response: httpx.Response) -> None:
@@ -157,13 +159,15 @@ async def test_what_is_settled_is_not_asked_for_again_when_a_later_page_fails(br
         if is_page and pages == 1:
             world.simulator.exchange.start_fault(FaultRequest("rest_down"))
 
-    async with backfill_world(broker, ears, metrics, activity=0.06, on_response=break_after_the_first_page) as world:
+    async with backfill_world(
+        broker, listener, metrics, activity=0.06, on_response=break_after_the_first_page
+    ) as world:
         now = time.time()
         start, end = now - 20 * HOUR, Timeframe.M1.floor(now - 60)
         world.request(BUSY, Timeframe.M1, start, end)
-        await ears.until(lambda: world.backfill.problem, 20)
-        await ears.until(lambda: world.backfill.failing, 20)
-        await ears.until(lambda: world.batches(BUSY), 20)
+        await listener.until(lambda: world.backfill.problem, 20)
+        await listener.until(lambda: world.backfill.failing, 20)
+        await listener.until(lambda: world.batches(BUSY), 20)
         settled = world.batches(BUSY)[-1].covers.end
         assert settled < end
         world.simulator.exchange.end_faults()
@@ -173,32 +177,32 @@ async def test_what_is_settled_is_not_asked_for_again_when_a_later_page_fails(br
         assert not world.backfill.failing
 
 
-async def test_short_requests_do_not_wait_for_a_long_one_of_the_same_symbol(broker, ears, metrics):
-    async with backfill_world(broker, ears, metrics, activity=0.06) as world:
+async def test_short_requests_do_not_wait_for_a_long_one_of_the_same_symbol(broker, listener, metrics):
+    async with backfill_world(broker, listener, metrics, activity=0.06) as world:
         now = Timeframe.M1.floor(time.time())
         world.request(BUSY, Timeframe.M1, now - 20 * HOUR, now)
-        await ears.until(lambda: world.batches(BUSY), 20)
+        await listener.until(lambda: world.batches(BUSY), 20)
         world.request(BUSY, Timeframe.M1, now - 600, now)
         world.request(BUSY, Timeframe.H1, now - 24 * HOUR, now)
-        await ears.until(lambda: world.batches(BUSY, Timeframe.H1), 20)
-        await ears.until(lambda: [h for h in world.batches(BUSY) if h.covers == Range(now - 600, now)], 20)
+        await listener.until(lambda: world.batches(BUSY, Timeframe.H1), 20)
+        await listener.until(lambda: [h for h in world.batches(BUSY) if h.covers == Range(now - 600, now)], 20)
         assert world.backfill.pending
         await world.all_published(60)
 
 
-async def test_pair_that_is_asked_too_often_is_asked_less_often_and_answered_in_the_end(broker, ears, metrics):
-    async with backfill_world(broker, ears, metrics) as world:
+async def test_pair_that_is_asked_too_often_is_asked_less_often_and_answered_in_the_end(broker, listener, metrics):
+    async with backfill_world(broker, listener, metrics) as world:
         now = Timeframe.M1.floor(time.time())
         world.simulator.exchange.start_fault(FaultRequest("rest_limit"))
         world.request(THIN, Timeframe.M1, now - 600, now)
-        await ears.until(lambda: "Too many requests" in world.backfill.problem)
+        await listener.until(lambda: "Too many requests" in world.backfill.problem)
         world.simulator.exchange.end_faults()
         await world.all_published(20)
         assert not world.backfill.problem
 
 
-async def test_nobody_waits_for_symbols_that_are_not_ours_or_that_kraken_does_not_have(broker, ears, metrics):
-    async with backfill_world(broker, ears, metrics) as world:
+async def test_nobody_waits_for_symbols_that_are_not_ours_or_that_kraken_does_not_have(broker, listener, metrics):
+    async with backfill_world(broker, listener, metrics) as world:
         now = time.time()
         for symbol in ("NOT/OURS", "NO/PAIR"):
             world.request(symbol, Timeframe.M1, now - 600, now)
@@ -206,11 +210,11 @@ async def test_nobody_waits_for_symbols_that_are_not_ours_or_that_kraken_does_no
         world.request(BUSY, Timeframe.M1, now - 600, now - 600)
         await world.all_published()
         assert world.backfill.pending == 0
-        assert not ears.of("history")
+        assert not listener.of("history")
 
 
-async def test_range_that_nothing_tells_of_is_answered_with_nothing(broker, ears, metrics):
-    async with backfill_world(broker, ears, metrics) as world:
+async def test_range_without_known_candles_is_answered_with_an_empty_history(broker, listener, metrics):
+    async with backfill_world(broker, listener, metrics) as world:
         world.request(BUSY, Timeframe.M5, 86400, 2 * 86400)
         await world.all_published()
         (batch,) = world.batches(BUSY, Timeframe.M5)
@@ -218,14 +222,14 @@ async def test_range_that_nothing_tells_of_is_answered_with_nothing(broker, ears
         assert batch.candles == ()
 
 
-async def test_time_before_the_first_trade_of_a_pair_is_known(broker, ears, metrics):
-    async with backfill_world(broker, ears, metrics) as world:
+async def test_time_before_the_first_trade_of_a_pair_is_known(broker, listener, metrics):
+    async with backfill_world(broker, listener, metrics) as world:
         now = time.time()
         listing = FaultRequest("list", "NEW/USD", trades_per_minute=600.0)
         world.simulator.exchange.start_fault(listing)
-        await ears.until(lambda: world.simulator.exchange.markets["NEW/USD"].last_time > now * 1e9, 20)
+        await listener.until(lambda: world.simulator.exchange.markets["NEW/USD"].last_time > now * 1e9, 20)
         start = Timeframe.H1.floor(now) - 5 * HOUR
         world.request("NEW/USD", Timeframe.H1, start, start + 2 * HOUR)
-        await ears.until(lambda: world.batches("NEW/USD", Timeframe.H1), 20)
+        await listener.until(lambda: world.batches("NEW/USD", Timeframe.H1), 20)
         (batch,) = world.batches("NEW/USD", Timeframe.H1)
         assert (batch.covers.start, batch.covers.end, batch.candles) == (start, start + 2 * HOUR, ())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
-from gateway_world import Believer, fault, near_a_minutes_end, truth_of
+from gateway_world import Follower, fault, near_a_minutes_end, truth_of
 from memory_broker import MemoryBroker, MemoryBus
 from prometheus_client import CollectorRegistry
 
@@ -43,7 +43,7 @@ class World:
     """A gateway on a simulated Kraken of its own, and all that it has published."""
 
     kinds: tuple[str, ...]
-    heard: list[tuple[str, object]] = field(default_factory=list)
+    received: list[tuple[str, object]] = field(default_factory=list)
 
     async def live_through(self) -> str:
         """Have the faults around a minute's end; returns what is wrong, empty if nothing is."""
@@ -52,7 +52,7 @@ class World:
         broker = MemoryBroker()
         async with (
             Simulator(config, clock=clock) as simulator,
-            MemoryBus(broker, client_id="ears", inbound_limit=60_000) as bus,
+            MemoryBus(broker, client_id="listener", inbound_limit=60_000) as bus,
         ):
             await bus.subscribe("ingress/#")
             settings = load_settings(
@@ -99,7 +99,7 @@ class World:
                 kind = "watermark" if levels[-1] == "watermark" else levels[0]
                 decode = decode_watermark if kind == "watermark" else DECODERS.get(kind)
                 if decode is not None:
-                    self.heard.append((kind, decode(event.payload)))
+                    self.received.append((kind, decode(event.payload)))
                 event.ack()
 
     async def _until(self, condition, seconds: float) -> None:
@@ -108,23 +108,23 @@ class World:
                 await asyncio.sleep(0.05)
 
     def _covered(self) -> set[str]:
-        states = {state.feed: state for kind, state in self.heard if kind == "feed"}
+        states = {state.feed: state for kind, state in self.received if kind == "feed"}
         live = [state for state in states.values() if state.state is FeedCondition.LIVE]
         return {symbol for state in live for symbol in state.symbols}
 
     def _marked(self, instant: float) -> bool:
-        return any(kind == "watermark" and mark.watermark >= instant for kind, mark in self.heard)
+        return any(kind == "watermark" and mark.watermark >= instant for kind, mark in self.received)
 
     async def _wrong(self, simulator: Simulator) -> str:
-        believer = Believer.of(self.heard)
+        follower = Follower.of(self.received)
         problems = []
         for symbol in SYMBOLS:
-            minutes = believer.minutes(symbol)
+            minutes = follower.minutes(symbol)
             truth = await truth_of(simulator, symbol, minutes)
             problems += [
-                f"{symbol} {minute}: {believer.states.get((symbol, minute))}, but {truth.get(minute)}"
+                f"{symbol} {minute}: {follower.states.get((symbol, minute))}, but {truth.get(minute)}"
                 for minute in minutes
-                if believer.states.get((symbol, minute)) != truth.get(minute)
+                if follower.states.get((symbol, minute)) != truth.get(minute)
             ]
         async with httpx.AsyncClient(timeout=30.0) as client:
             stats = (await client.get(f"{simulator.control_url}/stats")).json()

@@ -21,7 +21,7 @@ HEARTBEAT = '{"channel":"heartbeat"}'
 
 
 @pytest.fixture
-async def start(fake_kraken, open_bus, metrics, ears):
+async def start(fake_kraken, open_bus, metrics, listener):
     """Starts a feed of some symbols; stops it at the end and checks what must hold whatever happened."""
     tasks = []
 
@@ -38,13 +38,13 @@ async def start(fake_kraken, open_bus, metrics, ears):
     await asyncio.wait(tasks)
     for task in tasks:
         assert task.cancelled()
-    check_invariants(ears)
+    check_invariants(listener)
 
 
-def check_invariants(ears) -> None:
+def check_invariants(listener) -> None:
     """Watermarks lie after their feed's since, only grow, and never pass the time of their receipt less the grace."""
     since, last = None, 0.0
-    for kind, item in ears.heard:
+    for kind, item in listener.received:
         if kind == "feed" and item.state is LIVE:
             since = item.since
         elif kind == "watermark":
@@ -54,30 +54,30 @@ def check_invariants(ears) -> None:
             last = item.watermark
 
 
-def states(ears, condition: FeedCondition) -> list:
-    return [state for state in ears.of("feed") if state.state is condition]
+def states(listener, condition: FeedCondition) -> list:
+    return [state for state in listener.of("feed") if state.state is condition]
 
 
-def lives(ears) -> int:
+def lives(listener) -> int:
     """How often the feed came up."""
-    found = [state.state for state in ears.of("feed")]
+    found = [state.state for state in listener.of("feed")]
     return sum(after is LIVE and before is DOWN for before, after in pairwise(found))
 
 
-def listed(ears) -> tuple[str, ...]:
-    feeds = ears.of("feed")
+def listed(listener) -> tuple[str, ...]:
+    feeds = listener.of("feed")
     return feeds[-1].symbols if feeds else ()
 
 
 @pytest.fixture
-def play(ears):
+def play(listener):
     """Makes a script: answer like Kraken, and do `steps` once the feed covers everything that it has subscribed."""
 
     def make(*steps: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         async def script(client) -> None:
             async def act() -> None:
                 await client.snapshot_sent.wait()
-                await ears.until(lambda: set(listed(ears)) == set(client.subscribed()))
+                await listener.until(lambda: set(listed(listener)) == set(client.subscribed()))
                 for step in steps:
                     await step(client)
 
@@ -99,23 +99,25 @@ def sends(*frames: str | bytes):
     return step
 
 
-async def test_snapshot_is_on_the_bus_before_its_symbol_is_listed(start, ears):
+async def test_snapshot_is_on_the_bus_before_its_symbol_is_listed(start, listener):
     start("BTC/USD", "ETH/USD")
-    await ears.until(lambda: listed(ears) == ("BTC/USD", "ETH/USD"))
+    await listener.until(lambda: listed(listener) == ("BTC/USD", "ETH/USD"))
     seen = set()
-    for kind, item in ears.heard:
+    for kind, item in listener.received:
         if kind == "history":
             seen.add(item.symbol)
         elif kind == "feed":
             assert set(item.symbols) <= seen
-    history = ears.of("history")[0]
+    history = listener.of("history")[0]
     assert history.covers.start == history.candles[0].open_time
     assert [candle.closed for candle in history.candles[-3:]].count(False) >= 1
     assert all(c.closed == (c.close_time <= history.covers.end - GRACE) for c in history.candles)
-    await ears.until(lambda: len(ears.of("watermark")) >= 2)
+    await listener.until(lambda: len(listener.of("watermark")) >= 2)
 
 
-async def test_updates_go_out_in_order_as_they_came_duplicates_and_late_ones_too(start, ears, fake_kraken, frame, play):
+async def test_updates_go_out_in_order_as_they_came_duplicates_and_late_ones_too(
+    start, listener, fake_kraken, frame, play
+):
     minute = time.time() // 60 * 60
     rows = [
         {"symbol": "BTC/USD", "begin": minute, "trades": 1, "volume": "1E-7", "close": "100.00"},
@@ -125,15 +127,15 @@ async def test_updates_go_out_in_order_as_they_came_duplicates_and_late_ones_too
     ]
     fake_kraken.scripts = [play(sends(*(frame("update", [row]) for row in rows)))]
     start("BTC/USD")
-    await ears.until(lambda: len(ears.of("raw")) == 4)
-    ticks = ears.of("raw")
+    await listener.until(lambda: len(listener.of("raw")) == 4)
+    ticks = listener.of("raw")
     assert [(tick.open_time - minute, tick.trades) for tick in ticks] == [(0, 1), (0, 1), (0, 2), (-60, 9)]
     assert ticks[0].volume == Decimal("1E-7")
     assert str(ticks[0].close) == "100.00"
     assert not ticks[0].closed
 
 
-async def test_rows_of_several_symbols_in_one_frame_are_taken_apart(start, ears, fake_kraken, frame, play):
+async def test_rows_of_several_symbols_in_one_frame_are_taken_apart(start, listener, fake_kraken, frame, play):
     minute = time.time() // 60 * 60
     rows = [
         {"symbol": "BTC/USD", "begin": minute - 60},
@@ -144,11 +146,11 @@ async def test_rows_of_several_symbols_in_one_frame_are_taken_apart(start, ears,
     ]
     fake_kraken.scripts = [play(sends(frame("update", rows), frame("snapshot", rows[:3])))]
     start("BTC/USD", "ETH/USD")
-    await ears.until(lambda: len(ears.of("raw")) == 3 and len(ears.of("history")) == 4)
-    assert [tick.symbol for tick in ears.of("raw")] == ["BTC/USD", "BTC/USD", "ETH/USD"]
-    assert sorted(h.symbol for h in ears.of("history")[2:]) == ["BTC/USD", "ETH/USD"]
-    assert len(ears.of("dead-letter")) == 2
-    assert lives(ears) == 1
+    await listener.until(lambda: len(listener.of("raw")) == 3 and len(listener.of("history")) == 4)
+    assert [tick.symbol for tick in listener.of("raw")] == ["BTC/USD", "BTC/USD", "ETH/USD"]
+    assert sorted(h.symbol for h in listener.of("history")[2:]) == ["BTC/USD", "ETH/USD"]
+    assert len(listener.of("dead-letter")) == 2
+    assert lives(listener) == 1
 
 
 async def cut(client) -> None:
@@ -168,44 +170,48 @@ async def maybe_lost_candles(client) -> None:
 
 
 @pytest.mark.parametrize("fault", [cut, reset, restart_of_proxy, maybe_lost_candles])
-async def test_lost_connection_takes_the_claim_back_and_a_new_one_begins_later(start, ears, fake_kraken, fault, play):
+async def test_feed_is_down_after_a_lost_connection_and_the_next_coverage_begins_later(
+    start, listener, fake_kraken, fault, play
+):
     fake_kraken.scripts = [play(fault), play()]
     start("BTC/USD")
-    await ears.until(lambda: lives(ears) == 2)
-    first, second = (state for state in states(ears, LIVE) if state.symbols)
+    await listener.until(lambda: lives(listener) == 2)
+    first, second = (state for state in states(listener, LIVE) if state.symbols)
     assert second.since > first.since
-    assert len(ears.of("history")) == 2
+    assert len(listener.of("history")) == 2
     assert fake_kraken.attempts == 2
-    await ears.until(lambda: ears.heard[-1][0] == "watermark")
+    await listener.until(lambda: listener.received[-1][0] == "watermark")
 
 
-async def test_symbols_that_are_not_traded_are_named_and_not_asked_for_until_they_are(start, ears, fake_kraken):
+async def test_symbols_that_are_not_traded_are_rejected_and_not_subscribed_until_they_are(start, listener, fake_kraken):
     feed = start("BTC/USD", "ETH/USD")
-    await ears.until(lambda: len(listed(ears)) == 2)
+    await listener.until(lambda: len(listed(listener)) == 2)
     feed.assign(frozenset({"BTC/USD", "ETH/USD"}), {"ETH/USD": "delisted"})
-    await ears.until(lambda: ears.of("feed")[-1].rejected == {"ETH/USD": "delisted"} and listed(ears) == ("BTC/USD",))
+    await listener.until(
+        lambda: listener.of("feed")[-1].rejected == {"ETH/USD": "delisted"} and listed(listener) == ("BTC/USD",)
+    )
     feed.assign(frozenset({"BTC/USD", "ETH/USD"}), {"BTC/USD": "delisted", "ETH/USD": "delisted"})
-    await ears.until(lambda: ears.of("feed")[-1].state is DOWN and len(ears.of("feed")[-1].rejected) == 2)
+    await listener.until(lambda: listener.of("feed")[-1].state is DOWN and len(listener.of("feed")[-1].rejected) == 2)
     assert feed.report().idle
     feed.assign(frozenset({"BTC/USD", "ETH/USD"}), {})
-    await ears.until(lambda: len(listed(ears)) == 2)
-    assert not ears.of("feed")[-1].rejected
+    await listener.until(lambda: len(listed(listener)) == 2)
+    assert not listener.of("feed")[-1].rejected
 
 
-async def test_connection_that_goes_silent_after_the_ack_is_given_up(start, ears, fake_kraken, play):
+async def test_connection_that_goes_silent_after_the_ack_is_given_up(start, listener, fake_kraken, play):
     async def mute(client) -> None:
         client.answering = dict.fromkeys(client.answering, False)
 
     fake_kraken.scripts = [play(mute), play()]
     start("BTC/USD", silence=4.0)
-    await ears.until(lambda: lives(ears) == 2, 20.0)
-    first, second = (state for state in states(ears, LIVE) if state.symbols)
-    # Nothing was claimed for the time of the silence.
-    assert all(w.watermark < first.since + 2 or w.watermark > second.since for w in ears.of("watermark"))
+    await listener.until(lambda: lives(listener) == 2, 20.0)
+    first, second = (state for state in states(listener, LIVE) if state.symbols)
+    # The time of the silence is not covered.
+    assert all(w.watermark < first.since + 2 or w.watermark > second.since for w in listener.of("watermark"))
     assert second.since > first.since + 3
 
 
-async def test_symbol_without_snapshot_or_ack_is_not_listed_and_asked_again(start, ears, fake_kraken):
+async def test_symbol_without_snapshot_or_ack_is_not_listed_and_is_subscribed_again(start, listener, fake_kraken):
     async def script(client) -> None:
         original = client._answer_symbol
 
@@ -220,16 +226,16 @@ async def test_symbol_without_snapshot_or_ack_is_not_listed_and_asked_again(star
 
     fake_kraken.scripts = [script]
     start("BTC/USD", "ETH/USD", "SOL/USD")
-    await ears.until(lambda: listed(ears) == ("BTC/USD",))
-    await ears.until(lambda: listed(ears) == ("BTC/USD", "ETH/USD", "SOL/USD"))
-    assert lives(ears) == 1
+    await listener.until(lambda: listed(listener) == ("BTC/USD",))
+    await listener.until(lambda: listed(listener) == ("BTC/USD", "ETH/USD", "SOL/USD"))
+    assert lives(listener) == 1
     ended = [r["params"]["symbol"] for r in fake_kraken.clients[0].requests if r["method"] == "unsubscribe"]
     # Only what was acked has to be ended before it can be asked for anew.
     assert ended == [["SOL/USD"]]
 
 
 @pytest.mark.parametrize("with_req_id", [True, False])
-async def test_rejected_symbol_is_named_and_does_not_disturb_the_others(start, ears, fake_kraken, with_req_id):
+async def test_rejected_symbol_is_named_and_does_not_disturb_the_others(start, listener, fake_kraken, with_req_id):
     reason = "Currency pair not supported XBT/USD"
 
     async def script(client) -> None:
@@ -243,12 +249,12 @@ async def test_rejected_symbol_is_named_and_does_not_disturb_the_others(start, e
 
     fake_kraken.scripts = [script]
     feed = start("BTC/USD", "XBT/USD", "ETH/USD")
-    await ears.until(lambda: len(listed(ears)) == 2 and ears.of("feed")[-1].rejected)
-    assert ears.of("feed")[-1].rejected == {"XBT/USD": reason}
+    await listener.until(lambda: len(listed(listener)) == 2 and listener.of("feed")[-1].rejected)
+    assert listener.of("feed")[-1].rejected == {"XBT/USD": reason}
     assert feed.report().state.symbols == ("BTC/USD", "ETH/USD")
 
 
-async def test_feed_of_rejected_symbols_only_rests_without_a_connection(start, ears, fake_kraken):
+async def test_feed_of_rejected_symbols_only_rests_without_a_connection(start, listener, fake_kraken):
     async def script(client) -> None:
         client.refusals = {"XBT/USD": "Currency pair not supported XBT/USD"}
         await client.serve()
@@ -256,37 +262,37 @@ async def test_feed_of_rejected_symbols_only_rests_without_a_connection(start, e
 
     fake_kraken.scripts = [script]
     start("XBT/USD")
-    await ears.until(lambda: ears.of("feed") and ears.of("feed")[-1].rejected)
-    await ears.until(lambda: getattr(fake_kraken.clients[0], "ended", False))
-    assert states(ears, LIVE) == []
+    await listener.until(lambda: listener.of("feed") and listener.of("feed")[-1].rejected)
+    await listener.until(lambda: getattr(fake_kraken.clients[0], "ended", False))
+    assert states(listener, LIVE) == []
 
 
-async def test_garbage_goes_to_the_dead_letters_and_the_rest_goes_on(start, ears, fake_kraken, frame, play):
+async def test_garbage_goes_to_the_dead_letters_and_the_rest_goes_on(start, listener, fake_kraken, frame, play):
     minute = time.time() // 60 * 60
     garbage = ["<html>", b"\x00\xff", "null", '{"channel":"news","data":1}', '{"x":1}', ""]
     tick = frame("update", [{"symbol": "BTC/USD", "begin": minute}])
     fake_kraken.scripts = [play(sends(*garbage, tick))]
     start("BTC/USD")
-    await ears.until(lambda: len(ears.of("raw")) == 1)
-    assert [letter.payload for letter in ears.of("dead-letter")] == ["<html>", "base64:AP8=", "null", ""]
-    assert lives(ears) == 1
+    await listener.until(lambda: len(listener.of("raw")) == 1)
+    assert [letter.payload for letter in listener.of("dead-letter")] == ["<html>", "base64:AP8=", "null", ""]
+    assert lives(listener) == 1
 
 
-async def test_row_that_is_no_candle_unlists_its_symbol_until_a_new_snapshot(start, ears, fake_kraken, frame, play):
+async def test_row_that_is_no_candle_unlists_its_symbol_until_a_new_snapshot(start, listener, fake_kraken, frame, play):
     minute = time.time() // 60 * 60
     rows = [{"symbol": "BTC/USD", "begin": minute, "high": "1.0"}, {"symbol": "ETH/USD", "begin": minute}]
     fake_kraken.scripts = [play(sends(frame("update", rows)))]
     start("BTC/USD", "ETH/USD")
-    await ears.until(lambda: len(listed(ears)) == 2)
-    await ears.until(lambda: listed(ears) == ("ETH/USD",))
-    assert len(ears.of("dead-letter")) == 1
-    assert [tick.symbol for tick in ears.of("raw")] == ["ETH/USD"]
-    await ears.until(lambda: len(listed(ears)) == 2)
-    assert [h.symbol for h in ears.of("history")].count("BTC/USD") == 2
-    assert lives(ears) == 1
+    await listener.until(lambda: len(listed(listener)) == 2)
+    await listener.until(lambda: listed(listener) == ("ETH/USD",))
+    assert len(listener.of("dead-letter")) == 1
+    assert [tick.symbol for tick in listener.of("raw")] == ["ETH/USD"]
+    await listener.until(lambda: len(listed(listener)) == 2)
+    assert [h.symbol for h in listener.of("history")].count("BTC/USD") == 2
+    assert lives(listener) == 1
 
 
-async def test_exceeded_rate_slows_down_and_asks_again(start, ears, fake_kraken):
+async def test_exceeded_rate_slows_down_and_subscribes_again(start, listener, fake_kraken):
     async def script(client) -> None:
         answer = client._answer_symbol
 
@@ -301,11 +307,13 @@ async def test_exceeded_rate_slows_down_and_asks_again(start, ears, fake_kraken)
 
     fake_kraken.scripts = [script]
     start("BTC/USD")
-    await ears.until(lambda: listed(ears) == ("BTC/USD",), 15.0)
+    await listener.until(lambda: listed(listener) == ("BTC/USD",), 15.0)
     assert fake_kraken.attempts == 1
 
 
-async def test_maintenance_stops_the_watermark_until_kraken_is_online(start, ears, fake_kraken, system_status, play):
+async def test_maintenance_stops_the_watermark_until_kraken_is_online(
+    start, listener, fake_kraken, system_status, play
+):
     async def closed_then_open(client) -> None:
         await client.send(system_status("maintenance"))
         request = json.loads(await client.socket.recv())
@@ -315,22 +323,22 @@ async def test_maintenance_stops_the_watermark_until_kraken_is_online(start, ear
 
     fake_kraken.scripts = [play(sends(system_status("maintenance"))), closed_then_open]
     start("BTC/USD")
-    await ears.until(lambda: lives(ears) == 1)
-    await ears.until(lambda: ears.of("feed")[-1].state is DOWN)
-    await ears.until(lambda: lives(ears) == 2, 15.0)
+    await listener.until(lambda: lives(listener) == 1)
+    await listener.until(lambda: listener.of("feed")[-1].state is DOWN)
+    await listener.until(lambda: lives(listener) == 2, 15.0)
     assert fake_kraken.clients[1].requests[0]["method"] == "ping"
 
 
-async def test_other_engine_states_go_on(start, ears, fake_kraken, system_status, frame, play):
+async def test_other_engine_states_go_on(start, listener, fake_kraken, system_status, frame, play):
     tick = frame("update", [{"symbol": "BTC/USD", "begin": time.time() // 60 * 60}])
     states_of_old = [system_status(system) for system in ("cancel_only", "post_only", "limit_only")]
     fake_kraken.scripts = [play(sends(*states_of_old, tick))]
     start("BTC/USD")
-    await ears.until(lambda: ears.of("raw"))
-    assert lives(ears) == 1
+    await listener.until(lambda: listener.of("raw"))
+    assert lives(listener) == 1
 
 
-async def test_frame_long_on_its_way_does_not_advance_the_watermark(start, ears, fake_kraken, frame, play):
+async def test_frame_long_on_its_way_does_not_advance_the_watermark(start, listener, fake_kraken, frame, play):
     minute = time.time() // 60 * 60
 
     async def delayed(client) -> None:
@@ -342,13 +350,13 @@ async def test_frame_long_on_its_way_does_not_advance_the_watermark(start, ears,
 
     fake_kraken.scripts = [play(delayed)]
     start("BTC/USD")
-    await ears.until(lambda: len(ears.of("raw")) == 10)
-    assert not [w for w in ears.of("watermark") if w.at > ears.of("raw")[0].at]
+    await listener.until(lambda: len(listener.of("raw")) == 10)
+    assert not [w for w in listener.of("watermark") if w.at > listener.of("raw")[0].at]
 
 
 @pytest.mark.parametrize("step", [3600.0, -3600.0])
 async def test_step_of_our_wall_clock_changes_nothing_that_is_stamped(
-    fake_kraken, open_bus, metrics, ears, frame, step, play
+    fake_kraken, open_bus, metrics, listener, frame, step, play
 ):
     stepped = 0.0
     clock = KrakenClock(lambda: time.time() + stepped)
@@ -368,31 +376,31 @@ async def test_step_of_our_wall_clock_changes_nothing_that_is_stamped(
     feed = Feed("gw-0", kraken, open_bus, Topics(), metrics)
     feed.assign(frozenset({"BTC/USD"}), {})
     task = asyncio.create_task(feed.run())
-    await ears.until(lambda: lives(ears) == 2 and len(ears.of("raw")) > 40, 30.0)
+    await listener.until(lambda: lives(listener) == 2 and len(listener.of("raw")) > 40, 30.0)
     task.cancel()
     await asyncio.wait([task])
-    stamps = [item.at for kind, item in ears.heard if kind in ("raw", "watermark")]
+    stamps = [item.at for kind, item in listener.received if kind in ("raw", "watermark")]
     assert all(abs(after - before) < 5.0 for before, after in pairwise(stamps))
-    assert all(abs(item.candles[0].at - stamps[0]) < 30.0 for item in ears.of("history"))
+    assert all(abs(item.candles[0].at - stamps[0]) < 30.0 for item in listener.of("history"))
     assert clock.skew == pytest.approx(step, abs=1.0)
-    check_invariants(ears)
+    check_invariants(listener)
 
 
-async def test_released_symbol_is_unsubscribed_and_the_others_stay_untouched(start, ears, fake_kraken):
+async def test_released_symbol_is_unsubscribed_and_the_others_stay_untouched(start, listener, fake_kraken):
     feed = start("BTC/USD", "ETH/USD")
-    await ears.until(lambda: len(listed(ears)) == 2)
+    await listener.until(lambda: len(listed(listener)) == 2)
     feed.assign(frozenset({"BTC/USD", "SOL/USD"}), {})
-    await ears.until(lambda: listed(ears) == ("BTC/USD", "SOL/USD"))
+    await listener.until(lambda: listed(listener) == ("BTC/USD", "SOL/USD"))
 
     def ended() -> list[list[str]]:
         return [r["params"]["symbol"] for r in fake_kraken.clients[0].requests if r["method"] == "unsubscribe"]
 
     # Not at once: the last updates may be on their way.
-    await ears.until(lambda: ended() == [["ETH/USD"]])
-    assert lives(ears) == 1
+    await listener.until(lambda: ended() == [["ETH/USD"]])
+    assert lives(listener) == 1
 
 
-async def test_symbol_whose_snapshot_begins_late_moves_the_claim_and_leaves_no_hole(start, ears, fake_kraken):
+async def test_symbol_whose_snapshot_begins_late_moves_the_coverage_and_leaves_no_gap(start, listener, fake_kraken):
     async def script(client) -> None:
         now = time.time()
         client.snapshot_rows = lambda symbol: [
@@ -402,20 +410,20 @@ async def test_symbol_whose_snapshot_begins_late_moves_the_claim_and_leaves_no_h
 
     fake_kraken.scripts = [script]
     feed = start("BTC/USD")
-    await ears.until(lambda: listed(ears) == ("BTC/USD",))
+    await listener.until(lambda: listed(listener) == ("BTC/USD",))
     feed.assign(frozenset({"BTC/USD", "NEW/USD"}), {})
-    await ears.until(lambda: listed(ears) == ("BTC/USD", "NEW/USD"))
+    await listener.until(lambda: listed(listener) == ("BTC/USD", "NEW/USD"))
     watermark = 0.0
-    for kind, item in ears.heard:
+    for kind, item in listener.received:
         if kind == "watermark":
             watermark = item.watermark
         elif kind == "feed" and "NEW/USD" in item.symbols:
-            oldest = next(h for h in ears.of("history") if h.symbol == "NEW/USD").covers.start
+            oldest = next(h for h in listener.of("history") if h.symbol == "NEW/USD").covers.start
             assert item.since >= oldest
-            assert item.since <= max(watermark, states(ears, LIVE)[0].since)
+            assert item.since <= max(watermark, states(listener, LIVE)[0].since)
 
 
-async def test_late_heartbeat_does_not_speak_for_what_comes_behind_it(start, ears, fake_kraken, frame, play):
+async def test_late_heartbeat_does_not_cover_an_update_behind_it(start, listener, fake_kraken, frame, play):
     made: list[float] = []
 
     async def hold_up(client) -> None:
@@ -432,24 +440,26 @@ async def test_late_heartbeat_does_not_speak_for_what_comes_behind_it(start, ear
 
     fake_kraken.scripts = [play(hold_up)]
     start("BTC/USD")
-    await ears.until(lambda: [tick for tick in ears.of("raw") if tick.trades == 77])
-    before = ears.heard[: next(n for n, (kind, item) in enumerate(ears.heard) if kind == "raw" and item.trades == 77)]
+    await listener.until(lambda: [tick for tick in listener.of("raw") if tick.trades == 77])
+    before = listener.received[
+        : next(n for n, (kind, item) in enumerate(listener.received) if kind == "raw" and item.trades == 77)
+    ]
     assert [item for kind, item in before if kind == "watermark" and item.watermark >= made[0]] == []
 
 
-async def test_what_the_last_will_said_is_put_right_when_the_bus_is_back(start, ears, made):
+async def test_feed_state_replaces_the_last_will_when_the_bus_is_back(start, listener, made):
     start("BTC/USD")
-    await ears.until(lambda: listed(ears) == ("BTC/USD",))
+    await listener.until(lambda: listed(listener) == ("BTC/USD",))
     made["gw-0"].drop()
-    await ears.until(lambda: lives(ears) == 2)
-    will, again = ears.of("feed")[-2:]
+    await listener.until(lambda: lives(listener) == 2)
+    will, again = listener.of("feed")[-2:]
     assert will.state is DOWN
-    assert (again.since, again.symbols) == (states(ears, LIVE)[0].since, ("BTC/USD",))
+    assert (again.since, again.symbols) == (states(listener, LIVE)[0].since, ("BTC/USD",))
 
 
 @pytest.mark.parametrize("outbound_limit", [5])
-async def test_broker_that_is_away_holds_everything_up_and_nothing_is_lost_or_covered_too_early(
-    start, ears, fake_kraken, made, broker, frame, play
+async def test_while_the_broker_is_away_updates_wait_and_nothing_is_lost_or_covered_too_early(
+    start, listener, fake_kraken, made, broker, frame, play
 ):
     away = asyncio.Event()
 
@@ -461,23 +471,23 @@ async def test_broker_that_is_away_holds_everything_up_and_nothing_is_lost_or_co
 
     fake_kraken.scripts = [play(flood)]
     feed = start("BTC/USD")
-    await ears.until(lambda: ears.of("watermark"))
+    await listener.until(lambda: listener.of("watermark"))
     broker.refuse("gateway-gw-0")
     made["gw-0"].drop()
     away.set()
-    await ears.until(lambda: feed.report().lag > 3.0, 20.0)
-    received = len(ears.of("watermark"))
+    await listener.until(lambda: feed.report().lag > 3.0, 20.0)
+    received = len(listener.of("watermark"))
     assert feed.report().backlog > 10
     broker.accept("gateway-gw-0")
-    await ears.until(lambda: len(ears.of("raw")) == 50, 30.0)
-    await ears.until(lambda: len(ears.of("watermark")) > received)
-    assert [tick.trades for tick in ears.of("raw")] == list(range(2, 52))
-    assert len({state.since for state in states(ears, LIVE)}) == 1
+    await listener.until(lambda: len(listener.of("raw")) == 50, 30.0)
+    await listener.until(lambda: len(listener.of("watermark")) > received)
+    assert [tick.trades for tick in listener.of("raw")] == list(range(2, 52))
+    assert len({state.since for state in states(listener, LIVE)}) == 1
     assert fake_kraken.attempts == 1
 
 
 @pytest.mark.parametrize(("status", "reason"), [(429, "too-many-connects"), (503, "refused")])
-async def test_refused_upgrade_is_told_apart(fake_kraken, metrics, status, reason):
+async def test_refused_upgrade_is_lost_with_its_reason(fake_kraken, metrics, status, reason):
     fake_kraken.refuse_with = [status]
     kraken = Kraken(fake_kraken.url, ConnectionLimiter(time.monotonic), KrakenClock(time.time), metrics)
     with pytest.raises(ConnectionLost) as lost:
@@ -486,15 +496,15 @@ async def test_refused_upgrade_is_told_apart(fake_kraken, metrics, status, reaso
     assert lost.value.reason == reason
 
 
-async def test_kraken_that_is_not_there_is_waited_for(start, ears, fake_kraken, unused_tcp_port):
+async def test_feed_waits_while_kraken_cannot_be_reached(start, listener, fake_kraken, unused_tcp_port):
     fake_kraken.url = f"ws://127.0.0.1:{unused_tcp_port}/v2"
     feed = start("BTC/USD")
-    await ears.until(lambda: "cannot be reached" in feed.report().problem)
-    assert states(ears, LIVE) == []
+    await listener.until(lambda: "cannot be reached" in feed.report().problem)
+    assert states(listener, LIVE) == []
 
 
 async def test_the_watermark_that_ends_a_minute_states_the_trades_that_were_published_of_it(
-    start, ears, fake_kraken, frame, broker, play
+    start, listener, fake_kraken, frame, broker, play
 ):
     minute = time.time() // 60 * 60
     rows = [
@@ -505,20 +515,20 @@ async def test_the_watermark_that_ends_a_minute_states_the_trades_that_were_publ
     fake_kraken.scripts = [play(sends(*(frame("update", [row]) for row in rows)))]
     start("BTC/USD", "ETH/USD")
     stated = {int(minute) - 60: {"BTC/USD": 7}, int(minute) - 120: {"ETH/USD": 2}}
-    await ears.until(lambda: ears.stated == stated, 75)
+    await listener.until(lambda: listener.stated == stated, 75)
 
 
-async def test_the_next_watermark_states_the_trades_of_what_was_updated(start, ears, fake_kraken, frame, play):
+async def test_the_next_watermark_states_the_trades_of_what_was_updated(start, listener, fake_kraken, frame, play):
     minute = time.time() // 60 * 60
     rows = [{"symbol": symbol, "begin": minute, "trades": n} for n, symbol in ((3, "BTC/USD"), (4, "ETH/USD"))]
     fake_kraken.scripts = [play(sends(frame("update", rows)))]
     start("BTC/USD", "ETH/USD")
-    await ears.until(lambda: ears.stated.get(int(minute)) == {"BTC/USD": 3, "ETH/USD": 4})
+    await listener.until(lambda: listener.stated.get(int(minute)) == {"BTC/USD": 3, "ETH/USD": 4})
 
 
-async def test_a_feed_whose_messages_the_broker_refuses_is_not_live(start, ears, fake_kraken, frame, broker, play):
+async def test_a_feed_whose_messages_the_broker_refuses_is_not_live(start, listener, fake_kraken, frame, broker, play):
     broker.refuses = lambda topic: "/raw/" in topic
     fake_kraken.scripts = [play(sends(frame("update", [{"symbol": "BTC/USD", "begin": time.time() // 60 * 60}])))]
     feed = start("BTC/USD")
-    await ears.until(lambda: not feed.report().live and feed.report().refused)
+    await listener.until(lambda: not feed.report().live and feed.report().refused)
     assert feed.report().problem == "the broker refuses messages on ingress/raw/kraken/BTC-USD/1m: Not authorized"

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import pytest
-from gateway_world import Believer, fault, near_a_minutes_end, truth_of
+from gateway_world import Follower, fault, near_a_minutes_end, truth_of
 from memory_broker import MemoryBus
 from prometheus_client import CollectorRegistry
 
@@ -61,10 +61,10 @@ async def gateway(simulator, open_bus):
 
 
 async def test_settled_minutes_equal_the_truth_through_faults_and_requests_are_answered(
-    simulator, gateway, ears, broker
+    simulator, gateway, listener, broker
 ):
     service = gateway("*/USD,NOT/EUR")
-    await ears.until(lambda: service.health().ready, 30.0)
+    await listener.until(lambda: service.health().ready, 30.0)
     end = Timeframe.M1.ceil(simulator.now())
     async with MemoryBus(broker, client_id="asker") as bus:
         await bus.publish(TOPICS.seed_requests(), encode_seed_request(SeedRequest(("BTC/USD", "ETH/USD", "NO/NE"))))
@@ -80,128 +80,130 @@ async def test_settled_minutes_equal_the_truth_through_faults_and_requests_are_a
             await fault(simulator, kind=kind, seconds=4)
 
         def seeded() -> set:
-            return {(h.symbol, h.timeframe) for h in ears.of("history") if h.source is Source.SNAPSHOT}
+            return {(h.symbol, h.timeframe) for h in listener.of("history") if h.source is Source.SNAPSHOT}
 
-        await ears.until(lambda: {(s, t) for s in ("BTC/USD", "ETH/USD") for t in Timeframe} <= seeded(), 30.0)
-        await ears.until(lambda: {h.source for h in ears.of("history")} >= {Source.REST, Source.TRADES}, 30.0)
+        await listener.until(lambda: {(s, t) for s in ("BTC/USD", "ETH/USD") for t in Timeframe} <= seeded(), 30.0)
+        await listener.until(lambda: {h.source for h in listener.of("history")} >= {Source.REST, Source.TRADES}, 30.0)
         await fault(simulator, kind="eof", seconds=1)
 
         def settled() -> bool:
-            believer = Believer.of(ears.heard)
-            return all(end - 60 in believer.minutes(symbol) for symbol in ("BTC/USD", "ETH/USD", "ADA/USD"))
+            follower = Follower.of(listener.received)
+            return all(end - 60 in follower.minutes(symbol) for symbol in ("BTC/USD", "ETH/USD", "ADA/USD"))
 
         # Where the start took long, the minute is the next one. Symbols come back one by one after a lost connection.
         over = max(0.0, end - simulator.now())
-        await ears.until(lambda: [w for w in ears.of("watermark") if w.watermark >= end], over + 30.0)
-        await ears.until(settled, 30.0)
-    believer = Believer.of(ears.heard)
+        await listener.until(lambda: [w for w in listener.of("watermark") if w.watermark >= end], over + 30.0)
+        await listener.until(settled, 30.0)
+    follower = Follower.of(listener.received)
     for symbol in ("BTC/USD", "ETH/USD", "ADA/USD"):
-        minutes = believer.minutes(symbol)
+        minutes = follower.minutes(symbol)
         truth = await truth_of(simulator, symbol, minutes)
         for minute in minutes:
-            assert believer.states.get((symbol, minute)) == truth.get(minute), (symbol, minute)
-    assert ears.of("feed")[-1].rejected == {"NOT/EUR": "Currency pair not supported NOT/EUR"}
-    assert "nonsense" in [letter.payload for letter in ears.of("dead-letter")]
-    assert [letter for letter in ears.of("dead-letter") if letter.reason.startswith("expected at most 44640 candles")]
-    hours = next(h for h in ears.of("history") if h.timeframe is Timeframe.H1 and h.source is Source.REST)
+            assert follower.states.get((symbol, minute)) == truth.get(minute), (symbol, minute)
+    assert listener.of("feed")[-1].rejected == {"NOT/EUR": "Currency pair not supported NOT/EUR"}
+    assert "nonsense" in [letter.payload for letter in listener.of("dead-letter")]
+    assert [
+        letter for letter in listener.of("dead-letter") if letter.reason.startswith("expected at most 44640 candles")
+    ]
+    hours = next(h for h in listener.of("history") if h.timeframe is Timeframe.H1 and h.source is Source.REST)
     assert hours.covers.start == Timeframe.H1.floor(end - 40 * 3600)
     assert hours.covers.end <= simulator.now()
-    assert not [c for h in ears.of("history") for c in h.candles[1:] if c.trades == 0]
+    assert not [c for h in listener.of("history") for c in h.candles[1:] if c.trades == 0]
 
 
-async def test_gateways_share_the_symbols(simulator, gateway, ears, broker):
+async def test_gateways_share_the_symbols(simulator, gateway, listener, broker):
     service = gateway("BTC/USD,ETH/USD,ADA/USD")
-    await ears.until(lambda: ears.of("feed") and len(ears.of("feed")[-1].symbols) == 3)
+    await listener.until(lambda: listener.of("feed") and len(listener.of("feed")[-1].symbols) == 3)
     other = Status("kraken-gateway", "other", InstanceState.ONLINE, "1", time.time())
     async with MemoryBus(broker, client_id="other") as bus:
         await bus.publish(TOPICS.status("kraken-gateway", "other"), encode_status(other), retain=True)
-        await ears.until(lambda: len(ears.of("feed")[-1].symbols) < 3)
+        await listener.until(lambda: len(listener.of("feed")[-1].symbols) < 3)
         offline = Status("kraken-gateway", "other", InstanceState.OFFLINE, "1", time.time())
         await bus.publish(TOPICS.status("kraken-gateway", "other"), encode_status(offline), retain=True)
-        await ears.until(lambda: len(ears.of("feed")[-1].symbols) == 3)
+        await listener.until(lambda: len(listener.of("feed")[-1].symbols) == 3)
     assert service.health().ready
 
 
-async def test_pair_that_is_delisted_is_named_and_taken_again_when_it_is_back(simulator, gateway, ears):
+async def test_pair_that_is_delisted_is_named_and_taken_again_when_it_is_back(simulator, gateway, listener):
     service = gateway("*/USD,ADA/USD")
-    await ears.until(lambda: ears.of("feed") and len(ears.of("feed")[-1].symbols) == 3)
+    await listener.until(lambda: listener.of("feed") and len(listener.of("feed")[-1].symbols) == 3)
     await fault(simulator, kind="unlisted", symbol="ADA/USD", seconds=6)
-    await ears.until(lambda: ears.of("feed")[-1].symbols == ("BTC/USD", "ETH/USD"), 5.0)
-    assert "delisted" in ears.of("feed")[-1].rejected["ADA/USD"]
+    await listener.until(lambda: listener.of("feed")[-1].symbols == ("BTC/USD", "ETH/USD"), 5.0)
+    assert "delisted" in listener.of("feed")[-1].rejected["ADA/USD"]
     assert all(check.ok for check in service.health().checks)
-    await ears.until(lambda: "ADA/USD" in ears.of("feed")[-1].symbols, 12.0)
-    assert ears.of("feed")[-1].rejected == {}
+    await listener.until(lambda: "ADA/USD" in listener.of("feed")[-1].symbols, 12.0)
+    assert listener.of("feed")[-1].rejected == {}
 
 
-async def test_pair_that_appears_is_taken_at_once(simulator, gateway, ears):
+async def test_pair_that_appears_is_taken_at_once(simulator, gateway, listener):
     await fault(simulator, kind="unlisted", symbol="ADA/USD", seconds=8)
     gateway("BTC/USD,ADA/USD")
-    await ears.until(lambda: ears.of("feed") and "ADA/USD" in ears.of("feed")[-1].rejected)
-    await ears.until(lambda: "ADA/USD" in ears.of("feed")[-1].symbols, 12.0)
+    await listener.until(lambda: listener.of("feed") and "ADA/USD" in listener.of("feed")[-1].rejected)
+    await listener.until(lambda: "ADA/USD" in listener.of("feed")[-1].symbols, 12.0)
 
 
-async def test_status_tells_since_when_a_symbol_is_ours_and_how_the_clock_is(simulator, gateway, ears):
+async def test_status_tells_since_when_a_symbol_is_ours_and_how_the_clock_is(simulator, gateway, listener):
     gateway("BTC/USD")
 
     def details() -> dict:
-        statuses = [decode_status(payload) for payload in ears.of("status") if payload]
+        statuses = [decode_status(payload) for payload in listener.of("status") if payload]
         return dict(statuses[-1].details) if statuses else {}
 
-    await ears.until(lambda: details().get("feeds") == {"gw-0": "live"}, 15.0)
+    await listener.until(lambda: details().get("feeds") == {"gw-0": "live"}, 15.0)
     told = details()
     assert abs(parse_rfc3339(told["owned_since"]["BTC/USD"]) - simulator.now()) < 60.0
     assert abs(told["clock_skew_seconds"] - (time.time() - simulator.now())) < 1.0
     assert (told["suspect"], told["excluded"], told["stale"], told["overloaded"]) == ([], [], [], [])
 
 
-async def test_wildcard_that_matches_nothing_says_so(gateway, ears):
+async def test_wildcard_that_matches_nothing_says_so(gateway, listener):
     service = gateway("*/NONE")
-    await ears.until(lambda: "matches none" in service.health().checks[0].detail)
+    await listener.until(lambda: "matches none" in service.health().checks[0].detail)
     assert not service.health().ready
 
 
-async def test_tokenised_pair_is_taken_on_the_unified_socket_and_has_history(simulator, gateway, ears, broker):
+async def test_tokenised_pair_is_taken_on_the_unified_socket_and_has_history(simulator, gateway, listener, broker):
     service = gateway("*/EUR", "/public")
-    await ears.until(lambda: ears.of("feed") and ears.of("feed")[-1].symbols == ("AAPLx/EUR",), 15.0)
+    await listener.until(lambda: listener.of("feed") and listener.of("feed")[-1].symbols == ("AAPLx/EUR",), 15.0)
     end = Timeframe.M1.floor(simulator.now())
     async with MemoryBus(broker, client_id="asker") as bus:
         for start in (end - 3600, end - 90_000):
             request = HistoryRequest(("AAPLx/EUR",), Timeframe.M1, start, start + 600)
             await bus.publish(TOPICS.history_requests(), encode_history_request(request))
-        await ears.until(lambda: {h.source for h in ears.of("history")} >= {Source.REST, Source.TRADES}, 30.0)
+        await listener.until(lambda: {h.source for h in listener.of("history")} >= {Source.REST, Source.TRADES}, 30.0)
     assert all(check.ok for check in service.health().checks)
 
 
 async def test_gateway_is_not_ready_while_rest_fails_and_history_is_requested(
-    simulator, gateway, ears, broker, monkeypatch
+    simulator, gateway, listener, broker, monkeypatch
 ):
     monkeypatch.setattr(health, "REST_SECONDS", 0.5)
     service = gateway("BTC/USD")
-    await ears.until(lambda: ears.of("feed") and ears.of("feed")[-1].symbols == ("BTC/USD",), 15.0)
+    await listener.until(lambda: listener.of("feed") and listener.of("feed")[-1].symbols == ("BTC/USD",), 15.0)
     await fault(simulator, kind="rest_down")
     end = Timeframe.M1.floor(simulator.now())
     assert service.health().ready
     async with MemoryBus(broker, client_id="asker") as bus:
         request = HistoryRequest(("BTC/USD",), Timeframe.M1, end - 600, end)
         await bus.publish(TOPICS.history_requests(), encode_history_request(request))
-    await ears.until(lambda: not service.health().ready, 10.0)
+    await listener.until(lambda: not service.health().ready, 10.0)
     assert any(problem.startswith("rest: ") for problem in service.health().problems)
     simulator.exchange.end_faults()
-    await ears.until(lambda: service.health().ready, 20.0)
+    await listener.until(lambda: service.health().ready, 20.0)
 
 
-async def test_pair_that_has_never_traded_is_untraded_and_not_carried(simulator, gateway, ears):
+async def test_pair_that_has_never_traded_is_untraded_and_not_carried(simulator, gateway, listener):
     gateway("*/USD")
 
     def details(name: str) -> object:
-        statuses = [decode_status(payload) for payload in ears.of("status") if payload]
+        statuses = [decode_status(payload) for payload in listener.of("status") if payload]
         return statuses[-1].details.get(name) if statuses else None
 
-    await ears.until(lambda: ears.of("feed") and len(ears.of("feed")[-1].symbols) == 3)
+    await listener.until(lambda: listener.of("feed") and len(listener.of("feed")[-1].symbols) == 3)
     await fault(simulator, kind="list", symbol="NEW/USD", trades_per_minute=0.001)
-    await ears.until(lambda: details("untraded") == ["NEW/USD"], 40.0)
-    assert ears.of("feed")[-1].symbols == ("ADA/USD", "BTC/USD", "ETH/USD")
+    await listener.until(lambda: details("untraded") == ["NEW/USD"], 40.0)
+    assert listener.of("feed")[-1].symbols == ("ADA/USD", "BTC/USD", "ETH/USD")
     # It is delisted without ever having been live.
     await fault(simulator, kind="delist", symbol="NEW/USD")
-    await ears.until(lambda: details("rejected") == {"NEW/USD": "delisted in Kraken's list of pairs"}, 20.0)
-    await ears.until(lambda: details("untraded") == [], 20.0)
+    await listener.until(lambda: details("rejected") == {"NEW/USD": "delisted in Kraken's list of pairs"}, 20.0)
+    await listener.until(lambda: details("untraded") == [], 20.0)

@@ -139,7 +139,7 @@ async def test_connection_that_brings_no_snapshot_of_what_has_traded_is_made_ane
 
 
 async def test_row_that_is_no_candle_is_a_dead_letter_and_its_snapshot_is_read_again(
-    reader, fake_kraken, ears, monkeypatch
+    reader, fake_kraken, listener, monkeypatch
 ):
     monkeypatch.setattr(snapshots, "ANSWER_SECONDS", 0.3)
 
@@ -155,4 +155,4 @@ async def test_row_that_is_no_candle_is_a_dead_letter_and_its_snapshot_is_read_a
 
     fake_kraken.scripts = [script]
     assert len((await read(reader, "A/USD"))["A/USD"].rows) == 10
-    assert ears.of("dead-letter")
+    assert listener.of("dead-letter")

@@ -49,12 +49,14 @@ def settings_of(proxy: CuttableProxy, **values) -> GatewaySettings:
     )
 
 
-async def test_a_gateway_that_trusts_the_proxys_authority_is_ready_and_has_history(proxy, certificates, open_bus, ears):
+async def test_a_gateway_that_trusts_the_proxys_authority_is_ready_and_has_history(
+    proxy, certificates, open_bus, listener
+):
     settings = settings_of(proxy, kraken_ca_file=certificates.ca)
     service = GatewayService(settings, CollectorRegistry(), open_bus, time.time)
     task = asyncio.create_task(service.run())
     try:
-        await ears.until(lambda: service.health().ready and ears.of("raw"), 30.0)
+        await listener.until(lambda: service.health().ready and listener.of("raw"), 30.0)
         async with httpx.AsyncClient(verify=settings.kraken_tls.client_context()) as client:
             rest = KrakenRest(
                 settings.kraken_rest_url, client, GatewayMetrics(CollectorRegistry()), KrakenClock(time.time)

@@ -114,7 +114,7 @@ def test_filled_in_rows_of_a_recorded_answer_are_left_out_but_for_one_in_front(r
         assert all(candle.closed == (candle.open_time < rows[-1].open_time) for candle in history.candles)
 
 
-def test_row_without_a_price_tells_none(recorded):
+def test_row_without_a_price_has_no_price(recorded):
     rows = parse_ohlc(parse_envelope(200, recorded("rest_ohlc_XBTUSDT_1m.json").encode()), M1)
     zero = Decimal(0)
     silent = replace(rows[0], trades=0, open=zero, high=zero, low=zero, close=zero)
