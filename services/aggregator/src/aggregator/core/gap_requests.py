@@ -58,17 +58,18 @@ class GapRequests:
         """Forget the requests for a symbol: no gateway may have received them."""
         self._symbols.pop(symbol, None)
 
-    def wants_seed(self, series: CandleSeries, clock: float) -> bool:
-        """Whether to request a seed for `series` at `clock` (unix seconds).
+    def wants_seed(self, series: CandleSeries, clock: float, covered_from: float | None) -> bool:
+        """Whether to request a seed for `series` at the watermark `clock` (unix seconds).
 
-        A snapshot is final until GRACE before it was taken, and the coverage by updates begins with the first
-        watermark: the seed is requested GRACE later, or the time between them would be missing.
+        `covered_from`: when the coverage by updates began, None without one. A snapshot that is taken now is final up
+        to `clock`: if the coverage has just begun, the seed is requested GRACE later, or the time between them would be
+        missing.
         """
         if series.seeded:
             return False
         state = self._symbols.setdefault(series.symbol, _Symbol())
         if state.seed_at is None:
-            state.seed_at = clock + GRACE
+            state.seed_at = clock + GRACE if covered_from is not None and covered_from > clock else clock
         if clock < state.seed_at:
             return False
         state.seed_at = clock + _SEED_AGAIN
