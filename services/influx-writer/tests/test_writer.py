@@ -229,6 +229,18 @@ async def test_a_clock_that_steps_while_the_writer_runs_changes_nothing(world, c
     assert not world.dead
 
 
+async def test_forming_candles_are_stored_beside_a_gateway_that_is_minutes_behind(world, candle):
+    writer, _ = world.writer()
+    forming = candle(0, closed=False)
+    async with world.running(writer):
+        await world.watermark(world.now - 300)
+        await world.tick(candle(0, closed=False))
+        await world.until(lambda: world.metric("ingress_writer_written_total", kind="tick"))
+        await world.send(forming)
+        await world.until(lambda: world.metric("ingress_writer_written_total", kind="forming"))
+        assert await world.forming() == forming
+
+
 @pytest.mark.parametrize(
     "topic",
     [

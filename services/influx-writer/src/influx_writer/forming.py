@@ -45,10 +45,12 @@ class FormingCandles:
         if waiting is not None and waiting.candle.open_time <= row.candle.open_time:
             self._waiting.pop(series).ack()
 
-    def due(self, now: float, limit: int) -> list[PendingRow]:
-        """Up to `limit` rows to write at `now` (unix seconds). Rows whose window is not open then are dropped."""
+    def due(self, now: float, earliest: float, limit: int) -> list[PendingRow]:
+        """Up to `limit` rows to write at `now` (unix seconds). Rows whose window begins later, or has ended by
+        `earliest`, are dropped.
+        """
         for series, row in list(self._waiting.items()):
-            if not row.candle.open_time <= now < row.candle.close_time:
+            if row.candle.open_time > now or row.candle.close_time <= earliest:
                 self._waiting.pop(series)
                 row.ack()
         # A clock that was set back must not delay a candle.

@@ -37,5 +37,9 @@ class GatewayTime:
         return self._clock() if self._offset is None else self._steady() + self._offset
 
     def latest(self) -> float:
-        """The later of `now` and this machine's clock (unix seconds): a candle from after it is none of today."""
+        """The later of `now` and this machine's clock (unix seconds): a candle that begins after it is implausible."""
         return max(self._clock(), self.now())
+
+    def earliest(self) -> float:
+        """The earlier of the two: a window that has not ended by it may be open, whichever of them is wrong."""
+        return min(self._clock(), self.now())

@@ -455,10 +455,10 @@ class Writer:
         batch = self._writing
         if self._assignment.to_compare:
             await self._assignment.compare(self._store)
-        now = self._time.now()
+        now = self._time.latest()
         # At a minute's end the closed candles go first, but in a backlog the forming ones must not stand still.
         room = max(self._limits.rows - len(batch.candles), self._limits.rows // 4)
-        forming = self._forming.due(now, room)
+        forming = self._forming.due(now, self._time.earliest(), room)
         candles, ticks, unstored = batch.candles + forming, batch.ticks, list[PendingRow]()
         if candles or ticks:
             started = self._write_started = time.monotonic()
