@@ -109,10 +109,16 @@ class Granted:
         lacking = [
             name
             for name, there in (
-                ("retained messages (Retain Available)", self.retained),
-                ("wildcard subscriptions (Wildcard Subscription Available)", self.wildcards),
-                ("QoS 1 (Maximum QoS)", self.qos_1),
-                ("sessions that outlive a connection (Session Expiry Interval)", not requested_expiry or self._keeps()),
+                ("retained messages (Retain Available; in Mosquitto retain_available true)", self.retained),
+                (
+                    "wildcard subscriptions (Wildcard Subscription Available; in EMQX mqtt.wildcard_subscription)",
+                    self.wildcards,
+                ),
+                ("QoS 1 (Maximum QoS; in Mosquitto max_qos 1 or 2)", self.qos_1),
+                (
+                    "sessions that outlive connections (Session Expiry Interval; in EMQX mqtt.session_expiry_interval)",
+                    not requested_expiry or self._keeps(),
+                ),
             )
             if not there
         ]
