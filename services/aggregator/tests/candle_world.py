@@ -123,6 +123,7 @@ class World:
     log: list[Candle] = field(default_factory=list)
     drops: float | None = None  # share of the updates that the broker drops; None: watermarks state no trades either
     published: dict[int, dict[str, int]] = field(default_factory=dict)
+    snapshot_after: float = 0.0  # seconds from a request to its snapshot, in which nothing is traded
 
     def __post_init__(self) -> None:
         self.times = [trade.time for trade in self.trades]
@@ -151,8 +152,9 @@ class World:
 
     def snapshot(self, timeframe: Timeframe) -> History:
         rows = self.past(timeframe, self.now - 200 * timeframe.seconds, self.now)[-10:]
-        start = rows[0].open_time if rows else self.now
-        return History(SYMBOL, timeframe, Source.SNAPSHOT, Range(start, self.now), tuple(rows))
+        taken = self.now + self.snapshot_after
+        start = rows[0].open_time if rows else taken
+        return History(SYMBOL, timeframe, Source.SNAPSHOT, Range(start, taken), tuple(rows))
 
     def rest(self, request: HistoryRequest) -> History:
         end = min(request.range.end, self.now)

@@ -44,6 +44,12 @@ TOPICS = Topics()
 SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD", "ADA/EUR", "XRP/GBP", "DOGE/USD")
 
 
+@pytest.fixture(autouse=True)
+def seeds_at_once(monkeypatch) -> None:
+    """Seeds are requested without waiting for Kraken's late trades."""
+    monkeypatch.setattr("aggregator.service._SEED_AFTER_SECONDS", 0.0)
+
+
 class Recording(MemoryBus):
     """Notes the candles that are published, and whether they are retained."""
 
@@ -150,14 +156,13 @@ async def start_symbol(out: Outside, service: Aggregator, symbols=("BTC/USD",), 
     await out.feed(symbols)
     await out.until(lambda: set(service._engine.series) == set(symbols))
     await out.watermark(OPEN + 10)
-    await out.watermark(OPEN + 11)
     await out.until(lambda: any(topic.endswith("/seed") for topic in out.topics("request")))
     for symbol in symbols:
         await out.seed(symbol, OPEN + 12.0, windows)
 
 
 @pytest.mark.parametrize("subscriptions", [SymbolSubscriptions, SingleFilterSubscription])
-async def test_seed_is_requested_after_the_first_watermarks_and_candles_follow(subscriptions):
+async def test_seed_is_requested_after_the_first_watermark_and_candles_follow(subscriptions):
     broker = MemoryBroker()
     service = aggregator(broker, subscriptions=subscriptions)
     async with outside(broker) as out, running(service):
@@ -170,6 +175,20 @@ async def test_seed_is_requested_after_the_first_watermarks_and_candles_follow(s
         [closed] = [c for c in out.candles() if c.closed and c.open_time == OPEN]
         assert (closed.trades, closed.timeframe) == (3, Timeframe.M1)
         await out.until(lambda: {c.timeframe for c in out.candles() if not c.closed} == set(TIMEFRAMES))
+
+
+async def test_a_seed_is_requested_some_time_after_the_watermark_and_nothing_waits_for_it(monkeypatch):
+    monkeypatch.setattr("aggregator.service._SEED_AFTER_SECONDS", 1.0)
+    broker = MemoryBroker()
+    service = aggregator(broker)
+    async with outside(broker) as out, running(service):
+        await out.feed(("BTC/USD",))
+        await out.until(lambda: "BTC/USD" in service._engine.series)
+        await out.watermark(OPEN + 10)
+        await out.say(TOPICS.raw("BTC/USD"), b"{broken")
+        await out.until(lambda: out.topics("dead-letter"))
+        assert out.topics("request") == []
+        await out.until(lambda: TOPICS.seed_requests() in out.topics("request"))
 
 
 async def test_forming_candles_are_not_published_again_when_a_feed_repeats_its_state_or_lists_another_symbol():
@@ -292,7 +311,6 @@ async def test_restarted_aggregator_fills_what_was_missed_while_it_was_away():
         async with running(again):
             await out.until(lambda: "BTC/USD" in again._engine.series)
             await out.watermark(later + 10.0)
-            await out.watermark(later + 11.0)
             await out.until(lambda: len([m for m in out.seen if m.topic == TOPICS.seed_requests()]) == 2)
             await out.seed("BTC/USD", later + 12.0)
             await out.watermark(later + 61.0)

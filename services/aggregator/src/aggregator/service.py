@@ -25,7 +25,7 @@ from ingress_common.heartbeat import StatusPublisher
 from ingress_common.logs import get_logger
 from ingress_common.membership import Members
 from ingress_common.minute_trades import trades_of
-from ingress_common.model import Candle, FeedCondition, HistoryRequest, SeedRequest
+from ingress_common.model import GRACE, Candle, FeedCondition, HistoryRequest, SeedRequest
 from ingress_common.payloads import (
     PayloadError,
     dead_letter,
@@ -58,6 +58,9 @@ _SWEEP_SECONDS = 5.0
 _MOST_RETAINED = 5_000
 _SILENT_SECONDS = 10.0
 _UNFILLED_SECONDS = 10.0
+# A snapshot is final up to GRACE before it was taken. The coverage by updates may have begun with the watermark that
+# caused the request, so a snapshot that is taken at once would leave the time between them unknown.
+_SEED_AFTER_SECONDS = GRACE
 _START_SECONDS = 60.0  # symbols that are gained later are not those of the start
 _SEED_SECONDS = 15.0  # how long such a symbol may wait for its seed
 _OVER = (Standing.ENDED, Standing.LEFT)
@@ -108,6 +111,7 @@ class Aggregator:
         # One at a time: handling a message, gaining or releasing symbols, publishing forming candles. So the output
         # stays in order. Never hold it while waiting for the broker: the same connection brings the messages.
         self._turn = asyncio.Lock()
+        self._seed_requests: asyncio.Queue[tuple[float, SeedRequest]] = asyncio.Queue()  # with the loop's time when due
         self._unconfirmed: asyncio.Queue[tuple[Message, list[Awaitable[None]]]] = asyncio.Queue(_UNCONFIRMED_LIMIT)
         self._reassign_at: float | None = None
         self._members_moved = False
@@ -136,6 +140,7 @@ class Aggregator:
             self._reassign_soon()
             tasks.create_task(self._status.run(), name="aggregator.status")
             tasks.create_task(self._confirm(), name="aggregator.confirm")
+            tasks.create_task(self._request_seeds(), name="aggregator.seeds")
             tasks.create_task(self._publish_forming(), name="aggregator.forming")
             tasks.create_task(self._maintain(), name="aggregator.maintenance")
             tasks.create_task(self._end_symbols(), name="aggregator.endings")
@@ -321,14 +326,26 @@ class Aggregator:
                 self._metrics.published(output, kind_of(output), self._clock())
                 return delivery
             case SeedRequest():
-                log.info("seed.requested", symbols=len(output.symbols))
-                return await self._bus.publish(self._topics.seed_requests(), encode_seed_request(output))
+                loop = asyncio.get_running_loop()
+                self._seed_requests.put_nowait((loop.time() + _SEED_AFTER_SECONDS, output))
+                # It is repeated until the seed arrives, so no message waits for it.
+                requested = loop.create_future()
+                requested.set_result(None)
+                return requested
             case HistoryRequest():
                 return await self._bus.publish(self._topics.history_requests(), encode_history_request(output))
 
     def _note_newest(self, candle: Candle) -> None:
         series = candle.symbol, candle.timeframe
         self._newest[series] = max(candle.open_time, self._newest.get(series, candle.open_time))
+
+    async def _request_seeds(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due, request = await self._seed_requests.get()
+            await asyncio.sleep(due - loop.time())
+            log.info("seed.requested", symbols=len(request.symbols))
+            await self._bus.publish(self._topics.seed_requests(), encode_seed_request(request))
 
     async def _confirm(self) -> None:
         """Acknowledge each message, in order, once the broker has confirmed what was published because of it."""

@@ -243,7 +243,7 @@ class Engine:
                 out += closed
             elif series.initialized:
                 self._add_with_requests(out, series, closed, at)
-            elif self._requests.wants_seed(series, watermark, starts[symbol]):
+            elif self._requests.wants_seed(series, watermark):
                 seeds.append(symbol)
             if series.check_gaps_at != _NO_GAPS:
                 watched.add(symbol)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from aggregator.core.coverage import Intervals
 from aggregator.core.series import CandleSeries
-from ingress_common.model import GRACE, Candle, History, HistoryRequest, Range, Source
+from ingress_common.model import Candle, History, HistoryRequest, Range, Source
 from ingress_common.timeframes import Timeframe
 
 REQUESTED = frozenset({Source.REST, Source.TRADES})
@@ -28,13 +28,11 @@ _Requested = dict[Timeframe, Intervals]
 class _Symbol:
     """What was requested for a symbol, and when to repeat it (`again`, on the symbol's clock).
 
-    `seed_at`: when to request the seed, on the clock of the watermarks; None before the first one.
     `found`: the gaps as `CandleSeries.gaps` last returned them, the same object while they do not change; `gaps`: their
     ranges, `oldest_end`: the end of the first, `requests`: the requests for all of them. `unanswered`: what was
     requested and has not arrived.
     """
 
-    seed_at: float | None = None
     again: float = float("-inf")
     pause: float = _GAPS_AGAIN[0]
     found: list[tuple[Timeframe, Range]] = field(default_factory=list)
@@ -58,21 +56,14 @@ class GapRequests:
         """Forget the requests for a symbol: no gateway may have received them."""
         self._symbols.pop(symbol, None)
 
-    def wants_seed(self, series: CandleSeries, clock: float, covered_from: float | None) -> bool:
-        """Whether to request a seed for `series` at the watermark `clock` (unix seconds).
-
-        `covered_from`: when the coverage by updates began, None without one. A snapshot that is taken now is final up
-        to `clock`: if the coverage has just begun, the seed is requested GRACE later, or the time between them would be
-        missing.
-        """
+    def wants_seed(self, series: CandleSeries, clock: float) -> bool:
+        """Whether to request a seed for `series` at `clock` (unix seconds)."""
         if series.seeded:
             return False
         state = self._symbols.setdefault(series.symbol, _Symbol())
-        if state.seed_at is None:
-            state.seed_at = clock + GRACE if covered_from is not None and covered_from > clock else clock
-        if clock < state.seed_at:
+        if clock < state.again:
             return False
-        state.seed_at = clock + _SEED_AGAIN
+        state.again = clock + _SEED_AGAIN
         return True
 
     def request(self, series: CandleSeries, at: float) -> list[Candle | HistoryRequest]:
