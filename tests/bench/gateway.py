@@ -20,7 +20,7 @@ _START_SECONDS = 60.0
 _FRAMES = re.compile(r'^ingress_gateway_frames_total\{kind="candles"\} (\S+)$', re.MULTILINE)
 _ROOT = Path(__file__).parents[2]
 _PYTHON = _ROOT / ".venv-peers" / "bin" / "python"
-_CLIENT = Path(__file__).parent / "ccxt_client.py"
+_CLIENT = _ROOT / "tests" / "peers" / "clients" / "ccxt_updates.py"
 
 
 def _measure() -> Mapping[str, Outcome]:

@@ -15,6 +15,7 @@ import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
+from chaos.clocks import Clocks
 from chaos.kraken import Kraken
 from load.compare import compare
 from load.observer import Observer
@@ -22,7 +23,6 @@ from load.processes import SERVICES, Shape, Stack
 from load.readiness import ready, recovery
 from load.report import histogram_quantile, latencies, troubles, usages
 
-_CLOCK = Path(__file__).parents[1] / "chaos" / "clock"
 _SETTLE_SECONDS = 30
 _RECOVERY_SECONDS = 120
 
@@ -67,10 +67,9 @@ def main() -> int:
 
 def _restart_at(instant: float, folder: Path) -> None:
     """Replace this process by one whose clock, and whose children's, shows `instant` (unix seconds) now."""
-    file = folder / "clock"
-    file.write_text(str(round(instant - time.time())))
-    paths = [str(_CLOCK), *filter(None, [os.environ.get("PYTHONPATH")])]
-    settings = {**os.environ, "CHAOS_CLOCK": str(file), "PYTHONPATH": os.pathsep.join(paths)}
+    clocks = Clocks(folder / "clock", ("all",))
+    clocks.set("all", round(instant - time.time()))
+    settings = {**os.environ, **clocks.environment("all")}
     arguments = [*sys.argv[1:], "--folder", str(folder)]
     os.execve(sys.executable, [sys.executable, "-m", "load", *arguments], settings)
 

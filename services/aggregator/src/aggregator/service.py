@@ -156,10 +156,10 @@ class Aggregator:
         seeds_ok = all(map(self._is_new, unseeded))
         broker, losing = broker_check(self._bus), sorted(self._engine.losing)
         lost = f"{len(losing)} symbols whose updates do not all arrive from the gateway: {', '.join(losing[:_SHOWN])}"
-        expected_since = asyncio.get_running_loop().time() - _SILENT_SECONDS
-        silent = sorted(feed for feed, at in self._watermarks.items() if at < expected_since)
+        now = asyncio.get_running_loop().time()
+        silent = sorted(feed for feed, at in self._watermarks.items() if at < now - _SILENT_SECONDS)
         late = f"live feeds whose watermarks do not arrive: {', '.join(silent[:_SHOWN])}"
-        unfilled = asyncio.get_running_loop().time() - self._gaps_changed_at if self._open_gaps else 0.0
+        unfilled = now - self._gaps_changed_at if self._open_gaps else 0.0
         gaps_ok = unfilled <= _UNFILLED_SECONDS
         gaps = f"{len(self._gapped)} symbols have gaps"
         return Health(

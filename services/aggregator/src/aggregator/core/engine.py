@@ -8,7 +8,7 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from aggregator.core.feeds import MAX_JUMP, FeedCoverage, Feeds, ImplausibleError
-from aggregator.core.gap_requests import REQUESTED, GapRequests
+from aggregator.core.gap_requests import NO_GAPS, REQUESTED, GapRequests
 from aggregator.core.memory import Memory
 from aggregator.core.rebuild import Rebuild
 from aggregator.core.series import CandleSeries, Depth, final_until
@@ -43,7 +43,6 @@ _REBUILDS = 16
 _STATED_WITHIN = 3600.0
 _open_time = attrgetter("open_time")
 _NEVER = float("-inf")
-_NO_GAPS = float("inf")
 _M1 = Timeframe.M1
 _MINUTE = _M1.seconds
 
@@ -245,7 +244,7 @@ class Engine:
                 self._add_with_requests(out, series, closed, at)
             elif self._requests.wants_seed(series, watermark):
                 seeds.append(symbol)
-            if series.check_gaps_at != _NO_GAPS:
+            if series.check_gaps_at != NO_GAPS:
                 watched.add(symbol)
             elif watched:
                 watched.discard(symbol)

@@ -19,6 +19,9 @@ _NEIGHBOURS = 3_600.0
 _SEED_AGAIN = 15.0
 _GAPS_AGAIN = (5.0, 120.0)
 
+NO_GAPS = float("inf")
+"""`check_gaps_at` of a series without gaps."""
+
 _M1 = Timeframe.M1
 
 _Requested = dict[Timeframe, Intervals]
@@ -80,7 +83,7 @@ class GapRequests:
         if not gaps:
             # Before the start none can be found, and the seed is still to be requested.
             if series.initialized:
-                series.check_gaps_at = float("inf")
+                series.check_gaps_at = NO_GAPS
                 state.found, state.gaps, state.requests, state.again = gaps, {}, [], float("inf")
             return list(closed)
         if gaps is not state.found:

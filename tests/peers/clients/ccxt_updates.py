@@ -3,10 +3,12 @@
 Prints "ready" once each market was updated; then, for each line that it reads, the number of updates so far.
 """
 
+import argparse
 import asyncio
 import sys
 
 import ccxt.pro
+from common import kraken_of
 
 
 class Updates:
@@ -29,9 +31,7 @@ class Updates:
 
 async def main(ws: str, rest: str) -> None:
     """Follow all markets; answer each line of the standard input."""
-    kraken = ccxt.pro.kraken()
-    kraken.urls["api"]["public"] = rest
-    kraken.urls["api"]["ws"]["publicV2"] = ws
+    kraken = kraken_of(ccxt.pro.kraken, argparse.Namespace(ws=ws, rest=rest))
     symbols = list(await kraken.load_markets())
     updates = Updates(symbols)
     asyncio.get_running_loop().add_reader(sys.stdin, lambda: sys.stdin.readline() and print(updates.count, flush=True))
