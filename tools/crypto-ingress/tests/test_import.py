@@ -849,6 +849,11 @@ async def test_truncated_zip_gives_the_files_that_are_whole(store, tmp_path, met
         ("XBTUSD_1.csv", b"", "empty"),
         ("XBTUSD_60.csv", b"60,1,1,1,1,1,1\n120,1,1,1,1,1,1\n", "expected candles of 60 minutes"),
         ("XBTUSD_1.csv", b"".join(b"%d,1,1,1,1,1,1\n" % (3600 * i) for i in range(9)), "got candles of 60"),
+        (
+            "XBTUSD_1.csv",
+            b"".join(b"%d,1,1,1,1,1,1\n" % time for time in sorted([*range(0, 72_000, 3600), 4260, 9000])),
+            "got candles of 60",
+        ),
         ("XBTUSD_2.csv", b"".join(b"%d,1,1,1,1,1,1\n" % (120 * i) for i in range(9)), "no timeframe here"),
         ("XBTUSD_1.csv", b"1672531200000,1,1,1,1,1,1\n1672531500000,1,1,1,1,1,1\n", "expected the unix seconds"),
         ("XBTUSD_1.csv", b"60,1,1,1,1,1" + b"0" * 20 + b",1\n", "at most 18 digits"),

@@ -19,6 +19,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """What some programs write before the first line of a text."""
 
 _CHANCE = 1e-6
+_STRAYS = 9
 _TIMES = frozenset({"time", "timestamp", "unix", "unixtime", "date", "datetime", "open_time"})
 _VOLUMES = frozenset({"volume", "vol", "amount", "size", "qty", "quantity"})
 _COUNTS = frozenset({"trades", "count", "trade_count", "tradecount", "trades_count"})
@@ -160,13 +161,17 @@ INTERVALS = (1, 5, 15, 30, 60, 240, 720, 1440, 10080, 21600)
 def interval_of(times: Sequence[int]) -> int:
     """The candle length in minutes, derived from the open times `times` (unix seconds); 1 unless another is certain.
 
-    A few 1m candles of a thin pair may all open on the hour by chance, many may not.
+    A few 1m candles of a thin pair may all open on the hour by chance, many may not. Up to a tenth of the times may
+    be off the grid, as in an hourly file to which someone has added single minutes.
     """
-    common = math.gcd(*times) // 60
-    interval = max((minutes for minutes in INTERVALS if common % minutes == 0), default=1)
-    if interval == 1 or interval ** (1.0 - len(times)) > _CHANCE:
-        return 1
-    return interval
+    return max((minutes for minutes in INTERVALS if _is_grid_of(times, minutes)), default=1)
+
+
+def _is_grid_of(times: Sequence[int], minutes: int) -> bool:
+    """Whether the open times of 1m candles would hardly ever lie on whole `minutes` as often as `times` do."""
+    off = sum(time % (minutes * 60) > 0 for time in times)
+    on = len(times) - off
+    return off * _STRAYS <= on and math.comb(len(times), off) * float(minutes) ** (1 - on) <= _CHANCE
 
 
 def expect_minutes(label: str, times: Sequence[int]) -> None:
