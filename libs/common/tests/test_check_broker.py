@@ -33,6 +33,11 @@ async def test_a_queue_that_is_short_in_bytes_is_named_with_its_setting(mosquitt
     assert "max_queued_bytes" in text
 
 
+async def test_a_limit_of_connections_is_named_with_its_setting(mosquitto_of):
+    (text,) = (await lacking(mosquitto_of("allow_anonymous true\nmax_connections 5\n"))).values()
+    assert "connected; allow more connections (Mosquitto, EMQX: max_connections" in text
+
+
 async def test_a_small_packet_is_named(mosquitto_of):
     found = await lacking(mosquitto_of("allow_anonymous true\nmax_packet_size 131072\n"))
     (text,) = found.values()

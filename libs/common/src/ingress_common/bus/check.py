@@ -6,7 +6,7 @@ Each connect also checks what the broker announces (`bus.link.Granted`).
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -25,6 +25,9 @@ UNACKNOWLEDGED = 300
 
 PAYLOAD = 256 * 1024
 """Size in bytes of a large message, such as the history or state of many symbols."""
+
+CLIENTS = 12
+"""Connections to hold at the same time: those of one instance of each service, and of some readers."""
 
 _CANDLE_BYTES = 400
 _SESSION_SECONDS = 120
@@ -54,6 +57,7 @@ async def check_broker(url: MqttUrl, prefix: str, client: MqttClient = DEFAULT_C
     async with tester.bus("connect"):
         results = [BrokerCheck("MQTT 5, retained messages, wildcard subscriptions, QoS 1 and sessions are announced")]
     tests: tuple[tuple[str, Callable[[], Awaitable[None]]], ...] = (
+        (f"{CLIENTS} clients are connected at the same time", tester.clients),
         (f"a session keeps {BURST} messages for a disconnected client, in order", tester.burst),
         (f"{UNACKNOWLEDGED} messages may be unacknowledged, and are redelivered in order", tester.redelivery),
         ("a later subscriber gets a retained message, which can be cleared", tester.retained),
@@ -110,6 +114,17 @@ class _Tester:
             # Remove the session: a connection without session expiry replaces it and ends it.
             async with self.bus(name):
                 pass
+
+    async def clients(self) -> None:
+        async with AsyncExitStack() as connected:
+            for number in range(CLIENTS):
+                try:
+                    await connected.enter_async_context(self.bus(f"client-{number}"))
+                except BusError as error:
+                    raise LackingError(
+                        f"only {number} connected; allow more connections (Mosquitto, EMQX: max_connections, "
+                        f"HiveMQ: max-connections): {error}"
+                    ) from None
 
     async def burst(self) -> None:
         async with self._waiting("burst", BURST), self.bus("burst", expiry=_SESSION_SECONDS) as bus:
