@@ -138,6 +138,7 @@ class Assignment:
 
     def reconnected(self) -> None:
         """The connection for candles was made again; messages may have been lost."""
+        self._marks.reconnected()
         now = self._clock()
         for symbol, taken in self._taken.items():
             if not taken.released:

@@ -169,7 +169,7 @@ class Writer:
         )
         self._prefix = PrefixGuard(topics, NAME, started_at, store_name or store.location)
         self._shares = Shares(topics, NAME, instance)
-        self._marks = QueueMarks(control, topics.marks(NAME, instance))
+        self._marks = QueueMarks(control, topics.marks(NAME, instance), self._is_behind)
         self._assignment = Assignment(
             bus,
             topics,
@@ -186,13 +186,20 @@ class Writer:
         self._metrics.symbols.set_function(lambda: len(self._assignment.symbols))
 
     def health(self) -> Health:
-        """Ready when the store and the broker answer."""
+        """Ready when the store and the broker answer, and the writer's own messages return."""
         error = self._write_error or self._ping_error or self._waiting
         checks = (
             Check("store", error is None, error or self._store.location),
             broker_check(self._bus, self._control),
+            Check("marks", self._marks.trouble is None, self._marks.trouble or "this writer's own messages return"),
         )
         return Health(live=True, ready=all(check.ok for check in checks), checks=checks)
+
+    def _is_full(self) -> bool:
+        return len(self._batch) >= self._limits.rows
+
+    def _is_behind(self) -> bool:
+        return self._is_full() or len(self._writing) >= self._limits.rows
 
     def _in_hand(self) -> int:
         return len(self._batch) + len(self._writing) + len(self._forming)
@@ -350,7 +357,7 @@ class Writer:
             if not taken % _TAKEN_AT_ONCE:
                 # Responses of the store must not wait until the inbox is empty.
                 await asyncio.sleep(0)
-            while len(self._batch) >= self._limits.rows:
+            while self._is_full():
                 self._full.set()
                 self._space.clear()
                 await self._space.wait()
