@@ -10,7 +10,7 @@ from ingress_common.bus.url import MqttUrl
 from ingress_common.logs import get_logger
 from ingress_common.tls import NOT_TRUSTED, TlsFileError, reason_of
 
-KEEP_ALIVE_SECONDS = 10
+KEEP_ALIVE_SECONDS = 6
 """MQTT keep-alive: the broker declares a suspended or disconnected process dead after 1.5 times this."""
 
 GOODBYE_SECONDS = 2.0
