@@ -21,8 +21,8 @@ class Connector:
     """Opens connections to the broker at `url` with the MQTT library `client`."""
 
     embedded = False
-    """Whether the broker runs inside of this process: it keeps order only within one subscription, and confirms nothing
-    to a client with 100 unacknowledged messages.
+    """Whether the broker runs inside this process: it keeps order only within one subscription, and confirms nothing to
+    a client with 100 unacknowledged messages.
     """
 
     def __init__(self, url: MqttUrl, client: MqttClient, metrics: BusMetrics | None = None) -> None:
@@ -32,7 +32,7 @@ class Connector:
 
     @classmethod
     def of(cls, settings: ServiceSettings, service: str, registry: CollectorRegistry) -> Self:
-        """The connections of a service as its settings say, with metrics in `registry`."""
+        """The connections of a service by its settings, with metrics in `registry`."""
         return cls(settings.mqtt_url, settings.mqtt_client, BusMetrics(registry, service))
 
     def open(
@@ -48,7 +48,7 @@ class Connector:
     ) -> Bus:
         """A connection, not yet opened; the arguments are those of `MqttBus`.
 
-        `publishes`: whether the service publishes over it what it acknowledges messages for.
+        `publishes`: whether the service publishes on it too, and acknowledges messages only after that.
         """
         return MqttBus(
             self.url,

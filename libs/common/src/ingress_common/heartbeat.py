@@ -19,7 +19,7 @@ RUN = "run"
 """The key in a status's details for the process's random id. Two processes with one instance name differ in it."""
 
 PUBLISHED_SECRETS = "published_secrets"
-"""Status detail: the variables that hold a secret which stands in the repository; left out where there is none."""
+"""Status detail: the variables whose secret is published in the repository; absent if there is none."""
 
 RETAINED_SECONDS = 1.0
 """Seconds after the subscription within which retained statuses arrive."""

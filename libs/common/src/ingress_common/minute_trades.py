@@ -23,7 +23,7 @@ _decoder = msgspec.json.Decoder(dict[int, dict[str, int]])
 
 
 def trades_property(trades: MinuteTrades) -> dict[str, str]:
-    """The user properties that state `trades`: of the newest minutes, as many as fit."""
+    """The user properties that state `trades`, for as many of the newest minutes as fit."""
     stated: dict[int, Mapping[str, int]] = {}
     length = 0
     for minute in sorted(trades, reverse=True):

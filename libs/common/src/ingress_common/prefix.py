@@ -1,7 +1,7 @@
-"""One stack a topic prefix: a service with a store does not run beside one of another stack.
+"""One stack per topic prefix: a service with a store does not run beside one of another stack.
 
-Stacks that share a prefix would share the symbols out between their services, so that each store gets a part of the
-candles. All services of a stack have one store; those that use it publish which one in their status.
+Stacks that share a prefix would divide the symbols among their services, so that each store gets a part of the candles.
+All services of a stack have one store; those that use it publish its name in their status.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ async def await_own_prefix(
 
 
 class PrefixGuard:
-    """Keeps watching once the service runs: two stacks that start at one moment do not see each other before.
+    """Watches for another stack while the service runs, because two stacks that start together do not see each other.
 
     Give it every live (not retained) status of `service`. `started_at` in unix seconds, as in our own status.
     """
@@ -80,7 +80,7 @@ class PrefixGuard:
 
     @property
     def details(self) -> dict[str, str]:
-        """What the service publishes in its own status for the guards of the others."""
+        """Details of the service's own status, for the guards of other services."""
         return {STORE: self._store}
 
     def received(self, status: Status) -> None:

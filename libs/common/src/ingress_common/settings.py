@@ -215,8 +215,8 @@ KeyFile = Annotated[Path | None, Field(description="a file with a private key in
 CertFile = Annotated[
     Path | None, AfterValidator(_cert_file), Field(description="a file with a certificate and its chain in PEM form")
 ]
-"""Our own certificate. Its key is in the same file or in the setting with KEY instead of CERT. That one and the one
-with CLIENT_CA are declared before it.
+"""Our own certificate. Its key is in the same file or in the setting with KEY instead of CERT. Declare that one and the
+one with CLIENT_CA before it.
 """
 
 

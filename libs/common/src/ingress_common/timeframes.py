@@ -9,8 +9,8 @@ class Timeframe(Enum):
     """A candle length. Candles align to the Unix epoch in UTC, so a week opens on Thursday (`docs/kraken-protocol.md`,
     fact 11).
 
-    A member has a name (its value: on topics, in payloads, in bucket names) and a length in seconds, which each higher
-    timeframe's length is a multiple of.
+    A member has a name (its value: on topics, in payloads, in bucket names) and a length in seconds, of which each
+    higher timeframe's length is a multiple.
     """
 
     M1 = "1m", 60

@@ -37,7 +37,7 @@ class BulkSeries(Protocol):
     """
 
     settling_seconds: float
-    """How long after a write reading may still show a row that is then lost; 0.0 if that cannot be."""
+    """Seconds after a write in which a read may still show a row that is then lost; 0.0 if the store loses none."""
 
     async def count(self, start: int, end: int) -> int:
         """The number of candles, forming ones included."""
@@ -52,12 +52,11 @@ class BulkSeries(Protocol):
         ...
 
     async def write(self, rows: Iterable[Row]) -> int:
-        """Write closed candles; durable on return. `ordering.replaces` decides if the store can compare.
-
-        Returns how many rows were given.
+        """Write closed candles; they are durable on return. A store that can compare keeps the newer version
+        (`ordering.replaces`). Returns the number of given rows.
         """
         ...
 
     async def delete(self, times: Iterable[int]) -> None:
-        """Remove the rows that open at `times`: only for rows that are no candles."""
+        """Remove the rows that open at `times`. Use it only for rows that are no candles."""
         ...

@@ -24,8 +24,8 @@ class Rejection:
 class WriteResult:
     """The result of a batch; `taken` includes rows that lost to a newer one in the store.
 
-    `unstored_candles`: the indices of those that the store does not take now, because of `problem`, which is that of
-    their timeframe alone.
+    `unstored_candles`: the indices of candles that the store does not accept now; `problem`, which concerns their
+    timeframe alone, gives the reason.
     """
 
     taken: int
@@ -49,7 +49,7 @@ class Freshness:
 class TaskState:
     """A task that runs inside the store: its interval and its offset after the boundary (seconds), and its last run.
 
-    `since`: when it was made (unix seconds; None if unknown). `last_run`: when its last completed run was due (None:
+    `since`: when it was created (unix seconds; None if unknown). `last_run`: when its last completed run was due (None:
     never). `error`: of the last run; None if it succeeded.
     """
 
@@ -66,11 +66,11 @@ class TaskState:
 class CandleStore(Protocol):
     """Candles and raw ticks by identity: writing a row again replaces it (`ingress_store.ordering`).
 
-    One writer a symbol at a time: two that write different versions of a candle at once may leave the older one.
+    One writer per symbol at a time: two that write different versions of a candle at once may leave the older one.
 
     It is opened and closed as an async context manager, each service with its own. Opening raises StoreOpenError where
-    the store cannot be used as it is. Every other call raises StoreUnavailableError while the store does not answer;
-    nothing else is the caller's business. Instants are unix seconds, and as a bound None means that there is none.
+    the store cannot be used as it is. Every other call raises StoreUnavailableError while the store does not answer; it
+    raises no other error. Instants are unix seconds; a bound of None is no limit.
     """
 
     async def __aenter__(self) -> Self:

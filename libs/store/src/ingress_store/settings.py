@@ -26,7 +26,7 @@ RetentionSetting = Annotated[
     BeforeValidator(_retention),
     Field(description="times by timeframe such as 1m=90d,5m=1y,1w=forever,ticks=7d"),
 ]
-"""How long rows are kept; what is not named keeps its default."""
+"""How long rows are kept; unnamed timeframes keep their default."""
 
 
 class StoreSettings(ServiceSettings):
@@ -38,7 +38,7 @@ class StoreSettings(ServiceSettings):
     """
 
     retention: RetentionSetting = Field(default_factory=Retention)
-    """How long candles of each timeframe, and raw ticks, are kept; what is not named keeps its default."""
+    """How long candles of each timeframe, and raw ticks, are kept; unnamed ones keep their default."""
 
     influx_org: Annotated[str | None, Field(description="the name or ID of InfluxDB's organisation")] = None
     """InfluxDB's organisation; admin-api's bootstrap creates a missing organisation and logs it. Two stacks on one
@@ -49,17 +49,17 @@ class StoreSettings(ServiceSettings):
     """Certificate authorities that InfluxDB's certificate may come from, instead of the system's; for `influxdbs://`."""
 
     influx_key_file: KeyFile = None
-    """Key of INFLUX_CERT_FILE, where that file does not hold it too."""
+    """Key of INFLUX_CERT_FILE, if that file does not contain it."""
 
     influx_cert_file: CertFile = None
-    """Certificate that we show to InfluxDB, or to the proxy before it."""
+    """Client certificate for InfluxDB, or for a proxy before it."""
 
     influx_token: Annotated[SecretStr | None, Field(description="a token of InfluxDB")] = None
     """Token for InfluxDB; admin-api needs an operator's, because it makes buckets, tasks and tokens."""
 
     @property
     def store_name(self) -> str:
-        """Where candles are stored, without secrets: what all services of a stack have in common."""
+        """Where candles are stored, without secrets: the same for all services of a stack."""
         scheme, _, rest = self.store_url.partition("://")
         if scheme == "sqlite":
             return f"sqlite:///{Path(rest[1:]).absolute()}"

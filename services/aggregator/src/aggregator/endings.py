@@ -87,7 +87,9 @@ class Following:
         return frozenset(self._since)
 
     def standing(self, symbol: str, carried: Collection[str], now: float) -> Standing:
-        """How `symbol` stands at `now` (steady seconds). `carried`: by live feeds. An end counts once it has lasted."""
+        """The standing of `symbol` at `now` (steady seconds). `carried`: the symbols of live feeds. An end counts only
+        after it has lasted.
+        """
         standing, seconds = self._seen(symbol, carried)
         if not seconds:
             self._since.pop(symbol, None)

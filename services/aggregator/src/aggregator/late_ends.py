@@ -15,7 +15,7 @@ AGAIN_SECONDS = 5.0
 """Seconds between two requests for the same symbol: admin-api may still be starting."""
 
 MOST_AT_ONCE = 20
-"""Symbols under way; the others wait, so that the store answers for a few at a time."""
+"""Maximum number of symbols at a time; the others wait, so that the store serves few at once."""
 
 
 class LateStep(Enum):
@@ -66,12 +66,12 @@ class LateEnds:
         return LateStep.REQUEST
 
     def resume(self, candle: Candle) -> None:
-        """A candle retained on the bus."""
+        """Add a candle retained on the bus."""
         if known := self._under_way.get(candle.symbol):
             known.last.resume(candle)
 
     def history(self, history: History, now: float) -> None:
-        """A batch of history, received at `now` (unix seconds). ImplausibleError if it covers a time to come."""
+        """Add a batch of history, received at `now` (unix seconds). ImplausibleError if it covers a time to come."""
         known = self._under_way.get(history.symbol)
         if known is None:
             return

@@ -26,7 +26,7 @@ _NEWS = (PublicationKind.FORMING, PublicationKind.CLOSED, PublicationKind.INFILL
 
 
 def kind_of_update(candle: Candle) -> PublicationKind:
-    """The kind of a candle that a tick or a watermark led to."""
+    """The kind of a candle that follows from a tick or a watermark."""
     if not candle.closed:
         return PublicationKind.FORMING
     if candle.revision:
@@ -35,7 +35,7 @@ def kind_of_update(candle: Candle) -> PublicationKind:
 
 
 def kind_of_response(candle: Candle, at: float, looked_after_from: Mapping[Timeframe, int]) -> PublicationKind:
-    """The kind of a candle that history received `at` (unix seconds) led to.
+    """The kind of a candle that follows from history received `at` (unix seconds).
 
     `looked_after_from`: the first window of each timeframe that the aggregator still keeps.
     """
@@ -45,7 +45,7 @@ def kind_of_response(candle: Candle, at: float, looked_after_from: Mapping[Timef
 
 
 class AggregatorMetrics:
-    """What was received, what was published, what is missing."""
+    """Metrics of received messages, published candles and gaps."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.ticks = Counter("ingress_aggregator_ticks", "Raw ticks received", registry=registry)

@@ -181,9 +181,8 @@ class Assignment:
             self._gaps.filled(symbol)
 
     def written(self, stored: Iterable[Candle], unstored: Collection[Candle]) -> None:
-        """The store took the candles `stored`, and `unstored` not because of their timeframe.
-
-        Once it takes some of the timeframe, request what it did not take.
+        """The store accepted the candles `stored`, and not `unstored`, because of their timeframe. Once it accepts
+        others of that timeframe, request these.
         """
         for candle in unstored:
             ranges = self._unstored.setdefault(candle.timeframe, {})

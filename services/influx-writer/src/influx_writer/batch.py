@@ -9,7 +9,7 @@ from ingress_common.bus import Message
 
 @dataclass(slots=True)
 class Batch:
-    """Rows to be written together, and what is known once they are.
+    """Rows to write together, and what follows once they are stored.
 
     `dead_letters`: unusable messages, each with the delivery of its dead letter. `marks`: the writer's own messages
     that came after the rows (`marks`). `answers`: symbol and name of the republish requests that the rows answer.

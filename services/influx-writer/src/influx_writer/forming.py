@@ -58,7 +58,7 @@ class FormingCandles:
         return [row for series, row in self._waiting.items() if series not in self._written][: max(limit, 0)]
 
     def written(self, rows: Iterable[PendingRow], now: float) -> None:
-        """`rows` of `due` were written, or will never be."""
+        """Note that `rows` of `due` were written, or are never to be written."""
         for row in rows:
             series = _series(row)
             self._written[series] = now

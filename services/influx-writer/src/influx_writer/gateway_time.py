@@ -7,10 +7,10 @@ _REMEMBERED_SECONDS = 10.0
 
 
 class GatewayTime:
-    """Kraken's time, by the gateways, which stamp a watermark a second; it goes on by a clock that never steps.
+    """Kraken's time by the gateways' watermarks, one a second; a clock that never steps continues it between them.
 
-    Of several watermarks the earliest counts, so a forged one from the future has no effect beside real ones.
-    `clock` gives unix seconds, `steady` is monotonic.
+    Of several watermarks the earliest counts, so a forged one from the future has no effect beside real ones. `clock`
+    gives unix seconds, `steady` is monotonic.
     """
 
     def __init__(self, clock: Callable[[], float], steady: Callable[[], float]) -> None:

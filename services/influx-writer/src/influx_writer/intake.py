@@ -48,7 +48,7 @@ class UnusableError(Exception):
 
 
 class AheadError(UnusableError):
-    """A message of a time too far ahead."""
+    """A message whose time is too far ahead."""
 
     def __init__(self, text: str) -> None:
         super().__init__(Reason.IMPLAUSIBLE, text)

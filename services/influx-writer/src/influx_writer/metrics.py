@@ -1,4 +1,4 @@
-"""What influx-writer counts."""
+"""Metrics of influx-writer."""
 
 from collections.abc import Sequence
 

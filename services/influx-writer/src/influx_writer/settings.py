@@ -1,4 +1,4 @@
-"""What influx-writer takes from the environment."""
+"""Settings of influx-writer."""
 
 from ingress_store.settings import StoreSettings
 

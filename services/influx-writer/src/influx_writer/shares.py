@@ -66,7 +66,7 @@ class Shares:
         return gone
 
     def reconnected(self) -> None:
-        """The broker was unreachable, so the silence of other members counts for nothing."""
+        """Ignore the silence of other members so far, because the broker was unreachable."""
         self._members.reconnected()
 
     def leave(self) -> bool:

@@ -57,11 +57,11 @@ log = get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class Limits:
     """A batch is written when it has `rows` rows, or is `seconds` old. `drain_seconds`: for the last one, on a stop;
-    `leave_seconds`: for handing the symbols over before that. `settle_seconds`: between a change of the writers that
-    are online and what follows from it. `patience_seconds`: how long the store may
-    not respond before the writer is not ready; it may take longer to give up on a request.
+    `leave_seconds`: for handing the symbols over before that. `settle_seconds`: between a change of the online writers
+    and the reassignment of symbols. `patience_seconds`: how long the store may not respond before the writer is not
+    ready; it may take longer to give up on a request.
 
-    One batch is written while the next one is taken, so the bus must let `2 * rows` unacknowledged messages in.
+    One batch is written while the next one is taken, so the bus must accept `2 * rows` unacknowledged messages.
     """
 
     rows: int = 2_000
@@ -98,7 +98,7 @@ def retry_delay(attempt: int) -> float:
 
 
 def request_delay(attempt: int) -> float:
-    """Seconds before candles are requested again: exponential from 5 s up to 1 min, with jitter."""
+    """Seconds before candles are requested once more: exponential from 5 s up to 1 min, with jitter."""
     return random.uniform(0.7, 1.0) * min(60.0, 5.0 * float(2 ** min(attempt, 16)))  # noqa: S311 - jitter
 
 
@@ -106,13 +106,14 @@ class Writer:
     """Writes the candles and ticks of its share of the symbols (`assignment`), in batches.
 
     A message is acknowledged when the store's commit has returned, or when its dead letter is with the broker. While
-    the store is away at most two batches wait here: the broker keeps the rest, memory stays flat. While the store does
-    not take candles of one timeframe, those are acknowledged, and requested from the aggregator once it does.
+    the store does not answer, at most two batches wait here: the broker keeps the rest, and memory stays flat. Candles
+    of a timeframe that the store does not accept are acknowledged, and requested from the aggregator once it accepts
+    them.
 
     `bus` brings candles and ticks and needs a persistent session (`client_id`, `SESSION_SECONDS`), an inbound limit of
-    `limits.inbound`, and `PAYLOAD_LIMIT`. `control` is a connection of its own, so that membership messages do not
-    wait behind candles that cannot be stored. `clock` gives unix seconds. `store_name`: the name of the store
-    that all services of the stack share (`ingress_common.prefix`), if it is not the store's location.
+    `limits.inbound`, and `PAYLOAD_LIMIT`. `control` is a connection of its own, so that membership messages do not wait
+    behind candles that cannot be stored. `clock` gives unix seconds. `store_name`: the name of the store that all
+    services of the stack share (`ingress_common.prefix`), if it is not the store's location.
     """
 
     name = NAME

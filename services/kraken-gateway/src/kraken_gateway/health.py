@@ -75,9 +75,7 @@ class GatewayState:
 
 
 def health_of(state: GatewayState) -> Health:
-    """Ready if a feed is live, or no symbol is to be carried; no feed is too far behind, and what is missing can be
-    filled.
-    """
+    """Ready if a feed is live (or no symbol is to be carried), no feed is too far behind, and gaps can be filled."""
     checks = [
         _symbols(state),
         Check("broker", not state.broker_problem, state.broker_problem or "connected"),
@@ -140,7 +138,7 @@ def details_of(state: GatewayState) -> Mapping[str, Any]:
 
 
 def set_gauges(state: GatewayState, metrics: GatewayMetrics) -> None:
-    """Show `state` in the metrics."""
+    """Set the gauges to `state`."""
     metrics.attempts.set(state.attempts)
     metrics.attempts_limit.set(state.attempts_limit)
     metrics.skew.set(state.skew)

@@ -95,7 +95,7 @@ class EmbeddedConnector(Connector):
         before: Callable[[], Awaitable[None]] | None = None,  # noqa: ARG002
         publishes: bool = True,
     ) -> Bus:
-        """One connection, or two if the service publishes over it what it acknowledges messages for."""
+        """One connection, or two if the service publishes on it too and acknowledges messages only after that."""
         if not publishes:
             return super().open(
                 client_id,

@@ -89,7 +89,9 @@ def ended_before_answer(reason: str, url: MqttUrl) -> LinkError:
 
 
 def no_answer(timeout: float, *, connected: bool) -> LinkError:
-    """The LinkError for an open that took longer than `timeout` seconds. `connected`: the server took it."""
+    """The LinkError for an open that took longer than `timeout` seconds. `connected`: the server accepted the
+    connection.
+    """
     reason = f"no answer within {timeout:.0f} s"
     return LinkError(f"{reason}, though it took the connection; it may not speak MQTT 5" if connected else reason)
 

@@ -1,4 +1,4 @@
-"""What the broker refuses to take from us."""
+"""The messages that the broker refuses."""
 
 from collections.abc import Callable
 
@@ -13,10 +13,10 @@ log = get_logger(__name__)
 
 
 class Refusals:
-    """The topics on which the broker takes nothing from us, until it takes a message on them again.
+    """The topics on which the broker refuses our messages, until it accepts one on them.
 
-    Rights are given by kind of topic, and some topics have a message a week. So a message that is taken also ends what
-    was refused of its kind (the topic without its last two levels) more than 15 s ago. A topic without messages is
+    Rights apply to a kind of topic (the topic without its last two levels), and some topics have a message a week. So
+    an accepted message also clears the refusals of its kind that are older than 15 s. A topic without messages is
     forgotten after two minutes. `steady`: a monotonic clock in seconds.
     """
 
@@ -54,7 +54,7 @@ class Refusals:
         self._log_at, self._unlogged = now + _LOG_SECONDS, 0
 
     def accepted(self, topic: str) -> None:
-        """The broker took a message."""
+        """The broker accepted a message."""
         if not self._topics:
             return
         self._topics.pop(topic, None)

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from ingress_store.influx.names import CANDLE, TICK
 
 FIRST = 0
-"""Unix seconds where every range begins that has no other start: there is no candle before 1970."""
+"""Start (unix seconds) of a range without one: there is no candle before 1970."""
 
 LAST = 9_000_000_000
-"""Unix seconds where every range ends that has no other end; InfluxDB's time goes a little further."""
+"""End (unix seconds) of a range without one; InfluxDB's time goes a little further."""
 
 
 def quoted(text: str) -> str:
@@ -24,7 +24,7 @@ def time(instant: float) -> str:
 
 
 def rows(bucket: str, symbols: Sequence[str] | None, start: float, stop: float, fields: Sequence[str] = ()) -> str:
-    """The candles of `symbols` (None for all), a row each, in no order. `fields`: only those."""
+    """The candles of `symbols` (None for all), one row each, in no order. `fields`: the fields to read."""
     wanted = "".join(_one_of(column, names) for column, names in (("symbol", symbols), ("_field", fields)) if names)
     return (
         f"{_from(bucket, start, stop)}\n"
@@ -35,7 +35,7 @@ def rows(bucket: str, symbols: Sequence[str] | None, start: float, stop: float, 
 
 
 def ticks(bucket: str, symbol: str, start: float, stop: float, limit: int) -> str:
-    """The first `limit` ticks of a symbol, a row each, oldest first."""
+    """The first `limit` ticks of a symbol, one row each, oldest first."""
     return (
         f"{_from(bucket, start, stop)}\n"
         f"  |> filter(fn: (r) => r._measurement == {quoted(TICK)} and r.symbol == {quoted(symbol)})\n"
@@ -58,7 +58,7 @@ def edge(bucket: str, symbol: str, start: float, stop: float, which: str) -> str
 
 
 def newest_versions(buckets: Iterable[str], start: float, stop: float) -> str:
-    """The newest `closed` and `at` of every symbol, one result a bucket."""
+    """The newest `closed` and `at` of every symbol, one result per bucket."""
     return "\n".join(
         f"{_from(bucket, start, stop)}\n"
         f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)}"

@@ -7,7 +7,7 @@ from ingress_store.influx.versions import Identity, Version
 from ingress_store.retention import DAY, HOUR, Retention
 
 SETTLING_SECONDS = 0.5
-"""How long after a write a query may still show a row that is then lost."""
+"""Seconds after a write in which a query may still show a row that is then lost."""
 
 _IN_MEMORY_SECONDS = 300.0
 """How long after a write its shard is certainly not empty in memory: InfluxDB moves it to a file after 10 minutes."""
@@ -18,7 +18,7 @@ _FAR_WINDOWS = 200
 
 
 class NewShards:
-    """The spans of time in which this process has written lately, the first row of each read back, by timeframe.
+    """The spans of time in which this process has recently written, by timeframe. The first row of each is read back.
 
     A span is a day, or an hour if candles are kept for less than a day; no shard is shorter. The first row of a new
     shard is therefore the first row of a span. A shard loses all rows of a request together, so one row is read back
@@ -31,8 +31,8 @@ class NewShards:
         self._written: dict[tuple[Timeframe, int], float] = {}
 
     def unconfirmed(self, versions: Mapping[Identity, Version], now: float) -> list[dict[Identity, Version]]:
-        """Those of the written versions that are to be read back, in parts: each of one timeframe and without a wide
-        gap. `now`: seconds of a steady clock.
+        """The written versions to read back at `now` (seconds of a steady clock), in parts. Each part has one timeframe
+        and no wide gap.
         """
         first: dict[tuple[Timeframe, int], Identity] = {}
         for identity in versions:

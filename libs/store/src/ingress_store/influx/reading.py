@@ -86,7 +86,7 @@ class Reader:
     async def latest(self) -> list[Freshness]:
         """The newest closed candle of every symbol and timeframe, sorted by symbol, lowest timeframe first.
 
-        A bucket that is missing is left out, unless all are.
+        A missing bucket is omitted, unless all are missing.
         """
         try:
             found = await self._latest(TIMEFRAMES)

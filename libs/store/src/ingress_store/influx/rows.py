@@ -17,7 +17,7 @@ _SOURCES = {source.value: source for source in Source}
 _NEEDED = ("exchange", "symbol", *NUMBERS)
 
 Row = dict[str, str]
-"""Values by column; an empty one is not there."""
+"""Values by column, without the empty ones."""
 
 
 def rows_of(text: str) -> Iterator[Row]:

@@ -34,7 +34,7 @@ AnswerT = TypeVar("AnswerT")
 
 
 class RefusedError(Exception):
-    """The server rejects the request, and would again; with the response's status and message."""
+    """The server rejects the request, and a retry is useless; with the response's status and message."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -67,9 +67,9 @@ class NotThereError(StoreUnavailableError):
 class Server:
     """One InfluxDB with one token, over connections that are kept. Every call is bounded in time.
 
-    StoreUnavailableError: try again later (no connection, no answer in time, 5xx, 429, and what only a person can mend:
-    token, organisation, bucket, something else that answers in the server's place). RefusedError: this request will
-    never be taken.
+    StoreUnavailableError: try again later (no connection, no response in time, 5xx, 429), or an operator must act
+    (token, organisation, bucket, another server at this address). RefusedError: the server will never accept this
+    request.
     """
 
     def __init__(self, url: str, access: InfluxAccess, location: str) -> None:
@@ -117,7 +117,7 @@ class Server:
         return self._resource(await self._call("GET", path, parameters))
 
     async def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Make a resource."""
+        """Create a resource."""
         return self._resource(await self._call("POST", path, {}, body))
 
     async def patch(self, path: str, body: Mapping[str, Any]) -> None:
@@ -217,7 +217,7 @@ class Server:
 
 
 async def answered(location: str, question: Awaitable[AnswerT]) -> AnswerT:
-    """The response. A rejection, or a response that is not InfluxDB's, becomes StoreUnavailableError, so that it shows
+    """The response. A rejection, or a response that is not InfluxDB's, becomes StoreUnavailableError, which is reported
     and ends no service.
     """
     try:

@@ -24,7 +24,7 @@ _SHARDS = 400
 _FOREVER = 20 * YEAR
 _SYSTEM = "system"
 SUPERSEDED = ", superseded"
-"""What is added to the name of a token that a newer one stands in for; nobody but the operator deletes it."""
+"""Suffix of the name of a token that a newer one replaces; only the operator deletes it."""
 _ID = re.compile(r"[0-9a-fA-F]{16}")
 _OUR_BUCKETS = (*map(names.candles, TIMEFRAMES), names.TICKS)
 _PERMISSIONS: Mapping[str, str] = {
@@ -50,7 +50,7 @@ class _Found:
 
 
 class Setup:
-    """Compares an organisation with what the services need, and makes the difference. It does not touch foreign
+    """Compares an organisation with what the services need, and creates what is missing. It does not touch foreign
     resources.
 
     The server forbids two buckets of one name, but not two tasks or tokens: if two bootstraps make duplicates, both
@@ -69,7 +69,7 @@ class Setup:
         return self._compare(org_id, await self._found(org_id))
 
     async def make(self) -> BootstrapResult:
-        """Make what is missing and change what is different."""
+        """Create what is missing and change what differs."""
         changes: list[str] = []
         org_id = await self._org_id()
         if org_id is None:

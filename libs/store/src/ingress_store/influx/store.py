@@ -112,9 +112,9 @@ class InfluxStore:
     async def write(self, candles: Sequence[Candle], ticks: Sequence[Candle]) -> WriteResult:
         """Write a batch, all buckets at once.
 
-        Candles stay unstored if their bucket is missing, refuses the token or rejects line after line, while others
-        take theirs. StoreUnavailableError if none does, or in trouble with the bucket of the ticks, which cannot be
-        requested again.
+        Candles stay unstored if their bucket is missing, refuses the token or rejects line after line, while other
+        buckets accept theirs. StoreUnavailableError if no bucket accepts candles, or if the bucket of ticks fails,
+        because ticks cannot be requested once more.
         """
         async with self._one_at_a_time:
             lines, newest, rejected_candles = self._candle_lines(candles)
@@ -213,7 +213,7 @@ class InfluxStore:
         return lines, rejected
 
     async def recall(self, symbols: Collection[str], timeframe: Timeframe, *, start: float, end: float) -> None:
-        """Read the versions that are stored: one query. Of a bucket that is missing nothing is known."""
+        """Read the stored versions, in one query. A missing bucket has none."""
         with suppress(NoRightError, NotThereError):
             self._known.remember(await self._answered(self._reader().versions(symbols, timeframe, start, end)))
 

@@ -7,12 +7,12 @@ from ingress_store.influx.server import TOO_LARGE, RefusedError, Server
 from ingress_store.port import Rejection
 
 BATCH_LINES = 5_000
-"""Lines in one request, at most."""
+"""Maximum number of lines in one request."""
 
 _MOST_IN_A_ROW = 10
 
 Line = tuple[int, str]
-"""The place of a row in what was given, and its text."""
+"""A row as text, and its index in the batch."""
 
 
 class RejectingError(StoreUnavailableError):
@@ -22,8 +22,8 @@ class RejectingError(StoreUnavailableError):
 class LineWriter:
     """Writes lines, and finds those that the server rejects.
 
-    A server, or a proxy before it, that rejects line after line has another trouble than our rows: then nothing is
-    rejected any more, and the same lines are written again later.
+    If a server, or a proxy before it, rejects line after line, our rows are not the cause: the writer then rejects none
+    of them, and the same lines are written later.
     """
 
     def __init__(self) -> None:

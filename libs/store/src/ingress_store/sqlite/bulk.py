@@ -13,7 +13,7 @@ from ingress_store.sqlite.rows import UPSERT_CANDLE
 ResultT = TypeVar("ResultT")
 
 Run = Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]]
-"""Does some work in the thread that has the connection."""
+"""Does work in the thread that owns the connection."""
 
 _ROWS_AT_ONCE = 50_000
 _SERIES = "exchange = ? AND symbol = ? AND timeframe = ?"
@@ -56,7 +56,7 @@ class SqliteSeries:
         return bounds
 
     async def write(self, rows: Iterable[Row]) -> int:
-        """Write rows, `_ROWS_AT_ONCE` a transaction, so that other writers can write in between."""
+        """Write rows, `_ROWS_AT_ONCE` per transaction, so that other writers can write in between."""
         written = 0
         left = iter(rows)
         while some := list(islice(left, _ROWS_AT_ONCE)):

@@ -95,7 +95,7 @@ WHERE excluded.closed > candles.closed
 UPSERT_TICK = f"""
 INSERT OR REPLACE INTO ticks ({COLUMNS}, written_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """  # noqa: S608
-"""A tick that comes again is the same one."""
+"""A redelivered tick is the same one."""
 
 
 def write(

@@ -36,8 +36,8 @@ class SqliteStore:
 
     One worker thread owns the connection, so nothing blocks the loop and no lock is needed. Write-ahead log with
     `synchronous=FULL`: a batch is on the disk when `write` returns, so neither a killed process nor a power cut loses
-    what was acknowledged to the broker. NORMAL would save one fsync a batch (two a second) and give up the power cut.
-    A lock that another process holds is waited for, `busy_seconds` long.
+    what was acknowledged to the broker. NORMAL would save one fsync a batch (two a second) and give up the power cut. A
+    call waits up to `busy_seconds` for a lock that another process holds.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class SqliteStore:
             worker.shutdown(wait=False)
 
     async def ping(self) -> None:
-        """Read from the file, and look at the room that its disk has left."""
+        """Read from the file, and check the free space on its disk."""
 
         def look(connection: sqlite3.Connection) -> None:
             connection.execute("SELECT 1 FROM series LIMIT 1").fetchone()

@@ -175,7 +175,7 @@ def seeds_check(state: SystemState, now: float, wanted: Wanted, new: frozenset[s
 
 def candles_check(state: SystemState, now: float, wanted: Wanted) -> Check:
     """Red when the feed of a wanted symbol is live and a candle is not closed CLOSE_SECONDS after its end, or when
-    gateways publish updates and no candle comes for UPDATE_SECONDS.
+    gateways publish updates and no candle arrives for UPDATE_SECONDS.
     """
     since = state.unshown_since
     if since is not None and now - since > UPDATE_SECONDS:

@@ -1,6 +1,5 @@
-"""Stored forming candles that nobody will close: of symbols that no gateway follows, in windows without trades.
-
-Whether such a window was quiet to its end is not known, so the aggregator closes it with nothing.
+"""Removes stored forming candles that nobody will close: those of symbols that no gateway follows, in windows without
+trades. Whether trades followed in such a window is unknown, so the aggregator publishes no closed candle of it.
 """
 
 import asyncio
@@ -22,8 +21,8 @@ log = get_logger(__name__)
 
 
 class Leftovers:
-    """Removes them once their window is over. `owns`: whether a symbol is ours among several instances. `clock` in unix
-    seconds.
+    """Removes such forming candles once their window is over. `owns`: whether a symbol is ours among several instances.
+    `clock` in unix seconds.
     """
 
     def __init__(
@@ -42,7 +41,7 @@ class Leftovers:
         self._due: dict[tuple[str, Timeframe], float] = {}
 
     async def run(self) -> None:
-        """Look and remove until cancelled."""
+        """Check and remove until cancelled."""
         while True:
             await asyncio.sleep(self._seconds)
             try:
@@ -51,7 +50,7 @@ class Leftovers:
                 log.debug("leftovers.postponed", reason=str(error))
 
     async def look(self) -> None:
-        """Look once at each series that is due. StoreUnavailableError."""
+        """Check each series that is due once. StoreUnavailableError."""
         ended = unfollowed(self._state, self._clock(), await self._store.symbols())
         known = {(symbol, timeframe) for symbol in ended for timeframe in TIMEFRAMES}
         self._due = {series: self._due.get(series, 0.0) for series in sorted(known, key=str)}

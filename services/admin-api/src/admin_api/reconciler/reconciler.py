@@ -117,7 +117,7 @@ class Reconciler:
         self.auditor.interrupted()
 
     def filters(self) -> tuple[str, ...]:
-        """What to subscribe to for it."""
+        """The topic filters that it needs."""
         return (self._topics.seed_requests(),)
 
     def take(self, message: Message) -> bool:

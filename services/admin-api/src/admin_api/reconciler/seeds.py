@@ -1,4 +1,4 @@
-"""Seeds from the store, for symbols that no gateway follows: Kraken's REST does not know a delisted pair any more.
+"""Seeds from the store, for symbols that no gateway follows: Kraken's REST no longer knows a delisted pair.
 
 An aggregator requests them for a symbol that ended while no aggregator ran.
 """
@@ -19,16 +19,16 @@ from ingress_common.topics import Topics
 from ingress_store import CandleStore, StoreUnavailableError
 
 CANDLES = 24
-"""Newest closed candles of each timeframe in an answer; ten are enough for the next higher one."""
+"""Newest closed candles of each timeframe in a response; ten are enough for the next higher one."""
 
 MOST_WAITING = 100
-"""Symbols that wait for their answer. An aggregator has 20 under way, and repeats its requests."""
+"""Maximum number of symbols that wait for a response. An aggregator requests 20 at a time, and repeats its requests."""
 
 TICKS_AT_ONCE = 5_000
 """Raw ticks in one query."""
 
 MOST_TICKS = 100_000
-"""Raw ticks in one answer, about half a day of a busy pair."""
+"""Maximum number of raw ticks in one response, about half a day of a busy pair."""
 
 _M1 = Timeframe.M1
 
@@ -51,8 +51,8 @@ class SeedMetrics:
 
 
 class Seeds:
-    """Answers one symbol after the other. `owns`: whether a symbol is ours among several instances. `clock` in unix
-    seconds.
+    """Responds to seed requests, one symbol after the other. `owns`: whether a symbol is ours among several instances.
+    `clock` in unix seconds.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Seeds:
             self._waiting.put_nowait(symbol)
 
     async def run(self) -> None:
-        """Answer until cancelled."""
+        """Respond until cancelled."""
         while True:
             symbol = await self._waiting.get()
             try:

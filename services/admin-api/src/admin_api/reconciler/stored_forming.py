@@ -38,8 +38,8 @@ class _Followed:
 class FormingWatch:
     """Notes the newest forming 1m candle of each writer's symbols, and queries it until the store has it.
 
-    A newer one is as good, and so is whatever the same writer stores later: the bus may have lost the one (QoS 0). It
-    is late `limit` seconds after it was noted.
+    A newer candle counts as well, and so does any that the same writer stores later, because the bus may lose a forming
+    one (QoS 0). It is late `limit` seconds after it was noted.
     """
 
     def __init__(self, store: CandleStore, state: SystemState, limit: float) -> None:
@@ -49,7 +49,7 @@ class FormingWatch:
         self._writers: dict[str, _Followed] = {}
 
     async def look(self, symbols: AbstractSet[str], now: float) -> None:
-        """Look at the candles of `symbols` at `now` (unix seconds); StoreUnavailableError if the store is away."""
+        """Check the candles of `symbols` at `now` (unix seconds). StoreUnavailableError without an answer."""
         online = dict(self._state.online(WRITER, now, OWNER_SILENCE_SECONDS))
         self._writers = {writer: self._writers.get(writer, _Followed()) for writer in online}
         for writer, followed in self._writers.items():

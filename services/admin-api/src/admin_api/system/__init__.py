@@ -1,1 +1,1 @@
-"""What the bus reports about the system: shared by the packages that judge it, and knowing none of them."""
+"""The state of the system as the bus reports it, shared by the packages that judge it."""

@@ -8,7 +8,7 @@ from admin_api.system.state import GATEWAY, SystemState
 
 NEW_SECONDS = 30.0
 """Maximum time in which a new pair becomes live and seeded, or is found to have never traded: a gateway waits 15 s for
-its first trade before it asks Kraken's REST.
+its first trade before it requests one from Kraken's REST.
 """
 
 _FIRST_SECONDS = 5.0
@@ -56,7 +56,7 @@ def wanted(state: SystemState, now: float) -> Wanted:
 class NewPairs:
     """The pairs that have just been listed, or have just begun to trade. Call `look` about every second.
 
-    Neither those of a gateway's start are new, nor those that another gateway takes over.
+    The pairs of a gateway's start, and those that another gateway takes over, are not new.
     """
 
     def __init__(self, state: SystemState) -> None:
@@ -75,7 +75,7 @@ class NewPairs:
         self._since = {symbol: since for symbol, since in self._since.items() if symbol in kept}
 
     def at(self, now: float) -> frozenset[str]:
-        """Those that became wanted in the last NEW_SECONDS before `now` (unix seconds)."""
+        """The pairs that became wanted in the last NEW_SECONDS before `now` (unix seconds)."""
         return frozenset(symbol for symbol, since in self._since.items() if abs(now - since) <= NEW_SECONDS)
 
     def _taken_later(self, now: float) -> dict[str, float]:
@@ -89,8 +89,8 @@ class NewPairs:
 
 
 def unfollowed(state: SystemState, now: float, symbols: Iterable[str]) -> list[str]:
-    """Those of `symbols` that no gateway follows at `now` (unix seconds); none while a gateway may follow them and has
-    not reported it.
+    """The members of `symbols` that no gateway follows at `now` (unix seconds); none while a gateway may follow them
+    and has not reported it.
     """
     gateways = [details for _, details in state.online(GATEWAY, now)]
     if not gateways or not all(texts(details.get("patterns")) for details in gateways):

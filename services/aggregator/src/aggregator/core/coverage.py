@@ -45,7 +45,7 @@ class Intervals:
         self._ends[first:last] = [end]
 
     def append(self, start: float, end: float) -> None:
-        """Add `[start, end)`; cheapest where it begins where the last interval ends."""
+        """Add `[start, end)`; cheapest if it begins at the end of the last interval."""
         ends = self._ends
         if ends and ends[-1] == start:
             ends[-1] = end
@@ -53,7 +53,7 @@ class Intervals:
             self.add(start, end)
 
     def remove(self, start: float, end: float) -> None:
-        """Take `[start, end)` out."""
+        """Remove `[start, end)`."""
         if end <= start:
             return
         first = bisect_right(self._ends, start)
@@ -79,7 +79,7 @@ class Intervals:
         return i >= 0 and self._ends[i] > start
 
     def between(self, start: float, end: float) -> list[tuple[float, float]]:
-        """The intervals, whole, that have a part in `[start, end)`."""
+        """The whole intervals that overlap `[start, end)`."""
         first = bisect_right(self._ends, start)
         last = bisect_left(self._starts, end)
         return list(zip(self._starts[first:last], self._ends[first:last], strict=True))

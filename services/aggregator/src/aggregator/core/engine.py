@@ -26,7 +26,7 @@ from ingress_common.model import (
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
 Output = Candle | SeedRequest | HistoryRequest
-"""What the engine wants published: candles, and requests to the gateway."""
+"""What the engine publishes: candles, and requests to the gateway."""
 
 RECENT = 120.0
 """Seconds of closed candles to republish after a reconnect: a killed broker restarts from the state that it saved some

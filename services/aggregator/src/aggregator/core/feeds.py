@@ -56,8 +56,8 @@ class FeedCoverage:
     symbols to look at with every watermark, not only once a minute: those without a seed or with gaps. `minute_end`:
     the end of the watermark's minute. `lost_until`: when (`at` of its watermarks) a loss of messages was last noticed;
     what the feed covers before that has not all arrived. `suspect`: its last implausible watermark. `lacking`: the
-    symbols whose last update has not arrived, each with when that was stated; `lacking_since`: from when on there was
-    always one.
+    symbols whose last update has not arrived, each with the time of that statement; `lacking_since`: the time since
+    which there has always been one.
     """
 
     state: FeedState
@@ -159,7 +159,7 @@ class Feeds:
         return feed in self._feeds
 
     def reports(self, feed: str) -> bool:
-        """Whether a watermark of `feed` was followed since it began, or since the broker was away."""
+        """Whether a watermark of `feed` was followed since it began, or since the last reconnect."""
         return feed in self._feeds and self._feeds[feed].reports
 
     @property
@@ -186,13 +186,13 @@ class Feeds:
                     feed.watched.add(symbol)
 
     def release(self, symbols: Iterable[str]) -> None:
-        """Forget since when `symbols` are covered."""
+        """Forget the coverage of `symbols`."""
         for symbol in symbols:
             self._present_from.pop(symbol, None)
             self._unseen.discard(symbol)
 
     def reconnected(self) -> None:
-        """The broker was away: messages from then are unknown, and so is how far the feeds are."""
+        """The broker was disconnected: messages may have been lost, and the feeds' progress is unknown."""
         for feed in self._feeds.values():
             feed.restart()
             feed.at = _NEVER

@@ -26,7 +26,7 @@ class LateEnd:
         return self._series.initialized
 
     def resume(self, candle: Candle) -> None:
-        """A candle retained on the bus: the last one that an earlier run published."""
+        """Add a candle retained on the bus: the last one that an earlier run published."""
         self._series.resume(candle)
         if not candle.closed:
             self._retained[candle.timeframe] = candle
@@ -34,13 +34,13 @@ class LateEnd:
             self._series.update(candle)
 
     def history(self, history: History) -> None:
-        """A batch of history."""
+        """Add a batch of history."""
         self._closed += self._series.history(history)
 
     def last(self, at: float) -> list[Candle]:
         """Returns the closed candles, then the open windows. Only their trades are certain. `at` as in a candle.
 
-        Without an answer these are the windows as the retained candles show them.
+        Without a response these are the windows as the retained candles show them.
         """
         series = self._series
         if not series.initialized:

@@ -116,7 +116,9 @@ class Level:
         return min((window for window, state in self.windows.items() if state.traded), default=None)
 
     def last_traded(self, before: int, since: float) -> int | None:
-        """The last window that traded and opens before `before`, back to that of `since`; None if there is none."""
+        """The last window that traded and opens before `before`, no earlier than the window of `since`; None if there
+        is none.
+        """
         windows, seconds = self.windows, self.seconds
         for window in range(before - seconds, self.floor(since) - 1, -seconds):
             if (state := windows.get(window)) and state.traded:
@@ -271,7 +273,7 @@ class Levels:
     # --- prices ------------------------------------------------------------------------------------------------------
 
     def note_price(self, instant: float, candle: Candle) -> None:
-        """`candle` ends with the price at `instant` (unix seconds)."""
+        """Note that `candle` ends with the price at `instant` (unix seconds)."""
         self._prices.pop(instant, None)
         self._prices[instant] = candle
         if len(self._prices) > _PRICES_KEPT:
@@ -312,10 +314,9 @@ class Levels:
     # --- what is missing, and what is forgotten ----------------------------------------------------------------------
 
     def gaps(self, clock: float) -> list[tuple[Timeframe, float, float]]:
-        """What must be known at `clock` to close what is over and to build the forming candles, and is not: whole
-        windows, merged, lowest timeframe first.
-
-        From the first published minute on that is minutes; before it, windows of the timeframe that needs them.
+        """The unknown time that is needed at `clock` to close ended windows and to build the forming candles: whole
+        windows, merged, lowest timeframe first. From the first published minute on these are minutes; before it,
+        windows of the timeframe that needs them.
         """
         minutes = self.minutes
         wanted = {level: Intervals() for level in self._levels}

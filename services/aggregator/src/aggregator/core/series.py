@@ -53,12 +53,12 @@ class Depth:
 class CandleSeries:
     """All candles of one symbol, from whatever arrives in whatever order.
 
-    Every method that takes something in returns the closed candles to publish, lower timeframes first at a boundary.
-    `forming` gives the forming ones. Nothing is published before history of all timeframes has arrived. `clock`:
-    up to when (unix seconds) minutes can close. `in_order_from`: the start of the coverage with which minutes close in
-    order (`close_in_order`); infinity while they do not. `forgotten_rows` counts what came for windows that are long
-    forgotten.
-    `check_gaps_at`: the next time to call `gaps`, on its clock; minus infinity whenever they may have changed.
+    Every method that processes data returns the closed candles to publish, lower timeframes first at a boundary.
+    `forming` gives the forming ones. Nothing is published before history of all timeframes has arrived. `clock`: up to
+    when (unix seconds) minutes can close. `in_order_from`: the start of the coverage with which minutes close in order
+    (`close_in_order`); infinity while they do not. `forgotten_rows` counts the rows of windows that are already
+    forgotten. `check_gaps_at`: the next time to call `gaps`, on its clock; minus infinity whenever they may have
+    changed.
     """
 
     def __init__(self, symbol: str, depth: Depth, memory: Memory | None = None) -> None:
@@ -208,7 +208,7 @@ class CandleSeries:
         return [state.candle for window, state in windows if state.candle and window >= level.horizon]
 
     def refresh_forming(self) -> None:
-        """Have `forming` give all forming candles, whether they have changed or not."""
+        """Make `forming` return all forming candles next time, changed or not."""
         for level in self._levels:
             level.forming = None
 
@@ -222,10 +222,9 @@ class CandleSeries:
         }
 
     def gaps(self) -> list[tuple[Timeframe, Range]]:
-        """What must be known to close what is over and to build the forming candles, and is not: whole windows, merged,
-        lowest timeframe first.
-
-        From the first published minute on that is minutes; before it, windows of the timeframe that needs them.
+        """The unknown time that is needed to close ended windows and to build the forming candles: whole windows,
+        merged, lowest timeframe first. From the first published minute on these are minutes; before it, windows of the
+        timeframe that needs them.
         """
         if not self.initialized:
             return []
@@ -243,7 +242,7 @@ class CandleSeries:
 
     @property
     def lost(self) -> list[tuple[Timeframe, Range]]:
-        """What was given up on."""
+        """The time that was given up on."""
         return [(level.timeframe, Range(*span)) for level in self._levels for span in level.lost]
 
     @property
@@ -666,7 +665,7 @@ def _untraded_until(history: History) -> float:
 
 
 def final_until(history: History) -> float:
-    """Up to when (unix seconds) what a batch holds will not change any more.
+    """The time (unix seconds) up to which the rows of a batch are final.
 
     A snapshot is final up to GRACE before it was taken. A REST response is final up to GRACE before its rows' receipt,
     because its range is the requested one; without rows, up to the end of that range.

@@ -121,7 +121,7 @@ def same_market(a: Candle, b: Candle) -> bool:
 
 
 def same_candle(a: Candle, b: Candle) -> bool:
-    """Whether both publish the same. Above 1m a difference in vwap alone is none (`same_market`)."""
+    """Whether both publish the same numbers. Above 1m a difference in vwap alone does not count (`same_market`)."""
     return (
         same_market(a, b)
         and a.open_time == b.open_time

@@ -25,7 +25,7 @@ from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.publisher import Publisher
 
 LONGEST_PAUSE = 10.0
-"""Seconds between tries of what fails, at most."""
+"""Maximum seconds between retries of a failed call."""
 
 log = get_logger(__name__)
 
@@ -41,9 +41,9 @@ class _Failure:
 class Backfill:
     """Publishes the history that is requested of our symbols: OHLC where it reaches, Trades for minutes further back.
 
-    A range is answered in ascending order, a batch a call. A published batch is not requested again when a later call
-    fails. Failed calls are retried with backoff, without end. `kraken_now` is Kraken's time (unix seconds), which also
-    dates the candles: the moment before the call, because what came later may not be in the response.
+    A range is published in ascending order, one batch per call. A published batch is not requested again when a later
+    call fails. Failed calls are retried with backoff, without end. `kraken_now` is Kraken's time (unix seconds), which
+    also dates the candles: the moment before the call, because what came later may not be in the response.
     """
 
     def __init__(

@@ -52,8 +52,8 @@ class Wanted:
     in_hand: Range | None = None
 
     def reach(self, now: float) -> float:
-        """From when on (unix seconds) OHLC is called at `now`; all of the time for timeframes that Trades do not
-        make.
+        """The time (unix seconds) from which OHLC serves requests at `now`; minus infinity for timeframes that cannot
+        be built from Trades.
         """
         if self.timeframe is not Timeframe.M1:
             return float("-inf")

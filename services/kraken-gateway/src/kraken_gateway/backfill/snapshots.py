@@ -15,13 +15,15 @@ from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.publisher import Publisher
 
 ANSWER_SECONDS = 5.0
-"""Seconds without any answer on the connection after which what is unanswered is subscribed again."""
+"""Seconds without any response on the connection after which unanswered symbols are subscribed once more."""
 
 LONGEST_SECONDS = 30.0
-"""The same for a symbol, although others are answered."""
+"""Seconds after which an unanswered symbol is subscribed once more, although others get responses."""
 
 MOST_SUBSCRIBED = 300
-"""Symbols subscribed on one connection at a time; reported fine (`kraken-protocol.md`, limits)."""
+"""Maximum number of symbols subscribed on one connection at a time; clients report that it works (`kraken-protocol.md`,
+limits).
+"""
 
 _EMPTY_TRIES = 2
 _IDLE_SECONDS = 1.0

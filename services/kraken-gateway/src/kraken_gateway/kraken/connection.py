@@ -95,7 +95,8 @@ class Connection:
 
     It learns Kraken's time from pongs and acks. `wait` pings when that is due, and ends the connection when nothing is
     received for INACTIVITY although everything that was received has been processed: a process that is behind, or was
-    stopped, never mistakes its own backlog for Kraken's silence. `required`: what every subscription has to have here.
+    stopped, never mistakes its own backlog for Kraken's silence. `required`: parameters that every subscription needs
+    at this URL.
     """
 
     def __init__(
@@ -141,7 +142,7 @@ class Connection:
 
     @property
     def lag(self) -> float:
-        """Seconds for which the first of them has waited."""
+        """Seconds for which the oldest of these frames has waited."""
         oldest = self._inbox.oldest()
         return 0.0 if oldest is None else self._steady() - oldest
 
@@ -303,7 +304,7 @@ class Connection:
                 pass
 
     def take_in(self, frame: str | bytes) -> None:
-        """A frame was received."""
+        """Queue a received frame."""
         now = self._steady()
         self.last_arrival = self._active_since = now
         self._inbox.put(frame, now)
@@ -313,7 +314,7 @@ class Connection:
             self._socket.transport.pause_reading()
 
     async def read(self) -> None:
-        """Receive what the library assembles, and notice the end."""
+        """Queue frames until the connection ends, and note the reason."""
         try:
             async for message in self._socket:
                 self.take_in(message)

@@ -26,7 +26,7 @@ CHUNK = 100
 """Symbols in one subscribe message (`kraken-protocol.md`, limits)."""
 
 ONLINE = "online"
-"""The status of a pair of which none is given."""
+"""The status of a pair for which Kraken gives none."""
 
 TRADED = frozenset({"online", "limit_only", "post_only", "reduce_only"})
 """The statuses of pairs in which there are trades; a new listing begins in `limit_only`."""
@@ -35,7 +35,7 @@ GONE = frozenset({"delisted", "work_in_progress"})
 """The statuses of pairs that are not traded, and may never be."""
 
 Params = Mapping[str, object]
-"""What a subscription is for."""
+"""The parameters of a subscription."""
 
 _T = TypeVar("_T")
 _LIMIT = Decimal("1e20")
@@ -108,7 +108,7 @@ class IntervalRow(msgspec.Struct, frozen=True, gc=False):
 class BadRow(msgspec.Struct, frozen=True):
     """A row that is not a candle. `symbol` is None if it cannot be read.
 
-    `lost`: a state of the symbol's candle may be lost with it; not so for a row of an interval that is none of ours.
+    `lost`: a state of the symbol's candle may be lost with it; false for a row of an interval that is not a timeframe.
     """
 
     symbol: str | None
@@ -136,7 +136,7 @@ class SystemStatus(msgspec.Struct, frozen=True):
 
 
 class Pong(msgspec.Struct, frozen=True):
-    """The answer to an application ping. `time`: when Kraken sent it (unix seconds)."""
+    """The response to an application ping. `time`: when Kraken sent it (unix seconds)."""
 
     req_id: int | None
     time: float | None

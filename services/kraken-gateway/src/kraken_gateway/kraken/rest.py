@@ -105,7 +105,7 @@ class OhlcRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Trade(msgspec.Struct, frozen=True, gc=False):
-    """One trade; `time` in unix seconds, exact. `number` is 0 in old answers, which have none."""
+    """One trade; `time` in unix seconds, exact. `number` is 0 in old responses, which have none."""
 
     number: int
     time: Decimal

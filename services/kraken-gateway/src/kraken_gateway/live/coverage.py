@@ -53,7 +53,7 @@ class CoverageTracker:
     def cover(
         self, live: Mapping[str, float], rejected: Mapping[str, str], begun: float, steady: float
     ) -> Coverage | None:
-        """The new coverage, to announce; None if it is unchanged, or more symbols are about to join.
+        """The new coverage to announce; None if it is unchanged, or more symbols are about to join.
 
         `live`: the symbols whose snapshots are on the bus, and from when on; `begun`: when the first was subscribed.
         """

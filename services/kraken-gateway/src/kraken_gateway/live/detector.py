@@ -24,8 +24,8 @@ AUDITED = 300
 """Symbols that are read after each minute, beside the suspects; more of them take turns."""
 
 RESTART_PAUSES = (60.0, 600.0)
-"""Pause in seconds before the same symbol is moved, or the same feed restarted, again: the first, doubling up to the
-maximum.
+"""First and maximum pause in seconds before the same symbol is moved, or the same feed restarted, once more. The pause
+doubles each time.
 """
 
 _LOOK_SECONDS = 0.25

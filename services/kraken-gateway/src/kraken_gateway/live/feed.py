@@ -20,7 +20,7 @@ from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.publisher import Publisher
 
 OpenBus = Callable[[str, LastWill | None], Bus]
-"""Makes a bus connection of its own, given what to add to the client's name, and its last will."""
+"""Makes a separate bus connection, given a suffix of the client's name and a last will."""
 
 _REPEAT_SECONDS = 10.0
 _STEADY_CONNECTION = 60.0
@@ -35,7 +35,7 @@ class FeedReport:
 
     `problem`: why it is down. `suspect`: symbols whose inactivity is to be verified; `excluded`: symbols excluded from
     the coverage. `backlog`: frames received and not yet published, of which the oldest has waited for `lag` seconds.
-    `refused`: what the broker does not take of it; empty if it takes everything. `gone`: symbols that are not traded at
+    `refused`: why the broker refuses its messages; empty if it accepts them. `gone`: symbols that are not traded at
     present, with the reason; the state shows those that it covered.
     """
 
@@ -59,7 +59,7 @@ class FeedReport:
 
     @property
     def live(self) -> bool:
-        """Whether it delivers data, and the broker takes them."""
+        """Whether it delivers data and the broker accepts them."""
         return self.state.state is FeedCondition.LIVE and not self.refused
 
     @property

@@ -59,15 +59,14 @@ class Before:
 
 
 def newest_last(candles: pl.DataFrame) -> pl.DataFrame:
-    """The rows by open time; of repeated ones the row that `ingress_store.ordering` keeps is the last.
-
-    The checks take the last one as the candle.
+    """The rows by open time. Of repeated rows the one that `ingress_store.ordering` keeps comes last; the checks take
+    it as the candle.
     """
     return candles.sort("time", "closed", "at", "revision")
 
 
 def newest(candles: pl.DataFrame) -> pl.DataFrame:
-    """One row per open time: of repeated ones the row that `ingress_store.ordering` keeps."""
+    """One row per open time: of repeated rows the one that `ingress_store.ordering` keeps."""
     return newest_last(candles).unique("time", keep="last", maintain_order=True)
 
 

@@ -22,8 +22,8 @@ class Displacement:
 def displacements(file: ArchiveFile, latest: float, *, repeated: bool) -> Mapping[int, Displacement]:
     """The displaced lines of `file`, by the number of the block; empty for a file in order.
 
-    A line belongs to the first block that reaches its time. `repeated`: whether a row is displaced, too, that has the
-    time of an earlier block's last row. Rows at `latest` (unix seconds) or later are invalid and reach no time. This
+    A line belongs to the first block that reaches its time. `repeated`: whether a row with the time of an earlier
+    block's last row is displaced, too. Rows at `latest` (unix seconds) or later are invalid and reach no time. This
     reads the file once, its times only.
     """
     reached = [-inf]  # by block, the newest time up to its end; a value before the first one

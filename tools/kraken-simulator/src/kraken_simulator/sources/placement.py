@@ -7,8 +7,9 @@ _GRAINS = (604_800, 86_400, 14_400, 3_600, 900, 300, 60)
 def shift_to_now(first: int, last: int, now: float, play_from: float | None) -> int:
     """Return the seconds to add to the times of data from `first` to `last` (unix seconds) to replay it now.
 
-    With `play_from`, that time in the data becomes now, to the minute. Without, the latest time that leaves a day of
-    data (half of shorter data), shifted by the longest possible unit of week, day, 4 h ... minute.
+    With `play_from`, that time in the data becomes now, to the minute. Without it, the latest time that leaves a day of
+    data (half of shorter data) becomes now. The shift is a multiple of the longest possible unit of week, day, 4 h ...
+    minute.
     """
     if play_from is not None:
         return round((now - play_from) / 60) * 60
