@@ -65,5 +65,5 @@ async def test_a_broker_that_stops_answering_costs_one_test_and_is_named(mosquit
 async def test_a_server_that_takes_the_connection_and_does_not_answer_may_not_speak_mqtt_5(client):
     port = free_port()
     async with in_its_place(port, None):
-        with pytest.raises(BusError, match="though it took the connection; it may not speak MQTT 5"):
+        with pytest.raises(BusError, match="although it accepted the connection; it may not speak MQTT 5"):
             await check_broker(MqttUrl("127.0.0.1", port), "ingress", client=client)

@@ -35,7 +35,8 @@ def _checked(name: str, url: str) -> str:
     expected = f"{name}: expected a proxy of the form http://host:port"
     if name.lower() == "socks_proxy":
         # Whatever it holds, a client takes it for SOCKS.
-        raise SettingsError(f"{name}: expected HTTPS_PROXY with a proxy of the form http://host:port, got one of SOCKS")
+        form = "a proxy of the form http://host:port"
+        raise SettingsError(f"{name}: expected HTTPS_PROXY with {form}, got a SOCKS proxy")
     scheme = url.partition("://")[0].lower()
     if scheme not in ("http", "https"):
         raise SettingsError(f"{expected}, got {f'one of {scheme}://' if scheme.isalnum() else 'another one'}")

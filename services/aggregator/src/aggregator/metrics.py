@@ -57,7 +57,7 @@ class AggregatorMetrics:
         self.strays = Counter("ingress_aggregator_stray_watermarks", "Watermarks of unknown feeds", registry=registry)
         self.lost_updates = Counter(
             "ingress_aggregator_lost_updates",
-            "Minutes of symbols of which updates were lost between gateway and aggregator; history is requested",
+            "Minutes of symbols with updates lost between gateway and aggregator; their history is requested",
             registry=registry,
         )
         self.forgotten_rows = Gauge(

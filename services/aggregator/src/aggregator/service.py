@@ -167,8 +167,8 @@ class Aggregator:
             ready=broker.ok and not losing and not silent and seeds_ok and gaps_ok,
             checks=(
                 broker,
-                Check("watermarks", not silent, late if silent else "those of all live feeds arrive"),
-                Check("updates", not losing, lost if losing else "all that the gateways published have arrived"),
+                Check("watermarks", not silent, late if silent else "the watermarks of all live feeds arrive"),
+                Check("updates", not losing, lost if losing else "all published updates have arrived"),
                 Check("seeds", seeds_ok, f"{symbols - len(unseeded)} of {symbols} symbols have their seed"),
                 Check("gaps", gaps_ok, gaps if gaps_ok else f"{gaps}, and none of it was filled for {unfilled:.0f} s"),
             ),

@@ -63,7 +63,7 @@ def test_watermarks_too_far_apart_mean_lost_messages_and_the_hole_is_asked_for(w
 
 def test_watermark_of_another_age_is_not_followed_and_does_not_stop_the_feed(world):
     closed = len(world.log)
-    with pytest.raises(ImplausibleError, match="expected a watermark that goes on from"):
+    with pytest.raises(ImplausibleError, match="expected a watermark that continues from"):
         world.engine.watermark(Watermark("feed", 9e9, 9e9))
     assert len(world.log) == closed
     world.settle(5)

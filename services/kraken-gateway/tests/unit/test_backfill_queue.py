@@ -199,7 +199,7 @@ def test_more_ranges_than_can_be_kept_apart_are_refused_and_nothing_else_is_dist
     for number in range(LIMIT):
         worker.request("A/B", NOW - (number + 1) * 40 * DAY, NOW - (number + 1) * 40 * DAY + HOUR)
     before = worker.queue.pending
-    with pytest.raises(RequestRefusedError, match="expected at most 32 ranges of A/B 1m"):
+    with pytest.raises(RequestRefusedError, match="expected at most 32 waiting ranges of A/B 1m"):
         worker.queue.add(["C/D", "A/B"], M1, Range(NOW - 3000 * DAY, NOW - 3000 * DAY + HOUR))
     assert worker.queue.pending == before
     worker.request("A/B", NOW - 600, NOW)

@@ -172,7 +172,7 @@ def import_(
         typer.Option(
             parser=_symbol,
             metavar="SYMBOL",
-            help="The pair, such as BTC/USDC: of files whose names contain none, or the one to take of many.",
+            help="The pair, such as BTC/USDC, of files whose names contain none; or the only pair to import.",
         ),
     ] = None,
 ) -> None:

@@ -93,7 +93,7 @@ def no_answer(timeout: float, *, connected: bool) -> LinkError:
     connection.
     """
     reason = f"no answer within {timeout:.0f} s"
-    return LinkError(f"{reason}, though it took the connection; it may not speak MQTT 5" if connected else reason)
+    return LinkError(f"{reason}, although it accepted the connection; it may not speak MQTT 5" if connected else reason)
 
 
 @dataclass(frozen=True, slots=True)

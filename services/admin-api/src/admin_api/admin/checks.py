@@ -58,7 +58,7 @@ def clock_check(state: SystemState, now: float) -> Check:
     skew = min((skew.seconds for skew in recent if skew is not None), key=abs, default=0.0)
     if skew > CLOCK_SECONDS:
         late = (
-            f"this machine's clock is {skew:.0f} s ahead of Kraken's time, or what gateways publish arrives that late"
+            f"this machine's clock is {skew:.0f} s ahead of Kraken's time, or the gateways' messages arrive that late"
         )
         return Check("clock", ok=False, detail=late)
     if skew < -CLOCK_SECONDS:

@@ -282,7 +282,7 @@ class Repairer:
         new = [one for one in planned if one not in self._requested]
         if len(self._requested) + len(new) > MOST_REQUESTED:
             raise TooManyRequestsError(
-                f"expected at most {MOST_REQUESTED} requests to wait, there are {len(self._requested)}"
+                f"expected at most {MOST_REQUESTED} waiting requests, got {len(self._requested)}"
             )
         async with self._turn:
             settled = Range(span.start, min(span.end, timeframe.floor(now - SETTLE_SECONDS)))

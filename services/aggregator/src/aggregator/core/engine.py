@@ -75,7 +75,7 @@ class Engine:
         self._left: dict[str, Range] = {}  # symbols that a live feed carries no more, and what it covered last
         self._rebuilds: dict[str, Rebuild] = {}  # the most recent one last
         self.lost_updates = 0
-        """Minutes of symbols of which updates were lost between the gateway and here."""
+        """Minutes of symbols with updates lost between the gateway and the engine."""
 
     # --- which symbols -----------------------------------------------------------------------------------------------
 
@@ -319,7 +319,7 @@ class Engine:
         covers, timeframe = history.covers, history.timeframe
         windows = (covers.end - covers.start) / timeframe.seconds
         if windows > MAX_WINDOWS:
-            raise ImplausibleError(f"expected an answer over at most {MAX_WINDOWS} windows, got {windows:.0f}")
+            raise ImplausibleError(f"expected a response of at most {MAX_WINDOWS} windows, got {windows:.0f}")
         others = self._requests.take_answer(history)
         horizons = series.horizons
         if not horizons:

@@ -290,7 +290,7 @@ class Feeds:
             return None  # an older one, repeated: nothing is new, and nothing is lost
         if not feed.continues(mark, self._newest):
             raise ImplausibleError(
-                f"expected a watermark that goes on from {_stated(feed.watermark)}, got {_stated(mark.watermark)}"
+                f"expected a watermark that continues from {_stated(feed.watermark)}, got {_stated(mark.watermark)}"
             )
         silent = mark.at - (feed.at if feed.reports else feed.since)
         # Messages of a feed that was not yet plausible may have been refused.

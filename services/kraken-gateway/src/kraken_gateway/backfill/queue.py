@@ -65,7 +65,7 @@ class Wanted:
         far, near = self._sorted([*self.ranges, *([new] if new.start < new.end else [])], now)
         if max(len(far), len(near)) > LIMIT:
             raise RequestRefusedError(
-                f"expected at most {LIMIT} ranges of {self.symbol} {self.timeframe.value} to wait, got one more"
+                f"expected at most {LIMIT} waiting ranges of {self.symbol} {self.timeframe.value}, got one more"
             )
         self.ranges = far + near
 

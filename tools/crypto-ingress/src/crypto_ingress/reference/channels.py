@@ -84,8 +84,8 @@ def channels(topics: Topics) -> tuple[Channel, ...]:
         Channel(
             "history",
             address["history"],
-            "Snapshots and REST responses with the range that they cover. A symbol that no gateway follows is answered "
-            "from the store.",
+            "Snapshots and REST responses with the range that they cover. For a symbol that no gateway "
+            "follows admin-api responds from the store.",
             (
                 Sending("history", (GATEWAY,), ("history",), "In response to a seed or history request."),
                 Sending(
@@ -117,7 +117,7 @@ def channels(topics: Topics) -> tuple[Channel, ...]:
             address["candles"],
             "Candles. The retained message is the newest candle of its symbol and timeframe, closed or forming. An "
             "empty payload clears it: the symbol has ended or is no longer followed. Closed candles have the user "
-            "properties `run` (the publisher's time with the symbol) and `seq` (number in it).",
+            "properties `run` (one publisher's ownership of the symbol) and `seq` (number in it).",
             (
                 Sending("closed", (AGGREGATOR,), ("candle",), "When the newest candle closes or changes.", retain=True),
                 Sending("corrected", (AGGREGATOR,), ("candle",), "An older candle: correction, repair."),
