@@ -40,13 +40,13 @@ def test_line_has_ratio_spread_target_and_verdict():
     assert line(result) == "cost: 1.25, 1.00 to 2.00, at most 1.5, ok (5 us beside 4 us)"
 
 
-def test_what_is_not_installed_is_skipped_with_the_reason():
+def test_missing_peer_is_skipped_with_the_reason():
     result = Result(COST, UnavailableError("no gmqtt: `make bench` installs it"))
     assert result.verdict is Verdict.SKIPPED
     assert line(result) == "cost: skipped, no gmqtt: `make bench` installs it"
 
 
-def test_what_did_not_come_as_expected_fails_the_figure():
+def test_unexpected_output_fails_the_figure():
     result = Result(COST, AssertionError("expected 5 rows, got 4"))
     assert result.verdict is Verdict.FAILED
     assert line(result) == "cost: failed, expected 5 rows, got 4"

@@ -144,7 +144,7 @@ class Browser:
         """What the console holds that is worse than a note, since the last question."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
 
-    def asked_hosts(self) -> set[str]:
+    def requested_hosts(self) -> set[str]:
         """Every host and port that the page has asked for anything."""
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]

@@ -69,4 +69,4 @@ def browser(module_browser: Browser) -> Iterator[Browser]:
     module_browser.complaints()
     yield module_browser
     assert module_browser.complaints() == []
-    assert module_browser.asked_hosts() == {module_browser.base.removeprefix("http://")}
+    assert module_browser.requested_hosts() == {module_browser.base.removeprefix("http://")}

@@ -30,7 +30,7 @@ def live_state(browser) -> str | None:
     return browser.attribute("#live", "data-state")
 
 
-def told(browser) -> dict[str, str]:
+def readout(browser) -> dict[str, str]:
     """The candle that the page shows, as text; taken at one moment."""
     return browser.run(
         """
@@ -50,8 +50,8 @@ def test_chart_of_the_first_symbol_is_drawn_and_moves_by_itself(browser):
         lambda: (c := browser.colours()).get(browser.colour("up"), 0) + c.get(browser.colour("down"), 0), 10, "candles"
     )
     assert drawn > 100
-    before, picture = told(browser), browser.find("#chart").screenshot_as_png
-    browser.until(lambda: told(browser)["trades"] != before["trades"], 60, "more trades in the newest candle")
+    before, picture = readout(browser), browser.find("#chart").screenshot_as_png
+    browser.until(lambda: readout(browser)["trades"] != before["trades"], 60, "more trades in the newest candle")
     browser.until(lambda: browser.find("#chart").screenshot_as_png != picture, 10, "another picture")
 
 
@@ -90,7 +90,7 @@ def test_numbers_are_those_of_the_api_digit_for_digit(browser, demo, timeframe):
         browser.press(Keys.ARROW_LEFT)
         for _ in range(4):
             browser.press(Keys.ARROW_LEFT)
-            shown = told(browser)
+            shown = readout(browser)
             candle = demo.candle(symbol, timeframe, shown["open_time"])
             assert candle["closed"]
             assert {field: shown[field] for field in FIELDS} == {field: candle[field] for field in FIELDS}
@@ -102,7 +102,7 @@ def test_newest_candle_shows_a_state_that_the_api_gave(browser, demo):
 
     def agrees() -> bool:
         """The forming candle moves, so both are read until they were the same at one moment."""
-        candle, shown = demo.candles("BTC/USD", "1m", limit=1)[0], told(browser)
+        candle, shown = demo.candles("BTC/USD", "1m", limit=1)[0], readout(browser)
         return all(candle[field] == shown[field] for field in (*FIELDS, "open_time"))
 
     browser.until(agrees, 30, "the newest candle of the API")
@@ -126,13 +126,13 @@ def test_infilled_incomplete_and_missing_candles_are_marked(browser, demo):
     seen: dict[str, str] = {}
     for _ in range(OLD_MINUTES - OLD_HOLE[0]):
         browser.press(Keys.ARROW_LEFT)
-        shown = told(browser)
+        shown = readout(browser)
         seen[shown["open_time"]] = shown["remarks"]
     for time, word in expected.items():
         assert word in seen[rfc3339(time)]
 
 
-def test_older_candles_come_when_one_goes_back(browser, demo):
+def test_scrolling_back_loads_older_candles(browser, demo):
     show(browser, OLD, "1m")
     assert windows(browser) < 600
     browser.run("document.querySelector('#chart').focus()")
@@ -144,13 +144,13 @@ def test_older_candles_come_when_one_goes_back(browser, demo):
             browser.until(lambda known=before: windows(browser) > known, 20, "older candles")
     assert windows(browser) == OLD_MINUTES
     browser.press(Keys.HOME)
-    shown = told(browser)
+    shown = readout(browser)
     assert shown["open_time"] == rfc3339(OLD_START)
     candle = demo.candle(OLD, "1m", shown["open_time"])
     assert {field: shown[field] for field in FIELDS} == {field: candle[field] for field in FIELDS}
 
 
-def test_chart_says_what_is_wrong_with_a_symbol_that_is_not_there(browser):
+def test_chart_reports_an_unknown_symbol(browser):
     browser.open("#/chart/NONE-SUCH/1m")
     browser.until(lambda: "unknown symbol" in browser.text(".stage .notice"), 20, "a reason")
     # The browser notes the 404 by itself.
@@ -160,17 +160,17 @@ def test_chart_says_what_is_wrong_with_a_symbol_that_is_not_there(browser):
     browser.complaints()
 
 
-def test_chart_goes_on_by_asking_while_there_is_no_event_stream(browser):
+def test_chart_polls_without_an_event_stream(browser):
     with browser.blocked("*/stream*"):
         show(browser, "BTC/USD", "1m")
         browser.until(lambda: live_state(browser) == "polling", 30, "the chart to ask by itself")
-        before = told(browser)
-        browser.until(lambda: told(browser) != before, 60, "a change nevertheless")
+        before = readout(browser)
+        browser.until(lambda: readout(browser) != before, 60, "a change nevertheless")
     browser.until(lambda: live_state(browser) == "live", 40, "a live chart again")
     assert all("/stream" in complaint for complaint in browser.complaints())
 
 
-def test_correction_replaces_the_candle_while_one_looks_at_it(browser, demo):
+def test_correction_replaces_the_displayed_candle(browser, demo):
     symbol = "ETH/USD"
     show(browser, symbol, "1m")
     browser.until(lambda: live_state(browser) == "live", 30, "a live chart")
@@ -183,15 +183,15 @@ def test_correction_replaces_the_candle_while_one_looks_at_it(browser, demo):
     browser.press(Keys.ARROW_LEFT)
     for _ in range(5):
         browser.press(Keys.ARROW_LEFT)
-        if told(browser)["open_time"] == wrong["open_time"]:
+        if readout(browser)["open_time"] == wrong["open_time"]:
             break
-    assert told(browser)["open_time"] == wrong["open_time"]
+    assert readout(browser)["open_time"] == wrong["open_time"]
     # Only the event stream can tell it now.
     with browser.blocked("*/candles/*"):
         demo.repair(symbol=symbol, **{"from": wrong["open_time"], "to": wrong["close_time"]})
-        browser.until(lambda: "revision" in told(browser)["remarks"], 90, "the correction on the chart")
+        browser.until(lambda: "revision" in readout(browser)["remarks"], 90, "the correction on the chart")
     right = demo.candle(symbol, "1m", wrong["open_time"])
     assert right["high"] == seen[wrong["open_time"]]["high"]
-    shown = told(browser)
+    shown = readout(browser)
     assert {field: shown[field] for field in FIELDS} == {field: right[field] for field in FIELDS}
     assert all("/candles/" in complaint for complaint in browser.complaints())

@@ -75,7 +75,7 @@ def test_gap_is_seen_and_repaired_by_a_click(browser, demo):
         assert {f: after[candle["open_time"]][f] for f in FIELDS} == {f: candle[f] for f in FIELDS}
 
 
-def test_token_is_asked_for_until_it_is_right(browser, demo):
+def test_token_dialog_repeats_until_the_token_is_right(browser, demo):
     browser.open("#/coverage")
     browser.until(lambda: browser.find("#audit-now").is_displayed(), 20, "the page")
     browser.run("document.querySelector('#audit-now').focus()")

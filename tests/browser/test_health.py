@@ -52,7 +52,7 @@ class Processes:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-async def test_health_turns_red_soon_after_a_service_is_killed_and_green_again(tmp_path, mosquitto_of, service):
+async def test_health_is_red_after_a_kill_and_green_after_recovery(tmp_path, mosquitto_of, service):
     async with AsyncExitStack() as stack:
         processes = Processes(tmp_path, mosquitto_of().url, stack)
         api = await processes.start_all()
@@ -76,4 +76,4 @@ async def test_health_turns_red_soon_after_a_service_is_killed_and_green_again(t
         assert browser.text(cell) == "ok"
         assert browser.attribute("#overall", "data-mark") == "good"
         assert browser.complaints() == []
-        assert browser.asked_hosts() == {browser.base.removeprefix("http://")}
+        assert browser.requested_hosts() == {browser.base.removeprefix("http://")}

@@ -100,7 +100,7 @@ def test_pages_below_a_path_find_everything(demo, tmp_path):
         assert beside == []
 
 
-def test_links_of_answers_below_a_path_lead_to_the_next_page(demo):
+def test_link_headers_below_a_path_lead_to_the_next_page(demo):
     with proxy_before(demo.base) as (base, beside):
         address, pages = f"{base}/candles/BTC-USD?timeframe=1m&limit=3", []
         while address and len(pages) < 3:

@@ -23,7 +23,7 @@ def cell(browser, section: str, key: str, label: str) -> str:
     return browser.text(f'[data-section="{section}"] [data-key="{key}"] [data-label="{label}"]')
 
 
-def test_what_keeps_the_store_true_is_told_and_so_is_kraken(browser, demo):
+def test_audit_repair_and_gateways_are_shown(browser, demo):
     browser.open("#/health")
     browser.until(lambda: "last at" in cell(browser, "Repair", "audit", "Details"), 60, "an audit")
     checked = re.compile(r"[1-9]\d* checks? of [1-9]\d* candles")
@@ -37,7 +37,7 @@ def test_what_keeps_the_store_true_is_told_and_so_is_kraken(browser, demo):
     browser.until(lambda: " for " in cell(browser, "Symbols", "BTC/USD", "Aggregator"), 20, "since when it is owned")
 
 
-async def test_dead_letter_is_sent_again_and_dropped_by_click(browser, demo):
+async def test_dead_letter_is_resent_and_dropped_by_click(browser, demo):
     nonsense = '{"symbol":"BTC/USD"}'
     await publish(demo.broker, RAW, nonsense.encode())
     until(lambda: len(demo.letters()) == 2, 30, lambda: f"a letter of each of its readers, got {demo.letters()}")

@@ -223,13 +223,13 @@ def _some_seconds(draw: Draw) -> float:
     return draw.uniform(3, draw.choice((10, 30, 60)))
 
 
-def _soon_back(draw: Draw) -> float:
+def _back_after_a_pause(draw: Draw) -> float:
     return draw.choice((0.0, draw.uniform(0, 5), draw.uniform(5, 40)))
 
 
 _LASTS: dict[str, Callable[[Draw], float]] = {
-    "kill": _soon_back,
-    "stop": _soon_back,
+    "kill": _back_after_a_pause,
+    "stop": _back_after_a_pause,
     "freeze": lambda draw: draw.choice((draw.uniform(1, 8), draw.uniform(8, 50))),
     "double": lambda draw: draw.uniform(5, 50),
     "scale": lambda _: 0.0,

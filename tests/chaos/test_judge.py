@@ -62,24 +62,24 @@ def changed(minute: int, **changes) -> list[StoredRow]:
     return [replace(row, **changes) if row.open_time == 60 * minute else row for row in right()]
 
 
-def test_right_candles_are_found_right():
+def test_right_candles_have_no_findings():
     findings, compared = judge_store(right(), TRUTH, "BTC/USD", "1m", since=0, now=NOW)
     assert findings == []
     assert compared == 10
 
 
-def test_a_candle_that_is_not_there_is_missing_whether_it_traded_or_not():
+def test_absent_candle_is_missing_with_or_without_trades():
     rows = [row for row in right() if row.open_time not in (180, 240)]
     assert verdicts(rows) == [(Verdict.MISSING, 180), (Verdict.MISSING, 240)]
 
 
-def test_the_last_candle_is_missing_once_it_has_had_its_time():
+def test_last_candle_is_missing_after_its_grace():
     rows = right()[:-1]
     assert verdicts(rows, now=610) == []
     assert verdicts(rows, now=616) == [(Verdict.MISSING, 540)]
 
 
-def test_an_empty_store_lacks_what_came_since_the_run_began():
+def test_empty_store_lacks_everything_since_the_start_of_the_run():
     assert verdicts([], since=410) == [(Verdict.MISSING, 420), (Verdict.MISSING, 480), (Verdict.MISSING, 540)]
 
 
@@ -88,7 +88,7 @@ def test_what_is_stored_first_begins_the_comparison_where_it_is_older_than_the_r
     assert verdicts(rows, since=410) == [(Verdict.MISSING, 120)]
 
 
-def test_a_candle_left_forming_is_missing_and_the_finding_says_so():
+def test_candle_left_forming_is_missing_and_reported_as_forming():
     findings, _ = judge_store(changed(4, closed=False), TRUTH, "BTC/USD", "1m", since=0, now=NOW)
     assert [(finding.verdict, finding.open_time) for finding in findings] == [(Verdict.MISSING, 240)]
     assert "left forming" in findings[0].text
@@ -125,7 +125,7 @@ def test_a_flat_candle_before_the_first_trade_is_invented():
     assert verdicts([flat(-60, "99"), *right()]) == [(Verdict.INVENTED, -60)]
 
 
-def test_an_incomplete_candle_is_wrong_and_a_store_that_does_not_say_is_believed():
+def test_incomplete_candle_is_wrong_if_the_store_has_the_field():
     assert verdicts(changed(4, complete=False)) == [(Verdict.WRONG, 240)]
     assert verdicts(changed(2, complete=False)) == [(Verdict.WRONG, 120)]
     assert verdicts(changed(4, complete=None)) == []

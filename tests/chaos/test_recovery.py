@@ -24,18 +24,18 @@ def test_harm_that_shows_only_later_is_counted():
     assert seconds([Span(1, 2, 5)], "." * 30 + "xxxxx" + "." * 50) == [30]
 
 
-def test_harm_after_the_next_fault_began_is_that_ones():
+def test_harm_after_the_next_fault_counts_for_that_fault():
     assert seconds([Span(1, 2, 5), Span(2, 20, 25)], "." * 20 + "x" * 10 + "." * 60) == [0, 5]
 
 
-def test_a_fault_that_others_came_into_is_counted_from_the_end_of_the_last_of_them():
+def test_recovery_counts_from_the_end_of_the_last_overlapping_fault():
     spans = [Span(1, 2, 5), Span(2, 8, 20)]
     assert seconds(spans, "..xxxxxxxxxxxxxxxxxxxxx.." + "." * 80) == [3, 3]
 
 
-def test_a_fault_that_was_never_recovered_from_has_no_time_and_says_why():
+def test_fault_without_recovery_has_no_time_and_a_reason():
     assert recoveries([Span(1, 2, 5)], samples("..xxxxxxxx")) == [Recovery(1, None, "down")]
 
 
-def test_what_was_wrong_last_is_told():
+def test_last_problem_is_reported():
     assert recoveries([Span(1, 2, 5)], samples("..xxxxx..."))[0].trouble == "down"

@@ -38,7 +38,7 @@ def test_faults_are_within_their_bounds(form, seed):
 
 
 @given(seeds)
-def test_kills_in_a_row_hit_one_target_at_the_pace_that_was_asked_for(seed):
+def test_consecutive_kills_hit_one_target_at_the_requested_pace(seed):
     script = make_script(Form.COMPOSE, seed, 100, only=["kill"], target="aggregator", every=(3, 8))
     assert {(fault.kind, fault.target) for fault in script} == {("kill", "aggregator")}
     assert all(3 <= fault.pause <= 8 and fault.seconds <= 3 and fault.then is Then.OVERLAP for fault in script)
@@ -54,7 +54,7 @@ def test_the_simulator_knows_every_kind_and_no_kind_of_it_is_forgotten():
         assert fault.seconds == 0, fault
 
 
-def test_what_is_not_wanted_is_left_out_and_what_comes_on_asking_only_is_not_there_unasked():
+def test_unwanted_kinds_are_excluded_and_opt_in_kinds_absent_by_default():
     assert "rest_revision" not in {fault.kind for fault in make_script(Form.COMPOSE, 1, 300)}
     assert {fault.kind for fault in make_script(Form.COMPOSE, 1, 9, only=["rest_revision"])} == {"rest_revision"}
     assert "clock" not in {fault.kind for fault in make_script(Form.COMPOSE, 1, 300, without=["clock"])}
@@ -65,7 +65,7 @@ def test_cuts_are_found_by_one_of_their_ends():
     assert targets == {"influx-writer~influxdb", "admin-api~influxdb"}
 
 
-def test_unknown_kinds_and_targets_are_refused_with_what_there_is():
+def test_unknown_kinds_and_targets_are_refused_with_the_valid_ones():
     with pytest.raises(ScriptError, match=r"expected kinds of kill, .*, got flood"):
         make_script(Form.COMPOSE, 1, 5, only=["flood"])
     with pytest.raises(ScriptError, match=r"expected a target of .*aggregator.*, got postgres"):

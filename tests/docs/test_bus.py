@@ -133,7 +133,7 @@ def delist(demo: DocumentedDemo, symbol: str) -> None:
     urllib.request.urlopen(request, timeout=10).close()
 
 
-def services_heard(messages: list[Published], state: str) -> set[str]:
+def services_seen(messages: list[Published], state: str) -> set[str]:
     topics = [f"ingress/status/{service}/" for service in SERVICES]
     statuses = [
         json.loads(m.payload)
@@ -162,21 +162,21 @@ def test_everything_that_is_published_is_as_described(tmp_path, mosquitto_of):
         wanted = set(ASYNCAPI["channels"])
         both = {(True, 1), (False, 0)}
         deadline = time.monotonic() + _SECONDS
-        heard: set[str] = set()
+        seen: set[str] = set()
         while (
-            heard != wanted
-            or services_heard(listener.messages, "online") != set(SERVICES)
+            seen != wanted
+            or services_seen(listener.messages, "online") != set(SERVICES)
             or closed_and_qos(listener.published()) != both
         ):
-            assert time.monotonic() < deadline, f"heard only {heard}; the demo printed: {demo.output()}"
+            assert time.monotonic() < deadline, f"seen only {seen}; the demo printed: {demo.output()}"
             time.sleep(0.5)
-            heard = {description.channel_of(message.topic) for message in listener.published()}
+            seen = {description.channel_of(message.topic) for message in listener.published()}
     finally:
         code = demo.stop()
     assert code == 0, demo.output()
     deadline = time.monotonic() + 10
-    while services_heard(listener.messages, "offline") != set(SERVICES):
-        assert time.monotonic() < deadline, services_heard(listener.messages, "offline")
+    while services_seen(listener.messages, "offline") != set(SERVICES):
+        assert time.monotonic() < deadline, services_seen(listener.messages, "offline")
         time.sleep(0.1)
     listener.client.loop_stop()
 

@@ -30,7 +30,7 @@ def test_generated_page_is_current(name):
     assert path.read_text() == pages()[name], f"{name} is not current; run make docs"
 
 
-def test_there_is_no_schema_of_a_payload_that_is_no_more():
+def test_every_schema_belongs_to_a_current_payload():
     assert {f"schemas/{path.name}" for path in DOCS.glob("schemas/*.json")} == {
         name for name in pages() if name.startswith("schemas/")
     }

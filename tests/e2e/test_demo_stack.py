@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(900)
 _HANDOVER_SECONDS = 20
 
 
-def test_everything_is_well(stack: Stack) -> None:
+def test_stack_is_healthy(stack: Stack) -> None:
     health = f"http://{stack.address('admin-api', 8000)}/health"
 
     def all_well() -> bool:
@@ -58,7 +58,7 @@ def test_scaling_up_and_down_moves_symbols_and_no_candle_is_missing_or_different
     assert differences(stack) == []
 
 
-def test_nobody_is_let_in_without_a_password_and_viewers_only_read(stack: Stack) -> None:
+def test_broker_refuses_anonymous_clients_and_viewers_only_read(stack: Stack) -> None:
     async def strangers() -> None:
         with pytest.raises(BusError):
             async with MqttBus(f"mqtt://{stack.mqtt_address}", client_id="stranger"):
@@ -85,7 +85,7 @@ def test_our_containers_are_locked_down_and_ports_are_on_loopback(stack: Stack) 
             assert container["Config"]["User"] not in ("", "0", "root"), service
 
 
-def test_every_service_ends_in_time_when_it_is_told_to(stack: Stack) -> None:
+def test_every_service_stops_in_time(stack: Stack) -> None:
     stack.compose("stop", *SERVICES)
     ended = {
         container["Config"]["Labels"]["com.docker.compose.service"]: container["State"]["ExitCode"]

@@ -31,7 +31,7 @@ def stack(tmp_path, certificates):
         stack.remove(tmp_path / f"{name}.log")
 
 
-def test_everything_is_well_and_candles_are_stored_over_tls(stack, certificates):
+def test_stack_is_healthy_and_stores_candles_over_tls(stack, certificates):
     context = ssl.create_default_context(cafile=str(certificates.ca))
     admin = f"https://{stack.address('admin-api', 8000)}"
 

@@ -141,13 +141,13 @@ async def test_each_user_of_the_broker_may_do_what_is_listed_and_nothing_else(br
 @pytest.mark.parametrize(
     ("user", "password"), [("viewer", "wrong"), ("nobody", "wrong"), ("kraken-gateway", "change-me")]
 )
-async def test_strangers_are_not_let_in(broker, user, password):
+async def test_anonymous_clients_are_refused(broker, user, password):
     with pytest.raises(BusError):
         async with MqttBus(broker(user, password), client_id="stranger"):
             pass
 
 
-async def test_a_viewer_cannot_take_a_session_over_whose_owner_he_knows_by_name(broker):
+async def test_viewer_cannot_take_over_a_session_by_its_name(broker):
     name = "ingress-influx-writer-w1"
     async with MqttBus(broker("influx-writer"), client_id=name, session_expiry=3600) as writer:
         await writer.subscribe(TOPICS["candles"])

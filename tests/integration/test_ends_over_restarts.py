@@ -16,7 +16,7 @@ ENDED = (WHILE_IT_RAN, WHILE_IT_WAS_AWAY, TAKEN_OUT)
 pytestmark = pytest.mark.timeout(300)
 
 
-async def test_windows_of_ended_pairs_close_as_they_were_when_all_is_started_again_a_week_later(tmp_path):
+async def test_windows_of_ended_pairs_close_unchanged_after_a_week_of_downtime(tmp_path):
     broker, place = MemoryBroker(), StorePlace(f"sqlite:///{tmp_path / 'candles.db'}")
     # A quarter of a minute before the next one.
     clock = shifted((time.time() // WEEK - 3) * WEEK + 3 * DAY + 5 * 3600 + 17 * 60 + 45)

@@ -250,7 +250,7 @@ GARBAGE = {
 """What is retained before any service starts."""
 
 
-async def test_hostile_messages_are_put_aside_or_counted_and_the_market_goes_on(
+async def test_hostile_messages_are_dead_lettered_or_counted_and_candles_continue(
     mosquitto_of: Callable[..., Any], tmp_path: Path
 ) -> None:
     mosquitto = mosquitto_of(BROKER)

@@ -110,7 +110,7 @@ async def bootstrapped(
         yield store, influx, org
 
 
-async def test_no_organisation_is_made_beside_one_that_was_renamed_until_somebody_asks_for_it(influx_place):
+async def test_renamed_organisation_is_recreated_only_on_request(influx_place):
     access = InfluxAccess(f"test-{uuid4().hex[:12]}", influx_place.token)
     async with (
         bootstrapped(influx_place, access) as (_, influx, org),
@@ -157,7 +157,7 @@ async def test_a_task_that_is_deleted_or_switched_off_turns_health_red(influx_pl
         assert not states["downsample_1d"].exists
 
 
-async def test_a_task_that_fails_says_why(influx_place):
+async def test_failed_task_reports_its_error(influx_place):
     async with bootstrapped(influx_place) as (store, influx, org):
         bucket = (await influx.get("/api/v2/buckets", params={"orgID": org, "name": "candles_1m"})).json()["buckets"][0]
         tasks = (await influx.get("/api/v2/tasks", params={"orgID": org, "name": "downsample_5m"})).json()["tasks"]
@@ -171,7 +171,7 @@ async def test_a_task_that_fails_says_why(influx_place):
 
 
 @pytest.mark.parametrize("by", ["aggregator", "tasks"])
-async def test_no_hole_where_a_pair_did_not_trade_from_0215_to_0220(influx_place, by):
+async def test_no_gap_where_a_pair_did_not_trade_from_0215_to_0220(influx_place, by):
     """Asked for at 04:15: the last 4 h 15 min of 15m candles, and the current one."""
     access = InfluxAccess(f"test-{uuid4().hex[:12]}", influx_place.token)
     flat = {"volume": Decimal(0), "trades": 0, "infilled": True, "source": Source.INFILL}

@@ -176,7 +176,7 @@ async def test_every_stage_counts_what_goes_over_the_bus_and_into_the_store(tmp_
                     counts[dict(labels)["timeframe"]] += value
             return {timeframe: value for timeframe, value in counts.items() if value}
 
-        def heard(wanted: Callable[[Candle], bool]) -> dict[str, float]:
+        def received(wanted: Callable[[Candle], bool]) -> dict[str, float]:
             return dict(Counter(candle.timeframe.value for candle in p.candles if wanted(candle)))
 
         def is_first_version(candle: Candle) -> bool:
@@ -184,8 +184,8 @@ async def test_every_stage_counts_what_goes_over_the_bus_and_into_the_store(tmp_
 
         # Every publication is counted once: a candle that comes again, or from an answer, under a kind of its own.
         kinds = ("closed", "infilled", "corrected", "repeated", "rebuilt")
-        await until(lambda: by_timeframe(("forming",)) == heard(lambda candle: not candle.closed))
-        await until(lambda: by_timeframe(kinds) == heard(lambda candle: candle.closed))
+        await until(lambda: by_timeframe(("forming",)) == received(lambda candle: not candle.closed))
+        await until(lambda: by_timeframe(kinds) == received(lambda candle: candle.closed))
         distinct = {(c.symbol, c.timeframe, c.open_time, c.infilled) for c in p.candles if is_first_version(c)}
         for kind, infilled in (("infilled", True), ("closed", False)):
             told = sum(window[3] is infilled for window in distinct)

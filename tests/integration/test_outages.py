@@ -253,10 +253,10 @@ async def kraken_is_away(outage: Outage, hours: float, meanwhile: Callable[[], A
         await meanwhile()
     refused = exchange.stats.connections_refused
 
-    async def tried_again() -> str | None:
+    async def retried() -> str | None:
         return None if exchange.stats.connections_refused >= refused + 2 else "the gateway does not try to come back"
 
-    await outage.until(tried_again, 60)
+    await outage.until(retried, 60)
     for candle in outage.world.published[heard:]:
         assert candle.open_time <= began, f"made up during the outage: {candle}"
         assert not (candle.closed and candle.close_time > began), f"closed during the outage: {candle}"
@@ -281,34 +281,34 @@ async def all_is_repaired(outage: Outage, seconds: float) -> None:
     await outage.until(outage.retained_is_true, 8)
 
 
-async def test_three_hours_without_kraken_leave_no_trace(tmp_path):
+async def test_three_hours_without_kraken_are_repaired(tmp_path):
     async with running(WEEK_ENDS - HOUR - 20, tmp_path) as outage:
         await kraken_is_away(outage, 3)
         await all_is_repaired(outage, 60)
 
 
-async def test_twenty_hours_without_kraken_leave_no_trace(tmp_path):
+async def test_twenty_hours_without_kraken_are_repaired(tmp_path):
     async with running(WEEK_ENDS - 10 * HOUR - 20, tmp_path) as outage:
         await kraken_is_away(outage, 20)
         await all_is_repaired(outage, 90)
 
 
-async def test_aggregator_that_starts_anew_during_three_hours_without_kraken_leaves_no_trace(tmp_path):
+async def test_aggregator_restart_during_three_hours_without_kraken_is_repaired(tmp_path):
     async with running(WEEK_ENDS - HOUR - 20, tmp_path) as outage:
 
-        async def start_anew() -> None:
+        async def restart_aggregator() -> None:
             await outage.stop(Aggregator.name)
             outage.start(outage.world.aggregator())
 
-        await kraken_is_away(outage, 3, start_anew)
+        await kraken_is_away(outage, 3, restart_aggregator)
         await all_is_repaired(outage, 60)
 
 
-async def test_aggregator_that_starts_anew_during_twenty_hours_without_kraken_fills_what_is_asked_for(tmp_path):
+async def test_aggregator_restart_during_twenty_hours_without_kraken_fills_requested_ranges(tmp_path):
     async with running(WEEK_ENDS - 10 * HOUR - 20, tmp_path) as outage:
         began = outage.world.clock()
 
-        async def start_anew() -> None:
+        async def restart_aggregator() -> None:
             await outage.stop(Aggregator.name)
             outage.start(outage.world.aggregator())
 
@@ -321,7 +321,7 @@ async def test_aggregator_that_starts_anew_during_twenty_hours_without_kraken_fi
                     await bus.publish(TOPICS.history_requests(), encode_history_request(request))
                     await asyncio.sleep(20)
 
-        await kraken_is_away(outage, 20, start_anew)
+        await kraken_is_away(outage, 20, restart_aggregator)
         await outage.until(outage.feed_is_live, 60)
         outage.tasks["repair"] = asyncio.create_task(repair_until_all_is_true(), name="repair")
         await all_is_repaired(outage, 90)

@@ -80,15 +80,15 @@ async def on_influx(tmp_path: Path, influx_place) -> AsyncIterator[World]:
         yield World(demo, lambda: InfluxStore(influx_place.url, InfluxAccess(org, influx_place.token)), delete)
 
 
-async def test_holes_in_sqlite_are_repaired_in_all_timeframes(on_sqlite):
-    await make_holes_and_see_them_repaired(on_sqlite)
+async def test_gaps_in_sqlite_are_repaired_in_all_timeframes(on_sqlite):
+    await check_that_gaps_are_repaired(on_sqlite)
 
 
-async def test_holes_in_influxdb_are_repaired_in_all_timeframes(on_influx):
-    await make_holes_and_see_them_repaired(on_influx)
+async def test_gaps_in_influxdb_are_repaired_in_all_timeframes(on_influx):
+    await check_that_gaps_are_repaired(on_influx)
 
 
-async def make_holes_and_see_them_repaired(world: World) -> None:
+async def check_that_gaps_are_repaired(world: World) -> None:
     demo = world.demo
 
     async def all_timeframes() -> str | None:
@@ -116,7 +116,7 @@ async def make_holes_and_see_them_repaired(world: World) -> None:
 
     deleted = 0
     for timeframe in TIMEFRAMES:
-        for span in holes(timeframe, start, now):
+        for span in gaps_to_make(timeframe, start, now):
             await world.delete(timeframe, span)
         # At once: the audit is at it already.
         left = await stored(world, timeframe, now)
@@ -141,7 +141,7 @@ async def make_holes_and_see_them_repaired(world: World) -> None:
     await demo.until_health(200, 30)
 
 
-def holes(timeframe: Timeframe, start: int, now: float) -> list[Range]:
+def gaps_to_make(timeframe: Timeframe, start: int, now: float) -> list[Range]:
     """An hour long ago and one of today; of the long timeframes a candle between others."""
     if timeframe.seconds <= HOUR:
         return [Range(start + 70 * 60, start + 140 * 60), Range(now - 3 * HOUR, now - 1.5 * HOUR)]

@@ -150,7 +150,7 @@ async def test_replay_on_mosquitto_stores_what_rollup_gives(
     await assert_exported(tmp_path, over(expected))
 
 
-async def test_replay_again_on_the_same_broker_fills_another_store(tmp_path, slice_file, expected, mosquitto_of):
+async def test_second_replay_on_the_same_broker_fills_another_store(tmp_path, slice_file, expected, mosquitto_of):
     broker = mosquitto_of(MOSQUITTO)
     for name in ("first", "second"):
         store = f"sqlite:///{tmp_path}/{name}.db"

@@ -108,9 +108,7 @@ WAYS: dict[str, Way[World]] = {
 }
 
 
-async def test_health_is_red_soon_after_each_breakage_of_broker_kraken_and_file_and_green_soon_after(
-    tmp_path, mosquitto_of
-):
+async def test_health_follows_each_failure_of_broker_kraken_and_file(tmp_path, mosquitto_of):
     acl = tmp_path / "acl"
     acl.write_text(ALL)
     with small_disk(tmp_path / "disk", 16) as disk:

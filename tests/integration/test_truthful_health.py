@@ -45,30 +45,30 @@ class World:
         self.influx.stop()
         self.influx.start()
 
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
+    def call(self, method: str, path: str, body: Any = None) -> Any:
         """InfluxDB's own interface, with the operator's token."""
-        return ask(self.influx, method, path, body)
+        return call(self.influx, method, path, body)
 
     def bucket(self, name: str) -> str:
-        return f"buckets/{self.ask('GET', f'buckets?name={name}&orgID={self.org_id}')['buckets'][0]['id']}"
+        return f"buckets/{self.call('GET', f'buckets?name={name}&orgID={self.org_id}')['buckets'][0]['id']}"
 
     def task(self, name: str) -> str:
-        return f"tasks/{self.ask('GET', f'tasks?name={name}&orgID={self.org_id}')['tasks'][0]['id']}"
+        return f"tasks/{self.call('GET', f'tasks?name={name}&orgID={self.org_id}')['tasks'][0]['id']}"
 
     def switch_token(self, status: str) -> None:
-        self.ask("PATCH", f"authorizations/{self.token_id}", {"status": status})
+        self.call("PATCH", f"authorizations/{self.token_id}", {"status": status})
 
     def switch_task(self, name: str, status: str) -> None:
-        self.ask("PATCH", self.task(name), {"status": status})
+        self.call("PATCH", self.task(name), {"status": status})
 
     def break_task(self, name: str) -> None:
-        self.ask("PATCH", self.task(name), {"flux": _TASK_FLUX.format(name=name)})
+        self.call("PATCH", self.task(name), {"flux": _TASK_FLUX.format(name=name)})
 
     def name_org(self, name: str) -> None:
-        self.ask("PATCH", f"orgs/{self.org_id}", {"name": name})
+        self.call("PATCH", f"orgs/{self.org_id}", {"name": name})
 
 
-def ask(influx: InfluxServer, method: str, path: str, body: Any = None) -> Any:
+def call(influx: InfluxServer, method: str, path: str, body: Any = None) -> Any:
     request = urllib.request.Request(
         f"http://127.0.0.1:{influx.port}/api/v2/{path}",
         None if body is None else json.dumps(body).encode(),
@@ -93,13 +93,13 @@ WAYS: dict[str, Way[World]] = {
     "InfluxDB is frozen": Way(lambda w: w.influx.freeze(), lambda w: w.influx.thaw(), STORE),
     "the token is switched off": Way(lambda w: w.switch_token("inactive"), lambda w: w.switch_token("active"), STORE),
     "the organisation has another name": Way(lambda w: w.name_org("another"), lambda w: w.name_org(ORG), STORE),
-    "the bucket of minutes is deleted": Way(lambda w: w.ask("DELETE", w.bucket("candles_1m")), nothing, STORE),
-    "the bucket of days is deleted": Way(lambda w: w.ask("DELETE", w.bucket("candles_1d")), nothing, STORE),
-    "the bucket of ticks is deleted": Way(lambda w: w.ask("DELETE", w.bucket("ticks_1m")), nothing, STORE),
+    "the bucket of minutes is deleted": Way(lambda w: w.call("DELETE", w.bucket("candles_1m")), nothing, STORE),
+    "the bucket of days is deleted": Way(lambda w: w.call("DELETE", w.bucket("candles_1d")), nothing, STORE),
+    "the bucket of ticks is deleted": Way(lambda w: w.call("DELETE", w.bucket("ticks_1m")), nothing, STORE),
     "a task is switched off": Way(
         lambda w: w.switch_task("downsample_1h", "inactive"), lambda w: w.switch_task("downsample_1h", "active"), TASKS
     ),
-    "a task is deleted": Way(lambda w: w.ask("DELETE", w.task("downsample_4h")), nothing, TASKS),
+    "a task is deleted": Way(lambda w: w.call("DELETE", w.task("downsample_4h")), nothing, TASKS),
     "a page answers in InfluxDB's place": Way(lambda w: w.replace(page(200)), lambda w: w.restore(), STORE),
     "a proxy's 407 answers in InfluxDB's place": Way(lambda w: w.replace(page(407)), lambda w: w.restore(), STORE),
     "204 answers everything in InfluxDB's place": Way(
@@ -109,16 +109,14 @@ WAYS: dict[str, Way[World]] = {
 }
 
 
-async def test_health_is_red_soon_after_each_breakage_of_influxdb_and_green_soon_after(
-    tmp_path, mosquitto_of, influx_of
-):
+async def test_health_follows_each_failure_of_influxdb(tmp_path, mosquitto_of, influx_of):
     with small_disk(tmp_path / "disk", 96) as disk:
         small = disk is not None and shutil.which("influxd") is not None
         broker, influx = mosquitto_of(), influx_of(engine=disk.path / "engine" if disk and small else None)
-        org = ask(influx, "POST", "orgs", {"name": ORG})["id"]
+        org = call(influx, "POST", "orgs", {"name": ORG})["id"]
         kinds = ("authorizations", "buckets", "orgs", "tasks", "users")
         rights = [{"action": do, "resource": {"type": kind}} for kind in kinds for do in ("read", "write")]
-        made = ask(influx, "POST", "authorizations", {"orgID": org, "description": "demo", "permissions": rights})
+        made = call(influx, "POST", "authorizations", {"orgID": org, "description": "demo", "permissions": rights})
         settings = {
             "MQTT_URL": broker.url,
             "STORE_URL": influx.place.url,

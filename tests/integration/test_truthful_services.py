@@ -120,7 +120,7 @@ WAYS: dict[str, Way[Processes]] = {
 }
 
 
-async def test_health_is_red_soon_after_each_service_fails_and_green_soon_after(tmp_path, mosquitto_of, influx_of):
+async def test_health_follows_each_failure_of_a_service(tmp_path, mosquitto_of, influx_of):
     async with processes(tmp_path, mosquitto_of, influx_of) as system:
         await steadily_green(system, 120)
         seen = await judge(system, system, WAYS)

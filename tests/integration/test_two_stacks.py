@@ -81,7 +81,7 @@ def writer(broker: MemoryBroker, folder: Path) -> Service:
 
 
 @pytest.mark.parametrize("build", [admin, writer])
-async def test_of_two_stacks_that_did_not_see_each_other_at_their_start_one_goes_on(tmp_path: Path, build):
+async def test_of_two_stacks_unaware_of_each_other_one_continues(tmp_path: Path, build):
     # The services without what awaits a free prefix before they connect.
     broker = MemoryBroker()
     tasks = []
@@ -108,7 +108,7 @@ def leaves(error: BaseException | None) -> list[BaseException]:
     return [] if error is None else [error]
 
 
-async def test_of_two_stacks_that_start_at_the_same_moment_one_goes_on(mosquitto_of, tmp_path: Path):
+async def test_of_two_stacks_started_at_one_moment_one_continues(mosquitto_of, tmp_path: Path):
     url = mosquitto_of("allow_anonymous true\n").url
     async with AsyncExitStack() as stack:
         both = []

@@ -185,7 +185,7 @@ async def store(tmp_path):
         yield store
 
 
-async def test_a_frozen_writer_is_stood_in_for_and_has_its_share_again_when_it_wakes_up(world, store):
+async def test_frozen_writer_is_replaced_and_regains_its_share(world, store):
     async with world.running("w1", "w2") as (frozen, _):
         await world.send(world.candles(10))
         await until(lambda: world.all_there(store))
@@ -213,7 +213,7 @@ async def test_a_short_freeze_in_the_middle_of_a_burst_loses_nothing(world, stor
         await until(lambda: world.all_there(store))
 
 
-async def test_what_a_killed_writer_had_in_hand_is_stored_by_the_other_one(world, store):
+async def test_batch_of_a_killed_writer_is_stored_by_another(world, store):
     async with world.running("w1", "w2") as (killed, _):
         sending = asyncio.create_task(world.send(world.candles(200)))
         await until(store.symbols)
@@ -266,7 +266,7 @@ async def test_a_killed_broker_loses_nothing_that_the_aggregator_keeps(world, st
         await until(lambda: world.all_there(store))
 
 
-async def test_one_that_died_with_the_broker_is_counted_out_and_its_share_is_stored(world, store):
+async def test_writer_that_died_with_the_broker_expires_and_its_share_is_stored(world, store):
     async with world.running("w1", "w2") as (dead, _):
         await world.send(world.candles(10))
         await until(lambda: world.all_there(store))
@@ -281,7 +281,7 @@ async def test_one_that_died_with_the_broker_is_counted_out_and_its_share_is_sto
         await until(lambda: world.all_there(store), 60)
 
 
-async def test_what_a_broker_drops_from_a_full_queue_is_noticed_and_comes(mosquitto_of, tmp_path):
+async def test_messages_dropped_from_a_full_queue_are_noticed_and_requested(mosquitto_of, tmp_path):
     broker = mosquitto_of(BROKER + "max_queued_messages 100\nmax_inflight_messages 20\n")
     url = f"sqlite:///{tmp_path / 'c.db'}"
     async with world_on(broker, tmp_path, STORE_URL=url) as world, SqliteStore(tmp_path / "c.db") as store:
@@ -296,7 +296,7 @@ async def test_what_a_broker_drops_from_a_full_queue_is_noticed_and_comes(mosqui
             await until(lambda: world.missing["w1"] == 0)
 
 
-async def test_a_second_writer_with_the_name_of_a_living_one_ends_in_one_line_and_disturbs_nothing(world, store):
+async def test_second_writer_with_a_name_in_use_exits_with_one_line(world, store):
     async with world.running("w1"):
         async with world.writer("w1", log="second") as second:
             await world.send(world.candles(20))

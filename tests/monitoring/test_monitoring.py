@@ -78,7 +78,7 @@ def test_every_metric_that_the_dashboard_names_exists():
     assert named - known_names() == set()
 
 
-def test_every_alert_tells_how_bad_it_is_what_it_means_and_where_to_read_on():
+def test_every_alert_has_severity_description_and_runbook():
     for name, text in alerts().items():
         assert re.search(r"severity: (critical|warning|info)\b", text), name
         assert "summary: " in text, name
@@ -86,7 +86,7 @@ def test_every_alert_tells_how_bad_it_is_what_it_means_and_where_to_read_on():
         assert f"runbook_url: docs/operations.md#{name.lower()}\n" in f"{text}\n", name
 
 
-def test_every_alert_is_tested_for_firing_and_for_being_quiet():
+def test_every_alert_has_tests_for_firing_and_not_firing():
     tests = "\n".join(path.read_text() for path in (MONITORING / "rules" / "tests").glob("*.yml"))
     asked = re.findall(r'ALERTS\{alertname="(\w+)"[^}]*\}.*\n +(?:eval_time: .*\n +)?(exp_samples)?', tests)
     fires = {name for name, samples in asked if samples} | set(re.findall(r"- alertname: (\w+)", tests))

@@ -27,7 +27,7 @@ def test_minute_without_trades_is_right_only_flat_at_the_last_price():
     assert score([], TRUTH, 60, 120).invented == 0
 
 
-def test_newer_candle_shows_that_one_is_closed_unless_the_client_says_so():
+def test_newer_candle_closes_the_last_one_unless_the_client_reports_it():
     shown = score([seen(0, TRADED, 7, at=50), seen(120, TRADED, 2, at=125)], TRUTH, 0, 120)
     assert (shown.delays, shown.early) == ([65.0], 0)
     scored = score([seen(0, TRADED, 7, at=61, closed=True), seen(60, FLAT, 0, at=62, closed=False)], TRUTH, 0, 120)

@@ -76,7 +76,7 @@ async def idle(broker: EagerBroker) -> None:
         await asyncio.sleep(0.1)
 
 
-async def test_what_exceeds_the_inbound_limit_stays_with_the_broker():
+async def test_messages_beyond_the_inbound_limit_stay_at_the_broker():
     async with overwhelmed() as (broker, bus):
         await idle(broker)
         # One read from the socket may bring some more.
@@ -92,20 +92,20 @@ async def test_what_exceeds_the_inbound_limit_stays_with_the_broker():
         assert broker.written == COUNT
 
 
-async def test_a_publication_is_confirmed_while_nobody_takes_messages():
+async def test_publication_is_confirmed_without_a_reader_of_messages():
     async with overwhelmed() as (broker, bus):
         await idle(broker)
         await (await bus.publish("b", b"answered behind all that waits"))
         assert bus.inbox.waiting > LIMIT
 
 
-async def test_a_subscription_is_answered_before_anybody_takes_messages():
+async def test_subscription_is_confirmed_without_a_reader_of_messages():
     async with overwhelmed() as (broker, bus):
         await bus.subscribe("c")
         assert broker.written == COUNT
 
 
-async def test_a_subscription_lets_no_more_in_once_somebody_takes_messages():
+async def test_subscription_keeps_the_inbound_limit_once_messages_are_read():
     async with overwhelmed() as (broker, bus):
         events = bus.events()
         await anext(events)

@@ -50,7 +50,7 @@ class World:
     def keep_offline(self, bus: BusSession) -> None:
         raise NotImplementedError
 
-    def let_online(self, bus: BusSession) -> None:
+    def reconnect(self, bus: BusSession) -> None:
         raise NotImplementedError
 
 
@@ -70,7 +70,7 @@ class MemoryWorld(World):
     def keep_offline(self, bus: MemoryBus) -> None:
         bus.drop(reconnect=False)
 
-    def let_online(self, bus: MemoryBus) -> None:
+    def reconnect(self, bus: MemoryBus) -> None:
         bus.resume()
 
 
@@ -100,7 +100,7 @@ class MqttWorld(World):
         self.proxies[bus].accepting = False
         self.proxies[bus].cut()
 
-    def let_online(self, bus: BusSession) -> None:
+    def reconnect(self, bus: BusSession) -> None:
         self.proxies[bus].accepting = True
 
 
@@ -231,7 +231,7 @@ async def test_first_event_is_the_connection(world):
     assert bus.connected
 
 
-async def test_retained_message_comes_for_new_filter(world):
+async def test_new_filter_receives_the_retained_message(world):
     sender, receiver = await world.open("sender"), await world.open("receiver")
     await send(sender, world.topic("state"), b"old", b"new", retain=True)
     await receiver.subscribe(world.topic("state"))
@@ -246,7 +246,7 @@ async def test_empty_retained_message_clears(world):
     assert await nothing_more(receiver, world.topic("marker")) == []
 
 
-async def test_last_will_comes_after_unclean_death_only(world):
+async def test_last_will_is_published_only_after_an_unclean_disconnect(world):
     watcher = await world.open("watcher")
     await watcher.subscribe(world.topic("will/+"))
     clean = await world.make(f"{world.prefix}-clean", will=LastWill(world.topic("will/clean"), b"gone"))
@@ -262,7 +262,7 @@ async def test_last_will_comes_after_unclean_death_only(world):
     assert (message.topic, message.retain) == (world.topic("will/dead"), True)
 
 
-async def test_unacknowledged_messages_come_again_after_a_cut(durable):
+async def test_unacknowledged_messages_are_redelivered_after_a_disconnect(durable):
     sender, receiver = await durable.open("sender"), await durable.open("receiver", session_expiry=60)
     await receiver.subscribe(durable.topic("a"))
     await send(sender, durable.topic("a"), *numbers(0, 20))
@@ -306,7 +306,7 @@ async def test_acknowledging_twice_acknowledges_once(durable):
     assert [m.payload for m in await receive(receiver, 1)] == [b"5"]
 
 
-async def test_what_waits_unread_at_a_cut_comes_once(durable):
+async def test_unread_messages_at_a_disconnect_are_delivered_once(durable):
     sender, receiver = await durable.open("sender"), await durable.open("receiver", session_expiry=60)
     await receiver.subscribe(durable.topic("a"))
     await next_connected(receiver)
@@ -340,13 +340,13 @@ async def test_session_without_expiry_ends_with_the_connection(world):
     await until(lambda: not receiver.connected)
     await send(sender, world.topic("missed"), b"missed")
     await send(sender, world.topic("state"), b"kept", retain=True)
-    world.let_online(receiver)
+    world.reconnect(receiver)
     assert await next_connected(receiver) == Connected(session_kept=False)
     # The subscription is restored, so the retained message arrives.
     assert [m.payload for m in await receive(receiver, 1)] == [b"kept"]
 
 
-async def test_shared_subscription_gives_each_message_to_one_member(world):
+async def test_shared_subscription_delivers_each_message_to_one_member(world):
     sender = await world.open("sender")
     members = [await world.open("one"), await world.open("two")]
     for member in members:
@@ -368,7 +368,7 @@ async def test_shared_subscription_gives_each_message_to_one_member(world):
     assert sorted(got, key=int) == numbers(0, 200)
 
 
-async def test_no_local_keeps_own_messages_away(world):
+async def test_no_local_excludes_own_messages(world):
     if world.name == "embedded":
         pytest.skip("expected difference: the embedded broker does not know noLocal")
     one, other = await world.open("one"), await world.open("other")
@@ -384,7 +384,7 @@ async def test_no_local_and_shared_is_refused_at_once(world):
         await bus.subscribe("$share/g/a", no_local=True)
 
 
-async def test_unsubscribed_filter_brings_nothing(world):
+async def test_unsubscribed_filter_delivers_nothing(world):
     bus = await world.open("a")
     await bus.subscribe(world.topic("a"), world.topic("marker"))
     await bus.unsubscribe(world.topic("a"), world.topic("unknown"))
@@ -429,7 +429,7 @@ async def test_publication_is_done_only_when_the_broker_has_it(world):
     done = await bus.publish(world.topic("a"), b"1")
     await asyncio.sleep(0)
     assert not done.done
-    world.let_online(bus)
+    world.reconnect(bus)
     async with asyncio.timeout(DEADLINE):
         await done
 
@@ -440,13 +440,13 @@ async def test_publications_of_an_outage_arrive_in_order_after_it(world):
     world.keep_offline(sender)
     await until(lambda: not sender.connected)
     done = [await sender.publish(world.topic("a"), b"%d" % n) for n in range(500)]
-    world.let_online(sender)
+    world.reconnect(sender)
     assert [m.payload for m in await receive(receiver, 500)] == numbers(0, 500)
     async with asyncio.timeout(DEADLINE):
         await asyncio.gather(*done)
 
 
-async def test_cuts_in_the_stream_lose_nothing_of_the_sender(world):
+async def test_disconnects_lose_no_published_message(world):
     sender, receiver = await world.open("sender"), await world.open("receiver")
     await receiver.subscribe(world.topic("a"))
 
@@ -467,13 +467,13 @@ async def test_cuts_in_the_stream_lose_nothing_of_the_sender(world):
     assert all(later <= earlier + 1 for earlier, later in pairwise(got))
 
 
-async def test_brief_connections_give_up_no_message(world):
+async def test_brief_connections_drop_no_message(world):
     sender, receiver = await world.open("sender"), await world.open("receiver")
     await receiver.subscribe(world.topic("a"))
     world.keep_offline(sender)
     await until(lambda: not sender.connected)
     done = [await sender.publish(world.topic("a"), payload) for payload in numbers(0, 30)]
-    world.let_online(sender)
+    world.reconnect(sender)
     for _ in range(5):
         await until(lambda: sender.connected)
         world.cut(sender)
@@ -494,7 +494,7 @@ async def test_a_session_outlives_25_brief_connections(durable, monkeypatch):
     durable.keep_offline(receiver)
     await until(lambda: not receiver.connected)
     await send(sender, durable.topic("a"), *numbers(0, 30))
-    durable.let_online(receiver)
+    durable.reconnect(receiver)
     for _ in range(25):
         assert (await next_connected(receiver)).session_kept
         durable.cut(receiver)
@@ -504,7 +504,7 @@ async def test_a_session_outlives_25_brief_connections(durable, monkeypatch):
     assert got == set(numbers(0, 30))
 
 
-async def test_a_session_that_ends_every_connection_is_discarded_once_and_loudly(
+async def test_session_that_ends_every_connection_is_discarded_once_and_logged(
     mosquitto_of, client, monkeypatch, capsys
 ):
     monkeypatch.setattr("ingress_common.bus.session._BACKOFF_LAST", 0.01)
@@ -545,7 +545,7 @@ async def test_publish_waits_while_the_outbound_window_is_full(world):
     sixth = asyncio.create_task(bus.publish(world.topic("a"), b"6"))
     await asyncio.sleep(0)
     assert not sixth.done()
-    world.let_online(bus)
+    world.reconnect(bus)
     async with asyncio.timeout(DEADLINE):
         await (await sixth)
 
@@ -556,14 +556,14 @@ async def test_subscribing_during_an_outage_waits_for_its_end(world):
     await until(lambda: not receiver.connected)
     subscribing = asyncio.create_task(receiver.subscribe(world.topic("a")))
     await asyncio.sleep(0)
-    world.let_online(receiver)
+    world.reconnect(receiver)
     async with asyncio.timeout(DEADLINE):
         await subscribing
     await send(sender, world.topic("a"), b"1")
     assert [m.payload for m in await receive(receiver, 1)] == [b"1"]
 
 
-async def test_closed_bus_fails_what_is_unconfirmed_and_ends_the_events(world):
+async def test_closing_the_bus_fails_unconfirmed_publications_and_ends_the_events(world):
     bus = await world.make(f"{world.prefix}-a")
     async with bus:
         await next_connected(bus)

@@ -16,29 +16,29 @@ async def lacking(server, **options) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("client", ["mqtt5", "paho"])
-async def test_a_broker_that_is_right_lacks_nothing(mosquitto_of, client):
+async def test_suitable_broker_passes_every_check(mosquitto_of, client):
     assert await lacking(mosquitto_of(), client=client) == {}
 
 
-async def test_a_short_queue_is_named_with_its_setting(mosquitto_of):
+async def test_short_session_queue_is_reported_with_its_setting(mosquitto_of):
     found = await lacking(mosquitto_of("allow_anonymous true\nmax_queued_messages 1000\n"))
     (text,) = [text for what, text in found.items() if "disconnected client" in what]
     assert "max_queued_messages" in text
 
 
-async def test_a_queue_that_is_short_in_bytes_is_named_with_its_setting(mosquitto_of):
+async def test_session_queue_short_in_bytes_is_reported_with_its_setting(mosquitto_of):
     limits = "allow_anonymous true\nmax_queued_messages 1000000\nmax_queued_bytes 200000\n"
     found = await lacking(mosquitto_of(limits))
     (text,) = [text for what, text in found.items() if "disconnected client" in what]
     assert "max_queued_bytes" in text
 
 
-async def test_a_limit_of_connections_is_named_with_its_setting(mosquitto_of):
+async def test_limit_of_connections_is_reported_with_its_setting(mosquitto_of):
     (text,) = (await lacking(mosquitto_of("allow_anonymous true\nmax_connections 5\n"))).values()
     assert "connected; allow more connections (Mosquitto, EMQX: max_connections" in text
 
 
-async def test_a_small_packet_is_named(mosquitto_of):
+async def test_small_maximum_packet_is_reported(mosquitto_of):
     found = await lacking(mosquitto_of("allow_anonymous true\nmax_packet_size 131072\n"))
     (text,) = found.values()
     assert "131072" in text
@@ -50,7 +50,7 @@ async def test_a_broker_without_retained_messages_is_refused_at_once(mosquitto_o
         await lacking(server)
 
 
-async def test_a_broker_that_stops_answering_costs_one_test_and_is_named(mosquitto_of, monkeypatch):
+async def test_unresponsive_broker_fails_one_check_and_is_reported(mosquitto_of, monkeypatch):
     monkeypatch.setattr("ingress_common.bus.check._STALL_SECONDS", 5.0)
     async with HoldingProxy("127.0.0.1", mosquitto_of().port, b"/burst") as proxy:
         proxy.hold()
@@ -62,7 +62,7 @@ async def test_a_broker_that_stops_answering_costs_one_test_and_is_named(mosquit
 
 
 @pytest.mark.parametrize("client", ["mqtt5", "paho"])
-async def test_a_server_that_takes_the_connection_and_does_not_answer_may_not_speak_mqtt_5(client):
+async def test_server_that_accepts_and_never_responds_is_reported_as_maybe_not_mqtt_5(client):
     port = free_port()
     async with in_its_place(port, None):
         with pytest.raises(BusError, match="although it accepted the connection; it may not speak MQTT 5"):

@@ -54,7 +54,7 @@ async def test_port_in_use_is_named():
                 pass
 
 
-async def test_host_that_is_none_is_named():
+async def test_invalid_host_is_reported():
     with pytest.raises(StartError, match=r"300\.300\.300\.300"):
         async with HealthServer("300.300.300.300", 0, lambda: Health(live=True, ready=True), CollectorRegistry()):
             pass

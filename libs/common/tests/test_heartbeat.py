@@ -46,7 +46,7 @@ async def test_status_is_online_while_running_and_offline_after_a_clean_stop():
         assert decode_status(broker.retained[TOPIC]).state is InstanceState.OFFLINE
 
 
-async def test_status_names_the_variables_whose_secrets_everybody_knows():
+async def test_status_lists_the_variables_with_published_secrets():
     broker = MemoryBroker()
     async with bus_of(broker) as bus:
         status = StatusPublisher(bus, TOPICS, "aggregator", "a", "1.2", 1700000000.0, published_secrets=("MQTT_URL",))
@@ -57,7 +57,7 @@ async def test_status_names_the_variables_whose_secrets_everybody_knows():
         await asyncio.wait([running])
 
 
-async def test_last_will_says_offline_and_reconnect_says_online_again():
+async def test_last_will_publishes_offline_and_reconnect_publishes_online():
     broker = MemoryBroker()
     async with bus_of(broker) as bus:
         running = asyncio.create_task(publisher(bus, refresh_seconds=1000).run())
@@ -70,7 +70,7 @@ async def test_last_will_says_offline_and_reconnect_says_online_again():
         await asyncio.wait([running])
 
 
-async def test_announce_publishes_at_once_though_the_reconnect_went_unseen():
+async def test_announce_publishes_at_once_after_an_unnoticed_reconnect():
     broker = MemoryBroker()
     async with bus_of(broker) as bus:
         status = publisher(bus, refresh_seconds=1000)
@@ -128,7 +128,7 @@ def status_of(state: InstanceState, started_at: float, run: str = "other", insta
     return Status("aggregator", instance, state, "1.2", started_at, {RUN: run})
 
 
-async def test_last_will_of_an_earlier_process_is_put_right_at_once():
+async def test_late_last_will_of_an_earlier_process_is_corrected_at_once():
     broker = MemoryBroker()
     async with bus_of(broker) as bus:
         status = publisher(bus, refresh_seconds=1000)
@@ -142,7 +142,7 @@ async def test_last_will_of_an_earlier_process_is_put_right_at_once():
         await asyncio.wait([running])
 
 
-async def test_process_that_was_taken_for_dead_gives_way_to_the_one_started_later():
+async def test_suspended_process_gives_way_to_its_replacement():
     async with bus_of(MemoryBroker()) as bus:
         status = publisher(bus)
         status.received(status_of(InstanceState.ONLINE, 1700000500.0, instance="b"))
@@ -169,7 +169,7 @@ async def is_free(broker: MemoryBroker, **seconds: float) -> bool:
     return True
 
 
-async def test_name_that_nobody_has_or_that_was_left_is_free():
+async def test_unused_or_released_name_is_free():
     broker = MemoryBroker()
     assert await is_free(broker)
     await publish(broker, status_of(InstanceState.OFFLINE, 1.0))
@@ -188,14 +188,14 @@ async def test_name_is_free_once_its_holder_has_gone():
         assert await waiting
 
 
-async def test_online_status_that_nobody_repeats_is_stale():
+async def test_online_status_that_is_not_repeated_is_stale():
     broker = MemoryBroker()
     await publish(broker, status_of(InstanceState.ONLINE, 1.0))
     async with asyncio.timeout(10):
         assert await is_free(broker, stale_seconds=0.1)
 
 
-async def test_name_of_a_living_process_is_refused():
+async def test_name_of_a_running_process_is_refused():
     broker = MemoryBroker()
     await publish(broker, status_of(InstanceState.ONLINE, 1.0))
 

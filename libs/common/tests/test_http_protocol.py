@@ -67,7 +67,7 @@ async def test_many_requests_and_bodies_go_through_one_connection():
         assert (await answer_of(reader))[2] == b"100000"
 
 
-async def test_a_head_without_end_is_refused():
+async def test_endless_request_head_is_refused():
     async with connection() as (reader, writer):
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n")
         for number in range(10_000):
@@ -115,7 +115,7 @@ async def test_what_is_not_http_is_refused(junk):
         b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx",
     ],
 )
-async def test_a_request_that_does_not_come_to_an_end_is_given_up(begun, monkeypatch):
+async def test_unfinished_request_is_dropped(begun, monkeypatch):
     monkeypatch.setattr(http_protocol, "REQUEST_SECONDS", 0.1)
     async with connection() as (reader, writer):
         writer.write(begun)
@@ -123,7 +123,7 @@ async def test_a_request_that_does_not_come_to_an_end_is_given_up(begun, monkeyp
         assert reader.at_eof()
 
 
-async def test_a_reader_that_stalls_is_cut_off(monkeypatch):
+async def test_stalled_reader_is_disconnected(monkeypatch):
     monkeypatch.setattr(http_protocol, "STALL_SECONDS", 0.1)
     async with connection() as (reader, writer):
         writer.transport.pause_reading()

@@ -103,7 +103,7 @@ async def until(condition) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_connect_says_who_we_are_and_what_we_take():
+async def test_connect_packet_has_client_id_and_limits():
     will = LastWill("will", b"gone")
     async with connected(session_expiry=60, will=will) as (_, _, _, connect):
         assert (connect.client_id, connect.username, connect.password) == ("a", "user", b"secret")
@@ -124,7 +124,7 @@ async def test_limits_of_the_broker_are_reported():
     ("code", "permanent"),
     [(mqtt5.ConnAckReasonCode.NOT_AUTHORIZED, True), (mqtt5.ConnAckReasonCode.SERVER_BUSY, False)],
 )
-async def test_refused_connection_is_a_link_error_in_words(code, permanent):
+async def test_refused_connection_is_a_link_error_with_the_reason(code, permanent):
     with pytest.raises(LinkError, match=r"Not authorized|Server busy") as caught:
         async with connected(mqtt5.ConnAckPacket(reason_code=code).write()):
             pass
@@ -152,7 +152,7 @@ async def test_opening_that_is_cancelled_while_it_connects_leaves_no_error_behin
     assert left == []
 
 
-async def test_answer_that_is_no_connack_is_a_link_error():
+async def test_response_other_than_connack_is_a_link_error():
     with pytest.raises(LinkError, match="expected CONNACK"):
         async with connected(mqtt5.PingRespPacket().write()):
             pass
@@ -201,7 +201,7 @@ async def test_large_packet_arrives():
     ],
     ids=["type", "length", "short", "alias", "second-connack", "qos-2"],
 )
-async def test_what_mqtt_forbids_ends_the_connection_and_blames_nothing_of_ours(data):
+async def test_protocol_violation_ends_the_connection_and_blames_no_message(data):
     async with connected() as (_, handler, peer, _):
         peer.send(data)
         await until(lambda: handler.end)
@@ -229,7 +229,7 @@ async def test_panic_of_the_codec_ends_the_connection(monkeypatch):
     ("code", "blamed"),
     [(mqtt5.DisconnectReasonCode.PACKET_TOO_LARGE, True), (mqtt5.DisconnectReasonCode.SESSION_TAKEN_OVER, False)],
 )
-async def test_disconnect_of_the_broker_tells_its_reason(code, blamed):
+async def test_disconnect_by_the_broker_reports_its_reason(code, blamed):
     async with connected() as (_, handler, peer, _):
         peer.send(mqtt5.DisconnectPacket(reason_code=code, reason_str="because").write())
         await until(lambda: handler.end)
@@ -237,7 +237,7 @@ async def test_disconnect_of_the_broker_tells_its_reason(code, blamed):
         assert handler.end[1] is blamed
 
 
-async def test_pubacks_settle_their_messages_whatever_the_reason_code():
+async def test_pubacks_complete_their_messages_whatever_the_reason_code():
     async with connected() as (link, handler, peer, _):
         tokens = [link.publish("a", b"", qos=1, retain=False, properties=None) for _ in range(3)]
         peer.send(mqtt5.PubAckPacket(tokens[0], reason_code=mqtt5.PubAckReasonCode.NO_MATCHING_SUBSCRIBERS).write())
@@ -251,7 +251,7 @@ async def test_pubacks_settle_their_messages_whatever_the_reason_code():
         assert handler.end is None
 
 
-async def test_refused_filter_is_named_by_its_error():
+async def test_refused_filter_has_its_error():
     async with connected() as (link, handler, peer, _):
         token = link.subscribe(["a", "b"], no_local=True)
         subscribe = await peer.receive()
@@ -264,7 +264,7 @@ async def test_refused_filter_is_named_by_its_error():
         assert handler.confirmations == [(token, [None, "Not authorized"])]
 
 
-async def test_identifiers_in_use_are_not_given_again():
+async def test_packet_identifiers_in_use_are_not_reused():
     async with connected() as (link, handler, _, _):
         first = link.publish("a", b"", qos=1, retain=False, properties=None)
         for _ in range(65_535):
@@ -274,14 +274,14 @@ async def test_identifiers_in_use_are_not_given_again():
         assert len(handler.answers) == 65_535
 
 
-async def test_silent_broker_is_pinged_and_then_given_up():
+async def test_silent_broker_is_pinged_and_then_disconnected():
     async with connected(mqtt5.ConnAckPacket(server_keep_alive=1).write()) as (_, handler, peer, _):
         assert isinstance(await peer.receive(), mqtt5.PingReqPacket)
         await until(lambda: handler.end)
         assert handler.end[0].startswith("received nothing for")
 
 
-async def test_close_sends_what_waits_and_a_goodbye():
+async def test_close_sends_queued_packets_and_a_disconnect():
     async with connected() as (link, handler, peer, _):
         link.publish("a", b"last", qos=1, retain=False, properties=None)
         closing = asyncio.create_task(link.close())
@@ -313,7 +313,7 @@ class Sink(asyncio.Transport):
         (mqtt5.ConnAckPacket(session_expiry_interval=0).write(), "Session Expiry Interval"),
     ],
 )
-async def test_a_broker_that_lacks_what_is_needed_is_refused_at_once_and_named(answer, expected):
+async def test_broker_without_required_capabilities_is_refused_at_once(answer, expected):
     with pytest.raises(LinkError) as caught:
         async with connected(answer, session_expiry=60):
             pass
@@ -321,7 +321,7 @@ async def test_a_broker_that_lacks_what_is_needed_is_refused_at_once_and_named(a
     assert caught.value.permanent
 
 
-async def test_small_limits_are_kept_to():
+async def test_small_broker_limits_are_respected():
     answer = mqtt5.ConnAckPacket(max_packet_size=128 * 1024, receive_max=20, session_expiry_interval=30).write()
     async with connected(answer, session_expiry=3600) as (_, handler, _, _):
         assert (handler.granted.window, handler.granted.maximum_packet) == (20, 128 * 1024)

@@ -46,7 +46,7 @@ async def repeated(bus: MemoryBus, store: str, claiming: asyncio.Task[None]) -> 
     await until(ended)
 
 
-async def test_a_stack_with_another_store_keeps_its_prefix_for_itself():
+async def test_prefix_of_a_stack_with_another_store_is_refused():
     broker = MemoryBroker()
     async with MemoryBus(broker, client_id="other") as other:
         await publish(other, THEIRS)
@@ -57,7 +57,7 @@ async def test_a_stack_with_another_store_keeps_its_prefix_for_itself():
 
 
 @pytest.mark.parametrize("state", [InstanceState.ONLINE, InstanceState.OFFLINE])
-async def test_a_status_that_is_not_repeated_or_offline_is_no_stack(state):
+async def test_stale_or_offline_status_does_not_count_as_a_stack(state):
     broker = MemoryBroker()
     async with MemoryBus(broker, client_id="other") as other:
         await publish(other, THEIRS, state)
@@ -73,7 +73,7 @@ async def test_more_instances_of_one_stack_share_its_prefix():
         await claiming
 
 
-async def test_what_is_no_status_is_no_stack():
+async def test_malformed_status_does_not_count_as_a_stack():
     broker = MemoryBroker()
     async with MemoryBus(broker, client_id="other") as other:
         await (await other.publish(TOPICS.status("admin-api", "x"), b"{", qos=1, retain=True))
@@ -85,7 +85,7 @@ def online(started_at: float, store: str, service: str = "admin-api") -> Status:
 
 
 @pytest.mark.parametrize("seconds_apart", [0.0, 5.0, -5.0, 3600.0])
-def test_of_two_stacks_that_did_not_see_each_other_at_the_start_exactly_one_goes_on(seconds_apart):
+def test_of_two_stacks_started_together_exactly_one_continues(seconds_apart):
     starts = {OURS: 10_000.0, THEIRS: 10_000.0 + seconds_apart}
     gone = []
     for mine, other in ((OURS, THEIRS), (THEIRS, OURS)):

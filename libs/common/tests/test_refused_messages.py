@@ -19,7 +19,7 @@ async def publish(bus: MemoryBus, topic: str) -> None:
     await (await bus.publish(topic, b"x"))
 
 
-async def test_a_refused_topic_is_the_problem_until_the_broker_takes_it_again():
+async def test_refused_topic_is_the_bus_problem_until_the_broker_accepts_it():
     broker = MemoryBroker()
     async with MemoryBus(broker, client_id="a") as bus:
         await publish(bus, "a/1")
@@ -43,7 +43,7 @@ async def test_a_message_beyond_the_brokers_limit_is_no_problem_of_the_bus(monke
         assert bus.problem == ""
 
 
-async def test_a_bus_without_connection_says_why_and_logs_each_reason_once():
+async def test_disconnected_bus_reports_the_reason_and_logs_each_once():
     broker = MemoryBroker()
     async with MemoryBus(broker, client_id="a") as bus:
         with capture_logs() as lines:
@@ -57,7 +57,7 @@ async def test_a_bus_without_connection_says_why_and_logs_each_reason_once():
         await until(lambda: broker_check(bus).ok)
 
 
-def test_a_flood_of_refusals_is_a_line_every_ten_seconds_and_forgotten_two_minutes_later():
+def test_flood_of_refusals_is_logged_every_ten_seconds_and_expires_after_two_minutes():
     now = 0.0
     refusals = Refusals(lambda: now)
     with capture_logs() as lines:
@@ -70,7 +70,7 @@ def test_a_flood_of_refusals_is_a_line_every_ten_seconds_and_forgotten_two_minut
     assert refusals.problem == ""
 
 
-def test_a_message_that_is_taken_ends_earlier_refusals_of_its_kind():
+def test_accepted_message_clears_earlier_refusals_of_its_kind():
     now = 0.0
     refusals = Refusals(lambda: now)
     refusals.refused("in/candles/kraken/BTC-USD/1w", "Not authorized", blamed=False)
@@ -83,9 +83,7 @@ def test_a_message_that_is_taken_ends_earlier_refusals_of_its_kind():
 
 
 @pytest.mark.parametrize("client", ["mqtt5", "paho"])
-async def test_a_message_with_whose_refusal_the_broker_ends_the_connection_is_not_sent_again(
-    mosquitto_of, tmp_path, client
-):
+async def test_message_that_made_the_broker_disconnect_is_not_resent(mosquitto_of, tmp_path, client):
     # With `max_queued_messages 0`, which these brokers have, Mosquitto 2 ends the connection after each refusal.
     acl = tmp_path / "acl"
     acl.write_text("topic readwrite ours/#\n")
@@ -97,7 +95,7 @@ async def test_a_message_with_whose_refusal_the_broker_ends_the_connection_is_no
             await asyncio.wait_for(publish(bus, "ours/a/b"), 10)
 
 
-async def test_a_right_that_is_missing_on_a_real_broker_is_the_problem(mosquitto_of, tmp_path):
+async def test_missing_right_on_mosquitto_is_the_bus_problem(mosquitto_of, tmp_path):
     acl = tmp_path / "acl"
     acl.write_text("topic readwrite ours/#\n")
     broker = mosquitto_of(f"allow_anonymous true\nacl_file {FOLDER}/acl\n", (acl,))

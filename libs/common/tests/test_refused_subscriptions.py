@@ -42,7 +42,7 @@ class Broker:
                 return b""
 
 
-async def test_a_refused_subscription_is_tried_again_and_the_bus_is_not_ready_meanwhile():
+async def test_refused_subscription_is_retried_and_the_bus_is_not_ready_meanwhile():
     broker = Broker()
     server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]

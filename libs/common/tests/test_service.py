@@ -79,7 +79,7 @@ def test_probes_are_served_while_it_runs(tmp_path):
     ("kind", "line"),
     [("start-error", "program: the thing is missing"), ("group", "program: no broker at mqtt://nowhere")],
 )
-def test_failure_that_can_be_mended_is_one_line(tmp_path, kind, line):
+def test_failure_that_an_operator_can_fix_is_one_line(tmp_path, kind, line):
     process = start(tmp_path, kind, LOG_LEVEL="critical")
     _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (1, line + "\n")

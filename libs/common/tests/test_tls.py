@@ -53,7 +53,7 @@ async def test_messages_go_over_tls(tls_broker, client):
                 return
 
 
-async def test_a_broker_may_want_a_client_certificate(tls_broker, certificates, client):
+async def test_broker_may_require_a_client_certificate(tls_broker, certificates, client):
     url = tls_broker("require_certificate true\n")
     text = await refusal(url, client)
     assert "a client certificate" in text
@@ -123,7 +123,7 @@ async def test_http_is_served_over_tls_alone(certificates):
                 await client.get(f"http://127.0.0.1:{server.port}/health/ready")
 
 
-async def test_http_may_want_a_client_certificate(certificates):
+async def test_http_server_may_require_a_client_certificate(certificates):
     def health() -> Health:
         return Health(live=True, ready=True)
 

@@ -19,7 +19,7 @@ async def rows_of(series, start: int = MINUTE, end: int = MINUTE + 86_400) -> li
     return list(csv.DictReader(io.StringIO((await series.read(start, end)).decode())))
 
 
-async def test_rows_come_back_as_they_were_written_oldest_first(store):
+async def test_rows_round_trip_oldest_first(store):
     series = store.series("BTC/USD", Timeframe.M1)
     assert await series.write(reversed([row(minute) for minute in range(5)])) == 5
     found = await rows_of(series)
@@ -35,7 +35,7 @@ async def test_rows_come_back_as_they_were_written_oldest_first(store):
     assert float(first["at"]) == MINUTE + 60
 
 
-async def test_rows_are_candles_to_everybody_else(store):
+async def test_bulk_rows_are_readable_as_candles(store):
     await store.series("BTC/USD", Timeframe.M5).write([row(0), row(5, trades=0)])
     one, two = await store.candles("BTC/USD", Timeframe.M5, limit=10)
     assert (one.trades, one.closed, one.infilled, one.source.value, one.at) == (3, True, False, "archive", MINUTE + 60)
@@ -58,7 +58,7 @@ async def test_ranges_count_and_bounds(store, candle):
     assert [(int(r["time"]), r["closed"]) for r in found] == [(MINUTE + 540, "1"), (MINUTE + 600, "0")]
 
 
-async def test_only_the_columns_that_are_asked_for_are_read(store):
+async def test_only_requested_columns_are_read(store):
     series = store.series("BTC/USD", Timeframe.M1)
     await series.write([row(0)])
     (found,) = csv.DictReader(
@@ -67,7 +67,7 @@ async def test_only_the_columns_that_are_asked_for_are_read(store):
     assert found == {"time": str(MINUTE), "close": "100.5", "closed": "1"}
 
 
-async def test_later_version_takes_the_place_of_an_earlier_one(store):
+async def test_later_version_replaces_an_earlier_one(store):
     series = store.series("BTC/USD", Timeframe.M1)
     await series.write([row(0)])
     await series.write([row(0, "101.0", revision=1)])

@@ -71,7 +71,7 @@ async def test_only_the_windows_of_the_range_count_and_its_ends_are_widened_to_t
     assert await store.gaps(Timeframe.M1, start=rows[9].open_time, end=rows[4].open_time) == []
 
 
-async def test_a_hole_that_is_filled_is_no_hole_any_more(store, candle):
+async def test_filled_gap_is_no_longer_a_gap(store, candle):
     rows = [candle(n) for n in range(6)]
     await store.write([rows[0], rows[5]], [])
     assert await all_gaps(store) == [gap(Timeframe.M1, rows[1], rows[4])]

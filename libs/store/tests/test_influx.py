@@ -80,7 +80,7 @@ async def test_a_wrong_token_ends_in_one_line_that_names_the_setting(influx_plac
     assert "a wrong token" not in str(caught.value)
 
 
-async def test_a_missing_organisation_is_named_and_waited_for(influx_place, access, candle):
+async def test_missing_organisation_is_reported_as_unavailable(influx_place, access, candle):
     async with InfluxStore(influx_place.url, access, retention=FOREVER) as store:
         with pytest.raises(StoreUnavailableError, match=access.org):
             await store.write([candle()], [])
@@ -153,7 +153,7 @@ async def test_bootstrap_ten_times_and_two_at_once_makes_one_set(influx_place, a
     assert names(await everything(server, access)) == sorted([*expected, "ticks_1m", READER_TOKEN, WRITER_TOKEN])
 
 
-async def test_what_was_changed_or_deleted_is_restored_and_what_is_foreign_left_alone(store, server, access):
+async def test_changed_or_deleted_resources_are_restored_and_foreign_ones_untouched(store, server, access):
     own = await org_id(server, access)
     before = await everything(server, access)
     await server.post("buckets", {"orgID": own, "name": "mine", "retentionRules": []})
@@ -239,7 +239,7 @@ async def test_the_writers_token_reads_and_writes_our_buckets_only_and_the_reade
             await reader.write([candle()], [])
 
 
-async def test_what_was_recalled_is_not_replaced_by_an_older_version(influx_place, access, store, candle):
+async def test_recalled_candle_is_not_replaced_by_an_older_version(influx_place, access, store, candle):
     first = candle()
     correction = replace(first, revision=1, at=first.at + 5, trades=99)
     await store.write([correction], [])
@@ -300,7 +300,7 @@ async def test_a_token_with_more_rights_than_it_should_have_is_replaced(influx_p
     assert len((await everything(server, access))["tokens"]) == 2
 
 
-async def test_a_bucket_that_is_not_there_keeps_only_its_own_timeframe_waiting(store, server, access, candle):
+async def test_missing_bucket_blocks_only_its_own_timeframe(store, server, access, candle):
     buckets = (await everything(server, access))["buckets"]
     hours = next(bucket for bucket in buckets if bucket["name"] == "candles_1h")
     await server.delete(f"buckets/{hours['id']}")
@@ -320,7 +320,7 @@ async def readable(store: InfluxStore) -> list[Any]:
     return [c for t in Timeframe if t is not Timeframe.H1 for c in await store.candles("BTC/USD", t, limit=9)]
 
 
-async def test_lines_that_the_server_rejects_are_named_with_its_reason_and_the_rest_is_written(store, server, candle):
+async def test_rejected_lines_are_reported_with_the_reason_and_the_rest_is_written(store, server, candle):
     # Somebody wrote trades of long ago as floats: that shard takes no integers any more.
     bad = candle(-300_000)
     line = f"candle,exchange=kraken,symbol=BTC/USD trades=1.5 {bad.open_time - 60}"
@@ -333,7 +333,7 @@ async def test_lines_that_the_server_rejects_are_named_with_its_reason_and_the_r
     assert len(await store.candles("BTC/USD", Timeframe.M1, start=rows[0].open_time, limit=1000)) == 500
 
 
-async def test_a_server_that_rejects_line_after_line_takes_nothing_and_then_everything(store, candle, monkeypatch):
+async def test_bucket_that_rejects_every_line_leaves_candles_unstored_until_it_accepts(store, candle, monkeypatch):
     write, broken = Server.write, {"candles_1m"}
 
     async def rejecting(server: Server, bucket: str, precision: str, body: bytes) -> None:
@@ -444,7 +444,7 @@ async def test_a_symbol_that_no_line_can_hold_is_rejected(store, candle):
     assert result.taken == 1
 
 
-async def test_everything_that_was_on_the_bus_comes_back_in_the_shortest_digits(store, candle):
+async def test_candle_round_trips_with_its_shortest_digits(store, candle):
     row = candle(volume=Decimal("0.10000000"), complete=False, revision=2, open=Decimal("0.00000123"))
     await store.write([row], [])
     (found,) = await store.candles("BTC/USD", Timeframe.M1, limit=9)
@@ -489,7 +489,7 @@ async def test_a_task_that_is_run_beside_its_schedule_makes_what_is_missing(stor
 
 # 200 and 400 are those of a proxy or of a page: InfluxDB says what is wrong with a line, and that it is written by 204.
 @pytest.mark.parametrize("status", [200, 201, 302, 400, 405, 407, 422, 429, 500, 503])
-async def test_only_the_servers_204_is_durable_and_all_else_is_tried_again(candle, status):
+async def test_only_status_204_is_durable_and_all_else_is_retried(candle, status):
     async with answering(lambda lines: status) as (url, _), opened(url) as store:
         with pytest.raises(StoreUnavailableError, match=str(status)):
             await store.write([], [candle()])
@@ -499,7 +499,7 @@ async def test_only_the_servers_204_is_durable_and_all_else_is_tried_again(candl
 @pytest.mark.parametrize(
     "page", [b"", b"<html><body>hello</body></html>", b"[]", b"{}", b'{"message": "no"}', b"\xff\xfe"]
 )
-async def test_whatever_answers_in_the_servers_place_is_unavailable_and_ends_nothing(status, page):
+async def test_response_of_another_server_is_unavailable_and_ends_no_service(status, page):
     async def anything(reader, writer):
         await reader.read(65_536)
         head = f"HTTP/1.1 {status} X\r\nContent-Type: text/html\r\nConnection: close\r\n"
@@ -540,7 +540,7 @@ _TIME = b"2024-02-25T02:15:00Z"
         b'{"orgs": [{"id": "1"}], "tasks": [{"name": "downsample_5m", "createdAt": "x", "latestCompleted": "y"}]}',
     ],
 )
-async def test_a_page_that_is_nearly_an_answer_ends_nothing(page):
+async def test_response_resembling_influxdb_is_unavailable_and_ends_no_service(page):
     async with paging(200, page) as url, opened(url) as store:
         series = store.series("BTC/USD", Timeframe.M1)
         for ask in (
@@ -566,7 +566,7 @@ async def test_a_page_that_is_nearly_an_answer_ends_nothing(page):
 
 
 @pytest.mark.parametrize("status", [200, 400, 500])
-async def test_an_answer_without_an_end_is_given_up(candle, status):
+async def test_endless_response_is_unavailable(candle, status):
     async with paging(status, None) as url, opened(url) as store:
         for ask in (store.ping, store.symbols, partial(store.write, [], [candle()])):
             with pytest.raises(StoreUnavailableError, match="at most 64 MiB"):
@@ -577,7 +577,7 @@ _BEING_WRITTEN = _HEADER + b"candles_1m,0," + _TIME + b",,BTC/USD,true,1,0,60,1,
 _WRITTEN = _BEING_WRITTEN.replace(b",0.5,,", b",0.5,1.5,")
 
 
-async def test_row_whose_close_is_not_visible_yet_is_read_again():
+async def test_row_with_invisible_close_is_read_once_more():
     start = 1_708_827_300
     async with querying([_BEING_WRITTEN, _BEING_WRITTEN, _WRITTEN]) as url, opened(url) as store:
         series = store.series("BTC/USD", Timeframe.M1)
@@ -585,7 +585,7 @@ async def test_row_whose_close_is_not_visible_yet_is_read_again():
     assert rows == b"time,close,volume,trades\n1708827300,1.5,6.0,7\n"
 
 
-async def test_row_that_never_gets_a_close_is_no_candle():
+async def test_row_that_never_gets_a_close_is_ignored():
     start = 1_708_827_300
     async with querying([_BEING_WRITTEN]) as url, opened(url) as store:
         assert await store.series("BTC/USD", Timeframe.M1).read(start, start + 60, ("time",)) == b"time\n"
@@ -632,7 +632,7 @@ async def paging(status: int, page: bytes | None) -> AsyncIterator[str]:
         yield f"influxdb://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def test_a_batch_that_is_too_large_is_cut_until_it_is_taken(candle):
+async def test_oversized_batch_is_halved_until_accepted(candle):
     async with answering(lambda lines: 413 if lines > 100 else 204) as (url, taken), opened(url) as store:
         assert (await store.write([], [candle(n) for n in range(1000)])).taken == 1000
     assert sum(taken) == 1000

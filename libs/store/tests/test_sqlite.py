@@ -20,7 +20,7 @@ from ingress_store.sqlite import queries
 DAY = 86400
 
 
-async def test_digits_come_back_as_they_went_in_with_a_decimal_point(tmp_path, candle):
+async def test_digits_round_trip_with_a_decimal_point(tmp_path, candle):
     row = candle(0, volume=Decimal("1E+1"), open=Decimal("0.00000010"), low=Decimal("0.00000010"))
     async with SqliteStore(tmp_path / "c.db") as store:
         await store.write([row], [])
@@ -108,7 +108,7 @@ async def test_a_locked_file_is_unavailable_and_can_be_written_later(tmp_path, c
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-async def test_a_deleted_or_replaced_file_is_unavailable_and_takes_nothing(tmp_path, candle, replaced):
+async def test_deleted_or_replaced_file_is_unavailable(tmp_path, candle, replaced):
     async with SqliteStore(tmp_path / "c.db") as store:
         (tmp_path / "c.db").rename(tmp_path / "moved.db")
         if replaced:
@@ -119,7 +119,7 @@ async def test_a_deleted_or_replaced_file_is_unavailable_and_takes_nothing(tmp_p
                 await work
 
 
-async def test_a_full_disk_is_unavailable_also_while_rows_fit_into_what_the_write_ahead_log_had_taken(tmp_path, candle):
+async def test_full_disk_is_unavailable_even_while_the_write_ahead_log_has_room(tmp_path, candle):
     with small_disk(tmp_path / "disk", 16) as disk:
         full = mounted(disk)
         async with SqliteStore(tmp_path / "disk" / "c.db") as store:
@@ -159,7 +159,7 @@ async def test_a_link_to_a_file_is_followed(tmp_path, candle):
         assert (await store.write([candle(0)], [])).taken == 1
 
 
-async def test_the_loop_goes_on_while_the_file_is_busy(tmp_path, candle):
+async def test_event_loop_runs_while_the_file_is_busy(tmp_path, candle):
     async with SqliteStore(tmp_path / "c.db") as store:
         other = sqlite3.connect(tmp_path / "c.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -172,7 +172,7 @@ async def test_the_loop_goes_on_while_the_file_is_busy(tmp_path, candle):
         assert (await writing).taken == 1
 
 
-async def test_retention_goes_by_when_a_row_was_written_not_by_its_candle(tmp_path, candle):
+async def test_retention_counts_from_the_write_not_from_the_candle(tmp_path, candle):
     now = 1_700_000_000.0
     async with SqliteStore(tmp_path / "c.db", clock=lambda: now) as store:
         old = candle(0, open_time=1_600_000_020, at=1_600_000_080.0)
@@ -200,7 +200,7 @@ async def test_pruning_takes_more_rows_than_fit_into_one_step(tmp_path, candle):
         assert await store.symbols() == []
 
 
-def test_what_was_acknowledged_survives_a_kill_in_the_middle_of_a_batch(tmp_path):
+def test_acknowledged_rows_survive_a_kill_within_a_batch(tmp_path):
     program = textwrap.dedent("""
         import asyncio, itertools, sys
         from msgspec.structs import replace
@@ -243,7 +243,7 @@ def test_what_was_acknowledged_survives_a_kill_in_the_middle_of_a_batch(tmp_path
     assert len(found) % 500 == 0
 
 
-async def test_the_newest_candles_cost_what_there_are_series_not_candles(tmp_path, candle):
+async def test_cost_of_the_newest_candles_grows_with_series_not_candles(tmp_path, candle):
     path = tmp_path / "c.db"
     steps = []
     async with SqliteStore(path) as store:

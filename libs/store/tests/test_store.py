@@ -12,7 +12,7 @@ from ingress_store import Freshness, StoreUnavailableError
 EVERYTHING = {"limit": 100_000}
 
 
-async def test_what_was_written_is_there_with_all_its_fields(world, store, candle):
+async def test_written_candle_is_read_with_all_fields(world, store, candle):
     rows = [
         candle(0),
         candle(1, infilled=True, trades=0, volume=Decimal("0E-8")),
@@ -23,7 +23,7 @@ async def test_what_was_written_is_there_with_all_its_fields(world, store, candl
     world.assert_same(await store.candles("BTC/USD", Timeframe.M1, **EVERYTHING), rows)
 
 
-async def test_what_was_written_survives_closing_and_opening_again(world, candle):
+async def test_written_rows_survive_a_reopen(world, candle):
     async with world.open() as store:
         await store.bootstrap()
         await store.write([candle(0)], [])
@@ -31,7 +31,7 @@ async def test_what_was_written_survives_closing_and_opening_again(world, candle
         world.assert_same(await store.candles("BTC/USD", Timeframe.M1, **EVERYTHING), [candle(0)])
 
 
-async def test_writing_the_same_batch_again_changes_nothing(world, store, candle):
+async def test_writing_a_batch_twice_changes_nothing(world, store, candle):
     rows = [candle(minute) for minute in range(10)]
     ticks = [candle(0, closed=False, at=1_700_000_000.0 + n) for n in range(5)]
     for _ in range(3):
@@ -71,7 +71,7 @@ async def test_a_closed_candle_replaces_the_forming_one_whatever_their_times(wor
     assert await store.forming("BTC/USD", Timeframe.M1) is None
 
 
-async def test_the_forming_candle_is_kept_apart_and_renewed(world, store, candle):
+async def test_forming_candle_is_separate_and_refreshed(world, store, candle):
     closed, forming = candle(0), candle(1, closed=False, at=1_700_000_070.0)
     later = replace(forming, trades=20, at=forming.at + 1)
     await store.write([closed, forming], [])
@@ -128,7 +128,7 @@ async def test_latest_names_the_newest_closed_candle_of_each_series(store, candl
     assert all(isinstance(f, Freshness) and f.at > 0 for f in found)
 
 
-async def test_newest_closed_is_asked_for_all_symbols_at_once(store, candle):
+async def test_newest_closed_is_one_query_for_all_symbols(store, candle):
     await store.write([candle(0), candle(1), candle(2, closed=False), candle(7, symbol="ADA/USD")], [])
     await store.write([candle(9, timeframe=Timeframe.D1)], [])
     since = candle(1).open_time
@@ -139,7 +139,7 @@ async def test_newest_closed_is_asked_for_all_symbols_at_once(store, candle):
     assert await store.newest_closed(Timeframe.W1, since=0) == {}
 
 
-async def test_an_empty_store_answers_with_nothing(store):
+async def test_empty_store_returns_nothing(store):
     assert await store.symbols() == []
     assert await store.latest() == []
     assert await store.candles("BTC/USD", Timeframe.M1, **EVERYTHING) == []

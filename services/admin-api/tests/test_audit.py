@@ -52,7 +52,7 @@ def test_series_without_a_live_feed_or_hardly_late_have_none():
     assert late_series([fresh(M1, 170)], {"BTC/USD": None}, NOW) == []
 
 
-def test_where_the_bus_is_ahead_of_the_store_the_writer_is_waited_for():
+def test_series_behind_the_bus_is_no_gap_while_the_writer_writes():
     late = [fresh(M1, 600), fresh(H1, 9000)]
     assert late_series(late, {"BTC/USD": M1.floor(NOW)}, NOW) == []
     assert late_series(late, {"BTC/USD": M1.floor(NOW - 600)}, NOW) != []
@@ -77,13 +77,13 @@ def entry(**changes):
     return {**whole, **changes}
 
 
-def test_what_aggregators_miss_is_taken_over_in_whole_windows():
+def test_gaps_of_aggregators_are_widened_to_whole_windows():
     (gap,) = gaps_of_aggregators(state_of([entry()]), NOW)
     assert (gap.symbol, gap.timeframe, gap.source.value) == ("BTC/USD", M1, "aggregator")
     assert gap.range == Range(M1.floor(NOW - 900), M1.ceil(NOW - 600))
 
 
-def test_what_makes_no_sense_in_a_status_is_passed_over():
+def test_invalid_gaps_in_a_status_are_ignored():
     wrong = [
         7,
         {},
@@ -109,7 +109,7 @@ async def test_missing_windows_are_those_without_a_complete_candle(tmp_path, can
     assert minutes == [(0, 1), (2, 4), (5, 6), (7, 8), (9, 10)]
 
 
-async def test_a_hole_is_found_when_the_service_starts_and_shown(world, candle):
+async def test_gap_is_found_and_shown_at_service_start(world, candle):
     await world.store(candle(-20), candle(-16), candle(-2))
     async with world.running() as http:
         await world.healthy()
@@ -140,7 +140,7 @@ async def test_a_hole_is_found_when_the_service_starts_and_shown(world, candle):
         assert "ingress_gap_windows 16.0" in (await http.get("/metrics")).text
 
 
-async def test_after_an_interruption_it_audits_at_once_and_again_when_the_services_have_repaired(tmp_path, monkeypatch):
+async def test_audit_runs_at_once_and_after_the_repairs_of_an_interruption(tmp_path, monkeypatch):
     monkeypatch.setattr(audit, "_LOOK_SECONDS", 0.0)
     now, audits = NOW, []
 
@@ -161,7 +161,7 @@ async def test_after_an_interruption_it_audits_at_once_and_again_when_the_servic
     assert audits == [0.0, 30.0, 330.0]
 
 
-async def test_a_store_that_cannot_be_audited_for_long_is_red_with_the_reason(world, candle):
+async def test_store_without_audit_for_long_is_red_with_the_reason(world, candle):
     await world.store(candle())
     async with world.running():
         await world.healthy()

@@ -28,7 +28,7 @@ def serving(folder):
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://admin")
 
 
-async def test_page_is_looked_at_again_and_its_assets_are_kept_for_good(built):
+async def test_page_is_revalidated_and_assets_are_cached_forever(built):
     async with serving(built) as http:
         page = await http.get("/")
         assert (page.status_code, page.text) == (200, "<title>the page</title>")
@@ -45,7 +45,7 @@ async def test_page_is_looked_at_again_and_its_assets_are_kept_for_good(built):
             assert "immutable" in asset.headers["cache-control"]
 
 
-async def test_known_file_is_not_sent_again(built):
+async def test_unchanged_file_gets_304(built):
     async with serving(built) as http:
         etag = (await http.get("/")).headers["etag"]
         for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
@@ -65,7 +65,7 @@ async def test_page_may_load_nothing_from_elsewhere(built):
             assert headers["x-content-type-options"] == "nosniff"
 
 
-async def test_page_of_the_api_may_style_its_elements_and_nothing_more(built):
+async def test_api_page_may_use_inline_styles_only(built):
     async with serving(built) as http:
         page = await http.get("/docs")
         assert (page.status_code, page.text) == (200, "<title>the API</title>")

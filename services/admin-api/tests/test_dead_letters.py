@@ -8,44 +8,46 @@ from ingress_common.payloads import dead_letter, encode_dead_letter
 TOKEN = {"Authorization": "Bearer s3cret-token"}
 
 
-async def bury(world, topic="ingress/raw/kraken/BTC-USD/1m", payload=b"{}", service="aggregator", reason="a reason"):
+async def publish_dead_letter(
+    world, topic="ingress/raw/kraken/BTC-USD/1m", payload=b"{}", service="aggregator", reason="a reason"
+):
     letter = encode_dead_letter(dead_letter(topic, payload, reason, world.now))
     await world.send(world.topics.dead_letter(service), letter, retain=False)
 
 
-async def letters(world, query=""):
+async def listed(world, query=""):
     body = (await world.http.get(f"/dead-letters?{query}")).json()
     return body["dead_letters"]
 
 
 async def until_kept(world, count):
     async def kept():
-        return len(await letters(world)) == count
+        return len(await listed(world)) == count
 
     await world.until(kept)
 
 
-async def test_letters_are_listed_newest_first_and_by_service(world):
+async def test_dead_letters_are_listed_newest_first_and_by_service(world):
     async with world.running():
-        await bury(world, payload=b"one")
-        await bury(world, payload=b"\xff", service="influx-writer")
+        await publish_dead_letter(world, payload=b"one")
+        await publish_dead_letter(world, payload=b"\xff", service="influx-writer")
         await until_kept(world, 2)
-        newest, oldest = await letters(world)
+        newest, oldest = await listed(world)
         assert (newest["service"], newest["payload"]) == ("influx-writer", "base64:/w==")
         assert (oldest["payload"], oldest["reason"]) == ("one", "a reason")
         assert oldest["truncated"] is False
-        assert [letter["payload"] for letter in await letters(world, "service=aggregator")] == ["one"]
-        assert len(await letters(world, "limit=1")) == 1
+        assert [letter["payload"] for letter in await listed(world, "service=aggregator")] == ["one"]
+        assert len(await listed(world, "limit=1")) == 1
 
 
 @pytest.mark.parametrize("payload", [b'{"candle": 1}', b"\xff\x00"])
-async def test_a_letter_that_is_sent_again_goes_to_its_topic_as_it_was_and_is_dropped(world, payload):
+async def test_resent_dead_letter_is_published_unchanged_and_dropped(world, payload):
     topic = world.topics.raw("BTC/USD")
     async with world.running() as http:
-        await bury(world, topic, payload)
+        await publish_dead_letter(world, topic, payload)
         await until_kept(world, 1)
         await world.client.subscribe(topic)
-        (letter,) = await letters(world)
+        (letter,) = await listed(world)
         answer = await http.post(f"/dead-letters/{letter['id']}/resend", headers=TOKEN)
         assert answer.status_code == 200
         async for event in world.client.events():
@@ -53,7 +55,7 @@ async def test_a_letter_that_is_sent_again_goes_to_its_topic_as_it_was_and_is_dr
                 assert (event.topic, event.payload, event.qos, event.retain) == (topic, payload, 1, False)
                 event.ack()
                 break
-        assert await letters(world) == []
+        assert await listed(world) == []
         assert (await http.post(f"/dead-letters/{letter['id']}/resend", headers=TOKEN)).status_code == 404
 
 
@@ -67,16 +69,16 @@ async def test_a_letter_that_is_sent_again_goes_to_its_topic_as_it_was_and_is_dr
         ("ingress/raw/kraken/BTC-USD/1m", "bad (payload of 70000 bytes cut to 65536)", "whole message"),
     ],
 )
-async def test_what_cannot_be_sent_again_is_refused_and_kept(world, topic, reason, named):
+async def test_dead_letter_that_cannot_be_resent_is_refused_and_kept(world, topic, reason, named):
     async with world.running() as http:
-        await bury(world, topic, reason=reason)
+        await publish_dead_letter(world, topic, reason=reason)
         await until_kept(world, 1)
-        (letter,) = await letters(world)
+        (letter,) = await listed(world)
         assert letter["truncated"] is ("cut" in reason)
         answer = await http.post(f"/dead-letters/{letter['id']}/resend", headers=TOKEN)
         assert answer.status_code == 409
         assert named in answer.json()["detail"]
-        assert len(await letters(world)) == 1
+        assert len(await listed(world)) == 1
 
 
 @pytest.mark.parametrize(
@@ -87,35 +89,35 @@ async def test_what_cannot_be_sent_again_is_refused_and_kept(world, topic, reaso
         ("somebody", "ingress/raw/kraken/BTC-USD/1m"),
     ],
 )
-async def test_a_letter_makes_us_publish_nothing_that_its_service_does_not_receive(world, service, topic):
+async def test_dead_letter_is_resent_only_on_topics_of_its_service(world, service, topic):
     async with world.running() as http:
-        await bury(world, topic, service=service)
+        await publish_dead_letter(world, topic, service=service)
         await until_kept(world, 1)
-        (letter,) = await letters(world)
+        (letter,) = await listed(world)
         answer = await http.post(f"/dead-letters/{letter['id']}/resend", headers=TOKEN)
         assert answer.status_code == 409
         assert f"got one of {service} on" in answer.json()["detail"]
 
 
-async def test_changing_them_takes_the_token_and_a_letter_that_is_there(world):
+async def test_changing_a_dead_letter_needs_the_token_and_a_known_id(world):
     async with world.running() as http:
-        await bury(world)
+        await publish_dead_letter(world)
         await until_kept(world, 1)
-        (letter,) = await letters(world)
+        (letter,) = await listed(world)
         for method, path in (("POST", "/resend"), ("DELETE", "")):
             assert (await http.request(method, f"/dead-letters/{letter['id']}{path}")).status_code == 401
             assert (await http.request(method, f"/dead-letters/no-such{path}", headers=TOKEN)).status_code == 404
         assert (await http.delete(f"/dead-letters/{letter['id']}", headers=TOKEN)).status_code == 200
-        assert await letters(world) == []
+        assert await listed(world) == []
 
 
 async def test_only_the_newest_are_kept_and_the_others_counted(world):
     async with world.running(dead_letters_kept=3) as http:
         for number in range(8):
-            await bury(world, payload=str(number).encode())
+            await publish_dead_letter(world, payload=str(number).encode())
 
         async def newest():
-            return [letter["payload"] for letter in await letters(world)] == ["7", "6", "5"]
+            return [letter["payload"] for letter in await listed(world)] == ["7", "6", "5"]
 
         await world.until(newest)
         text = (await http.get("/metrics")).text
@@ -123,57 +125,57 @@ async def test_only_the_newest_are_kept_and_the_others_counted(world):
         assert "ingress_dead_letters_kept 3.0" in text
 
 
-async def test_an_old_letter_that_is_kept_does_not_block_new_ones(world):
+async def test_kept_old_dead_letter_does_not_block_new_ones(world):
     async with world.running(dead_letters_kept=5) as http:
-        await bury(world, payload=b"old")
+        await publish_dead_letter(world, payload=b"old")
         for number in range(60):
-            await bury(world, payload=str(number).encode())
+            await publish_dead_letter(world, payload=str(number).encode())
 
             async def arrived(text=str(number)):
-                return any(letter["payload"] == text for letter in await letters(world))
+                return any(letter["payload"] == text for letter in await listed(world))
 
             await world.until(arrived)
-            (letter,) = [letter for letter in await letters(world) if letter["payload"] == str(number)]
+            (letter,) = [letter for letter in await listed(world) if letter["payload"] == str(number)]
             assert (await http.delete(f"/dead-letters/{letter['id']}", headers=TOKEN)).status_code == 200
 
 
-async def test_letters_survive_a_restart_with_the_same_id(world):
+async def test_dead_letters_survive_a_restart_with_the_same_id(world):
     async with world.running():
-        await bury(world, payload=b"one")
+        await publish_dead_letter(world, payload=b"one")
         await until_kept(world, 1)
-        before = await letters(world)
-    await bury(world, payload=b"two")
+        before = await listed(world)
+    await publish_dead_letter(world, payload=b"two")
     async with world.running():
         await until_kept(world, 2)
-        assert (await letters(world))[1:] == before
+        assert (await listed(world))[1:] == before
 
 
-async def test_after_a_reconnect_a_dropped_letter_stays_dropped_and_the_others_are_there_once(world):
+async def test_dropped_dead_letter_stays_dropped_after_a_reconnect(world):
     async with world.running() as http:
         for payload in (b"one", b"two", b"three"):
-            await bury(world, payload=payload)
+            await publish_dead_letter(world, payload=payload)
         await until_kept(world, 3)
-        (_, two, _) = await letters(world)
+        (_, two, _) = await listed(world)
         assert (await http.delete(f"/dead-letters/{two['id']}", headers=TOKEN)).status_code == 200
         world.dead_letter_bus.drop()
-        await bury(world, payload=b"four")
+        await publish_dead_letter(world, payload=b"four")
         await until_kept(world, 3)
-        assert [letter["payload"] for letter in await letters(world)] == ["four", "three", "one"]
+        assert [letter["payload"] for letter in await listed(world)] == ["four", "three", "one"]
 
 
-async def test_what_is_no_letter_is_counted_and_forgotten(world):
+async def test_malformed_dead_letter_is_counted_and_dropped(world):
     async with world.running() as http:
         await world.send(world.topics.dead_letter("aggregator"), b"nonsense", retain=False)
-        await bury(world)
+        await publish_dead_letter(world)
         await until_kept(world, 1)
         assert 'ingress_dead_letters_ended_total{how="undecodable"} 1.0' in (await http.get("/metrics")).text
 
 
-async def test_without_a_broker_nothing_is_sent_and_the_letter_stays(world):
+async def test_dead_letter_is_kept_while_the_broker_is_disconnected(world):
     async with world.running() as http:
-        await bury(world)
+        await publish_dead_letter(world)
         await until_kept(world, 1)
-        (letter,) = await letters(world)
+        (letter,) = await listed(world)
         world.dead_letter_bus.drop(reconnect=False)
         assert (await http.post(f"/dead-letters/{letter['id']}/resend", headers=TOKEN)).status_code == 503
-        assert len(await letters(world)) == 1
+        assert len(await listed(world)) == 1

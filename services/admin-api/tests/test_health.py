@@ -23,7 +23,7 @@ from ingress_common.times import rfc3339
 from ingress_store import TaskState
 
 
-async def test_what_was_deleted_from_the_store_is_made_again(world):
+async def test_deleted_resource_of_the_store_is_recreated(world):
     async with world.running() as http:
         await world.healthy()
         await world.until_failing()
@@ -56,7 +56,7 @@ async def test_a_healthy_system_is_green_and_shows_everything(world, candle):
         assert body["symbols"][0]["live"]
 
 
-async def test_what_was_retained_before_it_started_is_seen(world, candle):
+async def test_retained_state_is_received_at_start(world, candle):
     await world.healthy()
     await world.candle(candle())
     async with world.running():
@@ -76,7 +76,7 @@ async def test_a_worker_that_is_not_ready_is_red_with_its_reason(world):
         assert "i2: not ready" in (await world.until_failing("influx-writer"))["influx-writer"]
 
 
-async def test_what_a_gateway_wants_is_red_until_it_is_live_seeded_and_stored(world, candle):
+async def test_wanted_symbol_is_red_until_live_seeded_and_stored(world, candle):
     wanted = {symbol: rfc3339(world.now) for symbol in ("BTC/USD", "ETH/USD")}
     async with world.running():
         await world.healthy()
@@ -135,7 +135,7 @@ class Listing:
         await world.watermark()
 
 
-async def test_a_pair_that_is_listed_has_thirty_seconds_until_it_must_be_live_and_seeded(world, candle):
+async def test_newly_listed_pair_may_take_thirty_seconds_to_be_live_and_seeded(world, candle):
     async with world.running() as http:
         await world.healthy()
         await world.until_failing()
@@ -151,7 +151,7 @@ async def test_a_pair_that_is_listed_has_thirty_seconds_until_it_must_be_live_an
         assert "NEW/USD" in (await world.until_failing("symbols", "seeds"))["symbols"]
 
 
-async def test_a_pair_that_begins_to_trade_has_thirty_seconds_until_it_must_be_live_and_seeded(world):
+async def test_newly_trading_pair_may_take_thirty_seconds_to_be_live_and_seeded(world):
     async with world.running() as http:
         await world.healthy()
         await world.until_failing()
@@ -169,7 +169,7 @@ async def test_a_pair_that_begins_to_trade_has_thirty_seconds_until_it_must_be_l
         await world.until_failing("symbols", "seeds")
 
 
-async def test_neither_a_pair_of_a_gateways_start_nor_one_that_is_taken_over_is_new(world):
+async def test_pair_of_a_gateways_start_or_takeover_is_not_new(world):
     async with world.running():
         await world.healthy()
         await world.until_failing()
@@ -192,7 +192,7 @@ async def test_a_gateway_whose_pairs_have_never_traded_needs_no_feed(world):
         assert "no pair has traded yet" in (await http.get("/health")).text
 
 
-async def test_a_candle_that_closes_and_is_not_stored_is_red_after_ten_seconds_and_requested_again(world, candle):
+async def test_unstored_closed_candle_is_red_after_ten_seconds_and_republished(world, candle):
     await world.client.subscribe(world.topics.republish_requests())
     async with world.running():
         world.writer = {"symbols": ["BTC/USD"], "ready": True}
@@ -216,7 +216,7 @@ async def test_a_candle_that_closes_and_is_not_stored_is_red_after_ten_seconds_a
         await world.until_failing()
 
 
-async def test_late_candles_are_requested_of_ready_writers_alone_and_ever_more_rarely(world, candle):
+async def test_late_candles_are_requested_with_backoff_for_ready_writers_only(world, candle):
     requests = []
 
     async def note(request):
@@ -271,7 +271,7 @@ async def test_a_higher_timeframe_that_does_not_close_is_red_unless_a_gap_is_kno
         await world.until_failing()
 
 
-async def test_a_watermark_that_stands_still_turns_it_red_after_ten_seconds_and_green_again(world):
+async def test_stopped_watermark_is_red_after_ten_seconds_until_it_advances(world):
     async with world.running():
         await world.healthy()
         await world.until_failing()
@@ -299,14 +299,14 @@ async def test_a_feed_that_is_down_is_red_also_when_it_no_longer_names_its_symbo
         await world.until(shows_down)
 
 
-async def test_a_dead_feed_whose_symbols_another_one_carries_is_no_trouble(world):
+async def test_dead_feed_with_symbols_on_another_feed_is_green(world):
     async with world.running():
         await world.healthy()
         await world.feed("f0", ("BTC/USD",), FeedCondition.DOWN)
         await world.until_failing()
 
 
-async def test_a_feed_of_a_gateway_that_is_gone_is_red_for_a_minute_and_then_only_what_is_wanted_counts(world):
+async def test_feed_of_an_offline_gateway_is_red_for_a_minute_then_ignored(world):
     async with world.running():
         await world.healthy()
         await world.seed("ADA/USD")
@@ -367,7 +367,7 @@ async def test_a_live_symbol_that_rest_does_not_know_is_red_with_that_reason(wor
 
 
 @pytest.mark.parametrize("days", [-30, -1, 1, 30])
-async def test_a_clock_that_is_days_off_is_named_and_makes_no_dead_letter(world, candle, days):
+async def test_clock_days_off_is_reported_without_dead_letters(world, candle, days):
     await world.client.subscribe(world.topics.dead_letter("admin-api"))
     async with world.running() as http:
         true_now, world.now = world.now, world.now + days * 86_400
@@ -410,7 +410,7 @@ async def test_a_service_without_an_online_instance_is_red(world, service):
         await world.until_failing()
 
 
-async def test_an_instance_without_a_status_for_twelve_seconds_is_not_online(world):
+async def test_instance_without_status_for_twelve_seconds_is_offline(world):
     async with world.running():
         await world.healthy()
         await world.until_failing()
@@ -422,7 +422,7 @@ async def test_an_instance_without_a_status_for_twelve_seconds_is_not_online(wor
         await world.until_failing("kraken-gateway", "aggregator", "influx-writer")
 
 
-async def test_a_broker_that_is_away_is_red_and_not_ready(world):
+async def test_disconnected_broker_is_red_and_not_ready(world):
     async with world.running() as http:
         await world.healthy()
         await world.until_failing()
@@ -435,7 +435,7 @@ async def test_a_broker_that_is_away_is_red_and_not_ready(world):
         assert (await http.get("/health/ready")).status_code == 200
 
 
-async def test_a_store_that_is_away_is_red_and_not_ready(world):
+async def test_unavailable_store_is_red_and_not_ready(world):
     async with world.running() as http:
         await world.healthy()
         await world.until_failing()
@@ -447,7 +447,7 @@ async def test_a_store_that_is_away_is_red_and_not_ready(world):
         await world.until_failing()
 
 
-async def test_a_message_that_makes_no_sense_becomes_a_dead_letter_and_changes_nothing(world):
+async def test_malformed_message_becomes_a_dead_letter_and_changes_nothing(world):
     await world.client.subscribe(world.topics.dead_letter("admin-api"))
     async with world.running() as http:
         await world.healthy()
@@ -487,7 +487,7 @@ async def test_dead_letters_of_others_are_counted(world):
         await world.until(shown)
 
 
-async def test_an_emptied_topic_is_forgotten(world, candle):
+async def test_cleared_topic_is_forgotten(world, candle):
     async with world.running() as http:
         await world.healthy()
         await world.feed("f2", ("ADA/USD",))
@@ -525,14 +525,14 @@ async def test_metrics_show_the_system(world, candle):
         ({"last_run": None, "since": 0.0}, "is 565 s late"),
     ],
 )
-def test_a_task_that_is_missing_off_failed_or_late_is_trouble(changes, trouble):
+def test_missing_disabled_failed_or_late_task_is_red(changes, trouble):
     state = TaskState("downsample_5m", 300, 15, exists=True, active=True, since=900.0, last_run=900.0)
     if changes.get("last_run"):
         changes = {**changes, "since": 0.0}
     assert task_trouble(replace(state, **changes), 1000.0) == trouble
 
 
-async def test_candles_that_a_writer_misses_turn_it_red_after_fifteen_seconds_and_green_when_they_have_come(world):
+async def test_candles_missed_by_a_writer_are_red_after_fifteen_seconds_until_received(world):
     async with world.running():
         await world.healthy()
         await world.status("influx-writer", missing_candles=7, missing_since=rfc3339(world.now - 15))
@@ -543,7 +543,7 @@ async def test_candles_that_a_writer_misses_turn_it_red_after_fifteen_seconds_an
         await world.until_failing()
 
 
-async def test_what_a_writer_that_is_gone_missed_is_no_trouble_of_today(world):
+async def test_candles_missed_by_an_offline_writer_are_ignored(world):
     async with world.running():
         await world.healthy()
         await world.status("influx-writer", "i2", missing_candles=7, missing_since=rfc3339(world.now - 60))

@@ -94,7 +94,7 @@ async def test_a_limit_keeps_the_newest(world, candle):
         ("/nowhere", 404, "Not Found"),
     ],
 )
-async def test_a_bad_request_is_answered_with_what_is_wrong(world, candle, path, status, named):
+async def test_bad_request_gets_a_problem_with_the_reason(world, candle, path, status, named):
     await world.store(candle())
     async with world.running() as http:
         answer = await http.get(path)
@@ -113,7 +113,7 @@ async def test_another_method_is_refused_as_a_problem(world):
     assert answer.headers["content-type"] == PROBLEM
 
 
-async def test_a_candle_that_is_not_stored_yet_is_answered_as_the_bus_has_it(world, candle):
+async def test_unstored_candle_is_served_from_the_bus(world, candle):
     async with world.running() as http:
         await world.candle(candle(symbol="ADA/USD"))
         await world.until(lambda: "ADA/USD" in world.service.state.symbols)
@@ -161,7 +161,7 @@ async def test_the_store_is_bootstrapped_at_start_and_shown(world):
     assert body["is"] == body["should_be"]
 
 
-async def test_foreign_things_in_the_store_are_shown_only_with_the_token(world):
+async def test_foreign_resources_are_shown_only_with_the_token(world):
     async with world.running() as http:
         with closing(sqlite3.connect(world.path)) as connection:
             connection.execute("CREATE TABLE of_somebody_else (secret TEXT)")
@@ -203,7 +203,7 @@ async def test_without_a_configured_token_nothing_can_be_changed(world):
             assert "ADMIN_TOKEN is not set" in answer.json()["detail"]
 
 
-async def test_a_store_that_is_away_is_answered_with_503(world, candle):
+async def test_unavailable_store_gets_503(world, candle):
     await world.store(candle())
     async with world.running() as http:
         with closing(sqlite3.connect(world.path)) as connection:
@@ -214,7 +214,7 @@ async def test_a_store_that_is_away_is_answered_with_503(world, candle):
             assert "the store does not answer" in answer.json()["detail"]
 
 
-async def test_every_documented_endpoint_answers(world, candle):
+async def test_every_documented_endpoint_responds(world, candle):
     await world.store(candle())
     async with world.running() as http:
         await world.healthy()

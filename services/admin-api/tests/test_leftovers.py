@@ -10,7 +10,7 @@ LEFT, LIVE = "LEFT/USD", "BTC/USD"
 H1, H4 = Timeframe.H1, Timeframe.H4
 
 
-async def test_an_untraded_forming_candle_of_a_symbol_that_left_goes_once_its_window_is_over(world, candle):
+async def test_leftover_forming_candle_is_removed_after_its_window(world, candle):
     opens = H1.floor(world.now)
     none = {"trades": 0, "infilled": True, "closed": False}
     closed = candle(symbol=LEFT, timeframe=H1, open_time=opens - 3600)

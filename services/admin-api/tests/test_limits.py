@@ -16,7 +16,7 @@ PROBLEM = "application/problem+json"
 LIMITS = {"rate_limit": 0.001, "rate_burst": 3}
 
 
-def test_a_bucket_gives_the_burst_and_then_the_rate():
+def test_token_bucket_allows_the_burst_then_the_rate():
     buckets = TokenBuckets(rate=10, burst=3)
     assert [buckets.take("a", 0) for _ in range(3)] == [0, 0, 0]
     assert buckets.take("a", 0) == pytest.approx(0.1)
@@ -26,7 +26,7 @@ def test_a_bucket_gives_the_burst_and_then_the_rate():
     assert [buckets.take("a", 1000) for _ in range(4)] == [0, 0, 0, pytest.approx(0.1)]
 
 
-def test_addresses_that_were_not_heard_of_longest_are_forgotten():
+def test_least_recently_used_addresses_are_forgotten():
     buckets = TokenBuckets(rate=1, burst=1)
     for number in range(20_000):
         buckets.take(str(number), 0)
@@ -60,7 +60,7 @@ async def test_each_address_has_its_own_rate_also_behind_a_proxy_that_is_trusted
             assert same.status_code == 429
 
 
-async def test_a_forwarded_address_is_not_believed_otherwise(world):
+async def test_forwarded_address_of_an_untrusted_proxy_is_ignored(world):
     async with world.running(**LIMITS):
         await world.until(lambda: world.service.port)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{world.service.port}") as http:
@@ -121,7 +121,7 @@ async def test_a_body_that_is_too_large_is_refused_with_and_without_its_length_i
         ("/metrics/", 404),
     ],
 )
-async def test_hostile_parameters_are_answered_with_a_short_problem(world, candle, path, status):
+async def test_hostile_parameters_get_a_short_problem(world, candle, path, status):
     await world.store(candle())
     async with world.running() as http:
         answer = await http.get(path)
@@ -160,7 +160,7 @@ async def test_head_is_get_without_a_body_and_options_lists_the_methods(world, c
             assert (await http.head("/nowhere")).status_code == 404
 
 
-async def test_other_origins_may_read_only_where_they_are_named(world, candle):
+async def test_other_origins_may_read_only_if_listed(world, candle):
     await world.store(candle())
     headers = {"Origin": "https://example.org"}
     async with world.running() as http:
@@ -176,7 +176,7 @@ async def test_other_origins_may_read_only_where_they_are_named(world, candle):
         assert (await http.options("/candles/BTC-USD", headers=flight)).status_code == 200
 
 
-async def test_every_answer_has_security_headers(world):
+async def test_every_response_has_security_headers(world):
     async with world.running() as http:
         for path in ("/health", "/nowhere", "/symbols", "/metrics"):
             headers = (await http.get(path)).headers
@@ -186,7 +186,7 @@ async def test_every_answer_has_security_headers(world):
         assert (await http.get("/docs")).headers["content-security-policy"].startswith("default-src 'self'; ")
 
 
-async def test_the_service_ends_soon_with_a_request_under_way(world):
+async def test_service_stops_promptly_with_a_running_request(world):
     async with world.running():
         await world.until(lambda: world.service.port)
         reader, writer = await asyncio.open_connection("127.0.0.1", world.service.port)
@@ -249,7 +249,7 @@ async def test_reads_under_way_are_bounded_and_further_ones_wait_or_are_refused(
     assert await reads.candles("BTC/USD", Timeframe.M1, limit=1) == []
 
 
-async def test_the_symbols_are_read_once_for_all_who_ask_at_the_same_time():
+async def test_symbols_are_read_once_for_concurrent_requests():
     store, now = SlowStore(), 0.0
     symbols = StoredSymbols(BoundedReads(store), lambda: now)
     tasks = [asyncio.create_task(symbols.series()) for _ in range(100)]
@@ -261,7 +261,7 @@ async def test_the_symbols_are_read_once_for_all_who_ask_at_the_same_time():
     assert store.reads == 2
 
 
-async def test_a_list_of_symbols_is_answered_while_a_newer_one_is_read():
+async def test_stale_list_of_symbols_is_served_during_a_refresh():
     store, now = SlowStore(), 0.0
     symbols = StoredSymbols(BoundedReads(store), lambda: now)
     store.let.set()
@@ -276,7 +276,7 @@ async def test_a_list_of_symbols_is_answered_while_a_newer_one_is_read():
         refreshing.cancel()
 
 
-async def test_a_list_of_symbols_that_is_too_old_is_waited_for():
+async def test_request_waits_if_the_list_of_symbols_is_too_old():
     store, now = SlowStore(), 0.0
     symbols = StoredSymbols(BoundedReads(store), lambda: now)
     store.let.set()

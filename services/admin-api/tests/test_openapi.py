@@ -25,7 +25,7 @@ CHECKS = (
 )
 
 
-async def test_every_answer_is_a_documented_one(world, candle, tmp_path):
+async def test_every_response_is_documented(world, candle, tmp_path):
     await world.store(*[candle(n) for n in range(-20, 0)], candle(-1, timeframe=Timeframe.M5))
     async with world.running():
         await world.healthy()
@@ -34,7 +34,7 @@ async def test_every_answer_is_a_documented_one(world, candle, tmp_path):
         await schemathesis(world.service.port, tmp_path, CHECKS, "--exclude-path=/stream")
 
 
-async def test_a_stream_answers_as_documented_too(world, candle, tmp_path):
+async def test_stream_responds_as_documented(world, candle, tmp_path):
     # None is allowed, because it would not end; its parameters are looked at all the same.
     async with world.running(max_streams=0):
         await world.candle(candle(0, closed=False))

@@ -31,7 +31,7 @@ async def test_a_symbol_is_shown_with_its_gateway_feed_and_aggregator_and_since_
         assert not any(trouble.values())
 
 
-async def test_statuses_of_another_form_own_nothing_and_do_no_harm(world):
+async def test_malformed_statuses_own_nothing(world):
     async with world.running():
         await world.healthy()
         await world.status("aggregator", "i2", symbols=7, owned_since=["BTC/USD"])
@@ -45,7 +45,7 @@ async def test_statuses_of_another_form_own_nothing_and_do_no_harm(world):
         await world.until(both)
 
 
-async def test_a_symbol_that_two_have_is_named(world):
+async def test_symbol_with_two_owners_is_reported(world):
     async with world.running():
         await world.healthy()
         await world.status("aggregator", "i2", symbols=["BTC/USD"])

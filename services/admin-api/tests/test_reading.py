@@ -34,7 +34,7 @@ def linked(answer):
 
 @pytest.mark.parametrize("keep", ["newest", "oldest"])
 @pytest.mark.parametrize("bounded", [False, True])
-async def test_links_lead_through_all_candles_of_a_range(world, candle, keep, bounded):
+async def test_link_headers_page_through_a_whole_range(world, candle, keep, bounded):
     rows = [candle(n) for n in range(-25, 0) if n % 7] + [candle(0, closed=False)]
     await world.store(*rows)
     if bounded:
@@ -56,7 +56,7 @@ async def test_links_lead_through_all_candles_of_a_range(world, candle, keep, bo
     assert pages == -(-len(rows) // 4)
 
 
-async def test_an_unchanged_answer_is_not_sent_again(world, candle):
+async def test_unchanged_response_gets_304(world, candle):
     await world.store(*[candle(n) for n in range(-30, 0)])
     async with world.running() as http:
         plain = {"Accept-Encoding": "identity"}
@@ -83,7 +83,7 @@ async def test_an_unchanged_answer_is_not_sent_again(world, candle):
         assert encode_candle(changed) in after.content
 
 
-async def test_only_what_is_past_and_whole_may_be_kept_for_long(world, candle):
+async def test_only_past_ranges_without_gaps_may_be_cached_long(world, candle):
     hole = [candle(n) for n in range(-200, 0) if n != -150]
     await world.store(*hole, candle(0, closed=False))
     async with world.running() as http:
@@ -116,7 +116,7 @@ async def test_a_correction_and_a_gap_that_was_filled_are_seen_at_once(world, ca
     assert answer.content == body_of(*rows, candle(1, closed=False))
 
 
-async def test_what_the_store_does_not_have_yet_is_there_whenever_it_is_read(world, candle):
+async def test_unstored_candle_is_in_every_response(world, candle):
     rows = [candle(n) for n in range(-10, 0)]
     await world.store(*rows[:-3])
     async with world.running() as http:
@@ -136,7 +136,7 @@ class Clock:
         return self.now
 
 
-async def test_what_changes_past_the_bus_is_seen_when_a_window_is_old(world, candle):
+async def test_store_change_without_the_bus_is_visible_after_the_windows_age(world, candle):
     series = ("BTC/USD", Timeframe.M1)
     await world.store(*[candle(n) for n in range(-10, -1)])
     async with world.running():
@@ -193,7 +193,7 @@ async def test_csv_has_the_columns_of_an_export_and_exact_decimals(world, candle
 
 @pytest.mark.parametrize("query", ["", "&keep=oldest", "&from=0", "&limit=5000", "&limit=4999", "&limit=1", "&to=1"])
 @pytest.mark.parametrize("form", ["csv", "arrow", "parquet"])
-async def test_bulk_reads_give_what_json_gives_over_many_pages(world, candle, query, form):
+async def test_bulk_read_equals_json_over_many_pages(world, candle, query, form):
     made = [candle(n, trades=n + 6000) for n in range(-5000, 0)]
     await world.store(*made)
     async with world.running() as http:
@@ -277,7 +277,7 @@ async def test_symbols_are_searched_and_paged(world, candle):
         assert await found("offset=9") == ([], 5)
 
 
-async def test_a_large_answer_unpacks_to_what_it_is(world, candle):
+async def test_large_response_decompresses_to_the_original(world, candle):
     await world.store(*[candle(n) for n in range(-1000, 0)])
     async with world.running() as http:
         request = http.build_request("GET", "/candles/BTC-USD?limit=1000", headers={"Accept-Encoding": "gzip"})

@@ -121,7 +121,7 @@ async def test_one_request_a_symbol_and_four_in_all_are_under_way(bench):
     assert [symbol for symbol, *_ in await bench.requested()] == ["S4/USD"]
 
 
-async def test_an_attempt_without_an_answer_is_made_again_later_and_later_and_the_gap_marked(bench):
+async def test_attempt_without_result_is_retried_with_backoff_until_unfillable(bench):
     gap = bench.gap(M1, 3600)
     await bench.take(gap)
     pauses = []
@@ -177,7 +177,7 @@ async def test_only_what_is_still_missing_is_requested(bench):
     assert await bench.requested() == [("BTC/USD", M1, Range(start + 6000, start + 6060))]
 
 
-async def test_what_is_rolled_up_waits_for_its_minutes_and_a_little_longer(bench):
+async def test_rolled_up_gap_waits_for_its_minutes(bench):
     minutes, five = bench.gap(M1, 3600, 5), bench.gap(M5, 3600, 1)
     await bench.take(five, minutes)
     assert [timeframe for _, timeframe, _ in await bench.requested()] == [M1]
@@ -187,7 +187,7 @@ async def test_what_is_rolled_up_waits_for_its_minutes_and_a_little_longer(bench
     assert await bench.requested() == [("BTC/USD", M5, five.range)]
 
 
-async def test_what_the_roll_up_has_filled_meanwhile_is_not_requested(bench):
+async def test_gap_filled_by_the_roll_up_is_not_requested(bench):
     minutes, five = bench.gap(M1, 3600, 5), bench.gap(M5, 3600, 1)
     await bench.take(five, minutes)
     await bench.requested()
@@ -199,7 +199,7 @@ async def test_what_the_roll_up_has_filled_meanwhile_is_not_requested(bench):
     assert bench.states == []
 
 
-async def test_minutes_that_nobody_has_do_not_hold_up_the_higher_timeframes(bench):
+async def test_unfillable_minutes_do_not_block_higher_timeframes(bench):
     minutes, hour = bench.gap(M1, 7200, 60), bench.gap(H1, 7200, 1)
     await bench.take(hour, minutes)
     timeframes = set()
@@ -222,7 +222,7 @@ async def test_an_incomplete_candle_is_a_gap_until_a_complete_one_is_there(bench
     assert bench.states == []
 
 
-async def test_symbols_without_a_live_feed_or_of_another_instance_are_left_alone(bench):
+async def test_symbols_without_a_live_feed_or_of_another_instance_are_not_repaired(bench):
     await bench.take(bench.gap(M1, 3600))
     bench.live = {}
     assert await bench.requested() == []
@@ -244,7 +244,7 @@ async def test_symbols_without_a_live_feed_leave_room_for_the_others(bench, monk
     assert len(bench.repairer.gaps) == 4
 
 
-async def test_gaps_of_symbols_that_nobody_follows_are_not_said_to_be_repaired(bench):
+async def test_gaps_of_unfollowed_symbols_are_not_reported_as_being_repaired(bench):
     await bench.take(bench.gap(M1, 600), bench.gap(M1, 600, symbol="ADA/USD"), bench.gap(M5, 600, symbol="ADA/USD"))
     detail = bench.repairer.check(bench.now).detail
     assert detail == "1 gaps are being repaired, 2 stay: no live feed carries their symbols"
@@ -260,7 +260,7 @@ async def test_a_gap_turns_health_red_after_fifteen_minutes_with_a_live_feed(ben
     assert bench.repairer.check(bench.now).ok
 
 
-async def test_a_feed_that_comes_back_gives_a_marked_gap_another_chance_at_once(bench):
+async def test_unfillable_gap_is_retried_when_its_feed_returns(bench):
     await bench.take(bench.gap(M1, 3600))
     while GapState.UNFILLABLE not in [state for _, state, _ in bench.states]:
         await bench.requested()
@@ -277,7 +277,7 @@ async def test_a_gap_of_an_aggregator_is_left_to_it_for_a_minute(bench):
     assert len(await bench.requested()) == 1
 
 
-async def test_a_gap_that_its_aggregator_lacks_no_longer_is_dropped_though_the_store_has_nothing_there(bench):
+async def test_gap_no_longer_reported_by_its_aggregator_is_dropped(bench):
     gap = bench.gap(M1, 3600, source=GapSource.AGGREGATOR)
     await bench.take(gap)
     await bench.take(gap)
@@ -286,7 +286,7 @@ async def test_a_gap_that_its_aggregator_lacks_no_longer_is_dropped_though_the_s
     assert bench.states == []
 
 
-async def test_an_audit_that_finds_more_goes_on_with_what_was_tried(bench):
+async def test_grown_gap_keeps_its_attempts(bench):
     gap = bench.gap(M1, 3600)
     await bench.take(gap)
     await bench.requested()
@@ -301,7 +301,7 @@ async def test_an_audit_that_finds_more_goes_on_with_what_was_tried(bench):
     assert [tracked.gap.windows for tracked in bench.repairer.gaps] == [3]
 
 
-async def test_what_a_later_audit_no_longer_finds_is_looked_at_or_too_old(bench):
+async def test_gap_missing_in_a_later_audit_is_read_once_more_or_dropped(bench):
     filled, old = bench.gap(M1, 3600), bench.gap(M1, 3 * 86400)
     await bench.take(filled, old)
     await bench.write(M1, filled.range)
@@ -317,7 +317,7 @@ async def test_a_long_gap_is_cut_into_days(bench):
     assert len(await bench.requested()) == 1
 
 
-async def test_while_the_store_is_away_no_attempt_fails(bench, tmp_path):
+async def test_no_attempt_fails_while_the_store_is_unavailable(bench, tmp_path):
     await bench.take(bench.gap(M1, 3600))
     await bench.requested()
     bench.repairer._extend_timeouts()
@@ -432,7 +432,7 @@ async def test_without_a_range_everything_is_audited_now(world, candle, example)
         ([], 422, ""),
     ],
 )
-async def test_a_repair_that_makes_no_sense_is_answered_with_what_is_wrong(world, candle, body, status, named):
+async def test_invalid_repair_request_gets_a_problem_with_the_reason(world, candle, body, status, named):
     await world.store(candle(), candle(symbol="ETH/USD"))
     async with world.running() as http:
         await world.healthy()

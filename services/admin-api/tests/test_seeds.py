@@ -41,7 +41,7 @@ async def gateway(world, *owned, patterns=("*/USD",), instance="g"):
     await world.status("kraken-gateway", instance, patterns=list(patterns), owned_since=since)
 
 
-async def ask(world, *symbols):
+async def request_seeds(world, *symbols):
     await world.send(world.topics.seed_requests(), encode_seed_request(SeedRequest(symbols)), retain=False)
 
 
@@ -54,7 +54,7 @@ def count(world, outcome):
     return world.registry.get_sample_value("ingress_store_seeds_total", {"outcome": outcome}) or 0
 
 
-async def test_ended_symbol_is_answered_with_stored_candles_and_the_minutes_of_later_ticks(
+async def test_seed_of_an_ended_symbol_has_stored_candles_and_minutes_of_later_ticks(
     world, candle, answers, monkeypatch
 ):
     monkeypatch.setattr(seeds, "TICKS_AT_ONCE", 3)
@@ -67,7 +67,7 @@ async def test_ended_symbol_is_answered_with_stored_candles_and_the_minutes_of_l
     async with world.running():
         await store(world, [*minutes, *higher], ticks)
         await gateway(world, "BTC/USD")
-        await ask(world, OLD, "NEVER/USD")
+        await request_seeds(world, OLD, "NEVER/USD")
         await world.until(lambda: len(answers) == len(TIMEFRAMES) and count(world, "unknown"))
     batches = {batch.timeframe: batch for batch in answers}
     assert {batch.symbol for batch in answers} == {OLD}
@@ -82,34 +82,32 @@ async def test_ended_symbol_is_answered_with_stored_candles_and_the_minutes_of_l
     assert batches[Timeframe.W1].candles == ()
 
 
-async def test_symbol_that_a_gateway_follows_is_left_to_it(world, candle, answers):
+async def test_seed_of_a_followed_symbol_is_left_to_its_gateway(world, candle, answers):
     async with world.running():
         await store(world, [candle(symbol=symbol) for symbol in (OLD, "FED/USD", "OWNED/USD")])
         await gateway(world, "OWNED/USD")
         await world.feed("f2", ["FED/USD"])
-        await ask(world, "OWNED/USD", "FED/USD", OLD)
+        await request_seeds(world, "OWNED/USD", "FED/USD", OLD)
         await world.until(lambda: len(answers) == len(TIMEFRAMES))
         assert {batch.symbol for batch in answers} == {OLD}
         assert count(world, "answered") == 1
 
 
-async def test_nothing_is_answered_while_a_gateway_may_follow_the_symbol_and_has_not_reported_it(
-    world, candle, answers
-):
+async def test_no_seed_is_sent_while_a_gateway_may_still_report_the_symbol(world, candle, answers):
     async with world.running():
         await store(world, [candle(symbol=OLD)])
         # No gateway yet, then one that does not know its symbols.
-        await ask(world, OLD)
+        await request_seeds(world, OLD)
         await gateway(world, "BTC/USD")
         await gateway(world, patterns=(), instance="g2")
-        await ask(world, OLD)
+        await request_seeds(world, OLD)
         # It is later in the order of messages, so those were taken in.
         await gateway(world, OLD, instance="g2")
         await world.until(lambda: len(texts(world, "g2")) == 1)
         assert count(world, "answered") == 0
         await gateway(world, instance="g2")
         await world.until(lambda: not texts(world, "g2"))
-        await ask(world, OLD)
+        await request_seeds(world, OLD)
         await world.until(lambda: count(world, "answered"))
     assert len(answers) == len(TIMEFRAMES)
 
@@ -118,19 +116,19 @@ def texts(world, instance):
     return world.service.state.instances["kraken-gateway", instance].status.details["owned_since"]
 
 
-async def test_requests_for_a_whole_exchange_do_not_pile_up(world, candle, answers):
+async def test_seed_requests_for_a_whole_exchange_are_bounded(world, candle, answers):
     symbols = [f"A{n}/USD" for n in range(1_449)]
     async with world.running():
         await store(world, [replace(candle(), symbol=symbol) for symbol in symbols])
         await gateway(world, "BTC/USD")
-        await ask(world, *symbols)
+        await request_seeds(world, *symbols)
         await world.until(lambda: count(world, "left-out") == len(symbols) - seeds.MOST_WAITING)
         await world.until(lambda: count(world, "answered") == seeds.MOST_WAITING)
         assert world.registry.get_sample_value("ingress_store_seeds_waiting") == 0
     assert len(answers) == seeds.MOST_WAITING * len(TIMEFRAMES)
 
 
-async def test_retained_request_goes_to_the_dead_letters(world):
+async def test_retained_request_becomes_a_dead_letter(world):
     await world.send(world.topics.seed_requests(), encode_seed_request(SeedRequest((OLD,))))
     async with world.running():
         await world.until(lambda: "admin-api" in world.service.state.dead_letters)

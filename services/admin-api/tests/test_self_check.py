@@ -154,7 +154,7 @@ async def test_a_difference_that_is_repaired_is_shown_as_such_and_never_red(benc
     assert bench.count("ingress_self_check_differences_total", kind="different") == 1
 
 
-async def test_a_difference_that_kraken_takes_back_is_not_chased(bench, hour):
+async def test_difference_that_kraken_reverts_is_not_requested(bench, hour):
     await bench.store.write(hour, [])
     bench.kraken = {c.open_time: c for c in hour[1:]}
     await bench.look()
@@ -168,7 +168,7 @@ async def test_a_difference_that_kraken_takes_back_is_not_chased(bench, hour):
     assert len(bench.requested) == 3
 
 
-async def test_a_difference_that_stays_turns_red_after_two_minutes_until_it_is_gone(bench, hour):
+async def test_lasting_difference_is_red_after_two_minutes(bench, hour):
     await bench.store.write(hour[:-1], [])
     bench.kraken = {c.open_time: c for c in hour}
     await bench.look()
@@ -189,7 +189,7 @@ async def test_a_difference_that_stays_turns_red_after_two_minutes_until_it_is_g
     assert bench.shown == [("missing", "repaired")]
 
 
-async def test_after_an_outage_of_the_store_all_symbols_are_green_at_the_next_look(bench, hour):
+async def test_differences_after_a_store_outage_end_with_the_next_recheck(bench, hour):
     bench.live = {f"S{number}/USD": NOW for number in range(5)}
     rows = [replace(row, symbol=symbol) for symbol in bench.live for row in hour]
     await bench.store.write([row for row in rows if row.open_time != hour[-1].open_time], [])
@@ -219,7 +219,7 @@ async def test_symbols_take_turns_and_then_the_hours(bench, hour, candle):
     assert min(span.start for _, span in bench.requested) >= NOW - 718 * 60
 
 
-async def test_no_answer_is_no_difference(bench, hour, monkeypatch):
+async def test_missing_response_is_not_a_difference(bench, hour, monkeypatch):
     monkeypatch.setattr("admin_api.reconciler.self_check.ANSWER_SECONDS", 0.05)
     await bench.store.write(hour, [])
     bench.gateway.drop(reconnect=False)
@@ -236,7 +236,7 @@ async def test_nothing_is_requested_without_a_live_feed_or_stored_candles(bench)
     assert bench.requested == []
 
 
-async def test_it_runs_in_the_service_and_shows_in_health(world, candle):
+async def test_self_check_runs_in_the_service_and_is_in_health(world, candle):
     rows = [candle(n) for n in range(-70, 0)]
     await world.store(*rows)
     await world.client.subscribe(world.topics.history_requests())

@@ -96,7 +96,7 @@ def value_of(world, name, **labels):
     return world.registry.get_sample_value(name, labels)
 
 
-async def test_a_stream_begins_with_the_state_and_goes_on_with_what_comes(world, candle):
+async def test_stream_begins_with_the_state_and_continues_live(world, candle):
     closed, forming = candle(-1, volume=Decimal("0.10000000")), candle(0, closed=False)
     async with world.running():
         await known(world, closed, forming)
@@ -113,7 +113,7 @@ async def test_a_stream_begins_with_the_state_and_goes_on_with_what_comes(world,
             assert all(item["id"] for item in events.items)
 
 
-async def test_the_newest_closed_candle_comes_from_the_store_where_the_bus_has_only_the_forming_one(world, candle):
+async def test_newest_closed_candle_is_read_from_the_store_if_the_bus_has_only_a_forming_one(world, candle):
     await world.store(candle(-2), candle(-1))
     async with world.running():
         await known(world, candle(0, closed=False))
@@ -132,7 +132,7 @@ async def test_the_newest_closed_candle_comes_from_the_store_where_the_bus_has_o
         ("?timeframe=5m", {("BTC/USD", "5m")}),
     ],
 )
-async def test_symbols_and_timeframes_choose_what_comes(world, candle, query, wanted):
+async def test_stream_is_filtered_by_symbols_and_timeframes(world, candle, query, wanted):
     async with world.running():
         names = ("BTC/USD", "ETH/USD", "ADA/USD")
         await known(world, candle(timeframe=Timeframe.M5), *[candle(symbol=name) for name in names])
@@ -154,7 +154,7 @@ async def test_symbols_and_timeframes_choose_what_comes(world, candle, query, wa
         ("?lastEventId=" + "1" * 65, 422, "lastEventId"),
     ],
 )
-async def test_a_stream_of_nothing_that_is_known_is_refused(world, candle, query, status, named):
+async def test_stream_of_unknown_symbols_is_refused(world, candle, query, status, named):
     async with world.running(), open_stream(world, query) as events:
         assert events.answer.status_code == status
         assert events.answer.headers["content-type"] == "application/problem+json"
@@ -162,7 +162,7 @@ async def test_a_stream_of_nothing_that_is_known_is_refused(world, candle, query
 
 
 @pytest.mark.parametrize("by_header", [True, False])
-async def test_who_comes_back_with_the_last_id_gets_what_was_missed_once(world, candle, by_header):
+async def test_resumed_stream_gets_missed_candles_once(world, candle, by_header):
     async with world.running():
         await known(world, candle(-3))
         async with open_stream(world, "?symbol=BTC-USD&timeframe=1m") as events:
@@ -209,7 +209,7 @@ async def test_after_a_restart_the_closed_candles_since_come_from_the_store(worl
 
 
 @pytest.mark.parametrize("last", ["x", "0-0", "abcd1234-5-100", "abcd1234-5-1700000000-7"])
-async def test_an_id_that_cannot_be_served_is_answered_with_a_reset_and_the_state(world, candle, last):
+async def test_unknown_event_id_gets_a_reset_and_the_state(world, candle, last):
     async with world.running():
         await known(world, candle(-1))
         async with open_stream(world, "?symbol=BTC-USD&timeframe=1m", **{"Last-Event-ID": last}) as events:
@@ -239,7 +239,7 @@ async def test_a_heartbeat_keeps_the_stream_alive(world, candle, monkeypatch):
         assert set(events.comments) == {": heartbeat"}
 
 
-async def test_a_stop_ends_the_streams_and_soon(world, candle):
+async def test_stop_ends_the_streams_promptly(world, candle):
     async with world.running():
         await known(world, candle(-1))
         async with open_stream(world) as events:

@@ -42,7 +42,7 @@ def test_symbol_is_carried_while_a_live_feed_has_it_whatever_others_publish():
     assert following.standing("OLD/USD", {"OLD/USD"}, 0.0) is Standing.CARRIED
 
 
-def test_rejected_symbol_has_ended_once_its_last_updates_must_have_come():
+def test_rejected_symbol_has_ended_after_the_time_for_last_updates():
     following = Following()
     following.feed(FeedState("f", FeedCondition.LIVE, 0.0, (), {"OLD/USD": "delisted"}))
     assert lasting(following, LAST_SECONDS - 1) is Standing.UNKNOWN
@@ -61,13 +61,13 @@ def test_rejected_symbol_has_ended_once_its_last_updates_must_have_come():
         ([], 1e6, Standing.UNKNOWN),
     ],
 )
-def test_symbol_that_no_gateway_owns_has_left_or_ended_by_what_they_are_told_to_follow(patterns, seconds, standing):
+def test_unowned_symbol_has_left_or_ended_by_the_patterns_of_the_gateways(patterns, seconds, standing):
     following = Following()
     gateway(following, patterns=patterns, owned_since={"BTC/USD": "2024-01-01T00:00:00Z"})
     assert lasting(following, seconds) is standing
 
 
-def test_symbol_is_not_given_up_while_a_gateway_means_to_carry_it_does_not_know_yet_or_is_not_there():
+def test_symbol_stands_unknown_while_a_gateway_may_carry_it():
     following = Following()
     assert lasting(following, 1e6) is Standing.UNKNOWN
     gateway(following, patterns=["*/USD"], owned_since={"OLD/USD": "2024-01-01T00:00:00Z"})
@@ -132,7 +132,7 @@ class Seeded:
         self.engine.feed_state(FeedState("f", FeedCondition.LIVE, OPEN - 30.0, ("BTC/USD",)), retained=False)
 
 
-def test_end_of_a_symbol_closes_what_is_over_and_gives_the_state_of_every_open_window():
+def test_end_of_a_symbol_closes_ended_windows_and_returns_open_ones():
     seeded = Seeded(until=OPEN + 59)
     seeded.engine.tick(candle(Timeframe.M1, OPEN, trades=2))
     seeded.engine.tick(candle(Timeframe.M1, OPEN + 60, trades=5))
@@ -158,7 +158,7 @@ def test_end_of_a_symbol_that_was_not_covered_at_its_end_is_not_complete(left):
     assert not any(candle.complete or candle.closed for candle in last)
 
 
-def test_symbol_that_is_not_followed_any_more_keeps_what_traded_and_nothing_is_flat_in_what_is_not_known():
+def test_unfollowed_symbol_closes_with_its_trades_and_no_flat_candles():
     seeded = Seeded(until=OPEN + 62)
     seeded.engine.tick(candle(Timeframe.M1, OPEN, trades=2))
     seeded.leave()

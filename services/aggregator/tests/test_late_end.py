@@ -80,7 +80,7 @@ def ended(retained: list[Candle], answer: list[History]) -> LateEnd:
     return late
 
 
-def test_windows_hold_what_is_stored_and_what_came_after_it_and_are_not_complete():
+def test_late_end_windows_have_stored_and_later_trades_and_are_incomplete():
     ticks = candle(M1, OPEN, 7), candle(M1, OPEN + 120, 3, price="120.0")
     late = ended(retained(), stored(*ticks))
     assert late.answered
@@ -103,7 +103,7 @@ def test_window_that_is_over_when_trading_ends_closes_with_what_traded():
     assert [(c.timeframe, c.trades) for c in last if not c.closed][:2] == [(M1, 3), (M5, 3)]
 
 
-def test_minutes_without_stored_trades_are_no_quiet_minutes():
+def test_minutes_without_stored_trades_are_not_infilled():
     late = ended(retained(), stored(candle(M1, OPEN + 240, 1)))
     last = late.last(OPEN + 1000.0)
     assert [(c.open_time, c.infilled) for c in last if c.timeframe is M1] == [(OPEN, False), (OPEN + 240, False)]
@@ -131,7 +131,7 @@ def test_minute_in_the_future_is_not_waited_for():
         ends.history(replace(batch, covers=Range(OPEN, OPEN + 10**9)), OPEN + 9.0)
 
 
-def test_seed_is_requested_again_until_the_symbol_ends_without_it():
+def test_seed_request_is_repeated_until_the_symbol_ends_without_it():
     ends = LateEnds()
     assert ends.next("OLD/USD", 0.0) is LateStep.SUBSCRIBE
     assert ends.next("OLD/USD", 1.0) is LateStep.REQUEST

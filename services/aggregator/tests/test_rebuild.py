@@ -31,13 +31,13 @@ def answer(trades: list[Trade], timeframe: Timeframe, start: int, end: int, at: 
     return History(SYMBOL, timeframe, Source.TRADES, Range(start, end), tuple(rows))
 
 
-def told(rebuild: Rebuild, history: History, horizons=FAR) -> dict[tuple[Timeframe, int], Candle]:
+def rebuilt(rebuild: Rebuild, history: History, horizons=FAR) -> dict[tuple[Timeframe, int], Candle]:
     return {(c.timeframe, c.open_time): c for c in rebuild.history(history, history.covers.end, horizons)}
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([0.02, 0.3, 0.9]), st.integers(0, 300), st.integers(1, 500))
-def test_pieces_in_any_order_give_every_window_that_they_cover_as_kraken_has_it(seed, share, offset, minutes):
+def test_pieces_in_any_order_rebuild_every_covered_window(seed, share, offset, minutes):
     random = Random(seed)
     trades = random_trades(random, 900, share)
     start = START + offset * 60
@@ -48,7 +48,7 @@ def test_pieces_in_any_order_give_every_window_that_they_cover_as_kraken_has_it(
     rebuild = Rebuild(SYMBOL)
     closed: dict[tuple[Timeframe, int], Candle] = {}
     for first, last in pieces:
-        closed |= told(rebuild, answer(trades, M1, first, last, end + 5.0))
+        closed |= rebuilt(rebuild, answer(trades, M1, first, last, end + 5.0))
     expected = {
         (timeframe, window)
         for timeframe in TIMEFRAMES
@@ -65,27 +65,27 @@ def test_pieces_in_any_order_give_every_window_that_they_cover_as_kraken_has_it(
 def test_rows_of_a_higher_timeframe_become_candles_of_it_with_flat_ones_between():
     trades = [Trade(START + 10.0, Decimal(100), Decimal(1)), Trade(START + 3 * 14400 + 5.0, Decimal(90), Decimal(1))]
     history = answer(trades, Timeframe.H4, START // 14400 * 14400, START // 14400 * 14400 + 5 * 14400, START + 10**6)
-    closed = told(Rebuild(SYMBOL), history)
+    closed = rebuilt(Rebuild(SYMBOL), history)
     assert len(closed) == 5
     for (timeframe, window), candle in closed.items():
         assert numbers(candle) == reference(trades, timeframe, window)
 
 
-def test_nothing_is_told_of_a_minute_without_trades_before_any_price_is_known():
+def test_minute_without_trades_before_the_first_price_yields_no_candle():
     trades = [Trade(START + 130.0, Decimal(100), Decimal(1))]
-    closed = told(Rebuild(SYMBOL), answer(trades, M1, START, START + 300, START + 400.0))
+    closed = rebuilt(Rebuild(SYMBOL), answer(trades, M1, START, START + 300, START + 400.0))
     assert sorted(window for timeframe, window in closed if timeframe is M1) == [START + 120, START + 180, START + 240]
 
 
-def test_windows_that_the_series_maintains_are_left_to_it():
+def test_maintained_windows_are_not_rebuilt():
     trades = random_trades(Random(1), 60, 0.9)
     horizons = {**FAR, M1: START + 600, Timeframe.M5: START + 300}
-    closed = told(Rebuild(SYMBOL), answer(trades, M1, START, START + 1200, START + 2000.0), horizons)
+    closed = rebuilt(Rebuild(SYMBOL), answer(trades, M1, START, START + 1200, START + 2000.0), horizons)
     assert max(window for timeframe, window in closed if timeframe is M1) == START + 540
     assert [window for timeframe, window in closed if timeframe is Timeframe.M5] == [START]
 
 
-def test_engine_publishes_what_was_asked_for_of_a_time_that_it_has_forgotten():
+def test_engine_publishes_requested_candles_of_forgotten_windows():
     random = Random(7)
     world = World(random_trades(random, 1500, 0.4), random)
     world.connect()
@@ -107,7 +107,7 @@ def test_engine_publishes_what_was_asked_for_of_a_time_that_it_has_forgotten():
     assert all(candle.open_time > hour for candle in world.retained.values())
 
 
-def test_engine_publishes_again_what_an_answer_covers_and_is_known():
+def test_engine_republishes_known_candles_that_a_response_covers():
     random = Random(3)
     world = World(random_trades(random, 200, 0.4), random)
     world.connect()
@@ -122,7 +122,7 @@ def test_engine_publishes_again_what_an_answer_covers_and_is_known():
     ]
 
 
-def test_engine_republishes_nothing_that_an_answer_to_its_own_request_leaves_as_it_was():
+def test_engine_republishes_nothing_unchanged_by_a_response_to_its_own_request():
     random = Random(3)
     world = World(random_trades(random, 200, 0.4), random)
     world.connect()
@@ -162,7 +162,7 @@ def test_engine_republishes_what_it_published_of_a_span_on_request():
     assert {candle.timeframe for candle in republished} == {t for t in TIMEFRAMES if t.seconds <= 3600}
 
 
-def test_engine_does_not_publish_what_an_earlier_run_told_over_what_an_answer_says():
+def test_retained_candle_of_an_earlier_run_does_not_override_a_response():
     random = Random(5)
     world = World(random_trades(random, 400, 0.9), random)
     world.connect()

@@ -78,12 +78,12 @@ class Outside:
                 self.seen.append(event)
                 event.ack()
 
-    async def say(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         await (await self.bus.publish(topic, payload, retain=retain))
 
     async def feed(self, symbols=SYMBOLS) -> None:
         state = FeedState("f", FeedCondition.LIVE, OPEN - 5.0, tuple(symbols))
-        await self.say(TOPICS.feed("f"), encode_feed_state(state), retain=True)
+        await self.publish(TOPICS.feed("f"), encode_feed_state(state), retain=True)
 
     async def watermark(self, instant: float, trades: MinuteTrades | None = None) -> None:
         # The gateway sends one a second; a longer pause would mean that some were lost.
@@ -97,7 +97,7 @@ class Outside:
             start = now - windows * timeframe.seconds
             rows = tuple(candle(symbol, window, timeframe, at=taken) for window in range(start, now, timeframe.seconds))
             history = History(symbol, timeframe, Source.SNAPSHOT, Range(start, taken), rows)
-            await self.say(TOPICS.history(symbol, timeframe), encode_history(history))
+            await self.publish(TOPICS.history(symbol, timeframe), encode_history(history))
 
     def topics(self, part: str) -> list[str]:
         return [message.topic for message in self.seen if f"/{part}/" in message.topic]
@@ -169,7 +169,7 @@ async def test_seed_is_requested_after_the_first_watermark_and_candles_follow(su
         await start_symbol(out, service)
         [request] = [m for m in out.seen if m.topic == TOPICS.seed_requests()]
         assert decode_seed_request(request.payload).symbols == ("BTC/USD",)
-        await out.say(TOPICS.raw("BTC/USD"), encode_candle(candle("BTC/USD", OPEN, at=OPEN + 20.0, trades=3)))
+        await out.publish(TOPICS.raw("BTC/USD"), encode_candle(candle("BTC/USD", OPEN, at=OPEN + 20.0, trades=3)))
         await out.watermark(OPEN + 61)
         await out.until(lambda: any(c.closed and c.open_time == OPEN for c in out.candles()))
         [closed] = [c for c in out.candles() if c.closed and c.open_time == OPEN]
@@ -177,7 +177,7 @@ async def test_seed_is_requested_after_the_first_watermark_and_candles_follow(su
         await out.until(lambda: {c.timeframe for c in out.candles() if not c.closed} == set(TIMEFRAMES))
 
 
-async def test_a_seed_is_requested_some_time_after_the_watermark_and_nothing_waits_for_it(monkeypatch):
+async def test_seed_request_is_delayed_without_blocking_messages(monkeypatch):
     monkeypatch.setattr("aggregator.service._SEED_AFTER_SECONDS", 1.0)
     broker = MemoryBroker()
     service = aggregator(broker)
@@ -185,13 +185,13 @@ async def test_a_seed_is_requested_some_time_after_the_watermark_and_nothing_wai
         await out.feed(("BTC/USD",))
         await out.until(lambda: "BTC/USD" in service._engine.series)
         await out.watermark(OPEN + 10)
-        await out.say(TOPICS.raw("BTC/USD"), b"{broken")
+        await out.publish(TOPICS.raw("BTC/USD"), b"{broken")
         await out.until(lambda: out.topics("dead-letter"))
         assert out.topics("request") == []
         await out.until(lambda: TOPICS.seed_requests() in out.topics("request"))
 
 
-async def test_forming_candles_are_not_published_again_when_a_feed_repeats_its_state_or_lists_another_symbol():
+async def test_repeated_feed_state_republishes_no_forming_candles():
     broker = MemoryBroker()
     service = aggregator(broker)
 
@@ -211,7 +211,7 @@ async def test_forming_candles_are_not_published_again_when_a_feed_repeats_its_s
         assert forming("BTC/USD") == before
 
 
-async def test_what_is_retained_does_not_step_through_the_past_at_a_start():
+async def test_start_publishes_no_old_candles_as_retained():
     broker = MemoryBroker()
     bus = Recording(broker, client_id="a", session_expiry=60)
     service = Aggregator(bus, TOPICS, SymbolSubscriptions(TOPICS), "a", CollectorRegistry(), lambda: float(OPEN))
@@ -237,29 +237,29 @@ class Unanswering(MemoryBus):
             await self.answers.wait()
 
 
-async def test_messages_are_handled_while_the_broker_answers_no_subscription():
+async def test_messages_are_processed_while_a_subscription_is_unconfirmed():
     broker = MemoryBroker()
     bus = Unanswering(broker, client_id="a", session_expiry=60)
     service = Aggregator(bus, TOPICS, SymbolSubscriptions(TOPICS), "a", CollectorRegistry(), lambda: float(OPEN))
     async with outside(broker) as out, running(service):
         await out.feed(("BTC/USD",))
         await out.until(lambda: "BTC/USD" in service._engine.series)
-        await out.say(TOPICS.raw("BTC/USD"), b"{broken")
+        await out.publish(TOPICS.raw("BTC/USD"), b"{broken")
         await out.until(lambda: any(m.topic == TOPICS.dead_letter("aggregator") for m in out.seen))
         bus.answers.set()
         await start_symbol(out, service)
 
 
-async def test_message_that_is_no_payload_goes_to_the_dead_letter_and_the_rest_goes_on():
+async def test_malformed_message_becomes_a_dead_letter_and_the_rest_continues():
     broker = MemoryBroker()
     service = aggregator(broker)
     async with outside(broker) as out, running(service):
         await start_symbol(out, service)
-        await out.say(TOPICS.raw("BTC/USD"), b"{broken")
+        await out.publish(TOPICS.raw("BTC/USD"), b"{broken")
         other = candle("ETH/USD", OPEN, at=OPEN + 5.0)
-        await out.say(TOPICS.raw("BTC/USD"), encode_candle(other))
+        await out.publish(TOPICS.raw("BTC/USD"), encode_candle(other))
         future = candle("BTC/USD", OPEN + 6000, at=OPEN + 5.0)
-        await out.say(TOPICS.raw("BTC/USD"), encode_candle(future))
+        await out.publish(TOPICS.raw("BTC/USD"), encode_candle(future))
         await out.watermark(OPEN + 61)
         await out.until(lambda: any(c.closed and c.open_time == OPEN for c in out.candles()))
         letters = [decode_dead_letter(m.payload) for m in out.seen if "/dead-letter/" in m.topic]
@@ -277,13 +277,13 @@ async def test_tick_is_acknowledged_only_when_its_correction_is_with_the_broker(
         await out.watermark(OPEN + 61)
         await out.until(lambda: any(c.closed and c.open_time == OPEN for c in out.candles()))
         late = encode_candle(candle("BTC/USD", OPEN, at=OPEN + 62.0, trades=7))
-        await out.say(TOPICS.raw("BTC/USD"), late)
+        await out.publish(TOPICS.raw("BTC/USD"), late)
         service._bus.drop()  # whatever was not acknowledged comes again
         await out.until(lambda: any(c.trades == 7 and c.revision == 1 for c in out.candles()))
         assert {c.revision for c in out.candles() if c.trades == 7} == {1}
 
 
-async def test_symbols_are_shared_out_and_taken_over():
+async def test_symbols_are_divided_and_taken_over():
     broker = MemoryBroker()
     one, two = aggregator(broker, "one"), aggregator(broker, "two")
     async with outside(broker) as out, running(one):
@@ -318,7 +318,7 @@ async def test_restarted_aggregator_fills_what_was_missed_while_it_was_away():
             [asked, *_] = [m for m in out.seen if m.topic == TOPICS.history_requests()]
             assert b'"1m"' in asked.payload
             history = History("BTC/USD", Timeframe.M1, Source.REST, Range(OPEN - 300, later), ())
-            await out.say(TOPICS.history("BTC/USD", Timeframe.M1), encode_history(history))
+            await out.publish(TOPICS.history("BTC/USD", Timeframe.M1), encode_history(history))
 
             def closed_minutes() -> set[int]:
                 return {c.open_time for c in out.candles() if c.closed and c.timeframe is Timeframe.M1}
@@ -326,7 +326,7 @@ async def test_restarted_aggregator_fills_what_was_missed_while_it_was_away():
             await out.until(lambda: set(range(OPEN, later + 60, 60)) <= closed_minutes())
 
 
-async def test_after_a_reconnect_nothing_is_taken_for_known_and_the_last_candles_are_published_again():
+async def test_reconnect_discards_the_coverage_and_republishes_recent_candles():
     broker = MemoryBroker()
     service = aggregator(broker)
     async with outside(broker) as out, running(service):
@@ -354,12 +354,12 @@ async def test_correction_of_an_older_candle_leaves_the_newest_one_retained():
         await out.watermark(OPEN + 121)
         await out.until(lambda: any(c.closed and c.open_time == OPEN + 60 for c in out.candles()))
         late = candle("BTC/USD", OPEN, at=OPEN + 122.0, trades=7)
-        await out.say(TOPICS.raw("BTC/USD"), encode_candle(late))
+        await out.publish(TOPICS.raw("BTC/USD"), encode_candle(late))
         await out.until(lambda: any(c.revision == 1 and c.open_time == OPEN for c in out.candles()))
         assert decode_candle(broker.retained[topic]).open_time > OPEN
 
 
-async def test_status_tells_since_when_a_symbol_is_looked_after_and_what_is_missing():
+async def test_status_has_owned_since_and_missing():
     broker = MemoryBroker()
     service = aggregator(broker)
     async with outside(broker) as out, running(service):
@@ -370,13 +370,13 @@ async def test_status_tells_since_when_a_symbol_is_looked_after_and_what_is_miss
         await out.watermark(OPEN + 130)
         await out.watermark(OPEN + 190)
 
-        def told() -> dict:
+        def details() -> dict:
             status = broker.retained.get(TOPICS.status("aggregator", "a"))
             return decode_status(status).details if status else {}
 
-        await out.until(lambda: told().get("missing"))
-        assert told()["owned_since"] == {"BTC/USD": "2023-11-16T00:00:00Z"}
-        [gap] = told()["missing"]
+        await out.until(lambda: details().get("missing"))
+        assert details()["owned_since"] == {"BTC/USD": "2023-11-16T00:00:00Z"}
+        [gap] = details()["missing"]
         assert (gap["symbol"], gap["timeframe"], gap["lost"]) == ("BTC/USD", "1m", False)
 
 
@@ -400,7 +400,7 @@ async def test_closed_candles_of_a_symbol_are_numbered_and_forming_ones_are_not(
         assert not any(m.properties for m in out.seen if "/candles/" in m.topic and not decode_candle(m.payload).closed)
 
 
-async def test_what_is_requested_is_published_again_and_the_last_one_names_the_request():
+async def test_republished_candles_end_with_the_request_id():
     broker = MemoryBroker()
     service = aggregator(broker)
     async with outside(broker) as out, running(service):
@@ -423,7 +423,7 @@ async def test_what_is_requested_is_published_again_and_the_last_one_names_the_r
         assert numbers(out)[0][1] == len(published) + 1
 
 
-async def test_a_request_for_candles_that_makes_no_sense_goes_to_the_dead_letter():
+async def test_malformed_republish_request_becomes_a_dead_letter():
     broker = MemoryBroker()
     async with outside(broker) as out, running(aggregator(broker)):
         await out.until(lambda: out.topics("status"))
@@ -431,7 +431,7 @@ async def test_a_request_for_candles_that_makes_no_sense_goes_to_the_dead_letter
             b"{",
             b'{"symbols": ["BTC/USD"], "from": "2024-01-02T00:00:00Z", "to": "2024-01-01T00:00:00Z"}',
         ):
-            await out.say(TOPICS.republish_requests(), payload)
+            await out.publish(TOPICS.republish_requests(), payload)
         await out.until(lambda: len(out.topics("dead-letter")) == 2)
 
 
@@ -444,7 +444,7 @@ async def test_a_minute_whose_updates_the_broker_drops_is_a_gap_and_after_second
         for second in range(20, 26):
             assert service.health().ready
             tick = candle("BTC/USD", OPEN, at=OPEN + second, trades=second)
-            await out.say(TOPICS.raw("BTC/USD"), encode_candle(tick))
+            await out.publish(TOPICS.raw("BTC/USD"), encode_candle(tick))
             await out.watermark(OPEN + second, {OPEN: {"BTC/USD": second}})
         await out.until(lambda: not service.health().ready)
         assert (
@@ -488,11 +488,11 @@ async def test_an_aggregator_that_no_longer_gets_the_watermarks_of_a_live_feed_i
         await out.watermark(OPEN + 14)
         await out.until(lambda: silent not in service.health().problems)
         # Of a feed that is down none is expected.
-        await out.say(TOPICS.feed("f"), encode_feed_state(FeedState("f", FeedCondition.DOWN, OPEN - 5.0, ())))
+        await out.publish(TOPICS.feed("f"), encode_feed_state(FeedState("f", FeedCondition.DOWN, OPEN - 5.0, ())))
         await out.until(lambda: not service._watermarks)
 
 
-async def test_an_aggregator_whose_gaps_nobody_fills_is_not_ready(monkeypatch):
+async def test_aggregator_with_unfilled_gaps_is_not_ready(monkeypatch):
     monkeypatch.setattr("aggregator.service._UNFILLED_SECONDS", 0.5)
     monkeypatch.setattr("aggregator.service._LOOK_SECONDS", 0.1)
     broker = MemoryBroker()
@@ -510,7 +510,7 @@ async def test_an_aggregator_whose_gaps_nobody_fills_is_not_ready(monkeypatch):
         assert requests
         for request in requests:
             history = History("BTC/USD", request.timeframe, Source.REST, request.range, ())
-            await out.say(TOPICS.history("BTC/USD", request.timeframe), encode_history(history))
+            await out.publish(TOPICS.history("BTC/USD", request.timeframe), encode_history(history))
         await out.until(lambda: service.health().ready)
 
 
@@ -520,7 +520,7 @@ async def test_an_aggregator_whose_candles_the_broker_refuses_is_not_ready():
     async with outside(broker) as out, running(service):
         await start_symbol(out, service)
         broker.refuses = lambda topic: "/candles/" in topic
-        await out.say(TOPICS.raw("BTC/USD"), encode_candle(candle("BTC/USD", OPEN, at=OPEN + 20.0)))
+        await out.publish(TOPICS.raw("BTC/USD"), encode_candle(candle("BTC/USD", OPEN, at=OPEN + 20.0)))
         await out.watermark(OPEN + 61)
         await out.until(lambda: not service.health().ready)
         [problem] = [text for text in service.health().problems if text.startswith("broker")]

@@ -43,7 +43,7 @@ def shared(world: Any, *instances: str) -> bool:
     )
 
 
-async def test_two_writers_share_the_symbols_out_and_every_candle_is_stored(world, candle):
+async def test_two_writers_divide_the_symbols_and_store_every_candle(world, candle):
     await world.feed(*SYMBOLS)
     one, _ = world.writer("w1")
     two, _ = world.writer("w2")
@@ -54,7 +54,7 @@ async def test_two_writers_share_the_symbols_out_and_every_candle_is_stored(worl
         assert (one.written, two.written) == (len(world.listed("w1")), len(world.listed("w2")))
 
 
-async def test_while_writers_come_and_go_nothing_is_lost(world, candle):
+async def test_joining_and_leaving_writers_lose_nothing(world, candle):
     await world.feed(*SYMBOLS)
     minute = -200
 
@@ -79,7 +79,7 @@ async def test_while_writers_come_and_go_nothing_is_lost(world, candle):
         await world.until(lambda: all_stored(world))
 
 
-async def test_one_that_leaves_while_others_stay_leaves_no_queue_behind(world, candle):
+async def test_leaving_writer_leaves_no_queue_while_others_stay(world, candle):
     await world.feed(*SYMBOLS)
     one, _ = world.writer("w1")
     two, _ = world.writer("w2")
@@ -92,7 +92,7 @@ async def test_one_that_leaves_while_others_stay_leaves_no_queue_behind(world, c
         await world.until(lambda: all_stored(world))
 
 
-async def test_the_last_one_that_leaves_keeps_its_queue_and_the_next_start_works_it_off_first(world, candle):
+async def test_last_leaving_writer_keeps_its_queue_for_the_next_start(world, candle):
     await world.feed(*SYMBOLS)
     one, _ = world.writer("w1")
     async with world.running(one):
@@ -109,7 +109,7 @@ async def test_the_last_one_that_leaves_keeps_its_queue_and_the_next_start_works
         assert min(request.start for request in world.requests[asked:]) > rows_of(candle, -9)[0].at
 
 
-async def test_who_takes_over_asks_for_what_the_dead_one_had_in_its_queue(world, candle):
+async def test_takeover_requests_the_candles_queued_for_the_dead_writer(world, candle):
     await world.feed(*SYMBOLS)
     one, bus = world.writer("w1")
     two, _ = world.writer("w2")
@@ -133,7 +133,7 @@ def shared_by(world: Any, instance: str) -> bool:
     return world.listed(instance) == set(SYMBOLS)
 
 
-async def test_an_older_version_in_a_queue_that_waited_does_not_stay(world, candle):
+async def test_older_version_in_a_queue_does_not_replace_a_newer_one(world, candle):
     await world.feed(*SYMBOLS)
     one, bus = world.writer("w1")
     two, _ = world.writer("w2")
@@ -161,7 +161,7 @@ async def test_a_symbol_whose_feed_is_gone_keeps_its_writer_when_another_one_com
             await world.until(lambda: all_stored(world))
 
 
-async def test_a_session_with_symbols_of_another_writer_is_rid_of_them(world, candle):
+async def test_session_is_unsubscribed_from_symbols_of_another_writer(world, candle):
     await world.feed(*SYMBOLS)
     one, bus = world.writer("w1")
     async with world.running(one) as task:
@@ -179,7 +179,7 @@ async def test_a_session_with_symbols_of_another_writer_is_rid_of_them(world, ca
             await world.until(lambda: all_stored(world))
 
 
-async def test_a_status_or_feed_that_makes_no_sense_is_counted_and_changes_nothing(world, candle):
+async def test_malformed_status_or_feed_is_counted_and_ignored(world, candle):
     writer, _ = world.writer()
     async with world.running(writer):
         for topic in (world.topics.status("influx-writer", "x"), world.topics.feed("x")):

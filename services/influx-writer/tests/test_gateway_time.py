@@ -21,19 +21,19 @@ class Clocks:
         self.steady += seconds
 
 
-def test_without_a_watermark_it_is_our_time():
+def test_time_before_the_first_watermark_is_our_clocks():
     clocks = Clocks()
     assert clocks.time.now() == clocks.ours
 
 
-def test_a_clock_that_is_behind_is_put_right():
+def test_slow_clock_is_corrected_by_watermarks():
     clocks = Clocks()
     clocks.time.received(clocks.ours + MONTH)
     clocks.run(3)
     assert clocks.time.now() == clocks.ours + MONTH
 
 
-def test_a_clock_that_is_put_right_is_followed():
+def test_corrected_clock_is_followed():
     clocks = Clocks()
     clocks.time.received(clocks.ours + MONTH)
     clocks.ours += MONTH
@@ -52,7 +52,7 @@ def test_a_step_of_our_clock_changes_nothing_that_watermarks_have_shown():
     assert (clocks.time.now(), clocks.time.latest()) == (before + 0.5, clocks.ours)
 
 
-def test_kraken_s_time_that_goes_on_while_the_steady_clock_stood_still_is_followed_within_seconds():
+def test_krakens_time_after_a_suspension_is_followed_within_seconds():
     clocks = Clocks()
     clocks.time.received(clocks.ours)
     clocks.ours += 600

@@ -13,7 +13,7 @@ from ingress_common.timeframes import Timeframe
 SYMBOL = "BTC/USD"
 
 
-async def test_candles_that_the_broker_dropped_are_asked_for_and_stored(world, candle):
+async def test_candles_dropped_by_the_broker_are_requested_and_stored(world, candle):
     writer, _ = world.writer()
     rows = [candle(-n) for n in range(9, 0, -1)]
     async with world.running(writer):
@@ -34,7 +34,7 @@ async def test_candles_that_the_broker_dropped_are_asked_for_and_stored(world, c
     assert rows[8].at <= request.end
 
 
-async def test_a_new_candle_that_was_dropped_before_an_old_one_is_asked_for(world, candle):
+async def test_new_candle_dropped_before_an_old_one_is_requested(world, candle):
     writer, _ = world.writer()
     rows = [candle(-n, at=world.now - 60.0 * n) for n in range(9, 0, -1)]
     async with world.running(writer):
@@ -51,7 +51,7 @@ async def test_a_new_candle_that_was_dropped_before_an_old_one_is_asked_for(worl
     assert await world.stored() == rows
 
 
-async def test_of_a_publisher_that_is_heard_from_its_first_candle_nothing_is_asked_for(world, candle):
+async def test_publisher_received_from_its_first_candle_has_no_gap(world, candle):
     world.answers, world.request_seconds = False, 0.01
     writer, _ = world.writer()
     rows = [candle(-n) for n in range(20, 0, -1)]
@@ -67,7 +67,7 @@ async def test_of_a_publisher_that_is_heard_from_its_first_candle_nothing_is_ask
     assert await world.stored() == rows
 
 
-async def test_what_was_published_before_the_writer_came_is_asked_for_until_it_is_there(world, candle):
+async def test_candles_published_before_the_writer_started_are_requested_until_stored(world, candle):
     world.answers, world.request_seconds = False, 0.1
     rows = [candle(-n) for n in range(4, 0, -1)]
     world.lose(*rows[:2])
@@ -83,7 +83,7 @@ async def test_what_was_published_before_the_writer_came_is_asked_for_until_it_i
     assert await world.stored() == rows
 
 
-async def test_what_is_missing_is_asked_for_again_until_it_is_answered_and_shown_meanwhile(world, candle):
+async def test_request_for_missing_candles_is_repeated_and_shown_until_answered(world, candle):
     world.answers, world.request_seconds = False, 0.1
     writer, _ = world.writer()
     rows = [candle(-n) for n in range(4, 0, -1)]
@@ -105,7 +105,7 @@ def status(world):
     return decode_status(world.broker.retained[world.topics.status("influx-writer", "w1")]).details
 
 
-async def test_an_answer_of_which_a_part_is_dropped_is_asked_for_again(world, candle):
+async def test_partly_dropped_response_is_requested_once_more(world, candle):
     world.request_seconds = 0.2
     writer, _ = world.writer()
     rows = [candle(-n) for n in range(6, 0, -1)]
@@ -161,7 +161,7 @@ async def test_losses_of_one_timeframe_are_seen_in_the_next_candle_of_any(world,
     runs=st.lists(st.lists(st.booleans(), min_size=1, max_size=30), min_size=1, max_size=3),
     again=st.randoms(use_true_random=False),
 )
-def test_as_many_are_missing_as_did_not_come_in_whatever_order_they_come(runs, again):
+def test_missing_count_is_exact_in_any_order(runs, again):
     gaps = SequenceGaps()
     missing = 0
     seen_any = False
@@ -183,7 +183,7 @@ def test_as_many_are_missing_as_did_not_come_in_whatever_order_they_come(runs, a
     assert gaps.missing == 0
 
 
-def test_the_last_one_that_came_is_named_when_others_are_missing():
+def test_gap_starts_after_the_last_received_candle():
     gaps = SequenceGaps()
     assert gaps.take(SYMBOL, Numbered("a", 7), 10.0) is None
     assert gaps.take(SYMBOL, Numbered("a", 8), 11.0) is None
@@ -193,7 +193,7 @@ def test_the_last_one_that_came_is_named_when_others_are_missing():
     assert gaps.take("ETH/USD", Numbered("b", 5), 10.0) is None
 
 
-def test_a_number_that_is_far_from_all_others_is_nonsense_and_no_loss():
+def test_implausible_sequence_number_is_ignored():
     gaps = SequenceGaps()
     gaps.take(SYMBOL, Numbered("a", 7), 10.0)
     assert gaps.take(SYMBOL, Numbered("a", 10**15), 11.0) is None

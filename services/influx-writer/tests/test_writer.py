@@ -46,7 +46,7 @@ async def test_a_message_is_acknowledged_only_after_the_commit(world, candle):
     assert len(await world.stored()) == 1
 
 
-async def test_while_the_store_is_down_only_a_bounded_number_is_taken_and_all_is_written_after(world, candle):
+async def test_rows_in_memory_are_bounded_during_a_store_outage(world, candle):
     writer, _ = world.impatient_writer(limits=Limits(rows=100, seconds=0.02))
     rows = [candle(-n) for n in range(1, 2_001)]
     async with world.running(writer):
@@ -62,7 +62,7 @@ async def test_while_the_store_is_down_only_a_bounded_number_is_taken_and_all_is
     assert await world.stored() == rows[::-1]
 
 
-async def test_what_comes_after_a_batch_that_was_full_while_the_store_was_away_is_written_too(world, candle):
+async def test_rows_after_a_full_batch_of_an_outage_are_written(world, candle):
     limits = Limits(rows=5, seconds=0.02)
     writer, _ = world.impatient_writer(limits=limits)
     # The first retry comes when the next batch is full, and takes it along.
@@ -82,7 +82,7 @@ async def test_what_comes_after_a_batch_that_was_full_while_the_store_was_away_i
     assert await world.stored() == rows[::-1]
 
 
-async def test_what_a_killed_writer_had_not_written_comes_to_the_next_one(world, candle):
+async def test_unwritten_rows_of_a_killed_writer_are_redelivered_to_the_next(world, candle):
     writer, bus = world.impatient_writer()
     lock = None
     async with world.running(writer) as task:
@@ -103,7 +103,7 @@ async def test_what_a_killed_writer_had_not_written_comes_to_the_next_one(world,
     assert [row.open_time for row in await world.stored()] == [candle(n).open_time for n in (-3, -2, -1)]
 
 
-async def test_messages_that_come_twice_over_a_reconnect_are_stored_once(world, candle):
+async def test_messages_redelivered_after_a_reconnect_are_stored_once(world, candle):
     writer, bus = world.writer(limits=Limits(rows=50, seconds=0.02))
     rows = [candle(-n) for n in range(1, 301)]
     async with world.running(writer):
@@ -114,7 +114,7 @@ async def test_messages_that_come_twice_over_a_reconnect_are_stored_once(world, 
     assert await world.stored() == rows[::-1]
 
 
-async def test_a_clean_stop_writes_what_is_in_hand(world, candle):
+async def test_clean_stop_writes_the_current_batch(world, candle):
     writer, _ = world.writer(limits=Limits(seconds=60))
     rows = [candle(-n) for n in range(1, 11)]
     async with world.running(writer, begun=world.listed):
@@ -126,7 +126,7 @@ async def test_a_clean_stop_writes_what_is_in_hand(world, candle):
     assert _outstanding(world) == 0
 
 
-async def test_a_clean_stop_with_the_store_down_leaves_the_batch_with_the_broker(world, candle):
+async def test_clean_stop_without_store_leaves_the_batch_at_the_broker(world, candle):
     writer, _ = world.impatient_writer(limits=Limits(seconds=0.02, drain_seconds=0.2))
     lock = None
     async with world.running(writer):
@@ -153,7 +153,7 @@ async def test_an_undecodable_message_becomes_a_dead_letter_and_the_rest_is_writ
     assert len(await world.stored()) == 1
 
 
-async def test_an_empty_payload_is_a_clearing_and_what_is_stored_stays(world, candle):
+async def test_empty_payload_leaves_the_stored_candle(world, candle):
     writer, _ = world.writer()
     async with world.running(writer):
         await world.send(candle())
@@ -177,7 +177,7 @@ async def test_a_message_that_is_too_large_is_cut_at_once_and_becomes_a_dead_let
     assert len(await world.stored()) == 1
 
 
-async def test_a_candle_of_next_month_becomes_a_dead_letter_once_a_watermark_tells_the_time(world, candle):
+async def test_candle_of_next_month_becomes_a_dead_letter_after_a_watermark(world, candle):
     writer, _ = world.writer()
     async with world.running(writer):
         await world.send(candle(30 * 1440, at=world.now + 31 * 86_400), candle(-1))
@@ -295,7 +295,7 @@ async def test_a_forming_candle_whose_window_is_over_is_not_written(world, candl
     assert world.metric("ingress_writer_written_total", kind="forming") == 0
 
 
-async def test_only_the_newest_of_many_forming_states_is_written_and_the_last_one_gets_there(world, candle):
+async def test_newest_forming_state_is_written_and_the_last_one_arrives(world, candle):
     writer, _ = world.writer()
     states = [candle(0, closed=False, trades=n) for n in range(1, 201)]
     async with world.running(writer):
@@ -333,7 +333,7 @@ async def test_a_correction_replaces_the_closed_candle(world, candle):
     assert await world.stored() == [correction]
 
 
-async def test_its_status_is_on_the_bus_and_its_last_will_takes_it_back(world):
+async def test_status_is_published_and_ended_by_the_last_will(world):
     writer, bus = world.writer()
     topic = world.topics.status("influx-writer", "w1")
     async with world.running(writer):
@@ -390,7 +390,7 @@ class Silent(SqliteStore):
 
 
 @pytest.mark.parametrize(("silent", "problem"), [("write", "no answer to a write"), ("ping", "no answer within 1 s")])
-async def test_a_writer_whose_store_says_nothing_is_not_ready_until_it_does(world, candle, silent, problem):
+async def test_writer_is_not_ready_while_its_store_does_not_respond(world, candle, silent, problem):
     store = Silent(world.path, clock=lambda: world.now)
     writer, _ = world.writer(limits=Limits(seconds=0.05, patience_seconds=0.6), store=store)
     async with world.running(writer):
@@ -416,7 +416,7 @@ class PartlyAway(SqliteStore):
         return dataclasses.replace(result, unstored_candles=unstored, problem="candles_5m: gone" if unstored else "")
 
 
-async def test_what_the_store_does_not_take_of_one_timeframe_is_requested_once_it_does(world, candle):
+async def test_candles_of_a_refused_timeframe_are_requested_once_accepted(world, candle):
     store = PartlyAway(world)
     writer, _ = world.writer(store=store, limits=Limits(rows=20, seconds=0.05))
     fives = [candle(-n, timeframe=Timeframe.M5) for n in range(60, 0, -1)]
@@ -447,7 +447,7 @@ class FullAtFirst(SqliteStore):
         return await super().write(candles, ticks)
 
 
-async def test_a_batch_that_the_store_does_not_take_grows_by_what_comes(world, candle):
+async def test_refused_batch_grows_with_later_rows(world, candle):
     writer, _ = world.writer(store=FullAtFirst(world.path, clock=lambda: world.now))
     async with world.running(writer):
         await world.send(candle(timeframe=Timeframe.M5))

@@ -111,9 +111,7 @@ async def expect_truth(world: World, symbol: str, start: float, end: float) -> N
 
 
 @pytest.mark.parametrize("symbol", [BUSY, THIN])
-async def test_trades_are_asked_only_for_what_ohlc_does_not_reach_and_the_answer_ascends(
-    broker, listener, metrics, symbol
-):
+async def test_trades_serve_only_minutes_beyond_ohlc_in_ascending_order(broker, listener, metrics, symbol):
     async with backfill_world(broker, listener, metrics) as world:
         now = time.time()
         start, end = now - 20 * HOUR, Timeframe.M1.floor(now - 60)
@@ -128,7 +126,7 @@ async def test_trades_are_asked_only_for_what_ohlc_does_not_reach_and_the_answer
         assert world.backfill.oldest == 0
 
 
-async def test_answers_begin_with_the_price_before_the_range(broker, listener, metrics):
+async def test_responses_begin_with_the_price_before_the_range(broker, listener, metrics):
     async with backfill_world(broker, listener, metrics) as world:
         now = Timeframe.M1.floor(time.time())
         # An hour after the last trade but one, so that the range begins in silence.
@@ -149,7 +147,7 @@ async def test_answers_begin_with_the_price_before_the_range(broker, listener, m
             assert float(first.close) == before[max(before)][3]
 
 
-async def test_what_is_settled_is_not_asked_for_again_when_a_later_page_fails(broker, listener, metrics):
+async def test_published_minutes_are_not_requested_again_when_a_later_page_fails(broker, listener, metrics):
     pages = 0
 
     async def break_after_the_first_page(response: httpx.Response) -> None:
@@ -190,7 +188,7 @@ async def test_short_requests_do_not_wait_for_a_long_one_of_the_same_symbol(brok
         await world.all_published(60)
 
 
-async def test_pair_that_is_asked_too_often_is_asked_less_often_and_answered_in_the_end(broker, listener, metrics):
+async def test_rate_limited_pair_is_called_less_often_and_served(broker, listener, metrics):
     async with backfill_world(broker, listener, metrics) as world:
         now = Timeframe.M1.floor(time.time())
         world.simulator.exchange.start_fault(FaultRequest("rest_limit"))
@@ -201,7 +199,7 @@ async def test_pair_that_is_asked_too_often_is_asked_less_often_and_answered_in_
         assert not world.backfill.problem
 
 
-async def test_nobody_waits_for_symbols_that_are_not_ours_or_that_kraken_does_not_have(broker, listener, metrics):
+async def test_foreign_or_unknown_symbols_delay_no_request(broker, listener, metrics):
     async with backfill_world(broker, listener, metrics) as world:
         now = time.time()
         for symbol in ("NOT/OURS", "NO/PAIR"):
@@ -213,7 +211,7 @@ async def test_nobody_waits_for_symbols_that_are_not_ours_or_that_kraken_does_no
         assert not listener.of("history")
 
 
-async def test_range_without_known_candles_is_answered_with_an_empty_history(broker, listener, metrics):
+async def test_range_without_candles_gets_an_empty_history(broker, listener, metrics):
     async with backfill_world(broker, listener, metrics) as world:
         world.request(BUSY, Timeframe.M5, 86400, 2 * 86400)
         await world.all_published()

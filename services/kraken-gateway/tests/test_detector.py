@@ -134,7 +134,7 @@ async def correction(published):
     return {candle.open_time: candle.trades for candle in history.candles}[MINUTE]
 
 
-async def test_symbol_of_a_feed_that_is_behind_when_the_minute_ends_is_read_as_soon_as_it_is_not():
+async def test_symbol_of_a_lagging_feed_is_read_once_it_has_caught_up():
     feed, kraken = LiveFeed(behind=True), Kraken()
     async with detecting(feed, kraken) as published:
         kraken.now += 60

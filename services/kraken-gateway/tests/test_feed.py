@@ -115,9 +115,7 @@ async def test_snapshot_is_on_the_bus_before_its_symbol_is_listed(start, listene
     await listener.until(lambda: len(listener.of("watermark")) >= 2)
 
 
-async def test_updates_go_out_in_order_as_they_came_duplicates_and_late_ones_too(
-    start, listener, fake_kraken, frame, play
-):
+async def test_updates_are_published_in_the_order_of_receipt(start, listener, fake_kraken, frame, play):
     minute = time.time() // 60 * 60
     rows = [
         {"symbol": "BTC/USD", "begin": minute, "trades": 1, "volume": "1E-7", "close": "100.00"},
@@ -135,7 +133,7 @@ async def test_updates_go_out_in_order_as_they_came_duplicates_and_late_ones_too
     assert not ticks[0].closed
 
 
-async def test_rows_of_several_symbols_in_one_frame_are_taken_apart(start, listener, fake_kraken, frame, play):
+async def test_rows_of_several_symbols_in_one_frame_are_separated(start, listener, fake_kraken, frame, play):
     minute = time.time() // 60 * 60
     rows = [
         {"symbol": "BTC/USD", "begin": minute - 60},
@@ -198,7 +196,7 @@ async def test_symbols_that_are_not_traded_are_rejected_and_not_subscribed_until
     assert not listener.of("feed")[-1].rejected
 
 
-async def test_connection_that_goes_silent_after_the_ack_is_given_up(start, listener, fake_kraken, play):
+async def test_connection_silent_after_the_ack_is_replaced(start, listener, fake_kraken, play):
     async def mute(client) -> None:
         client.answering = dict.fromkeys(client.answering, False)
 
@@ -211,7 +209,7 @@ async def test_connection_that_goes_silent_after_the_ack_is_given_up(start, list
     assert second.since > first.since + 3
 
 
-async def test_symbol_without_snapshot_or_ack_is_not_listed_and_is_subscribed_again(start, listener, fake_kraken):
+async def test_symbol_without_snapshot_or_ack_is_unlisted_and_resubscribed(start, listener, fake_kraken):
     async def script(client) -> None:
         original = client._answer_symbol
 
@@ -254,7 +252,7 @@ async def test_rejected_symbol_is_named_and_does_not_disturb_the_others(start, l
     assert feed.report().state.symbols == ("BTC/USD", "ETH/USD")
 
 
-async def test_feed_of_rejected_symbols_only_rests_without_a_connection(start, listener, fake_kraken):
+async def test_feed_of_rejected_symbols_only_has_no_connection(start, listener, fake_kraken):
     async def script(client) -> None:
         client.refusals = {"XBT/USD": "Currency pair not supported XBT/USD"}
         await client.serve()
@@ -267,7 +265,7 @@ async def test_feed_of_rejected_symbols_only_rests_without_a_connection(start, l
     assert states(listener, LIVE) == []
 
 
-async def test_garbage_goes_to_the_dead_letters_and_the_rest_goes_on(start, listener, fake_kraken, frame, play):
+async def test_garbage_becomes_a_dead_letter_and_the_feed_continues(start, listener, fake_kraken, frame, play):
     minute = time.time() // 60 * 60
     garbage = ["<html>", b"\x00\xff", "null", '{"channel":"news","data":1}', '{"x":1}', ""]
     tick = frame("update", [{"symbol": "BTC/USD", "begin": minute}])
@@ -278,7 +276,7 @@ async def test_garbage_goes_to_the_dead_letters_and_the_rest_goes_on(start, list
     assert lives(listener) == 1
 
 
-async def test_row_that_is_no_candle_unlists_its_symbol_until_a_new_snapshot(start, listener, fake_kraken, frame, play):
+async def test_malformed_row_unlists_its_symbol_until_a_new_snapshot(start, listener, fake_kraken, frame, play):
     minute = time.time() // 60 * 60
     rows = [{"symbol": "BTC/USD", "begin": minute, "high": "1.0"}, {"symbol": "ETH/USD", "begin": minute}]
     fake_kraken.scripts = [play(sends(frame("update", rows)))]
@@ -292,7 +290,7 @@ async def test_row_that_is_no_candle_unlists_its_symbol_until_a_new_snapshot(sta
     assert lives(listener) == 1
 
 
-async def test_exceeded_rate_slows_down_and_subscribes_again(start, listener, fake_kraken):
+async def test_exceeded_rate_slows_down_and_resubscribes(start, listener, fake_kraken):
     async def script(client) -> None:
         answer = client._answer_symbol
 
@@ -329,7 +327,7 @@ async def test_maintenance_stops_the_watermark_until_kraken_is_online(
     assert fake_kraken.clients[1].requests[0]["method"] == "ping"
 
 
-async def test_other_engine_states_go_on(start, listener, fake_kraken, system_status, frame, play):
+async def test_feed_continues_in_other_engine_states(start, listener, fake_kraken, system_status, frame, play):
     tick = frame("update", [{"symbol": "BTC/USD", "begin": time.time() // 60 * 60}])
     states_of_old = [system_status(system) for system in ("cancel_only", "post_only", "limit_only")]
     fake_kraken.scripts = [play(sends(*states_of_old, tick))]
@@ -338,7 +336,7 @@ async def test_other_engine_states_go_on(start, listener, fake_kraken, system_st
     assert lives(listener) == 1
 
 
-async def test_frame_long_on_its_way_does_not_advance_the_watermark(start, listener, fake_kraken, frame, play):
+async def test_delayed_frame_does_not_advance_the_watermark(start, listener, fake_kraken, frame, play):
     minute = time.time() // 60 * 60
 
     async def delayed(client) -> None:
@@ -458,7 +456,7 @@ async def test_feed_state_replaces_the_last_will_when_the_bus_is_back(start, lis
 
 
 @pytest.mark.parametrize("outbound_limit", [5])
-async def test_while_the_broker_is_away_updates_wait_and_nothing_is_lost_or_covered_too_early(
+async def test_updates_wait_for_the_broker_without_loss_or_early_coverage(
     start, listener, fake_kraken, made, broker, frame, play
 ):
     away = asyncio.Event()

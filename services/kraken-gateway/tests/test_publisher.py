@@ -64,7 +64,7 @@ def test_batch_of_one_candle_cannot_be_cut():
 
 
 @pytest.mark.parametrize("limit", [None, 100_000, 5_000, 1_500])
-async def test_batch_is_cut_to_what_the_broker_takes_and_nothing_is_left_out(limit):
+async def test_batch_is_split_to_the_brokers_packet_size(limit):
     bus = Bus(limit)
     await Publisher(bus, Topics(), GatewayMetrics(CollectorRegistry()), "kraken").history(batch(100))
     assert all(len(payload) <= (limit or 10**6) for _, payload in bus.taken)
@@ -74,7 +74,7 @@ async def test_batch_is_cut_to_what_the_broker_takes_and_nothing_is_left_out(lim
     assert all(a.covers.end == b.covers.start for a, b in pairwise(parts))
 
 
-async def test_refused_batch_is_a_dead_letter_and_a_counter_and_the_rest_goes_on():
+async def test_refused_batch_becomes_a_dead_letter_and_is_counted():
     registry = CollectorRegistry()
     bus = Bus(refuses="history")
     publisher = Publisher(bus, Topics(), GatewayMetrics(registry), "kraken")

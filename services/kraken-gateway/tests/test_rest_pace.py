@@ -24,9 +24,7 @@ TOO_MANY = b'{"error":["EGeneral:Too many requests"]}'
 ROWS = b'{"error":[],"result":{"XXBTZUSD":[],"last":0}}'
 
 
-async def test_gap_doubles_up_to_a_longest_one_while_kraken_is_asked_too_much_and_is_as_before_after_a_success(
-    metrics, monkeypatch
-):
+async def test_call_gap_doubles_while_rate_limited_and_resets_after_a_success(metrics, monkeypatch):
     monkeypatch.setattr(rest, "CALL_GAP", 0.01)
     monkeypatch.setattr(rest, "LONGEST_GAP", 0.08)
     answers = [TOO_MANY] * 5 + [ROWS]
@@ -56,7 +54,7 @@ class Dripping(httpx.AsyncByteStream):
             yield b" "
 
 
-async def test_an_answer_that_does_not_end_is_a_failure_with_the_reason(metrics, monkeypatch):
+async def test_endless_response_fails_with_the_reason(metrics, monkeypatch):
     monkeypatch.setattr(rest, "_TIMEOUT", 0.1)
 
     async def answer(request: httpx.Request) -> httpx.Response:
@@ -81,7 +79,7 @@ async def test_a_list_without_pairs_is_an_error_and_no_pair_becomes_unknown(metr
         assert kraken.knows("BTC/USD")
 
 
-async def test_date_of_an_answer_is_kraken_time_until_a_connection_measures_it(metrics):
+async def test_date_of_a_response_is_krakens_time_until_measured(metrics):
     steady = 50.0
     time = KrakenClock(lambda: 5_000.0, lambda: steady)
     dates = iter(["Thu, 01 Jan 1970 00:20:00 GMT", "no date"])
@@ -139,7 +137,7 @@ class ListedPairs:
         return httpx.Response(200, content=ROWS)
 
 
-async def test_pairs_are_read_again_when_kraken_does_not_know_one_or_the_list_has_changed(metrics, monkeypatch):
+async def test_pairs_are_reread_for_an_unknown_pair_or_a_changed_list(metrics, monkeypatch):
     monkeypatch.setattr(rest, "CALL_GAP", 0.0)
     listed = ListedPairs()
     async with httpx.AsyncClient(transport=httpx.MockTransport(listed)) as client:

@@ -34,5 +34,5 @@ async def test_starts_are_read_from_the_retained_status_whatever_it_holds(broker
     assert await earlier_starts(open_bus, TOPICS, "gw", 9999.0) == ()
 
 
-async def test_nothing_retained_is_no_start(open_bus):
+async def test_no_retained_status_is_no_start(open_bus):
     assert await earlier_starts(open_bus, TOPICS, "gw", 0.0) == ()

@@ -60,9 +60,7 @@ async def gateway(simulator, open_bus):
         assert task.cancelled()
 
 
-async def test_settled_minutes_equal_the_truth_through_faults_and_requests_are_answered(
-    simulator, gateway, listener, broker
-):
+async def test_final_minutes_equal_the_truth_through_faults(simulator, gateway, listener, broker):
     service = gateway("*/USD,NOT/EUR")
     await listener.until(lambda: service.health().ready, 30.0)
     end = Timeframe.M1.ceil(simulator.now())
@@ -124,7 +122,7 @@ async def test_gateways_share_the_symbols(simulator, gateway, listener, broker):
     assert service.health().ready
 
 
-async def test_pair_that_is_delisted_is_named_and_taken_again_when_it_is_back(simulator, gateway, listener):
+async def test_delisted_pair_is_reported_and_followed_when_relisted(simulator, gateway, listener):
     service = gateway("*/USD,ADA/USD")
     await listener.until(lambda: listener.of("feed") and len(listener.of("feed")[-1].symbols) == 3)
     await fault(simulator, kind="unlisted", symbol="ADA/USD", seconds=6)
@@ -135,14 +133,14 @@ async def test_pair_that_is_delisted_is_named_and_taken_again_when_it_is_back(si
     assert listener.of("feed")[-1].rejected == {}
 
 
-async def test_pair_that_appears_is_taken_at_once(simulator, gateway, listener):
+async def test_new_pair_is_followed_at_once(simulator, gateway, listener):
     await fault(simulator, kind="unlisted", symbol="ADA/USD", seconds=8)
     gateway("BTC/USD,ADA/USD")
     await listener.until(lambda: listener.of("feed") and "ADA/USD" in listener.of("feed")[-1].rejected)
     await listener.until(lambda: "ADA/USD" in listener.of("feed")[-1].symbols, 12.0)
 
 
-async def test_status_tells_since_when_a_symbol_is_ours_and_how_the_clock_is(simulator, gateway, listener):
+async def test_status_has_owned_since_and_clock_skew(simulator, gateway, listener):
     gateway("BTC/USD")
 
     def details() -> dict:
@@ -156,13 +154,13 @@ async def test_status_tells_since_when_a_symbol_is_ours_and_how_the_clock_is(sim
     assert (told["suspect"], told["excluded"], told["stale"], told["overloaded"]) == ([], [], [], [])
 
 
-async def test_wildcard_that_matches_nothing_says_so(gateway, listener):
+async def test_wildcard_without_a_match_is_reported(gateway, listener):
     service = gateway("*/NONE")
     await listener.until(lambda: "matches none" in service.health().checks[0].detail)
     assert not service.health().ready
 
 
-async def test_tokenised_pair_is_taken_on_the_unified_socket_and_has_history(simulator, gateway, listener, broker):
+async def test_tokenised_pair_is_followed_on_the_unified_socket_with_history(simulator, gateway, listener, broker):
     service = gateway("*/EUR", "/public")
     await listener.until(lambda: listener.of("feed") and listener.of("feed")[-1].symbols == ("AAPLx/EUR",), 15.0)
     end = Timeframe.M1.floor(simulator.now())

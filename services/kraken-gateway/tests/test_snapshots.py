@@ -50,7 +50,7 @@ async def read(reader, *symbols: str) -> dict[str, Snapshot]:
     return {result.symbol: result for result in results}
 
 
-async def test_snapshots_of_many_symbols_come_over_one_connection_in_messages_of_a_hundred(reader, fake_kraken):
+async def test_snapshots_use_one_connection_and_messages_of_a_hundred_symbols(reader, fake_kraken):
     symbols = [f"S{n:03}/USD" for n in range(250)]
     found = await read(reader, *symbols)
     assert {symbol: len(snapshot.rows) for symbol, snapshot in found.items()} == dict.fromkeys(symbols, 10)
@@ -68,13 +68,13 @@ async def test_every_subscription_is_ended_and_a_second_read_needs_no_connection
     assert fake_kraken.attempts == 1
 
 
-async def test_reads_of_a_symbol_that_waits_are_one(reader, fake_kraken):
+async def test_concurrent_reads_of_a_symbol_are_one(reader, fake_kraken):
     assert reader.read("A/USD") is reader.read("A/USD")
     await read(reader, "A/USD")
     assert requests(fake_kraken, "subscribe") == [["A/USD"]]
 
 
-async def test_urgent_read_goes_first(reader, fake_kraken):
+async def test_urgent_read_precedes_waiting_ones(reader, fake_kraken):
     for number in range(150):
         reader.read(f"S{number:03}/USD")
     await asyncio.wait_for(reader.read("A/USD", urgent=True), 10)
@@ -93,7 +93,7 @@ async def test_symbol_that_kraken_refuses_is_rejected_and_the_others_are_read(re
     assert found["A/USD"].rows
 
 
-async def test_lost_connection_is_made_again_and_what_was_not_read_is_read(reader, fake_kraken):
+async def test_lost_connection_is_reopened_and_pending_reads_continue(reader, fake_kraken):
     async def cut(client) -> None:
         await client.socket.recv()
         await client.socket.recv()
@@ -121,7 +121,7 @@ async def test_symbol_that_is_acked_twice_without_a_snapshot_never_traded(reader
     assert fake_kraken.attempts == 1
 
 
-async def test_connection_that_brings_no_snapshot_of_what_has_traded_is_made_anew(reader, fake_kraken, monkeypatch):
+async def test_connection_without_snapshot_of_a_traded_symbol_is_replaced(reader, fake_kraken, monkeypatch):
     monkeypatch.setattr(snapshots, "ANSWER_SECONDS", 0.3)
 
     async def goes_stale(client) -> None:
@@ -138,7 +138,7 @@ async def test_connection_that_brings_no_snapshot_of_what_has_traded_is_made_ane
     assert fake_kraken.attempts == 2
 
 
-async def test_row_that_is_no_candle_is_a_dead_letter_and_its_snapshot_is_read_again(
+async def test_malformed_row_becomes_a_dead_letter_and_its_snapshot_is_reread(
     reader, fake_kraken, listener, monkeypatch
 ):
     monkeypatch.setattr(snapshots, "ANSWER_SECONDS", 0.3)

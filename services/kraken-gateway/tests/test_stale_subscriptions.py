@@ -116,7 +116,7 @@ async def test_symbol_that_stays_stale_is_not_covered_served_by_readings_and_com
     assert [h for h in listener.of("history") if h.source is Source.REST and h.symbol == BUSY]
 
 
-async def test_connection_that_brings_nothing_is_restarted(simulator, gateway, listener):
+async def test_connection_without_updates_is_restarted(simulator, gateway, listener):
     await habits_are_known(listener)
     await fault(simulator, kind="blind", seconds=600)
     before = {state.since for state in listener.of("feed") if state.state is LIVE}
@@ -124,7 +124,7 @@ async def test_connection_that_brings_nothing_is_restarted(simulator, gateway, l
     await listener.until(lambda: covered(listener, BUSY) and covered(listener, "ETH/USD"), 60.0)
 
 
-async def test_halt_of_trading_is_verified_and_no_subscription_is_called_stale(simulator, gateway, listener):
+async def test_halt_of_trading_makes_no_subscription_stale(simulator, gateway, listener):
     await habits_are_known(listener)
     end = Timeframe.M1.ceil(simulator.now())
     await fault(simulator, kind="post_only", seconds=40)

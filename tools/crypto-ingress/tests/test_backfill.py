@@ -120,7 +120,7 @@ async def test_week_of_a_first_trade_is_written_once_all_of_it_was_requested(sto
 
 
 @pytest.mark.parametrize("kill_at", range(6, 14))
-async def test_backfill_that_was_killed_goes_on_where_it_was(store, tmp_path, kill_at):
+async def test_killed_backfill_resumes(store, tmp_path, kill_at):
     """A day is written timeframe by timeframe; it counts as there only once all of them are."""
     rows = some_minutes(count=3 * 720)
     end = START + 3 * DAY - 60
@@ -130,7 +130,7 @@ async def test_backfill_that_was_killed_goes_on_where_it_was(store, tmp_path, ki
     assert await candles_in(store) == candles_of_file(rows, tmp_path, START, end)
 
 
-async def test_it_goes_on_where_it_was_and_asks_for_nothing_that_is_there(store):
+async def test_backfill_resumes_and_requests_only_absent_minutes(store):
     source = FixedSource(some_minutes(count=4 * 720))
     source.fails_at = 2
     with pytest.raises(CommandError, match="does not answer"):
@@ -149,7 +149,7 @@ async def test_gaps_that_the_same_run_fills_are_not_reported(store):
     assert (await fill(store, FixedSource(rows), end=START + 3 * DAY)).gaps == []
 
 
-async def test_only_the_hole_is_asked_for_and_the_candles_over_it_become_whole(store):
+async def test_only_the_gap_is_requested_and_the_candles_over_it_are_completed(store):
     rows = some_minutes(count=2 * 720)
     await fill(store, FixedSource(rows), end=START + 2 * DAY - 60)
     whole = await stored(store)
@@ -272,7 +272,7 @@ def candle(time_: int, price: str, trades: int = 1) -> Candle:
     )  # fmt: skip
 
 
-async def test_gateway_answers_over_the_bus_in_several_batches(store):
+async def test_gateway_responds_over_the_bus_in_several_batches(store):
     broker, topics = MemoryBroker(), Topics()
     requests: list[tuple[float, float]] = []
 
@@ -304,7 +304,7 @@ async def test_gateway_answers_over_the_bus_in_several_batches(store):
     assert len(minutes) == 10
 
 
-async def test_gateway_that_does_not_answer_is_named(store, monkeypatch):
+async def test_unresponsive_gateway_is_reported(store, monkeypatch):
     monkeypatch.setattr(backfilling, "_RESPONSE_SECONDS", 0.05)
     source = HistoryByGateway(MemoryBus(MemoryBroker(), client_id="backfill"), Topics())
     with pytest.raises(BaseException, match=r"BTC/USD: expected the gateway to answer|unhandled errors"):

@@ -26,7 +26,7 @@ async def test_port_in_use_is_named():
                 pass
 
 
-async def test_of_two_that_start_at_the_same_moment_on_one_port_one_is_told_so():
+async def test_of_two_brokers_started_on_one_port_one_gets_an_error():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

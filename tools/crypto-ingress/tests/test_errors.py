@@ -92,7 +92,7 @@ def test_wrong_argument_is_named(command, tmp_path, arguments, words):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_version_is_told(command):
+def test_version_is_printed(command):
     done = command("--version")
     assert (done.returncode, done.stdout) == (0, f"crypto-ingress {version('crypto-ingress')}\n")
 
@@ -291,7 +291,7 @@ def test_simulator_port_in_use_is_named_and_the_running_demos_store_stays(tmp_pa
     assert store.exists()
 
 
-def test_second_demo_in_a_folder_is_told_so_and_the_running_demos_store_stays(tmp_path):
+def test_second_demo_in_a_folder_is_refused_and_the_running_demos_store_stays(tmp_path):
     store = tmp_path / "data" / "demo.db"
     store.parent.mkdir()
     store.write_text("of the demo that runs")
@@ -303,7 +303,7 @@ def test_second_demo_in_a_folder_is_told_so_and_the_running_demos_store_stays(tm
     assert store.exists()
 
 
-def test_kraken_that_cannot_be_reached_is_a_plain_hint_and_it_goes_on_trying(tmp_path):
+def test_unreachable_kraken_is_a_hint_and_is_retried(tmp_path):
     url = f"ws://127.0.0.1:{free_port()}/v2"
     settings = {"KRAKEN_WS_URL": url, "KRAKEN_REST_URL": f"http://127.0.0.1:{free_port()}", "HTTP_PORT": "0"}
     with (tmp_path / "said").open("w") as out:

@@ -102,7 +102,7 @@ async def test_second_import_changes_nothing(store, file):
     [*(("sqlite", kill_at) for kill_at in (0, 1, 2, 5, 8, 13, 17)), ("influx", 4)],
     indirect=["store"],
 )
-async def test_import_that_was_killed_goes_on_where_it_was(store, file, monkeypatch, kill_at):
+async def test_killed_import_resumes(store, file, monkeypatch, kill_at):
     monkeypatch.setattr(weeks, "WEEKS_AT_ONCE", 1)
     with killed(store, kill_at):
         await import_(store, file)
@@ -113,7 +113,7 @@ async def test_import_that_was_killed_goes_on_where_it_was(store, file, monkeypa
 
 @pytest.mark.parametrize("store", ["influx"], indirect=True)
 @pytest.mark.parametrize("lost", [0, 3, 8])
-async def test_rows_that_influxdb_acknowledges_and_loses_are_written_again(store, file, monkeypatch, lost):
+async def test_rows_that_influxdb_acknowledges_and_loses_are_rewritten(store, file, monkeypatch, lost):
     monkeypatch.setattr(weeks, "WEEKS_AT_ONCE", 1)
     monkeypatch.setattr(Server, "write", losing(lost))
     report = await import_(store, file)
@@ -122,7 +122,7 @@ async def test_rows_that_influxdb_acknowledges_and_loses_are_written_again(store
 
 
 @pytest.mark.parametrize("store", ["influx"], indirect=True)
-async def test_replaced_rows_that_influxdb_loses_are_written_again(store, file, monkeypatch):
+async def test_replaced_rows_that_influxdb_loses_are_rewritten(store, file, monkeypatch):
     rows = some_minutes()
     rows[1000] = (*rows[1000][:5], "123.5", 7)
     await import_(store, file)
@@ -174,7 +174,7 @@ def live(open_time: int, timeframe: Timeframe = Timeframe.M1, **fields) -> Candl
 
 
 @on_both_stores
-async def test_live_candle_stays_and_what_the_file_says_else_is_reported(store, file):
+async def test_live_candle_stays_and_differences_of_the_file_are_reported(store, file):
     assert (await store.write([live(START + 600), live(START, Timeframe.H1)], [])).taken == 2
     report = await import_(store, file)
     (minute,) = await store.candles("BTC/USD", Timeframe.M1, start=START + 600, end=START + 660, limit=1)
@@ -216,7 +216,7 @@ async def test_stored_price_beside_the_file_that_is_no_number_is_named(store, tm
 
 
 @on_both_stores
-async def test_forming_and_incomplete_candles_give_way(store, file):
+async def test_forming_and_incomplete_candles_are_replaced(store, file):
     # What a stopped system leaves: a minute that never closed, an hour that was given up on.
     forming = live(START, closed=False)
     given_up = live(START, Timeframe.H1, complete=False, revision=3)
@@ -870,7 +870,7 @@ async def test_file_that_cannot_be_used_is_named(store, tmp_path, name, content,
     assert await store.symbols() == []
 
 
-async def test_full_disk_ends_the_import_and_it_goes_on_later(store, file):
+async def test_full_disk_ends_the_import_which_resumes_later(store, file):
     def limit(pages: int) -> None:
         store._connection.execute(f"PRAGMA max_page_count = {pages}")
 

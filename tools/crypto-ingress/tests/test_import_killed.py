@@ -38,7 +38,7 @@ async def has_minutes(store: CandleStore, minutes: int, importing: Running) -> b
     return False
 
 
-async def test_import_into_sqlite_that_is_killed_again_and_again_ends_with_the_same_store(file, tmp_path):
+async def test_repeatedly_killed_import_into_sqlite_ends_with_the_same_store(file, tmp_path):
     settings = {"STORE_URL": f"sqlite:///{tmp_path}/candles.db"}
     kills = 0
     async with SqliteStore(tmp_path / "candles.db") as store:
@@ -52,7 +52,7 @@ async def test_import_into_sqlite_that_is_killed_again_and_again_ends_with_the_s
         await resumed(store, file, tmp_path, settings)
 
 
-async def test_import_into_influxdb_that_is_killed_again_and_again_ends_with_the_same_store(influx_place, tmp_path):
+async def test_repeatedly_killed_import_into_influxdb_ends_with_the_same_store(influx_place, tmp_path):
     file = write_minutes(tmp_path / "XBTUSD_1.csv", some_minutes(count=16_000))
     org = f"test-{uuid4().hex[:12]}"
     settings = {"INFLUX_ORG": org, "INFLUX_TOKEN": influx_place.token, "RETENTION": KEPT.text}

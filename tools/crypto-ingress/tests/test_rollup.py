@@ -100,7 +100,7 @@ def plain(minutes: list[Candle], timeframe: Timeframe) -> list[tuple]:
     return result
 
 
-def told(candle: Candle) -> tuple:
+def numbers_of(candle: Candle) -> tuple:
     prices = (candle.open, candle.high, candle.low, candle.close)
     return (candle.open_time, *prices, candle.volume, candle.trades, candle.infilled)
 
@@ -108,7 +108,7 @@ def told(candle: Candle) -> tuple:
 def assert_plain(minutes: list[Candle]) -> None:
     found = by_timeframe(roll_up_archive("A/B", iter(minutes)))
     for timeframe in TIMEFRAMES:
-        assert [told(candle) for candle in found[timeframe]] == plain(minutes, timeframe), timeframe
+        assert [numbers_of(candle) for candle in found[timeframe]] == plain(minutes, timeframe), timeframe
 
 
 _BIG_GAPS = st.sampled_from([1, 1, 1, 2, 3, 5, 30, 61, 719, 721, 1439, 1440, 1441, 2881])
@@ -147,7 +147,7 @@ def test_single_minute_gives_one_candle_of_each_timeframe(offset):
     one = minute(Timeframe.W1.seconds * 2700 + offset, 5, [7, 6], 1, 3)
     candles = list(roll_up_archive("A/B", iter([one])))
     assert [candle.timeframe for candle in candles] == list(TIMEFRAMES)
-    assert {told(candle)[1:] for candle in candles} == {told(one)[1:]}
+    assert {numbers_of(candle)[1:] for candle in candles} == {numbers_of(one)[1:]}
 
 
 def test_lower_timeframes_come_before_the_higher_ones_that_end_with_them():

@@ -86,7 +86,7 @@ BEYOND_THE_LAWS = ("a missing minute", "an incomplete minute")
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-async def test_damage_is_found_and_mended_where_the_laws_can(store, name):
+async def test_damage_is_found_and_fixed_where_the_laws_allow(store, name):
     whole = await stored(store)
     fields, timeframe, time, kind = DAMAGES[name]
     await damage(store, timeframe, time, **fields)
@@ -126,7 +126,7 @@ async def test_candles_that_are_missing_at_the_end_of_a_series_are_found(store, 
 
 
 @pytest.mark.parametrize("store", ["influx"], indirect=True)
-async def test_corrections_that_influxdb_acknowledges_and_loses_are_written_again(store, monkeypatch):
+async def test_corrections_that_influxdb_acknowledges_and_loses_are_rewritten(store, monkeypatch):
     before = await stored(store)
     await damage(store, W1, START)
     monkeypatch.setattr(Server, "write", losing(0))
@@ -190,7 +190,7 @@ async def inactive(tmp_path):
 
 
 @pytest.mark.parametrize("times", [[START + 600], [START], [START + 600, START + 660, START + 1200]])
-async def test_wrong_flat_minute_is_mended_and_those_after_it_stay(inactive, monkeypatch, times):
+async def test_wrong_flat_minute_is_fixed_and_later_ones_stay(inactive, monkeypatch, times):
     monkeypatch.setattr(verifying, "_SPAN", WEEK)
     whole, above = await stored(inactive), await rows_above(inactive)
     for time in times:
@@ -298,7 +298,7 @@ def krakens_of(store, change=lambda candles: candles):
     return candles
 
 
-async def test_minute_that_is_missing_or_not_krakens_is_mended_with_krakens(store):
+async def test_missing_or_different_minute_is_fixed_with_krakens(store):
     whole = await stored(store)
     krakens = {t: await krakens_of(store)("BTC/USD", t) for t in TIMEFRAMES}
 

@@ -68,7 +68,7 @@ async def test_ticker_adds_up_the_last_24_hours(client: Client) -> None:
     assert set((await client.rest("Ticker"))["result"]) == {"XXBTZUSD", "ADAEUR"}
 
 
-async def test_book_that_is_followed_equals_a_fresh_one_and_its_checksum(client: Client) -> None:
+async def test_followed_book_equals_a_fresh_one_and_its_checksum(client: Client) -> None:
     async with client.connect() as socket:
         await follow(socket, "book", depth=25)
         frame = await socket.frame(channel="book", type="snapshot")
@@ -149,7 +149,7 @@ async def test_channels_of_a_symbol_are_independent(client: Client) -> None:
         assert not any('"trade"' in text.partition("data")[0] for text in socket.seen)
 
 
-async def test_unified_socket_wants_an_asset_class(client: Client) -> None:
+async def test_unified_socket_requires_an_asset_class(client: Client) -> None:
     async with client.http.ws_connect(client.simulator.ws_url + "/public") as websocket:
         socket = Socket(websocket)
         await socket.subscribe("BTC/USD")

@@ -73,7 +73,7 @@ async def test_signal_stops_the_process_cleanly() -> None:
     assert b"Traceback" not in await process.stderr.read()
 
 
-async def test_simulator_can_be_started_again_after_it_was_stopped() -> None:
+async def test_stopped_simulator_can_be_restarted() -> None:
     simulator = Simulator(SimulatorConfig(port=0, control_port=0, symbols=2, history_weeks=12))
     for _ in range(2):
         await simulator.start()

@@ -84,7 +84,7 @@ async def test_eof_and_reset_differ_on_the_wire(client: Client) -> None:
         writer.close()
 
 
-async def test_silent_connection_acks_and_then_says_nothing(client: Client) -> None:
+async def test_silent_connection_acks_and_then_sends_nothing(client: Client) -> None:
     await client.fault("silent", 30)
     async with client.connect() as socket:
         await socket.subscribe("BTC/USD", "ADA/EUR")
@@ -114,7 +114,7 @@ async def test_blind_connection_has_heartbeats_and_other_symbols_but_not_this_on
     assert len(await client.truth("BTC/USD", "1m", **{"from": client.clock.now - 600})) >= 9
 
 
-async def test_half_open_socket_stays_open_without_a_sign_and_is_reset_at_the_end(client: Client) -> None:
+async def test_half_open_socket_sends_nothing_and_is_reset_at_the_end(client: Client) -> None:
     async with client.connect() as socket:
         await subscribed(socket)
         await client.fault("half_open", 60)
@@ -132,7 +132,7 @@ async def test_half_open_socket_stays_open_without_a_sign_and_is_reset_at_the_en
             await socket.text(lambda text: "pong" in text)
 
 
-async def test_message_rate_answers_every_request(client: Client) -> None:
+async def test_message_rate_error_is_sent_for_every_request(client: Client) -> None:
     await client.fault("msg_rate")
     async with client.connect() as socket:
         await socket.subscribe("BTC/USD")
@@ -151,7 +151,7 @@ async def test_upgrade_is_refused(client: Client, kind: str, status: int) -> Non
 
 
 @pytest.mark.parametrize("system", ["maintenance", "cancel_only", "post_only"])
-async def test_system_state_is_shown_trading_halts_and_comes_back(client: Client, system: str) -> None:
+async def test_system_state_is_shown_and_trading_halts_and_resumes(client: Client, system: str) -> None:
     async with client.connect() as socket:
         await subscribed(socket)
         started = int(client.clock.now)
@@ -307,7 +307,7 @@ async def test_simulator_stops_quickly_with_hung_and_silent_connections() -> Non
             await client.control("GET", "/health")
 
 
-async def test_unlisted_pair_does_not_exist_until_it_is_listed_again(client: Client) -> None:
+async def test_unlisted_pair_does_not_exist_until_relisted(client: Client) -> None:
     async with client.connect() as socket, client.connect() as lists:
         await subscribed(socket, "BTC/USD", "ADA/EUR")
         await lists.request("subscribe", channel="instrument")
@@ -341,7 +341,7 @@ async def test_unlisted_pair_does_not_exist_until_it_is_listed_again(client: Cli
         await subscribed(fresh)
 
 
-async def test_throttled_rest_says_until_when(client: Client) -> None:
+async def test_throttled_rest_has_its_end(client: Client) -> None:
     await client.fault("throttled", 20)
     until = int(client.clock.now) + 20
     assert await client.rest("OHLC", pair="XBTUSD") == {"error": [f"EService:Throttled: {until}"]}
@@ -349,7 +349,7 @@ async def test_throttled_rest_says_until_when(client: Client) -> None:
     assert (await client.rest("OHLC", pair="XBTUSD"))["error"] == []
 
 
-async def test_rows_can_deviate_as_tolerant_clients_take_them(client: Client) -> None:
+async def test_rows_can_deviate_within_tolerance(client: Client) -> None:
     await client.fault("string_numbers")
     await client.fault("float_interval")
     async with client.connect() as socket:
@@ -371,7 +371,7 @@ async def test_status_frames_can_come_every_second(client: Client) -> None:
     assert len([text for text in socket.seen if '"status"' in text]) == 4
 
 
-async def test_rest_answers_can_deviate_as_tolerant_clients_take_them() -> None:
+async def test_rest_responses_can_deviate_within_tolerance() -> None:
     async with running(symbols=8) as client:
         await client.fault("empty_last")
         await client.fault("asked_key")

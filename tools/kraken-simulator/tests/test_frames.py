@@ -74,7 +74,7 @@ async def test_frames_have_the_keys_and_the_order_of_recorded_ones(client: Clien
     assert frames.HEARTBEAT in recorded(CAPTURES[0])
 
 
-async def test_request_id_stands_behind_the_method_as_recorded(client: Client) -> None:
+async def test_request_id_follows_the_method_as_recorded(client: Client) -> None:
     async with client.connect() as socket:
         await socket.subscribe("BTC/USD", interval=60, req_id=121)
         ack = await socket.frame(method="subscribe")

@@ -24,7 +24,7 @@ def test_market_is_determined_by_its_seed() -> None:
     assert trades(1, START + 300) != trades(2, START + 300)
 
 
-def test_trades_do_not_depend_on_how_often_time_is_looked_at() -> None:
+def test_trades_do_not_depend_on_the_step_interval() -> None:
     market = Market(SyntheticSource(DEFAULT_PROFILES[1], seed=1, epoch=START, history=()))
     other = Market(SyntheticSource(DEFAULT_PROFILES[1], seed=1, epoch=START, history=()))
     for tenth in range(6_000):
@@ -110,7 +110,7 @@ async def test_truth_is_limited_by_open_time_in_either_form(client: Client) -> N
     assert part == [candle for candle in everything[-5:] if candle["open_time"] < "2023-11-14T22:14:00Z"]
 
 
-async def test_truth_of_an_unknown_pair_or_timeframe_says_what_exists(client: Client) -> None:
+async def test_truth_of_an_unknown_pair_or_timeframe_lists_the_valid_ones(client: Client) -> None:
     status, body = await client.control("GET", "/truth/NO-SUCH")
     assert (status, "BTC-USD" in body["error"]) == (404, True)
     status, body = await client.control("GET", "/truth/BTC-USD?timeframe=2m")

@@ -13,7 +13,7 @@ STEP = 0.05
 
 
 @pytest.mark.parametrize("ticks", [25, 500, 5_000])
-def test_markets_together_make_the_updates_asked_for(ticks: int) -> None:
+def test_markets_together_make_the_requested_updates(ticks: int) -> None:
     profiles = default_profiles(1_449)
     pace = factor_for(ticks, [usual_rate(profile) for profile in profiles], STEP)
     seconds = max(1, 10_000 // ticks)
@@ -35,7 +35,7 @@ def test_rate_without_markets_is_no_error() -> None:
     assert factor_for(100, [], STEP) == 1.0
 
 
-def test_burst_comes_every_so_often_and_not_at_the_start() -> None:
+def test_burst_repeats_and_does_not_begin_at_the_start() -> None:
     plan = Plan(100, burst_ticks=1_000, burst_seconds=10, burst_every=60)
     assert [plan.ticks_at(moment) for moment in (0, 59, 60, 69, 70, 119, 125, 131)] == [
         *(100, 100, 1_000, 1_000, 100, 100, 1_000, 100)

@@ -57,7 +57,7 @@ async def test_new_pair_begins_in_limit_only_without_a_past_and_is_complete_from
     assert (await client.rest("AssetPairs", pair="NEWUSD"))["result"]["NEWUSD"]["status"] == "online"
 
 
-async def test_delisted_pair_is_gone_for_good_and_can_be_listed_again(client: Client) -> None:
+async def test_delisted_pair_is_gone_until_relisted(client: Client) -> None:
     status, body = await client.control("POST", "/faults", {"kind": "delist", "symbol": "BTC/USD"})
     assert (status, body["kind"], body["until"]) == (201, "delist", None)
     begin = int(client.clock.now)
@@ -71,7 +71,7 @@ async def test_delisted_pair_is_gone_for_good_and_can_be_listed_again(client: Cl
     assert await client.truth("BTC/USD", "1m", **{"from": begin + 120})
 
 
-async def test_change_with_seconds_is_taken_back_at_the_end(client: Client) -> None:
+async def test_change_with_seconds_is_reverted_at_the_end(client: Client) -> None:
     async with client.connect() as lists:
         await followed_instruments(lists)
         await change(client, "delist", "BTC/USD", seconds=10)
@@ -84,7 +84,7 @@ async def test_change_with_seconds_is_taken_back_at_the_end(client: Client) -> N
         assert await next_statuses(lists) == [("NEW/USD", "delisted"), ("BTC/USD", "online")]
 
 
-async def test_renamed_pair_goes_on_under_the_new_name_only(client: Client) -> None:
+async def test_renamed_pair_continues_under_the_new_name_only(client: Client) -> None:
     async with client.connect() as socket:
         await socket.subscribe("BTC/USD")
         await socket.frame(type="snapshot")
@@ -175,7 +175,7 @@ async def test_wrong_change_is_refused_with_a_reason(client: Client, body: dict[
     assert (status, part in answer["error"]) == (400, True)
 
 
-async def test_tokenised_pair_streams_like_any_other_but_rest_wants_its_class() -> None:
+async def test_tokenised_pair_streams_like_any_other_but_rest_requires_its_class() -> None:
     async with running(symbols=("BTC/USD", "AAPLx/USD")) as client, client.connect() as socket:
         await socket.subscribe("AAPLx/USD")
         assert (await socket.frame(type="snapshot"))["data"][0]["symbol"] == "AAPLx/USD"
@@ -191,7 +191,7 @@ async def test_tokenised_pair_streams_like_any_other_but_rest_wants_its_class() 
         assert set((await client.rest("Assets", aclass="tokenized_asset"))["result"]) == {"AAPLx"}
 
 
-async def test_instrument_channel_lists_tokenised_pairs_only_if_asked() -> None:
+async def test_instrument_channel_lists_tokenised_pairs_only_on_request() -> None:
     async with (
         running(symbols=("BTC/USD", "AAPLx/USD")) as client,
         client.connect() as plain,
@@ -232,7 +232,7 @@ def test_tokenised_profiles_have_their_class() -> None:
     assert profile_of("TSLAx/EUR").pair.asset_class == "tokenized_asset"
 
 
-def test_past_does_not_depend_on_when_it_is_asked_for() -> None:
+def test_past_does_not_depend_on_the_time_of_the_request() -> None:
     def made(*, early: bool) -> list[tuple[int, int, int]]:
         source = SyntheticSource(default_profiles(1)[0], seed=1, epoch=int(MINUTE_START), history=full_history(12))
         market = Market(source)

@@ -35,7 +35,7 @@ def test_recorded_trades_are_given_as_recorded() -> None:
 
 
 @pytest.mark.parametrize("interval", [1, 5, 15, 60, 240])
-async def test_ohlc_has_720_committed_rows_and_the_forming_one_without_holes(interval: int) -> None:
+async def test_ohlc_has_720_committed_rows_and_the_forming_one_without_gaps(interval: int) -> None:
     async with running(history_weeks=30) as client:
         result = (await client.rest("OHLC", pair="ADAEUR", interval=interval))["result"]
     rows, size = result["ADAEUR"], interval * 60
@@ -157,13 +157,13 @@ async def test_time_is_given_in_both_forms(client: Client) -> None:
 @pytest.mark.parametrize(
     ("info", "field"), [("leverage", "leverage_buy"), ("fees", "fees_maker"), ("margin", "margin_stop")]
 )
-async def test_asset_pairs_can_be_asked_for_a_part(client: Client, info: str, field: str) -> None:
+async def test_asset_pairs_can_be_limited_by_info(client: Client, info: str, field: str) -> None:
     row = (await client.rest("AssetPairs", pair="XBTUSD", info=info, country_code="DE"))["result"]["XXBTZUSD"]
     assert field in row
     assert "altname" not in row
 
 
-async def test_asset_version_asks_for_display_names(client: Client) -> None:
+async def test_asset_version_selects_display_names(client: Client) -> None:
     row = (await client.rest("AssetPairs", assetVersion=1))["result"]["BTC/USD"]
     assert (row["base"], row["quote"], row["wsname"]) == ("BTC", "USD", "XBT/USD")
     assert set((await client.rest("OHLC", pair="XBTUSD", assetVersion=1))["result"]) == {"BTC/USD", "last"}

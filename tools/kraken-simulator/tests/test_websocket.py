@@ -59,7 +59,7 @@ async def test_second_interval_of_a_symbol_is_refused_on_one_connection_only(cli
         assert (await other.frame(method="subscribe"))["success"] is True
 
 
-async def test_each_ack_is_followed_by_its_snapshot_in_the_order_asked(client: Client) -> None:
+async def test_each_ack_is_followed_by_its_snapshot_in_the_requested_order(client: Client) -> None:
     async with client.connect() as socket:
         await socket.frame(channel="status")
         await socket.subscribe("ADA/EUR", "XBT/USD", "BTC/USD")
@@ -79,7 +79,7 @@ async def test_snapshot_can_be_declined(client: Client) -> None:
         assert (await socket.frame(channel="ohlc"))["type"] == "update"
 
 
-async def test_unsubscribed_symbol_can_be_subscribed_again_with_a_new_snapshot(client: Client) -> None:
+async def test_unsubscribed_symbol_can_be_resubscribed_with_a_new_snapshot(client: Client) -> None:
     async with client.connect() as socket:
         await socket.subscribe("BTC/USD")
         await socket.frame(type="snapshot")
@@ -154,13 +154,13 @@ async def test_instrument_snapshot_has_pairs_with_their_precisions(client: Clien
     assert {asset["id"] for asset in data["assets"]} == {"BTC", "USD", "ADA", "EUR"}
 
 
-async def test_text_that_is_no_request_is_answered_with_an_error(client: Client) -> None:
+async def test_malformed_request_gets_an_error(client: Client) -> None:
     async with client.connect() as socket:
         await socket.websocket.send_str("hello")
         assert (await socket.frame(success=False))["error"] == "Malformed request"
 
 
-async def test_connection_attempts_over_the_budget_get_429_until_the_window_has_passed() -> None:
+async def test_connection_attempts_over_the_limit_get_429_until_the_window_has_passed() -> None:
     async with running(connection_budget=2) as client:
         async with client.connect() as first, client.connect() as second:
             await first.frame(channel="status")

@@ -24,13 +24,13 @@ def test_owner_is_a_member_whatever_the_order(key, members):
 
 
 @given(names, groups, names)
-def test_member_that_comes_takes_keys_only_for_itself(key, members, newcomer):
+def test_joining_member_takes_keys_only_for_itself(key, members, newcomer):
     before, after = owner_of(key, members), owner_of(key, members | {newcomer})
     assert after in (before, newcomer)
 
 
 @given(names, st.sets(names, min_size=2, max_size=6))
-def test_member_that_goes_leaves_only_its_own_keys(key, members):
+def test_leaving_member_moves_only_its_own_keys(key, members):
     owner = owner_of(key, members)
     for other in members - {owner}:
         assert owner_of(key, members - {other}) == owner
@@ -89,7 +89,7 @@ class Clocked:
         return changed
 
 
-def test_silent_member_is_counted_out_but_not_for_a_time_without_broker():
+def test_silent_member_expires_except_while_the_broker_is_disconnected():
     clocked = Clocked()
     clocked.members.update(status("other"))
     assert not clocked.pass_by(int(SILENT_SECONDS))
@@ -100,7 +100,7 @@ def test_silent_member_is_counted_out_but_not_for_a_time_without_broker():
     assert not clocked.pass_by(2)
 
 
-def test_who_stood_still_counts_nobody_out_before_there_was_time_to_hear_them():
+def test_resumed_process_expires_nobody_before_statuses_can_arrive():
     clocked = Clocked()
     clocked.members.update(status("other"))
     clocked.pass_by(1)
@@ -110,7 +110,7 @@ def test_who_stood_still_counts_nobody_out_before_there_was_time_to_hear_them():
     assert clocked.pass_by(3)
 
 
-def test_made_up_names_do_not_fill_the_memory():
+def test_forged_members_do_not_fill_the_memory():
     members = Members(Topics(), "aggregator", "me")
     for number in range(MAXIMUM_MEMBERS + 10):
         members.update(status(f"made-up-{number}"))

@@ -36,7 +36,7 @@ def test_service_is_connected_when_all_of_its_connections_are():
     assert value(registry, "connected") == 1
 
 
-def test_queue_that_is_told_is_the_fullest():
+def test_queue_gauge_shows_the_fullest_queue():
     registry = CollectorRegistry()
     metrics = BusMetrics(registry, "test")
     assert (value(registry, "inbound_queued"), value(registry, "outbound_queued")) == (0, 0)
@@ -46,7 +46,7 @@ def test_queue_that_is_told_is_the_fullest():
     assert (value(registry, "outbound_queued"), value(registry, "outbound_limit")) == (1, 1000)
 
 
-def test_the_page_is_rendered_at_most_a_tenth_of_the_time_and_again_after_that():
+def test_metrics_page_is_rendered_at_most_a_tenth_of_the_time():
     now = 0.0
     rendered: list[float] = []
     registry = CollectorRegistry()

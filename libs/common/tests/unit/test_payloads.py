@@ -72,7 +72,7 @@ def test_candle_is_written_as_in_the_contract():
 
 @any_time
 @given(candles())
-def test_candle_comes_back_as_it_was_to_the_digit(candle):
+def test_candle_round_trips_to_the_digit(candle):
     decoded = p.decode_candle(p.encode_candle(candle))
     assert decoded == candle
     assert [f"{v:f}" for v in (decoded.open, decoded.volume)] == [f"{v:f}" for v in (candle.open, candle.volume)]
@@ -81,14 +81,14 @@ def test_candle_comes_back_as_it_was_to_the_digit(candle):
 
 @any_time
 @given(st.lists(candles(Timeframe.M1), max_size=5), instants, instants)
-def test_history_comes_back_as_it_was(rows, a, b):
+def test_history_round_trips(rows, a, b):
     history = History("BTC/USD", Timeframe.M1, Source.REST, Range(min(a, b), max(a, b)), tuple(rows))
     assert p.decode_history(p.encode_history(history)) == history
 
 
 @any_time
 @given(texts, instants, texts)
-def test_the_other_payloads_come_back_as_they_were(text, instant, reason):
+def test_other_payloads_round_trip(text, instant, reason):
     state = FeedState(text, FeedCondition.LIVE, instant, ("BTC/USD",), {"XBT/USD": reason})
     assert p.decode_feed_state(p.encode_feed_state(state)) == state
     mark = Watermark(text, instant, instant)
@@ -138,7 +138,7 @@ def test_dead_letter_keeps_any_payload(payload):
         (b'{"exchange"', b'{"x":"' + b" " * 17_000 + b'","exchange"', "at most 16384 bytes"),
     ],
 )
-def test_candle_that_could_not_be_is_refused_with_the_reason(old, new, reason):
+def test_impossible_candle_is_refused_with_the_reason(old, new, reason):
     with pytest.raises(PayloadError, match=reason):
         p.decode_candle(EXAMPLE.replace(old, new))
 
@@ -202,7 +202,7 @@ def decoded_or_refused(payload: bytes) -> None:
 
 
 @pytest.mark.parametrize("number", [b"5" * 1_000_000, b'"' + b"5" * 1_000_000 + b'"'])
-def test_a_reason_is_brief_whatever_came(number):
+def test_refusal_reason_is_brief_for_any_payload(number):
     row = EXAMPLE.replace(b'"open":51600.1', b'"open":' + number)
     history = json.dumps({**VALID[1], "candles": []}).encode().replace(b"[]", b"[" + row + b"]")
     with pytest.raises(PayloadError) as caught:
@@ -212,13 +212,13 @@ def test_a_reason_is_brief_whatever_came(number):
 
 @any_time
 @given(st.binary(max_size=200))
-def test_anything_else_is_refused_and_nothing_else_happens(payload):
+def test_arbitrary_bytes_raise_payload_error_only(payload):
     for decode in DECODERS:
         with pytest.raises(PayloadError):
             decode(payload)
 
 
-def test_each_example_comes_back_as_it_was():
+def test_each_example_round_trips():
     for decode, encode, example in zip(DECODERS, ENCODERS, VALID, strict=True):
         assert json.loads(encode(decode(json.dumps(example).encode()))) == example
 
@@ -262,7 +262,7 @@ def test_a_status_with_a_detail_that_cannot_be_read_is_refused(value):
         (p.decode_dead_letter, VALID[7], {"payload": "x" * 131_073}),
     ],
 )
-def test_what_is_longer_than_it_can_be_is_refused(decode, example, changes):
+def test_oversized_payload_is_refused(decode, example, changes):
     with pytest.raises(PayloadError, match=r"20000|1000|2000|200|5000|1970|524288|131072"):
         decode(json.dumps({**example, **changes}).encode())
 
@@ -270,7 +270,7 @@ def test_what_is_longer_than_it_can_be_is_refused(decode, example, changes):
 @pytest.mark.parametrize(
     "payload", [b"x" * 4_000_000, b"\xff" * 4_000_000, "\u20ac".encode() * 1_000_000, b"\0" * 4_000_000]
 )
-def test_dead_letter_about_a_message_of_megabytes_is_cut_and_can_be_delivered(payload):
+def test_dead_letter_of_a_huge_message_is_truncated_and_deliverable(payload):
     dead = p.dead_letter("t" * 65_535, payload, "why " * 10_000, 1.5)
     encoded = p.encode_dead_letter(dead)
     assert p.decode_dead_letter(encoded) == dead

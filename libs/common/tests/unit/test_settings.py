@@ -78,7 +78,7 @@ def test_env_file_that_is_no_text_is_named(tmp_path):
     assert ".env" in complaint()
 
 
-def test_symbols_are_split_and_each_taken_once(monkeypatch):
+def test_symbols_are_split_and_deduplicated(monkeypatch):
     monkeypatch.setenv("SYMBOLS", "BTC/USD, */USD,ETH/*,*,BTC/USD")
     assert load_settings(Everything).symbols == ("BTC/USD", "*/USD", "ETH/*", "*")
 

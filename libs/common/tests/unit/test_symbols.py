@@ -17,7 +17,7 @@ from ingress_common.symbols import matches, right_name
         ([], "BTC/USD", False),
     ],
 )
-def test_pattern_means_the_symbols_that_it_describes(patterns, symbol, expected):
+def test_pattern_matches_the_symbols_that_it_describes(patterns, symbol, expected):
     assert matches(patterns, symbol) is expected
 
 
@@ -44,7 +44,7 @@ def test_pattern_means_the_symbols_that_it_describes(patterns, symbol, expected)
         ("*/usd", "*/USD"),
     ],
 )
-def test_wrong_name_has_a_right_one(name, meant):
+def test_wrong_name_is_corrected(name, meant):
     assert right_name(name) == meant
     assert right_name(meant) == meant
 
@@ -52,5 +52,5 @@ def test_wrong_name_has_a_right_one(name, meant):
 @pytest.mark.parametrize(
     "name", ["BTC/USD", "AAPLx/USD", "AIXBT/USD", "USDT/USD", "*", "*/USD", "BRK.Bx/USD", "nonsense"]
 )
-def test_right_name_stays(name):
+def test_right_name_is_unchanged(name):
     assert right_name(name) == name

@@ -38,18 +38,18 @@ def test_weeks_open_on_thursday():
     assert datetime.fromtimestamp(Timeframe.W1.floor(friday), UTC) == datetime(2024, 2, 29, tzinfo=UTC)
 
 
-def test_unknown_timeframe_is_named_with_what_is_possible():
+def test_unknown_timeframe_error_lists_the_valid_ones():
     with pytest.raises(ValueError, match=r"1m, 5m, 15m, .*1h, 4h, 1d, 1w, got '2m'"):
         Timeframe.parse("2m")
 
 
 @given(st.integers(0, 4_000_000_000_000_000))
-def test_times_come_back_to_the_microsecond(microseconds):
+def test_times_round_trip_to_the_microsecond(microseconds):
     assert round(parse_rfc3339(rfc3339(microseconds / 1e6)) * 1e6) == microseconds
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2024-02-25T02:15:00", "2024-02-25"])
-def test_time_without_offset_or_sense_is_refused(text):
+def test_time_without_offset_or_malformed_is_refused(text):
     with pytest.raises(ValueError, match="expected an RFC 3339 time"):
         parse_rfc3339(text)
 
@@ -59,7 +59,7 @@ def test_nanoseconds_are_read():
 
 
 @pytest.mark.parametrize("symbol", ["BTC/USD", "1INCH/EUR", "BTC/USDC", "A.B/USD"])
-def test_symbol_goes_into_a_topic_and_comes_back(symbol):
+def test_symbol_round_trips_through_a_topic(symbol):
     assert symbol_of(topic_symbol(symbol)) == symbol
     assert Topics("x").raw(symbol) == f"x/raw/kraken/{topic_symbol(symbol)}/1m"
 
@@ -67,7 +67,7 @@ def test_symbol_goes_into_a_topic_and_comes_back(symbol):
 @pytest.mark.parametrize(
     "symbol", ["", "/", "BTC", "BTCUSD", "BTC/", "/USD", "B+/USD", "A/#", "A/B/C", "A-B/C", "A /B", "A/B\0"]
 )
-def test_symbol_that_is_none_is_refused(symbol):
+def test_malformed_symbol_is_refused(symbol):
     with pytest.raises(TopicError, match="expected a symbol such as BTC/USD"):
         topic_symbol(symbol)
 

@@ -22,12 +22,12 @@ def test_a_day_is_read_back_once_while_it_is_written_to():
     assert shards.unconfirmed(rows(TODAY + DAY), 6000.0)
 
 
-def test_the_first_row_of_a_day_stands_for_the_others():
+def test_first_row_of_a_day_is_read_back_for_all():
     written = {(symbol, Timeframe.M1, TODAY + 60 * n): VERSION for n in (1, 0, 2) for symbol in ("A/USD", "B/USD")}
     assert NewShards(Retention()).unconfirmed(written, 0.0) == [{("A/USD", Timeframe.M1, TODAY): VERSION}]
 
 
-def test_a_day_is_read_back_again_when_it_may_have_left_the_memory_of_influxdb():
+def test_day_is_read_back_once_more_after_it_may_have_left_influxdbs_memory():
     # After 10 minutes without a write InfluxDB moves rows from memory to a file, then it may free the shard.
     shards = NewShards(Retention())
     shards.confirm(rows(TODAY), 1000.0)

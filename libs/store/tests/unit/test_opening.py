@@ -39,7 +39,7 @@ def test_other_urls_are_refused(url):
         open_store(url)
 
 
-def test_retention_keeps_its_default_where_nothing_is_said():
+def test_unnamed_timeframe_keeps_its_default_retention():
     retention = Retention.parse("1m=12h, 1d=2y,1h=forever,ticks=1w")
     assert retention.candles[Timeframe.M1] == 12 * 3600
     assert retention.candles[Timeframe.M5] == 365 * 86400
@@ -52,6 +52,6 @@ def test_retention_keeps_its_default_where_nothing_is_said():
 
 
 @pytest.mark.parametrize("text", ["2m=1d", "1m", "1m=0d", "1m=-1d", "1m=90", "ticks=soon", "1h=1h", "1w=13d"])
-def test_a_retention_that_is_none_is_refused(text):
+def test_malformed_retention_is_refused(text):
     with pytest.raises(ValueError, match="expected"):
         Retention.parse(text)

@@ -45,7 +45,7 @@ def _history(forming: int, closed: int):
 
 @given(data=st.data(), forming=st.integers(0, 4), closed=st.integers(0, 4))
 @settings(max_examples=3 * settings.default.max_examples)  # fewer with the profile of `make test-fast`
-def test_the_rule_gives_the_last_message_in_any_order(data, forming, closed):
+def test_ordering_keeps_the_last_message_in_any_order(data, forming, closed):
     messages = _history(forming, closed)
     if not messages:
         return
@@ -58,7 +58,7 @@ def test_the_rule_gives_the_last_message_in_any_order(data, forming, closed):
 
 @given(data=st.data(), forming=st.integers(0, 3), closed=st.integers(0, 3))
 @settings(max_examples=settings.default.max_examples // 4, deadline=None)
-def test_sqlite_keeps_what_the_rule_keeps(data, forming, closed):
+def test_sqlite_keeps_the_same_row_as_the_ordering(data, forming, closed):
     messages = _history(forming, closed)
     if not messages:
         return

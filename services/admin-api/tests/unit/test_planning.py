@@ -32,22 +32,22 @@ gaps = st.builds(
 
 @given(st.lists(gaps, max_size=6))
 def test_requests_cover_the_gaps_and_are_bounded_and_aligned(wanted):
-    asks = plan_requests(wanted, NOW)
-    for ask in asks:
-        assert ask.start < ask.end
-        assert ask.end - ask.start <= piece_seconds(ask.timeframe)
-        assert ask.start % ask.timeframe.seconds == 0
-        assert ask.end % ask.timeframe.seconds == 0
-        if ask.timeframe is M1:
+    requests = plan_requests(wanted, NOW)
+    for request in requests:
+        assert request.start < request.end
+        assert request.end - request.start <= piece_seconds(request.timeframe)
+        assert request.start % request.timeframe.seconds == 0
+        assert request.end % request.timeframe.seconds == 0
+        if request.timeframe is M1:
             edge = H1.ceil(NOW - MINUTES_OF_A_ROLL_UP)
-            assert ask.start >= edge or ask.start % 3600 == 0
-            assert ask.end > edge or ask.end % 3600 == 0
+            assert request.start >= edge or request.start % 3600 == 0
+            assert request.end > edge or request.end % 3600 == 0
     for one in wanted:
         for piece in pieces(one.range, one.timeframe):
-            own = _covered(asks, one.symbol, one.timeframe, piece)
+            own = _covered(requests, one.symbol, one.timeframe, piece)
             reached = piece.start >= NOW - OHLC_ROWS * one.timeframe.seconds
             by_minutes = one.timeframe.seconds <= 3600 and not reached
-            assert own or (by_minutes and _covered(asks, one.symbol, M1, piece))
+            assert own or (by_minutes and _covered(requests, one.symbol, M1, piece))
 
 
 @given(gaps)
@@ -62,8 +62,8 @@ def test_pieces_are_the_gap_itself_and_cut_where_they_always_are(one):
 
 def test_recent_minutes_are_requested_exactly_and_older_ones_by_whole_hours():
     recent, old = gap(M1, 3 * 3600, 7), gap(M1, 20 * 3600, 7)
-    asks = plan_requests([recent, old], NOW)
-    assert [(ask.start, ask.end) for ask in asks] == [
+    requests = plan_requests([recent, old], NOW)
+    assert [(request.start, request.end) for request in requests] == [
         (recent.range.start, recent.range.end),
         (H1.floor(old.range.start), H1.ceil(old.range.end)),
     ]
@@ -71,26 +71,26 @@ def test_recent_minutes_are_requested_exactly_and_older_ones_by_whole_hours():
 
 def test_neighbours_are_requested_together_and_distant_ones_apart():
     one, near, far = gap(M1, 7200), gap(M1, 6000), gap(M1, 30 * 3600)
-    asks = plan_requests([one, near, far], NOW)
-    assert (asks[0].start, asks[0].end) == (one.range.start, near.range.end)
-    assert len(asks) == 2
+    requests = plan_requests([one, near, far], NOW)
+    assert (requests[0].start, requests[0].end) == (one.range.start, near.range.end)
+    assert len(requests) == 2
 
 
-def test_what_the_ohlc_of_a_short_timeframe_no_longer_reaches_is_made_of_minutes():
-    assert {ask.timeframe for ask in plan_requests([gap(M5, 5 * DAY)], NOW)} == {M1}
-    assert {ask.timeframe for ask in plan_requests([gap(M5, DAY)], NOW)} == {M5}
-    assert {ask.timeframe for ask in plan_requests([gap(H4, 200 * DAY)], NOW)} == {H4}
+def test_gap_beyond_ohlc_of_a_short_timeframe_is_rolled_up_from_minutes():
+    assert {request.timeframe for request in plan_requests([gap(M5, 5 * DAY)], NOW)} == {M1}
+    assert {request.timeframe for request in plan_requests([gap(M5, DAY)], NOW)} == {M5}
+    assert {request.timeframe for request in plan_requests([gap(H4, 200 * DAY)], NOW)} == {H4}
 
 
 def test_minutes_come_first_then_upwards_the_newest_first():
-    asks = plan_requests([gap(D1, 3 * DAY), gap(H1, 9000), gap(M1, 9 * 3600), gap(M1, 3600)], NOW)
-    assert [ask.timeframe for ask in asks] == [M1, M1, H1, D1]
-    assert asks[0].start > asks[1].start
+    requests = plan_requests([gap(D1, 3 * DAY), gap(H1, 9000), gap(M1, 9 * 3600), gap(M1, 3600)], NOW)
+    assert [request.timeframe for request in requests] == [M1, M1, H1, D1]
+    assert requests[0].start > requests[1].start
 
 
-def _covered(asks, symbol, timeframe, span):
+def _covered(requests, symbol, timeframe, span):
     at = span.start
-    for ask in sorted(asks, key=lambda ask: ask.start):
-        if (ask.symbol, ask.timeframe) == (symbol, timeframe) and ask.start <= at < ask.end:
-            at = ask.end
+    for request in sorted(requests, key=lambda request: request.start):
+        if (request.symbol, request.timeframe) == (symbol, timeframe) and request.start <= at < request.end:
+            at = request.end
     return at >= span.end

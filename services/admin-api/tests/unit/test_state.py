@@ -29,7 +29,7 @@ def publish_status(state: SystemState, instance: str, now: float = NOW, **detail
     state.apply(TOPICS.status("aggregator", instance), encode_status(status), now)
 
 
-def test_one_instance_too_many_is_refused_while_the_others_speak_and_takes_the_place_of_a_silent_one():
+def test_excess_instance_is_refused_unless_it_replaces_a_silent_one():
     state = SystemState(TOPICS)
     for number in range(MAX_ENTRIES):
         publish_status(state, f"i{number}")
@@ -53,7 +53,7 @@ def test_status_messages_are_bounded_in_bytes():
     publish_status(state, "i0", text="y" * 199_000)
 
 
-def test_a_feed_whose_watermarks_go_on_is_there_though_its_state_is_taken_away():
+def test_feed_with_watermarks_survives_a_deleted_state():
     state = SystemState(TOPICS)
     for feed in ("real", "ghost"):
         condition = FeedState(feed, FeedCondition.LIVE, NOW, ("BTC/USD",))
@@ -75,7 +75,7 @@ def test_a_watermark_far_ahead_or_of_another_feed_is_refused():
     assert not state.feeds
 
 
-def test_a_candle_that_is_closed_long_before_its_end_hides_no_real_one(candle):
+def test_candle_closed_long_before_its_end_is_refused(candle):
     state = SystemState(TOPICS)
     days_ahead = candle(open_time=M1.floor(NOW) + 6 * 86_400, at=NOW + 6 * 86_400)
     with pytest.raises(AheadError):
@@ -104,7 +104,7 @@ def test_a_repeated_feed_state_keeps_how_far_our_clock_is_off():
 
 
 @pytest.mark.parametrize(("ahead", "detail"), [(8.0, "is 8 s ahead of"), (-8.0, "is 8 s behind"), (3.0, "agrees with")])
-def test_a_clock_that_is_off_by_seconds_is_named_and_a_single_late_message_is_not_taken_for_it(ahead, detail):
+def test_clock_skew_is_reported_and_a_single_late_message_is_not(ahead, detail):
     state = SystemState(TOPICS)
     state.apply(TOPICS.feed("f1"), encode_feed_state(FeedState("f1", FeedCondition.LIVE, NOW, ("BTC/USD",))), NOW)
     for second in range(200):

@@ -22,7 +22,7 @@ class Unreadable(SqliteStore):
         return await super().newest_closed(timeframe, since=since)
 
 
-async def test_a_store_that_answers_no_queries_is_red_until_it_does(tmp_path: Path):
+async def test_store_without_query_responses_is_red(tmp_path: Path):
     async with Unreadable(tmp_path / "candles.db") as store:
         monitor = StoreMonitor(store, lambda: None, every_seconds=0.0)
         running = asyncio.create_task(monitor.run())
@@ -60,7 +60,7 @@ class Failing(SqliteStore):
             self.error = None
 
 
-async def test_a_failed_task_is_run_again_until_it_succeeds(tmp_path: Path, monkeypatch):
+async def test_failed_task_is_rerun_until_it_succeeds(tmp_path: Path, monkeypatch):
     for name in ("_TASKS_SECONDS", "_RUN_AGAIN_SECONDS"):
         monkeypatch.setattr(bootstrap, name, 0.0)
     async with Failing(tmp_path / "candles.db") as store:
@@ -84,7 +84,7 @@ class Changed(SqliteStore):
         return BootstrapState("changed", (bucket, task))
 
 
-async def test_what_somebody_has_changed_is_a_warning(tmp_path: Path, monkeypatch):
+async def test_changed_resource_is_a_warning(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(bootstrap, "_INSPECT_SECONDS", 0.0)
     async with Changed(tmp_path / "candles.db") as store:
         monitor = StoreMonitor(store, lambda: None, every_seconds=0.0)

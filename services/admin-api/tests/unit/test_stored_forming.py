@@ -91,13 +91,13 @@ async def test_one_of_two_writers_that_stores_nothing_is_noticed_and_stays_so(ma
         assert "BTC/USD" in await market.look_after(2)
 
 
-async def test_it_is_well_as_soon_as_the_writer_stores_what_comes_later(market):
+async def test_later_stored_candle_of_the_writer_clears_the_problem(market):
     await market.seconds_to_a_problem("BTC/USD")
     await market.trade("BTC/USD", stored=True)
     assert await market.look_after(2) == ""
 
 
-async def test_a_closed_candle_is_as_good(market):
+async def test_closed_candle_counts_as_stored(market):
     market.now = MINUTE + 50
     closed = replace(await market.trade("BTC/USD", stored=False), closed=True, at=MINUTE + 61.0)
     for _ in range(5):
@@ -116,7 +116,7 @@ async def test_a_slow_store_is_no_problem_as_long_as_candles_arrive_within_the_l
             await market.store.write([late.pop(0)], [])
 
 
-async def test_what_is_stored_no_more_is_given_up_once_its_minute_must_have_closed(market):
+async def test_unstored_forming_candle_is_dropped_once_its_minute_must_have_closed(market):
     market.now = MINUTE + 50
     await market.trade("BTC/USD", stored=False)
     for _ in range(6):
@@ -125,7 +125,7 @@ async def test_what_is_stored_no_more_is_given_up_once_its_minute_must_have_clos
 
 
 @pytest.mark.parametrize("at", [MINUTE + 1.0, MINUTE + 86_400.0])
-async def test_neither_what_an_earlier_run_retained_nor_what_is_ahead_is_looked_for(market, at):
+async def test_old_retained_and_future_candles_are_not_followed(market, at):
     market.now = MINUTE + 20.0
     market.publish(replace(CANDLE, open_time=MINUTE, at=at, closed=False))
     for _ in range(10):

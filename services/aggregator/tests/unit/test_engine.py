@@ -39,29 +39,29 @@ def every_second() -> list[Trade]:
     return [Trade(START + second + 0.5, Decimal(100), Decimal(1)) for second in range(-1_800, 600)]
 
 
-def asked(outputs) -> list[HistoryRequest]:
+def history_requests(outputs) -> list[HistoryRequest]:
     return [output for output in outputs if isinstance(output, HistoryRequest)]
 
 
-def test_watermark_that_comes_twice_changes_nothing(world):
+def test_repeated_watermark_changes_nothing(world):
     mark = Watermark("feed", world.now - 1, world.now)
     world.engine.watermark(mark)
     assert world.engine.watermark(mark) == []
     assert world.engine.watermark(Watermark("feed", world.now - 31, world.now - 30)) == []
     world.step(10)
-    assert asked(world.engine.watermark(Watermark("feed", world.now - 1, world.now))) == []
+    assert history_requests(world.engine.watermark(Watermark("feed", world.now - 1, world.now))) == []
 
 
-def test_watermarks_too_far_apart_mean_lost_messages_and_the_hole_is_asked_for(world):
+def test_watermarks_too_far_apart_open_a_gap_that_is_requested(world):
     later = world.now + 60
     outputs = world.engine.watermark(Watermark("feed", later - 1, later))
     outputs += world.engine.watermark(Watermark("feed", later + 60, later + 9))
-    [request, *_] = asked(outputs)
+    [request, *_] = history_requests(outputs)
     assert request.timeframe is Timeframe.M1
     assert request.range.start < world.now < request.range.end
 
 
-def test_watermark_of_another_age_is_not_followed_and_does_not_stop_the_feed(world):
+def test_implausible_watermark_is_ignored_and_the_feed_continues(world):
     closed = len(world.log)
     with pytest.raises(ImplausibleError, match="expected a watermark that continues from"):
         world.engine.watermark(Watermark("feed", 9e9, 9e9))
@@ -70,13 +70,13 @@ def test_watermark_of_another_age_is_not_followed_and_does_not_stop_the_feed(wor
     assert max(c.open_time for c in world.log) >= START + 13 * 60
 
 
-def test_history_that_claims_a_time_to_come_is_refused(world):
+def test_history_covering_the_future_is_refused(world):
     history = History(SYMBOL, Timeframe.M1, Source.REST, Range(START, 9e9), ())
     with pytest.raises(ImplausibleError, match="expected nothing of BTC/USD after"):
         world.engine.history(history)
 
 
-def test_answer_about_the_past_makes_no_forming_candle_older_than_its_window(world):
+def test_response_about_the_past_does_not_date_a_forming_candle_before_its_window(world):
     world.engine.refresh_forming()
     past = world.now - 3_600
     world.take(world.engine.history(History(SYMBOL, Timeframe.M1, Source.REST, Range(past - 3_600, past), ())))
@@ -93,16 +93,16 @@ def test_a_single_watermark_from_another_time_neither_moves_the_candles_nor_brea
     closed = len(world.log)
     outputs = world.engine.watermark(Watermark("feed", world.now - 1, world.now - 55))
     world.take(outputs)
-    assert asked(outputs) == []
+    assert history_requests(outputs) == []
     assert len(world.log) > closed
 
 
-def test_a_feed_that_goes_on_from_another_time_is_followed(world):
+def test_feed_that_continues_from_another_time_is_followed(world):
     later = world.now + 7_200
     for second in range(2):
         with pytest.raises(ImplausibleError):
             world.engine.watermark(Watermark("feed", later + second, later + second))
-    assert asked(world.engine.watermark(Watermark("feed", later + 2, later + 2)))
+    assert history_requests(world.engine.watermark(Watermark("feed", later + 2, later + 2)))
 
 
 @pytest.mark.parametrize("ahead", [1_200, 86_400, 9e8])
@@ -119,7 +119,7 @@ def test_ticks_and_history_from_beyond_the_newest_watermark_are_refused(world, a
             world.engine.history(History(SYMBOL, Timeframe.M1, Source.REST, Range(START, ends), rows))
 
 
-def test_feeds_and_symbols_that_somebody_makes_up_are_bounded_and_push_no_good_one_out(world):
+def test_forged_feeds_and_symbols_are_bounded_and_displace_no_real_one(world):
     for number in range(MAX_FEEDS + 500):
         symbols = tuple(f"X{number}Y{n}/USD" for n in range(20))
         world.engine.feed_state(FeedState(f"x{number}", FeedCondition.LIVE, world.now, symbols), retained=False)
@@ -132,7 +132,7 @@ def test_feeds_and_symbols_that_somebody_makes_up_are_bounded_and_push_no_good_o
     assert len(world.log) > closed
 
 
-def test_a_feed_whose_retained_state_is_taken_away_carries_nothing():
+def test_feed_with_deleted_state_carries_nothing():
     engine = Engine()
     engine.feed_state(FeedState("x", FeedCondition.LIVE, START, ("A/B",)), retained=True)
     assert engine.carried == {"A/B"}
@@ -141,7 +141,7 @@ def test_a_feed_whose_retained_state_is_taken_away_carries_nothing():
     assert not engine.knows("x")
 
 
-def test_a_feed_whose_claim_moves_does_not_claim_back_the_messages_that_were_lost(world):
+def test_moved_coverage_of_a_feed_excludes_lost_messages(world):
     world.now += 60
     world.engine.watermark(Watermark("feed", world.now - 1, world.now))
     state = FeedState("feed", FeedCondition.LIVE, world.now - 300, (SYMBOL,))
@@ -151,7 +151,7 @@ def test_a_feed_whose_claim_moves_does_not_claim_back_the_messages_that_were_los
     assert [gap.range for gap in world.engine.gaps()[SYMBOL]]
 
 
-def test_a_symbol_that_comes_back_to_its_feed_does_not_claim_back_the_messages_that_were_lost(world):
+def test_coverage_of_a_returning_symbol_excludes_lost_messages(world):
     world.disconnect()
     world.connect()
     world.settle(2)
@@ -165,7 +165,7 @@ def test_a_symbol_that_comes_back_to_its_feed_does_not_claim_back_the_messages_t
     assert [gap.range for gap in world.engine.gaps()[SYMBOL]]
 
 
-def test_a_feed_claims_nothing_of_the_time_before_it_was_believed(world):
+def test_feed_covers_nothing_before_its_confirmed_watermark(world):
     later = float(Timeframe.M1.floor(world.now + 7_200)) - 0.5
     world.engine.feed_state(FeedState("other", FeedCondition.LIVE, later, (SYMBOL,)), retained=False)
     [*_, tick] = world.ticks
@@ -180,7 +180,7 @@ def test_a_feed_claims_nothing_of_the_time_before_it_was_believed(world):
     assert gap.range.end == Timeframe.M1.ceil(later + 4)
 
 
-def test_a_feed_whose_first_watermarks_were_lost_claims_nothing_of_that_time(world):
+def test_feed_with_lost_first_watermarks_covers_nothing_of_that_time(world):
     world.disconnect()
     world.connect()
     world.now += 120
@@ -191,7 +191,7 @@ def test_a_feed_whose_first_watermarks_were_lost_claims_nothing_of_that_time(wor
     assert gap.range.end >= world.now - 1
 
 
-def test_a_gap_is_told_before_what_closes_beyond_it_so_that_a_kill_right_then_loses_nothing(world):
+def test_restart_within_a_gap_loses_no_candle(world):
     world.disconnect()
     world.now += 3_000
     world.connect()
@@ -202,7 +202,7 @@ def test_a_gap_is_told_before_what_closes_beyond_it_so_that_a_kill_right_then_lo
     assert minutes == list(range(minutes[0], Timeframe.M1.floor(world.now - 1), 60))
 
 
-def test_nothing_is_given_up_on_before_it_was_asked_for_in_vain(world):
+def test_gap_is_given_up_on_only_after_a_request(world):
     world.disconnect()
     world.flush_forming()
     world.now += 3_000
@@ -220,7 +220,7 @@ def test_nothing_is_given_up_on_before_it_was_asked_for_in_vain(world):
     assert any(gap.lost for gap in world.engine.gaps()[SYMBOL])
 
 
-def test_candles_go_on_when_the_only_gap_is_given_up_on():
+def test_candles_continue_after_the_only_gap_is_given_up_on():
     # Something trades in every minute, so no price is missing after the gap.
     world = World(random_trades(Random(1), 120, 1.0), Random(1))
     world.engine = Engine(world.depth, give_up_after=900.0)
@@ -239,7 +239,7 @@ def test_candles_go_on_when_the_only_gap_is_given_up_on():
 
 
 @pytest.mark.parametrize("somebody_elses", [Source.REST, Source.SNAPSHOT])
-def test_seed_is_requested_even_if_history_that_somebody_else_requested_comes_first(somebody_elses):
+def test_seed_is_requested_despite_earlier_history_of_another_request(somebody_elses):
     engine = Engine()
     engine.feed_state(FeedState("feed", FeedCondition.LIVE, START, (SYMBOL,)), retained=True)
     engine.gain([SYMBOL])
@@ -294,7 +294,7 @@ def test_no_minute_is_missing_beside_a_seed_that_is_taken_a_grace_after_the_requ
         assert world.engine.gaps() == {}
 
 
-def test_a_feed_whose_updates_do_not_arrive_is_losing_within_seconds_until_they_do_again():
+def test_feed_with_lost_updates_is_losing_until_they_arrive():
     world = World(every_second(), Random(2), drops=0.0)
     world.connect()
     for _ in range(300):
@@ -342,8 +342,8 @@ def test_updates_of_another_symbol_do_not_hide_those_that_are_lost():
 
 
 @pytest.mark.parametrize("minute", [START - 86_400, START + 300 + 7, START + 86_400, -60])
-def test_trades_of_a_minute_that_does_not_end_with_the_watermark_change_nothing(world, minute):
+def test_trades_of_an_unfinished_minute_change_nothing(world, minute):
     world.now += 10
     outputs = world.engine.watermark(Watermark("feed", world.now - 1, world.now), {minute: {SYMBOL: 10**9}})
-    assert asked(outputs) == []
+    assert history_requests(outputs) == []
     assert world.engine.lost_updates == 0

@@ -22,7 +22,7 @@ def build(script):
 
 
 @given(changes, spans)
-def test_intervals_are_the_set_of_what_was_added_and_not_removed(script, span):
+def test_intervals_equal_the_reference_set(script, span):
     intervals, points = build(script)
     start, end = span
     assert {p for s, e in intervals for p in range(s, e)} == points
@@ -40,7 +40,7 @@ def test_intervals_stay_sorted_disjoint_and_merged(script):
 
 
 @given(changes, st.integers(0, 60))
-def test_start_of_is_where_unbroken_knowledge_up_to_an_instant_begins(script, instant):
+def test_start_of_is_the_start_of_the_interval_up_to_an_instant(script, instant):
     intervals, points = build(script)
     start = intervals.start_of(instant)
     if start is None:

@@ -22,17 +22,17 @@ MEMORY = dict.fromkeys(TIMEFRAMES, CLOSED.open_time)
         ({"revision": 2, "infilled": True}, PublicationKind.CORRECTED),
     ],
 )
-def test_kind_of_update_is_what_the_candle_says(changes, kind):
+def test_kind_of_update_follows_the_candle(changes, kind):
     assert kind_of_update(replace(CLOSED, **changes)) is kind
 
 
-def test_candle_of_an_answer_is_repeated_if_it_is_older_than_the_answer():
+def test_candle_older_than_its_response_is_of_kind_repeated():
     assert kind_of_response(CLOSED, CLOSED.at + 1, MEMORY) is PublicationKind.REPEATED
     assert kind_of_response(CLOSED, CLOSED.at, MEMORY) is PublicationKind.CLOSED
     assert kind_of_response(replace(CLOSED, revision=1), CLOSED.at, MEMORY) is PublicationKind.CORRECTED
 
 
-def test_candle_of_an_answer_is_rebuilt_if_its_window_is_before_the_memory():
+def test_candle_before_the_memory_is_of_kind_rebuilt():
     old = replace(CLOSED, open_time=CLOSED.open_time - 60)
     assert kind_of_response(old, CLOSED.at, MEMORY) is PublicationKind.REBUILT
     assert kind_of_response(old, CLOSED.at, {}) is PublicationKind.CLOSED, "nothing is in memory yet"

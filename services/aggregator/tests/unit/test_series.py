@@ -126,7 +126,7 @@ def test_history_of_a_minute_still_open_counts_as_a_tick():
     assert series.cover(OPEN, OPEN + 60, OPEN + 61)[0].trades == 5
 
 
-def test_gap_holds_back_what_it_touches_and_nothing_else():
+def test_gap_delays_only_the_windows_over_it():
     series = seeded_series()
     series.cover(OPEN, OPEN + 60, OPEN + 61)
     # Nothing is known of minutes 1 and 2; then the feed is back.
@@ -178,7 +178,7 @@ def test_price_never_crosses_a_gap_even_where_an_earlier_one_was_given_up_on():
     assert [c.close for c in pick(filled, M1)] == [Decimal(103), Decimal(110), Decimal(110)]
 
 
-def test_row_without_trades_tells_the_price_with_which_an_answer_begins_and_nothing_else():
+def test_first_row_without_trades_gives_only_the_price_of_a_response():
     series = seeded_series()
     series.cover(OPEN, OPEN + 60, OPEN + 61)
     series.update(candle(8, "103"))
@@ -190,7 +190,7 @@ def test_row_without_trades_tells_the_price_with_which_an_answer_begins_and_noth
     assert (M1, Range(OPEN + 60, OPEN + 360)) in series.gaps()
 
 
-def test_higher_candle_that_was_told_without_all_minutes_is_whole_once_kraken_tells_it_itself():
+def test_incomplete_higher_candle_is_complete_with_krakens_own_candle():
     series = seeded_series()
     series.cover(OPEN, OPEN + 60, OPEN + 61)
     series.update(candle(3, "103"))
@@ -202,7 +202,7 @@ def test_higher_candle_that_was_told_without_all_minutes_is_whole_once_kraken_te
     assert [(c.timeframe, c.complete, c.revision) for c in series.history(answer)] == [(Timeframe.M5, True, 1)]
 
 
-def test_answer_that_comes_when_its_minutes_are_forgotten_makes_none_of_them_flat():
+def test_response_about_forgotten_minutes_infills_none():
     series = seeded_series()
     series.cover(OPEN, OPEN + 60, OPEN + 61)
     kept = Memory()[M1] * 60
@@ -215,7 +215,7 @@ def test_answer_that_comes_when_its_minutes_are_forgotten_makes_none_of_them_fla
     assert series.horizons[M1] == OPEN + 300
 
 
-def test_row_of_a_forgotten_minute_is_not_taken_although_more_is_kept_by_now():
+def test_row_of_a_forgotten_minute_is_ignored():
     memory = Memory()
     memory.share(1_440)
     series = seeded_series(memory=memory)
@@ -228,7 +228,7 @@ def test_row_of_a_forgotten_minute_is_not_taken_although_more_is_kept_by_now():
     assert series.horizons[M1] >= OPEN + 600
 
 
-def test_series_that_starts_anew_owes_the_gap_that_the_earlier_one_left_open():
+def test_restarted_series_publishes_the_gap_of_the_earlier_run():
     series = CandleSeries("BTC/USD", Depth(fresh=2))
     now = OPEN + 7200
     for timeframe in TIMEFRAMES:
@@ -242,7 +242,7 @@ def test_series_that_starts_anew_owes_the_gap_that_the_earlier_one_left_open():
     assert (M1, Range(OPEN, now - 60)) in series.gaps()
 
 
-def test_rest_row_of_an_open_minute_is_not_taken_for_all_of_it():
+def test_rest_row_of_an_open_minute_is_not_final():
     series = seeded_series()
     for taken, lacks in ((OPEN + 40, True), (OPEN + 61, False)):
         row = candle(0, "101", source=Source.REST, at=taken)
@@ -250,7 +250,7 @@ def test_rest_row_of_an_open_minute_is_not_taken_for_all_of_it():
         assert series.lacks(OPEN, row.trades + 1) == lacks
 
 
-def test_new_pair_lacks_nothing_after_a_restart_once_kraken_has_nothing_before_its_first_trade():
+def test_new_pair_has_no_gap_before_its_first_trade_after_a_restart():
     now = OPEN + 3 * 86_400 + 5 * 3600 + 120
     series = CandleSeries("BTC/USD", Depth())
     traded = now - 60
@@ -280,7 +280,7 @@ def seeded_with(series: CandleSeries, traded: list[int], now: float) -> list[Can
     return out
 
 
-def test_pair_that_traded_once_while_everything_was_down_starts_at_that_trade():
+def test_pair_that_traded_once_during_downtime_starts_at_that_trade():
     series = CandleSeries("BTC/USD", Depth())
     traded = OPEN + 3_600
     published = seeded_with(series, [traded], OPEN + 4 * 3_600 + 1)
@@ -298,7 +298,7 @@ def test_pair_that_traded_once_while_everything_was_down_starts_at_that_trade():
         (OPEN + 41_400, OPEN + 79_020),
     ],
 )
-def test_pair_that_was_listed_while_everything_was_down_is_complete_from_its_first_trade(listed, now):
+def test_pair_listed_during_downtime_is_complete_from_its_first_trade(listed, now):
     series = CandleSeries("BTC/USD", Depth())
     minutes = list(range(listed, now, 60))
     published = seeded_with(series, minutes, now + 1)
@@ -321,7 +321,7 @@ def test_pair_that_was_listed_while_everything_was_down_is_complete_from_its_fir
 
 
 @pytest.mark.parametrize("traded", [range(OPEN - 86_400, OPEN, 60), [OPEN - 86_400, OPEN - 120]])
-def test_pair_that_traded_earlier_than_a_rest_answer_reaches_starts_with_the_fresh_windows(traded):
+def test_pair_traded_before_the_reach_of_rest_starts_with_fresh_windows(traded):
     series = CandleSeries("BTC/USD", Depth(fresh=2))
     published = seeded_with(series, list(traded), OPEN + 1)
     assert [c.open_time for c in pick(published, M1)] == [OPEN - 120, OPEN - 60]
@@ -335,7 +335,7 @@ def test_pair_that_an_earlier_run_published_does_not_start_over():
     assert [c.open_time for c in pick(published, M1)] == [now - 120, now - 60]
 
 
-def test_history_of_what_is_long_forgotten_makes_nothing_known():
+def test_history_of_forgotten_windows_covers_nothing():
     series = seeded_series()
     day = 86400
     series.cover(OPEN, OPEN + day, OPEN + day + 1)
@@ -382,16 +382,16 @@ def test_nothing_is_published_before_all_seven_timeframes_are_seeded(missing):
     assert series.forming(OPEN) == []
 
 
-def test_a_quiet_minute_after_one_that_was_given_up_on_in_part_is_not_flat_at_a_price_that_may_be_old():
+def test_minute_after_a_partly_lost_one_is_not_flat_at_an_old_price():
     series = seeded_series()
     series.update(candle(0, "101"))
     series.cover(OPEN, OPEN + 30, OPEN + 31)
     series.cover(OPEN + 60, OPEN + 360, OPEN + 361)
-    told = pick(series.give_up(M1, Range(OPEN, OPEN + 60), OPEN + 400), M1)
-    assert [(c.open_time, c.complete) for c in told] == [(OPEN, False)]
+    closed = pick(series.give_up(M1, Range(OPEN, OPEN + 60), OPEN + 400), M1)
+    assert [(c.open_time, c.complete) for c in closed] == [(OPEN, False)]
 
 
-def test_quiet_minutes_after_one_that_was_given_up_on_are_told_once_it_is_mended():
+def test_flat_minutes_after_a_lost_one_close_once_it_is_repaired():
     series = seeded_series()
     series.cover(OPEN, OPEN + 60, OPEN + 61)
     series.cover(OPEN + 120, OPEN + 360, OPEN + 361)
@@ -401,24 +401,24 @@ def test_quiet_minutes_after_one_that_was_given_up_on_are_told_once_it_is_mended
     assert [(c.open_time - OPEN, c.close) for c in pick(mended, M1)] == [(m * 60, Decimal(105)) for m in range(1, 6)]
 
 
-def test_quiet_minutes_after_one_that_was_given_up_on_are_told_once_their_price_is():
+def test_flat_minutes_after_a_lost_one_close_once_their_price_is_known():
     series = seeded_series()
     series.cover(OPEN, OPEN + 60, OPEN + 61)
     series.cover(OPEN + 120, OPEN + 360, OPEN + 361)
     series.give_up(M1, Range(OPEN + 60, OPEN + 120), OPEN + 400)
     price = candle(1, "105", trades=0, volume="0", infilled=True, source=Source.REST, at=OPEN + 500)
-    told = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 120, OPEN + 300), (price,)))
-    assert [(c.open_time - OPEN, c.close) for c in pick(told, M1)] == [(m * 60, Decimal(105)) for m in range(2, 6)]
+    closed = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 120, OPEN + 300), (price,)))
+    assert [(c.open_time - OPEN, c.close) for c in pick(closed, M1)] == [(m * 60, Decimal(105)) for m in range(2, 6)]
 
 
-def test_higher_candle_of_which_nothing_is_known_is_flat_once_kraken_tells_that_nothing_traded():
+def test_unknown_higher_candle_is_flat_once_kraken_reports_no_trades():
     series = seeded_series()
     series.cover(OPEN, OPEN + 240, OPEN + 241)
     series.cover(OPEN + 300, OPEN + 660, OPEN + 661)
     assert series.give_up(M1, Range(OPEN + 240, OPEN + 300), OPEN + 700) == []
     answer = History("BTC/USD", Timeframe.M5, Source.REST, Range(OPEN, OPEN + 600), ())
-    told = pick(series.history(answer), Timeframe.M5)
-    assert [(c.open_time - OPEN, c.close, c.infilled, c.complete) for c in told] == [
+    closed = pick(series.history(answer), Timeframe.M5)
+    assert [(c.open_time - OPEN, c.close, c.infilled, c.complete) for c in closed] == [
         (0, Decimal(100), True, True),
         (300, Decimal(100), True, True),
     ]
@@ -439,18 +439,18 @@ def resumed_series(now: int) -> CandleSeries:
 @pytest.mark.parametrize(
     "rows", [[candle(-20, "95", at=OPEN + 43_300)], [candle(-60, "95", trades=0, volume="0", at=OPEN + 43_300)]]
 )
-def test_price_at_the_first_minute_that_is_remembered_is_that_of_an_answer_that_begins_earlier(rows):
+def test_first_remembered_minute_has_the_price_of_an_earlier_response(rows):
     series = resumed_series(OPEN + 43_200)
     series.cover(OPEN + 43_200, OPEN + 43_380, OPEN + 43_381)
     answer = History("BTC/USD", M1, Source.REST, Range(OPEN - 3_540, OPEN + 120), tuple(rows))
-    told = pick(series.history(answer), M1)
-    assert [(c.open_time - OPEN, c.close, c.infilled) for c in told] == [
+    closed = pick(series.history(answer), M1)
+    assert [(c.open_time - OPEN, c.close, c.infilled) for c in closed] == [
         (0, Decimal(95), True),
         (60, Decimal(95), True),
     ]
 
 
-def test_price_that_an_old_answer_begins_with_is_not_pushed_out_by_newer_ones():
+def test_first_price_of_an_old_response_is_kept_beside_newer_ones():
     series = seeded_series()
     series.cover(OPEN + 3_600, OPEN + 36_000, OPEN + 36_001)
     for hour in range(1, 10):
@@ -458,11 +458,11 @@ def test_price_that_an_old_answer_begins_with_is_not_pushed_out_by_newer_ones():
         span = Range(OPEN + hour * 3_600, OPEN + hour * 3_600 + 3_600)
         series.history(History("BTC/USD", M1, Source.REST, span, (price,)))
     price = candle(29, "95", trades=0, volume="0", source=Source.REST, at=OPEN + 36_100)
-    told = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 1_800, OPEN + 1_860), (price,)))
-    assert [(c.open_time - OPEN, c.close) for c in pick(told, M1)] == [(1_800, Decimal(95))]
+    closed = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 1_800, OPEN + 1_860), (price,)))
+    assert [(c.open_time - OPEN, c.close) for c in pick(closed, M1)] == [(1_800, Decimal(95))]
 
 
-def test_higher_candle_stays_incomplete_when_the_minutes_that_were_given_up_on_are_forgotten():
+def test_higher_candle_stays_incomplete_after_its_lost_minutes_are_forgotten():
     series = seeded_series()
     series.update(candle(0, "101"))
     series.cover(OPEN, OPEN + 13_800, OPEN + 13_801)
@@ -481,26 +481,26 @@ def test_higher_candle_stays_incomplete_when_the_minutes_that_were_given_up_on_a
     assert (first[Timeframe.H4], first[Timeframe.D1]) == (True, False)
 
 
-def test_price_told_within_a_higher_window_is_not_taken_for_its_last_one():
+def test_price_within_a_higher_window_is_not_its_close():
     series = seeded_series()
     series.cover(OPEN, OPEN + 240, OPEN + 241)
     series.update(candle(6, "92"))
     series.cover(OPEN + 300, OPEN + 1_260, OPEN + 1_261)
     series.give_up(M1, Range(OPEN + 240, OPEN + 300), OPEN + 1_300)
     price = candle(4, "98", trades=0, volume="0", source=Source.REST, at=OPEN + 1_300)
-    told = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 300, OPEN + 360), (price,)))
-    assert [(c.open_time - OPEN, c.close) for c in pick(told, M1)] == [(300, Decimal(98))]
+    closed = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 300, OPEN + 360), (price,)))
+    assert [(c.open_time - OPEN, c.close) for c in pick(closed, M1)] == [(300, Decimal(98))]
     later = [c for timeframe in TIMEFRAMES for c in series.published(timeframe) if c.open_time > OPEN + 360]
     assert {c.close for c in later} == {Decimal(92)}
 
 
-def test_no_price_comes_across_a_gap_that_was_given_up_on_and_reaches_into_a_window_that_kraken_told_itself():
+def test_no_price_crosses_a_lost_gap_into_krakens_own_window():
     series = seeded_series()
     series.update(candle(0, "101"))
     series.cover(OPEN, OPEN + 180, OPEN + 181)
     series.cover(OPEN + 480, OPEN + 660, OPEN + 661)
     series.give_up(M1, Range(OPEN + 180, OPEN + 480), OPEN + 700)
-    # Nothing traded in the second five minutes; whether anything did in the minutes 3 and 4 nobody has told.
+    # Nothing traded in the second five minutes; whether anything did in the minutes 3 and 4 nobody has closed.
     assert series.history(History("BTC/USD", Timeframe.M5, Source.REST, Range(OPEN + 300, OPEN + 600), ())) == []
     row = candle(4, "107", source=Source.REST, at=OPEN + 800)
     mended = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 180, OPEN + 300), (row,)))
@@ -508,7 +508,7 @@ def test_no_price_comes_across_a_gap_that_was_given_up_on_and_reaches_into_a_win
     assert five == [(0, Decimal(107), True), (300, Decimal(107), True)]
 
 
-def test_candle_that_kraken_told_whole_is_not_undone_by_parts_of_which_something_was_given_up_on():
+def test_krakens_complete_candle_is_kept_over_children_with_lost_parts():
     series = seeded_series()
     series.update(candle(0, "101"))
     series.cover(OPEN, OPEN + 180, OPEN + 181)
@@ -529,7 +529,7 @@ def test_candle_that_kraken_told_whole_is_not_undone_by_parts_of_which_something
     ]
 
 
-def test_feed_that_lags_fills_what_another_one_missed():
+def test_lagging_feed_fills_a_gap_of_another_feed():
     series = seeded_series()
     series.cover(OPEN, OPEN + 60, OPEN + 61)
     series.cover(OPEN + 180, OPEN + 360, OPEN + 361)

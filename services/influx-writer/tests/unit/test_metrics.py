@@ -57,13 +57,13 @@ def test_late_candle_does_not_count_as_live(counted, candle, taken_at):
     assert counted.value("close_to_store_seconds_count", way="live") == 0
 
 
-def test_correction_says_nothing_about_the_close(counted):
+def test_correction_has_no_close_latency(counted):
     counted.commit(replace(LIVE, revision=1), taken_at=END + 1.1, now=COMMITTED)
     assert counted.value("close_to_store_seconds_count", way="live") == 0
     assert counted.value("written_total", kind="candle") == 1
 
 
-def test_store_lag_follows_ticks_not_candles_that_are_published_again(counted):
+def test_store_lag_follows_ticks_not_republished_candles(counted):
     counted.commit(replace(LIVE, closed=False), RowKind.TICK, taken_at=END + 1.1, now=END + 3)
     assert counted.value("store_lag_seconds") == 2
     counted.commit(LIVE, taken_at=END + 7200, now=END + 7201)

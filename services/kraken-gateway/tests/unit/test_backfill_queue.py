@@ -89,7 +89,7 @@ def test_symbols_take_turns():
     assert all(sorted(order[i : i + 3]) == ["S0/B", "S1/B", "S2/B"] for i in (0, 3, 6))
 
 
-def test_latest_of_several_long_ranges_goes_first_and_each_goes_on_where_it_was():
+def test_latest_of_several_long_ranges_is_first_and_each_resumes():
     worker = Worker()
     worker.request("A/B", NOW - 100 * HOUR, NOW - 98 * HOUR)
     worker.request("A/B", NOW - 20 * HOUR, NOW - 18 * HOUR)
@@ -127,7 +127,7 @@ def test_while_kraken_is_ailing_no_call_is_made():
 
 
 @pytest.mark.parametrize("in_hand", [False, True])
-def test_asking_again_while_a_gap_shrinks_does_not_begin_the_reading_anew(in_hand):
+def test_repeated_request_of_a_shrinking_gap_does_not_restart_the_reading(in_hand):
     worker = Worker()
     begin, end = NOW - 30 * HOUR, NOW - 20 * HOUR
     worker.request("A/B", begin, end)
@@ -147,7 +147,7 @@ def test_asking_again_while_a_gap_shrinks_does_not_begin_the_reading_anew(in_han
     assert worker.begin().take() == [Range(done, end)]
 
 
-def test_reading_goes_on_where_ohlc_reaches_no_longer_what_was_left_to_it():
+def test_reading_continues_into_minutes_that_ohlc_no_longer_reaches():
     worker = Worker()
     begin, end = NOW - 13 * HOUR, NOW
     worker.request("A/B", begin, end)
@@ -165,7 +165,7 @@ def test_reading_goes_on_where_ohlc_reaches_no_longer_what_was_left_to_it():
     assert wanted.readings == {done: reading}
 
 
-def test_who_has_missed_more_than_the_last_minutes_is_answered_from_there():
+def test_request_beyond_the_last_minutes_is_served_from_its_start():
     worker = Worker()
     begin, end = NOW - 30 * HOUR, NOW - 20 * HOUR
     worker.request("A/B", begin, end)
@@ -185,7 +185,7 @@ def test_minute_that_passes_between_decision_and_call_changes_nothing():
     assert (call.endpoint, call.take()) == (Endpoint.OHLC, [Range(NOW - 718 * 60, NOW)])
 
 
-def test_age_of_the_oldest_request_is_told():
+def test_age_of_the_oldest_request_is_reported():
     worker = Worker()
     assert worker.queue.oldest == 0.0
     worker.request("A/B", NOW - 600, NOW)
@@ -194,7 +194,7 @@ def test_age_of_the_oldest_request_is_told():
     assert worker.queue.oldest == 5.0
 
 
-def test_more_ranges_than_can_be_kept_apart_are_refused_and_nothing_else_is_disturbed():
+def test_too_many_ranges_are_refused_without_side_effects():
     worker = Worker()
     for number in range(LIMIT):
         worker.request("A/B", NOW - (number + 1) * 40 * DAY, NOW - (number + 1) * 40 * DAY + HOUR)
@@ -210,7 +210,7 @@ spans = st.tuples(st.integers(0, 2 * 10**9), st.integers(1, longest(M1))).map(la
 
 
 @given(st.lists(spans, max_size=80))
-def test_joined_ranges_hold_the_same_time_and_none_grows_beyond_what_may_be_asked_for(ranges):
+def test_merged_ranges_cover_the_same_time_within_the_request_limit(ranges):
     result = merged(ranges, M1)
     assert all(0 < r.end - r.start <= longest(M1) for r in result)
     for span in ranges:
@@ -252,7 +252,7 @@ def test_joined_ranges_hold_the_same_time_and_none_grows_beyond_what_may_be_aske
         ),
     ],
 )
-def test_request_for_the_most_is_let_in_and_one_for_more_is_refused_with_the_reason(most, change, reason):
+def test_largest_request_is_accepted_and_a_larger_one_refused(most, change, reason):
     check(most, NOW)
     with pytest.raises(RequestRefusedError, match=reason):
         check(structs.replace(most, **change), NOW)

@@ -52,7 +52,7 @@ def test_every_feed_is_back_within_a_minute_of_the_end(run, reason, seconds, end
 
 
 @pytest.mark.parametrize("feeds", [1, 8, 30])
-def test_attempts_of_an_outage_stay_within_the_budget_however_many_feeds_wait(run, feeds):
+def test_attempts_of_an_outage_stay_within_the_limit_for_any_number_of_feeds(run, feeds):
     outage = Outage(end=3600.0)
     run(outage.play(feeds))
     # The first ones come before anybody knows.
@@ -60,7 +60,7 @@ def test_attempts_of_an_outage_stay_within_the_budget_however_many_feeds_wait(ru
         assert sum(start <= at < start + WINDOW for at in outage.attempts) <= 100 + 2 * feeds <= LIMIT + feeds
 
 
-def test_one_tries_at_a_time_and_whoever_gives_up_makes_room(run):
+def test_one_attempt_runs_at_a_time_and_a_cancelled_one_frees_its_turn(run):
     async def play() -> list[str]:
         breaker, order = CircuitBreaker(), []
         breaker.failed(object(), "silent")
@@ -80,7 +80,7 @@ def test_one_tries_at_a_time_and_whoever_gives_up_makes_room(run):
     assert run(play()) == ["first", "second"]
 
 
-def test_whoever_has_worked_keeps_nobody_out_later(run):
+def test_successful_attempt_blocks_no_later_one(run):
     async def play() -> float:
         breaker = CircuitBreaker()
         slow, tester, later = object(), object(), object()

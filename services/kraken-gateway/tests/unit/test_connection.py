@@ -49,7 +49,7 @@ def connect(loop):
     return loop.run_until_complete(make())
 
 
-def test_connection_on_which_nothing_comes_is_probed_with_pings_and_ends(loop, connect):
+def test_silent_connection_is_pinged_and_ends(loop, connect):
     async def run() -> None:
         while True:
             await connect.wait(loop.time() + 1.0)
@@ -61,7 +61,7 @@ def test_connection_on_which_nothing_comes_is_probed_with_pings_and_ends(loop, c
     assert [at for at, request in connect._socket.sent if request["method"] == "ping"] == [0.0, 5.0]
 
 
-def test_backlog_is_never_taken_for_silence(loop, connect):
+def test_backlog_is_never_mistaken_for_silence(loop, connect):
     async def run() -> None:
         connect.take_in(HEARTBEAT)
         for _ in range(100):
@@ -74,7 +74,7 @@ def test_backlog_is_never_taken_for_silence(loop, connect):
     loop.run_until_complete(run())
 
 
-def test_process_that_was_stopped_waits_for_what_came_meanwhile(loop, connect):
+def test_resumed_process_reads_buffered_frames_before_judging_silence(loop, connect):
     async def run() -> None:
         waiting = asyncio.create_task(connect.wait(loop.time() + 1.0))
         await asyncio.sleep(0)
@@ -122,7 +122,7 @@ def test_after_a_stall_a_pong_shows_whether_frames_are_missing(loop, connect):
     loop.run_until_complete(run())
 
 
-def test_requests_keep_their_pace_and_slow_down_when_kraken_asks_for_it(loop, connect):
+def test_requests_are_paced_and_slow_down_on_rate_exceeded(loop, connect):
     async def run() -> None:
         for _ in range(3):
             await connect.send('{"method":"ping","req_id":1}')
@@ -136,7 +136,7 @@ def test_requests_keep_their_pace_and_slow_down_when_kraken_asks_for_it(loop, co
     assert times == pytest.approx([0.0, SEND_GAP, 2 * SEND_GAP, 5.2, 5.2 + 2 * SEND_GAP])
 
 
-def test_reading_pauses_while_more_waits_than_memory_should_hold(loop, connect, monkeypatch):
+def test_reading_pauses_while_the_inbox_is_full(loop, connect, monkeypatch):
     monkeypatch.setattr("kraken_gateway.kraken.inbox.FULL", 3)
 
     async def run() -> None:

@@ -20,7 +20,7 @@ def heartbeats(start: float, end: float) -> list[tuple[float, None]]:
     return [(start + n, None) for n in range(int(end - start))]
 
 
-def test_updates_sent_after_a_stall_prove_nothing_for_it_however_many_come():
+def test_updates_sent_after_a_stall_prove_nothing():
     # Three busy pairs, five updates within the half second after nine seconds of which everything was lost.
     resumed = CUT_AT + CUT_SECONDS
     burst = [(resumed + 0.1 * n, resumed + 0.1 * n) for n in range(6)]
@@ -39,7 +39,7 @@ def test_stream_that_only_heartbeats_after_a_stall_counts_as_cut_in_the_end():
     assert resumed + 10 <= found <= resumed + 12
 
 
-def test_cut_within_what_was_held_up_is_found():
+def test_cut_within_delayed_frames_is_found():
     # This process was stopped for 20 s, of which Kraken sent nothing for nine.
     sent = [stamp for second in range(20, 40) if not 25 <= second < 34 for stamp in (second, second + 0.5)]
     assert missing_frames([*heartbeats(0.0, CUT_AT), *((40.0, stamp) for stamp in sent)]) == [40.0]
@@ -67,7 +67,7 @@ def sent_frames(draw) -> list[tuple[float, bool]]:
 
 
 @given(sent_frames(), st.floats(0.0, 30.0), st.floats(0.0, 30.0))
-def test_whole_stream_is_never_taken_for_a_cut_one(frames, from_, seconds):
+def test_continuous_stream_is_never_judged_cut(frames, from_, seconds):
     # Whatever was sent while the stream was held up comes at the end of that time, and a pong after it.
     until = from_ + seconds
     received = [(until if from_ < sent < until else sent, sent if dated else None) for sent, dated in frames]

@@ -19,7 +19,7 @@ def received(frame, at: float) -> Received:
     return Received(frame, "", at, at, sent_at(frame), interrupted=False)
 
 
-def test_heartbeat_covers_the_time_of_its_receipt_when_nothing_else_waits():
+def test_heartbeat_covers_its_receipt_when_no_frame_waits():
     marks = tracker()
     marks.processed(received(Heartbeat(), 1100.0), in_order=True)
     assert marks.advance(1.0, caught_up=True).watermark == 1100.0 - GRACE
@@ -38,7 +38,7 @@ def test_behind_the_watermark_follows_the_stamps_of_what_is_published():
     assert (reach.watermark, reach.at) == (1100.0 - GRACE, 1150.0)
 
 
-def test_frame_that_was_long_on_its_way_covers_the_time_that_it_was_made_at():
+def test_delayed_frame_covers_the_time_of_its_stamp():
     marks = tracker()
     marks.processed(received(Pong(1, 1100.0), 1150.0), in_order=True)
     assert marks.advance(1.0, caught_up=True).watermark == 1100.0
@@ -64,7 +64,7 @@ def test_watermark_is_published_once_a_second_and_at_once_when_it_ends_a_minute(
     assert 40 <= len(found) <= 55
 
 
-def test_symbol_that_is_left_out_leaves_at_once_and_growth_waits_a_moment():
+def test_excluded_symbol_leaves_at_once_and_additions_are_grouped():
     marks = tracker()
     assert marks.cover({**LIVE, "C/D": 600.0}, {}, 1000.0, 0.1) is None
     assert marks.cover({**LIVE, "C/D": 600.0}, {}, 1000.0, 0.3).symbols == ("A/B", "C/D")

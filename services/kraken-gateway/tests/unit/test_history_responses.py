@@ -61,7 +61,7 @@ def test_every_trade_of_a_range_is_read_once_however_pages_and_range_are_cut(
     assert reading.price == (read[-1].price if read else None)
 
 
-def test_page_full_of_one_nanosecond_is_gone_past():
+def test_page_of_one_nanosecond_is_passed():
     trades = [Trade(number, Decimal(61), Decimal(1), Decimal(1)) for number in range(PAGE)]
     later = Trade(PAGE, Decimal(500), Decimal(2), Decimal(1))
     reading, read = TradeReading.begin(60, None), []
@@ -136,7 +136,7 @@ def test_price_before_a_range_is_looked_up_in_the_finest_candles_that_reach_it(a
     assert all(t.floor(start) - t.seconds < reach_of(t, now) for t in finer)
 
 
-def test_price_of_another_age_cannot_be_looked_up():
+def test_price_too_far_back_cannot_be_looked_up():
     assert price_window(0.0, 1.7e9) is None
 
 

@@ -25,19 +25,19 @@ def test_thin_symbol_is_not_suspect_within_a_minute():
     assert inactivity.likelihood("A/B", now + 60.0) < 1
 
 
-def test_symbol_of_which_little_is_known_is_never_suspect():
+def test_symbol_with_few_updates_is_never_suspect():
     inactivity, now = learned(0.4, 10)
     assert inactivity.likelihood("A/B", now + 1e6) == 0
 
 
-def test_verified_inactivity_is_unusual_again_when_it_has_doubled():
+def test_verified_inactivity_is_unusual_once_doubled():
     inactivity, now = learned(0.4, 200)
     inactivity.verified("A/B", now + 10.0)
     assert inactivity.likelihood("A/B", now + 19.0) < 1
     assert inactivity.likelihood("A/B", now + 21.0) >= 1
 
 
-def test_stale_subscription_does_not_become_a_habit():
+def test_stale_subscription_does_not_change_the_usual_inactivity():
     inactivity, now = learned(0.4, 200)
     inactivity.updated("A/B", now + 600.0)
     assert inactivity.likelihood("A/B", now + 600.0 + 10.0) >= 1
@@ -50,7 +50,7 @@ def test_time_without_a_connection_is_no_inactivity():
     assert inactivity.likelihood("A/B", now + 100.0) == 0
 
 
-def test_symbols_that_are_given_up_are_forgotten():
+def test_unfollowed_symbols_are_forgotten():
     inactivity, now = learned(0.4, 200)
     inactivity.keep([])
     assert inactivity.since("A/B", now + 5.0) == 0

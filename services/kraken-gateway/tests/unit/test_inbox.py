@@ -22,7 +22,7 @@ def taken(box: Inbox) -> list[str]:
     return found
 
 
-def test_frames_come_out_as_they_came_in_while_few_wait(frame):
+def test_few_waiting_frames_keep_their_order(frame):
     box = Inbox(lambda _: pytest.fail("nothing is left out"))
     frames = [frame("update", [{"symbol": "A/B", "begin": 60, "trades": n}]) for n in range(100)]
     for number, text in enumerate(frames):
@@ -33,7 +33,7 @@ def test_frames_come_out_as_they_came_in_while_few_wait(frame):
 
 
 @given(st.lists(st.sampled_from(["A 60", "A 120", "B 60", "heartbeat", "snapshot"]), max_size=60))
-def test_last_state_of_every_interval_survives_and_what_is_no_update_keeps_its_order(kinds):
+def test_conflation_keeps_the_last_state_of_every_interval(kinds):
     left_out = 0
 
     def count(frames: int) -> None:
@@ -68,7 +68,7 @@ def test_last_state_of_every_interval_survives_and_what_is_no_update_keeps_its_o
 
 
 @pytest.mark.usefixtures("small")
-def test_nothing_may_be_covered_until_what_was_moved_back_is_out(frame):
+def test_nothing_is_covered_until_moved_frames_are_processed(frame):
     box = Inbox(lambda _: None)
     for number in range(6):
         box.put(frame("update", [{"symbol": "A/B", "begin": 60, "trades": number}]), float(number))

@@ -42,7 +42,7 @@ def test_step_of_the_wall_clock_does_not_move_the_time():
     assert time.at(11.0) == 1001.0
 
 
-def test_time_of_the_process_runs_with_the_steady_clock_and_tells_how_wrong_the_wall_clock_is():
+def test_krakens_time_follows_the_steady_clock_and_gives_the_skew():
     steady, wall = 10.0, 5000.0
     clock = KrakenClock(lambda: wall, lambda: steady)
     assert (clock.now(), clock.skew, clock.offset) == (5000.0, 0.0, None)

@@ -28,7 +28,7 @@ def test_gateways_of_one_address_share_the_limit():
     assert limiter.limit == LIMIT // 4
 
 
-def test_backoff_tries_at_once_and_then_ever_more_slowly_without_a_last_try():
+def test_backoff_grows_without_a_last_try():
     backoff = Backoff(at_once=3)
     pauses = [backoff.pause() for _ in range(100)]
     assert pauses[:3] == [0.0, 0.0, 0.0]

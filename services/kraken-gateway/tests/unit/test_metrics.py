@@ -34,7 +34,7 @@ def test_lag_of_a_feed_without_a_connection_grows_from_its_last_watermark(regist
     assert registry.get_sample_value("ingress_gateway_watermark_lag_seconds", {"feed": "g-0"}) == 61
 
 
-def test_feed_that_is_gone_is_in_no_metric(registry, metrics):
+def test_removed_feed_is_in_no_metric(registry, metrics):
     for name in ("g-0", "g-1"):
         metrics.watermark(name, 99.0, 100.0)
         metrics.feed_symbols.labels(name).set(3)

@@ -93,7 +93,7 @@ def test_frames_of_every_kind(text, kind):
     assert isinstance(parse_frame(text), kind)
 
 
-def test_garbage_that_may_have_been_candles_says_so():
+def test_garbage_that_may_be_candles_is_marked():
     assert not parse_frame("<html>").may_be_data
     assert parse_frame('{"channel":"ohlc","data":[{').may_be_data
     assert parse_frame('{"channel":"ohlc","type":"update","data":[{"open":NaN}]}').may_be_data
@@ -138,7 +138,7 @@ def test_one_frame_may_hold_rows_of_several_symbols_and_bad_ones_among_them(fram
         {"vwap": "0." + "1" * 99},
     ],
 )
-def test_row_that_is_no_candle_is_told_apart(frame, change):
+def test_malformed_row_is_a_bad_row(frame, change):
     parsed = parse_frame(frame("update", [{"symbol": "BTC/USD", "begin": 60, **change}], 130.0))
     assert parsed.rows == ()
     assert len(parsed.bad) == 1
@@ -207,7 +207,7 @@ def test_requests_are_as_the_protocol_has_them():
     assert json.loads(protocol.ping(7)) == {"method": "ping", "req_id": 7}
 
 
-def test_ack_tells_symbol_and_time():
+def test_ack_has_symbol_and_time():
     text = (
         '{"method":"subscribe","req_id":42,"result":{"channel":"ohlc","interval":1,"snapshot":true,"symbol":"BTC/USD"},'
         '"success":true,"time_in":"1970-01-01T00:00:01Z","time_out":"1970-01-01T00:00:02Z"}'

@@ -73,13 +73,13 @@ def test_recorded_ohlc_is_infilled_and_ends_with_the_forming_row(recorded):
         (200, b'{"error":["EGeneral:Internal error"]}', RestError),
     ],
 )
-def test_answer_that_may_be_better_later(status, body, kind):
+def test_temporary_failure_is_a_rest_error(status, body, kind):
     with pytest.raises(RestError) as caught:
         parse_envelope(status, body)
     assert caught.type is kind
 
 
-def test_unknown_pair_is_told_apart():
+def test_unknown_pair_is_its_own_error():
     with pytest.raises(UnknownPairError):
         parse_envelope(200, b'{"error":["EQuery:Unknown asset pair"]}')
 
@@ -118,7 +118,7 @@ def test_vwap_is_cut_and_not_rounded():
     assert candles_of("A/B", page.trades, 2)[0].vwap == Decimal("10.14")
 
 
-def test_trades_without_a_place_to_go_on_from_are_the_last_ones():
+def test_trades_without_last_are_the_last_page():
     assert parse_trades(raw({"X": [], "last": ""})).last is None
     assert parse_trades(raw({"X": [], "last": None})).last is None
     assert parse_trades(raw({"X": []})).last is None
@@ -140,7 +140,7 @@ def test_last_that_is_no_time_fails_the_call(last):
 
 
 @pytest.mark.parametrize(("end", "until"), [(": 1796000000", 1796000000.0), ("", 0.0), (": nan", 0.0)])
-def test_throttled_is_a_rate_limit_that_says_until_when(end, until):
+def test_throttled_is_a_rate_limit_with_its_end(end, until):
     with pytest.raises(ThrottledError) as caught:
         parse_envelope(200, f'{{"error":["EService:Throttled{end}"]}}'.encode())
     assert caught.value.until == until
@@ -153,7 +153,7 @@ def test_pair_has_its_asset_class_and_needs_no_status():
 
 
 @pytest.mark.parametrize("keys", [("AAPLxUSD", "AAPLSPVUSD"), ("AAPLSPVUSD", "AAPLxUSD")])
-def test_pair_that_is_listed_twice_is_the_one_with_the_key_that_rest_is_asked_for(keys):
+def test_pair_listed_twice_is_the_one_keyed_by_altname(keys):
     entry = {"altname": "AAPLxUSD", "wsname": "AAPLx/USD", "aclass_base": "tokenized_asset"}
     details = {
         "AAPLxUSD": {"pair_decimals": 2, "status": "online"},

@@ -30,7 +30,7 @@ def test_patterns_mean_the_pairs_that_are_traded_or_halted(patterns, expected):
     assert matching(patterns, PAIRS) == expected
 
 
-def test_symbols_that_leave_the_list_stay_named_with_the_reason_until_they_are_back():
+def test_delisted_symbols_stay_listed_with_the_reason():
     first = listing(["*/USD", "XBT/EUR"], {"BTC/USD": "online", "ETH/USD": "online", "OLD/USD": "delisted"}, {}, ())
     assert (first.wanted, first.gone) == ({"BTC/USD", "ETH/USD", "XBT/EUR"}, {})
     before = {"BTC/USD": "online", "ETH/USD": "online", "OLD/USD": "delisted"}
@@ -75,7 +75,7 @@ def test_all_pairs_need_five_feeds():
 
 
 @given(st.lists(symbols, min_size=1, max_size=8), st.data())
-def test_symbol_that_is_moved_is_carried_once_and_elsewhere_and_no_other_is_touched(steps, data):
+def test_moved_symbol_changes_its_feed_alone(steps, data):
     shards = reshard({}, frozenset[str]().union(*steps), size=7)
     if not shards:
         return

@@ -25,7 +25,7 @@ def test_symbol_is_ready_after_ack_and_snapshot_in_either_order():
     assert subscriptions.live() == {"A/B": 120.0, "C/D": 60.0}
 
 
-def test_messages_hold_so_many_symbols():
+def test_messages_have_a_maximum_of_symbols():
     subscriptions = Subscriptions()
     subscriptions.want([f"S{n}/USD" for n in range(CHUNK + 1)], {}, 0.0)
     sizes = []
@@ -41,7 +41,7 @@ def test_refusal_without_symbol_means_all_of_its_request():
     assert subscriptions.on_refusal(None, None, "something", 1.0) == ()
 
 
-def test_rejected_symbol_is_asked_for_again_much_later_and_stays_named_meanwhile():
+def test_rejected_symbol_is_retried_later_and_listed_meanwhile():
     subscriptions = asked("X/Y")
     subscriptions.on_refusal(1, "X/Y", "Currency pair not supported X/Y", 1.0)
     assert subscriptions.all_rejected()
@@ -60,7 +60,7 @@ def test_already_subscribed_counts_as_ack_if_the_snapshot_is_there_and_is_ended_
     assert subscriptions.next_request(1.0) == Unsubscribe(("C/D",))
 
 
-def test_broken_symbol_is_ended_and_asked_for_anew():
+def test_broken_symbol_is_unsubscribed_and_resubscribed():
     subscriptions = asked("A/B")
     subscriptions.on_ack("A/B", "subscribe", 0.0)
     subscriptions.on_snapshot("A/B", 60.0, 0.0)
@@ -75,7 +75,7 @@ def test_broken_symbol_is_ended_and_asked_for_anew():
     assert subscriptions.next_request(due + 1) == Subscribe(("A/B",))
 
 
-def test_symbol_that_leaves_and_comes_back_is_ended_first():
+def test_returning_symbol_is_unsubscribed_first():
     subscriptions = asked("A/B")
     subscriptions.want([], {}, 1.0)
     subscriptions.want(["A/B"], {}, 1.0)
@@ -107,7 +107,7 @@ class _Kraken:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=8), st.lists(st.booleans(), max_size=3))
-def test_whatever_is_lost_in_the_end_every_symbol_is_ready(faults, breaks):
+def test_every_symbol_becomes_live_despite_losses(faults, breaks):
     subscriptions, kraken, now = Subscriptions(), _Kraken(), 0.0
     subscriptions.want(["A/B", "C/D"], {}, now)
     steps = iter(faults)

@@ -124,8 +124,8 @@ def test_vwap_is_exact_where_the_minute_has_one_price_and_between_low_and_high_e
     assert several.low <= several.vwap <= several.high
 
 
-def test_progress_is_told_the_bytes_read(tmp_path):
+def test_progress_gets_the_bytes_read(tmp_path):
     path = archive(tmp_path, GOOD)
-    told = []
-    list(read_archive(path, "A/B", 0, told.append))
-    assert told[-1] == path.stat().st_size
+    reported = []
+    list(read_archive(path, "A/B", 0, reported.append))
+    assert reported[-1] == path.stat().st_size
