@@ -38,6 +38,6 @@ class Health:
 
 
 def broker_check(*buses: Bus) -> Check:
-    """The check `broker`: every bus is connected, and the broker takes and delivers all that it should."""
+    """The check `broker`: every bus is connected, and the broker accepts and delivers everything."""
     problem = next((bus.problem for bus in buses if bus.problem), "")
     return Check("broker", ok=not problem, detail=problem or "connected")

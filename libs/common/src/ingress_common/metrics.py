@@ -13,7 +13,7 @@ _RENDERING_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BusGauges:
-    """What each scrape reads from an open connection: whether it is connected, and the fill of its queues."""
+    """The state of an open connection for each scrape: whether it is connected, and the length of its queues."""
 
     connected: Callable[[], bool]
     inbound: Callable[[], int]

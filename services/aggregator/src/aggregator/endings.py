@@ -62,14 +62,14 @@ class Following:
         self._since: dict[str, float] = {}
 
     def status(self, status: Status) -> None:
-        """A gateway's status was received."""
+        """Process a gateway's status."""
         if status.state is InstanceState.ONLINE:
             self._gateways[status.instance] = _Gateway.of(status.details)
         else:
             self._gateways.pop(status.instance, None)
 
     def feed(self, state: FeedState) -> None:
-        """A feed's state was received."""
+        """Process a feed's state."""
         self._rejected[state.feed] = frozenset(state.rejected)
 
     def forget(self, feed: str) -> None:

@@ -126,7 +126,7 @@ class Assignment:
 
     @property
     def has_unstored(self) -> bool:
-        """Whether there are closed candles that the store did not take, and that are to be requested once it does."""
+        """Whether closed candles that the store refused are to be requested once it accepts them."""
         return bool(self._unstored)
 
     # --- what happens ------------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ class Assignment:
             self._reassign_at = asyncio.get_running_loop().time() + self._settle_seconds
 
     def reconnected(self) -> None:
-        """The connection for candles was made again; messages may have been lost."""
+        """Take over every symbol once more: after a reconnect messages may have been lost."""
         self._marks.reconnected()
         now = self._clock()
         for symbol, taken in self._taken.items():
@@ -147,14 +147,14 @@ class Assignment:
                 self._uncompared.add(symbol)
 
     def came(self, symbol: str) -> None:
-        """A message of `symbol` was received; the session may hold it from an earlier process."""
+        """Note a message of `symbol`, which the session may hold from an earlier process."""
         if symbol not in self._taken:
             self._shares.know((symbol,))
             self._take((symbol,))
             self.changed()
 
     def closed(self, candle: Candle, message: Message) -> str | None:
-        """A closed candle was received. Returns the name of the request that is answered once it is stored, if any."""
+        """Process a received closed candle. Returns the name of the request that it answers once stored, if any."""
         number = None if message.retain else numbered(message.properties)
         taken = self._taken.get(candle.symbol)
         if number is None or taken is None:
@@ -176,7 +176,7 @@ class Assignment:
         return request_of(message.properties)
 
     def answered(self, symbol: str, name: str) -> None:
-        """The last candle that answers a request is stored."""
+        """Note that the last candle that answers a request is stored."""
         if self._republishing.answered(symbol, name):
             self._gaps.filled(symbol)
 

@@ -39,7 +39,7 @@ class FormingCandles:
         return False
 
     def closed(self, row: PendingRow) -> None:
-        """A closed candle was received: drop the waiting candle of the same window or an earlier one."""
+        """Process a received closed candle: drop the waiting candle of the same window or an earlier one."""
         series = _series(row)
         waiting = self._waiting.get(series)
         if waiting is not None and waiting.candle.open_time <= row.candle.open_time:

@@ -21,7 +21,7 @@ class GatewayTime:
         self._received = asyncio.Event()
 
     def received(self, at: float) -> None:
-        """A watermark stamped `at` (unix seconds) was received."""
+        """Process a watermark stamped `at` (unix seconds)."""
         steady = self._steady()
         offset = at - steady
         if self._offset is None or offset <= self._offset or steady > self._received_at + _REMEMBERED_SECONDS:

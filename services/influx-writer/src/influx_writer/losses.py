@@ -34,7 +34,9 @@ class SequenceGaps:
         return max((run.at for run in self._runs.get(symbol, {}).values()), default=None)
 
     def take(self, symbol: str, numbered: Numbered, at: float) -> float | None:
-        """A closed candle was received. If candles before it are missing, returns the `at` of the last one received."""
+        """Process a received closed candle. If candles before it are missing, returns the `at` of the last one
+        received.
+        """
         runs = self._runs.setdefault(symbol, {})
         run = runs.get(numbered.run)
         if run is not None and numbered.number == run.last + 1:
@@ -59,13 +61,13 @@ class SequenceGaps:
         return since
 
     def filled(self, symbol: str) -> None:
-        """The missing candles of `symbol` were republished and received."""
+        """Note that the missing candles of `symbol` were republished and received."""
         self._missing.pop(symbol, None)
         for run in self._runs.get(symbol, {}).values():
             run.missing.clear()
 
     def forget(self, symbol: str) -> None:
-        """Another writer owns `symbol` now."""
+        """Forget `symbol`, which another writer owns now."""
         self._runs.pop(symbol, None)
         self._missing.pop(symbol, None)
 

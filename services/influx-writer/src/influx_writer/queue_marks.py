@@ -65,7 +65,7 @@ class QueueMarks:
         return number if number <= self._sent else 0
 
     def stored(self, number: int) -> None:
-        """Everything received before this mark is stored."""
+        """Note that everything received before this mark is stored."""
         self._stored = max(self._stored, number)
 
     def reached(self, number: int | None) -> bool:

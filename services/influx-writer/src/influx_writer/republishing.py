@@ -61,7 +61,7 @@ class Republishing:
         self._wanted[symbol] = _Wanted(start, end, self._steady())
 
     def answered(self, symbol: str, name: str) -> bool:
-        """The last candle that answers request `name` is stored. Returns whether nothing more is wanted."""
+        """Note that the last candle that answers request `name` is stored. Returns whether nothing more is wanted."""
         wanted = self._wanted.get(symbol)
         if wanted is None or name not in wanted.names:
             return False
@@ -69,7 +69,7 @@ class Republishing:
         return True
 
     def forget(self, symbol: str) -> None:
-        """Another writer owns `symbol` now."""
+        """Forget `symbol`, which another writer owns now."""
         self._wanted.pop(symbol, None)
 
     @property

@@ -31,7 +31,7 @@ class Shares:
         self.filters = (self._members.filter, topics.feed("+"))
 
     def status(self, status: Status) -> bool:
-        """A writer's status was received. Returns whether owners may have changed."""
+        """Process a writer's status. Returns whether owners may have changed."""
         changed = self._members.update(status)
         if status.instance == self._me:
             return False
@@ -47,7 +47,7 @@ class Shares:
         return self.know(listed) or changed
 
     def feed(self, state: FeedState) -> bool:
-        """A feed's state was received. Returns whether it lists new symbols."""
+        """Process a feed's state. Returns whether it lists new symbols."""
         return self.know(state.symbols)
 
     def know(self, symbols: Iterable[str]) -> bool:

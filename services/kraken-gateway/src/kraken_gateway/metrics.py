@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class GatewayMetrics:
-    """The metrics between Kraken and the bus."""
+    """Metrics of everything between Kraken and the bus."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -66,7 +66,7 @@ class GatewayMetrics:
         return Gauge(f"ingress_gateway_{name}", text, labels, registry=self._registry)
 
     def count_frame(self, frame: object) -> None:
-        """A frame was received."""
+        """Count a received frame."""
         kind = type(frame)
         counter = self._frame_kinds.get(kind)
         if counter is None:

@@ -82,8 +82,8 @@ class Bus(Protocol):
 
     @property
     def problem(self) -> str:
-        """Why the bus does not carry everything at present: no connection, or the broker refuses a subscription or
-        messages; empty if it does.
+        """Why the bus does not carry everything at present: no connection, or a refused subscription or message; empty
+        if it does.
         """
         ...
 

@@ -28,7 +28,7 @@ class Refusals:
 
     @property
     def problem(self) -> str:
-        """What is refused, and why; empty if nothing is."""
+        """The refused topics and the reason; empty if nothing is refused."""
         now = self._steady()
         self._topics = {t: entry for t, entry in self._topics.items() if now - entry[1] <= _REMEMBERED_SECONDS}
         if not self._topics:

@@ -11,7 +11,7 @@ from ingress_store.influx.versions import Version
 from ingress_store.numbers import decimal_of
 
 NUMBERS = ("open", "high", "low", "close", "volume", "vwap", "trades")
-"""The numbers of a candle. InfluxDB shows the fields of a row one after the other while it is written."""
+"""The numbers of a candle. While a row is being written, InfluxDB shows its fields one after the other."""
 
 _SOURCES = {source.value: source for source in Source}
 _NEEDED = ("exchange", "symbol", *NUMBERS)

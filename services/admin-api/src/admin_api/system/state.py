@@ -114,8 +114,8 @@ class Skew:
 class ReportedFeed:
     """A feed's state and newest watermark; `carried`: its symbols, or its last ones if it is down.
 
-    `seen_at`: last receipt of either (unix seconds); `ran_at`: the last one that showed that it runs; `size`: bytes of
-    the state; `skew`: how far our clock is ahead of Kraken's time.
+    `seen_at`: receipt of the last message of either kind (unix seconds); `ran_at`: receipt of the last message that
+    showed a running feed; `size`: bytes of the state; `skew`: how far our clock is ahead of Kraken's time.
     """
 
     state: FeedState

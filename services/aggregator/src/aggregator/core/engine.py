@@ -168,9 +168,8 @@ class Engine:
         self._feeds.forget(feed)
 
     def feed_state(self, state: FeedState, *, retained: bool) -> bool:
-        """A feed's state was received; returns whether it differs from the last one, which gateways repeat.
-
-        A `retained` one is old: later updates have not arrived here.
+        """Process a feed's state; returns whether it differs from the last one, which gateways repeat. A `retained` one
+        is old: later updates have not arrived here.
         """
         if self._feeds.repeats(state):
             return False
@@ -200,7 +199,7 @@ class Engine:
     # --- messages ----------------------------------------------------------------------------------------------------
 
     def watermark(self, mark: Watermark, published: MinuteTrades = MappingProxyType({})) -> list[Output]:
-        """A feed has published everything up to the mark: close the windows that ended before it.
+        """Process a watermark, up to which a feed has published everything: close the windows that ended before it.
 
         `published`: the trades that it has published of the minutes that end with the mark, and of the symbols that
         were updated since the last one. A minute that has ended is a gap if fewer have arrived.

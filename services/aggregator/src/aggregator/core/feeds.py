@@ -95,7 +95,7 @@ class FeedCoverage:
         self.lacking.clear()
 
     def stated(self, updates: Mapping[str, bool]) -> None:
-        """A watermark stated the last updates of symbols, and whether each has arrived."""
+        """Note the last updates of symbols that a watermark stated, and whether each has arrived."""
         lacking = self._recently_lacking
         if not lacking:
             self.lacking_since = self.at
@@ -224,7 +224,7 @@ class Feeds:
         }
 
     def state(self, state: FeedState, *, retained: bool) -> bool:
-        """A feed's state was received. Returns whether a live connection began with it.
+        """Process a feed's state. Returns whether a live connection began with it.
 
         A `retained` state is old: later updates have not arrived here.
         """

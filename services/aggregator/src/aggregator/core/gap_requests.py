@@ -118,7 +118,7 @@ class GapRequests:
         return closed
 
     def take_answer(self, history: History) -> list[tuple[float, float]]:
-        """`history` was received. Returns the parts of its range that another client must have requested."""
+        """Process a received `history`. Returns the parts of its range that another client must have requested."""
         covers = history.covers
         state = self._symbols.get(history.symbol)
         unanswered = state.unanswered.get(history.timeframe) if state else None

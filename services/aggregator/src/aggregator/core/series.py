@@ -102,7 +102,7 @@ class CandleSeries:
         self._resumed[candle.timeframe] = max(owed, self._resumed.get(candle.timeframe, owed))
 
     def update(self, update: Candle) -> list[Candle]:
-        """A candle update: the whole state of its minute so far."""
+        """Process a candle update, which is the whole state of its minute so far."""
         minutes, window = self._minutes, update.open_time
         if window >= minutes.due:
             if window in minutes.windows or not update.trades:
@@ -119,7 +119,7 @@ class CandleSeries:
         return self._recompute(touched, update.at)
 
     def cover(self, start: float, end: float, at: float) -> list[Candle]:
-        """The feed was alive from `start` to `end` (unix seconds) and all of it has arrived.
+        """Note that the feed was alive from `start` to `end` (unix seconds) and that all of its updates have arrived.
 
         The clock moves to `end`. `at` as in a candle.
         """
@@ -153,13 +153,13 @@ class CandleSeries:
         return not (traded and (traded.trades >= trades or final))
 
     def uncover(self, minute: int) -> None:
-        """Updates of `minute` were lost: it is not known, until history has it."""
+        """Note that updates of `minute` were lost, so it is unknown until history covers it."""
         self._minutes.known.remove(minute, minute + _MINUTE)
         self._note_change()
 
     def history(self, history: History) -> list[Candle]:
-        """A batch of Kraken's history: final for what had ended when it was taken, an update for the interval that was
-        still open then.
+        """Process a batch of Kraken's history, which is final for what had ended when it was taken, an update for the
+        interval that was still open then.
 
         A row of 0 trades gives the price at its open; one that opens before the batch's range gives no more than that.
         """

@@ -215,7 +215,7 @@ class BackfillQueue:
         return self._begin(*ohlc) if ohlc else self._soonest(now)
 
     def done(self, call: Call) -> None:
-        """The call has ended, whatever its result."""
+        """Note that the call has ended, whatever its result."""
         pair = self._pairs[call.wanted.symbol]
         pair.busy = False
         self._reading_trades -= call.endpoint is Endpoint.TRADES

@@ -31,7 +31,7 @@ class Continuity:
         return self._resumed
 
     def arrived(self, arrival: float, sent: float | None, *, in_order: bool = True) -> bool:
-        """A frame was received at `arrival`, which Kraken sent at `sent` (None if unknown).
+        """Process a frame received at `arrival`, which Kraken sent at `sent` (None if unknown).
 
         `in_order`: no frame before it was skipped. Returns whether frames before it are missing.
         """

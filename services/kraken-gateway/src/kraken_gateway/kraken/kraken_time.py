@@ -32,12 +32,12 @@ class KrakenTime:
         return self._offset
 
     def observe_reply(self, stamp: float, steady: float) -> None:
-        """A pong or ack stamped `stamp` (unix seconds, Kraken's) was received at `steady` (seconds, ours)."""
+        """Process a pong or ack stamped `stamp` (unix seconds, Kraken's), received at `steady` (seconds, ours)."""
         self._replies.append(stamp - steady)
         self._offset = _second_highest(self._replies)
 
     def observe_frame(self, stamp: float, steady: float) -> None:
-        """A data frame stamped `stamp` was received at `steady`."""
+        """Process a data frame stamped `stamp`, received at `steady`."""
         if self._replies:
             return
         self._frames.append(stamp - steady)
@@ -73,7 +73,7 @@ class KrakenClock:
         return 0.0 if self._offset is None else self._wall() - self.now()
 
     def learn(self, source: str, offset: float | None) -> None:
-        """Connection `source` has measured `offset`."""
+        """Note that connection `source` has measured `offset`."""
         if offset is None:
             return
         self._offsets[source] = offset
@@ -81,11 +81,11 @@ class KrakenClock:
         self._offset = sorted(self._offsets.values())[(len(self._offsets) - 1) // 2]
 
     def forget(self, source: str) -> None:
-        """Connection `source` is closed for good; the measurements so far remain valid."""
+        """Forget connection `source`, which is closed for good; the measurements so far remain valid."""
         self._offsets.pop(source, None)
 
     def date(self, stamp: float) -> None:
-        """REST has just responded with the date `stamp` (whole unix seconds).
+        """Note that REST has just responded with the date `stamp` (whole unix seconds).
 
         It is up to a second too early; it serves until a connection has measured.
         """

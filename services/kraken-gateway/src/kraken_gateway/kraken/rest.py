@@ -165,7 +165,7 @@ class KrakenRest:
         return self._pairs_changed or symbol in self._pairs
 
     def pairs_changed(self) -> None:
-        """The pairs may have changed: read them again before the next call."""
+        """Read the pairs once more before the next call, because they may have changed."""
         self._pairs_changed = True
 
     async def pair(self, symbol: str) -> Pair:

@@ -92,7 +92,7 @@ class CoverageTracker:
     # --- up to when ---
 
     def processed(self, received: Received, *, in_order: bool) -> None:
-        """The content of `received` is on the bus; `in_order`: so is everything received before it."""
+        """Note that the content of `received` is on the bus; `in_order`: so is everything received before it."""
         sent = received.sent
         if sent is None:
             self._plain = received.at

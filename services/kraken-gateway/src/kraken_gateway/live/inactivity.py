@@ -37,7 +37,7 @@ class Inactivity:
         self._habits: dict[str, _Habit] = {}
 
     def begin(self) -> None:
-        """A new connection began: the time without one was no inactivity."""
+        """Start a new connection: the time without one is no inactivity."""
         for habit in self._habits.values():
             habit.counted, habit.verified_until = None, 0.0
 
@@ -47,7 +47,7 @@ class Inactivity:
         self._habits = {symbol: habit for symbol, habit in self._habits.items() if symbol in kept}
 
     def updated(self, symbol: str, now: float) -> None:
-        """An update of `symbol` with news was received."""
+        """Note an update of `symbol` that has new trades."""
         habit = self._habits.get(symbol)
         if habit is None:
             habit = self._habits[symbol] = _Habit()
@@ -71,7 +71,7 @@ class Inactivity:
         return (now - habit.last) / max(_usual(habit), habit.verified_until)
 
     def verified(self, symbol: str, now: float) -> None:
-        """A reading showed that nothing has traded. The inactivity is unusual again once it has doubled."""
+        """Note that by a reading nothing has traded. The inactivity is unusual once more when it has doubled."""
         habit = self._habits.get(symbol)
         if habit is not None and habit.counted is not None:
             habit.verified_until = max(habit.verified_until, 2 * (now - habit.last))

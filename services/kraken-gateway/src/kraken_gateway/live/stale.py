@@ -16,7 +16,7 @@ class SeenTrades:
         self._newest: dict[str, tuple[int, int]] = {}
 
     def note(self, symbol: str, open_time: int, trades: int) -> bool:
-        """A row of `symbol` was received; returns whether it is newer than all before."""
+        """Note a received row of `symbol`; returns whether it is newer than all before."""
         minutes = self._minutes.get(symbol)
         if minutes is None:
             minutes = self._minutes[symbol] = {}

@@ -151,12 +151,12 @@ class LiveStream:
         return self._seen.of(symbol)
 
     def published(self, symbol: str, trades: Mapping[int, int]) -> None:
-        """Minutes of `symbol` were published from a reading, with these trade counts by open time."""
+        """Note that minutes of `symbol` were published from a reading, with these trade counts by open time."""
         for minute, count in trades.items():
             self._seen.note(symbol, minute, count)
 
     def verified(self, symbol: str) -> None:
-        """A reading showed that all updates of `symbol` were received."""
+        """Note that by a reading all updates of `symbol` were received."""
         self._inactivity.verified(symbol, self._processed)
         if symbol in self._excluded:
             self._excluded.discard(symbol)

@@ -115,7 +115,7 @@ class Subscriptions:
     # --- what Kraken answers ---
 
     def on_ack(self, symbol: str, method: str, now: float) -> None:
-        """Kraken has accepted a subscription or its end."""
+        """Note that Kraken has accepted a subscription or its end."""
         entry = self._symbols.get(symbol)
         if entry is None:
             return
@@ -129,13 +129,13 @@ class Subscriptions:
             self._settle(entry, now)
 
     def on_update(self, symbol: str, now: float) -> None:
-        """A row of `symbol` was received. It has traded, so if it lacks a snapshot it can get one now."""
+        """Note a received row of `symbol`. It has traded, so if it lacks a snapshot it can get one now."""
         entry = self._unsettled.get(symbol)
         if entry is not None and entry.stage is Stage.SUBSCRIBING and entry.sent_at + ANSWER_SECONDS <= now:
             entry.due = now
 
     def on_refusal(self, req_id: int | None, symbol: str | None, error: str, now: float) -> tuple[str, ...]:
-        """Kraken has refused a request; returns the symbols that are rejected by that."""
+        """Process Kraken's refusal of a request; returns the symbols that it rejects."""
         found = [entry for entry in self._unsettled.values() if _meant(entry, req_id, symbol)]
         rejected = []
         for entry in found:
@@ -153,14 +153,14 @@ class Subscriptions:
         return tuple(rejected)
 
     def on_snapshot(self, symbol: str, oldest: float, now: float) -> None:
-        """The snapshot of `symbol` is on the bus; its oldest row opened at `oldest` (unix seconds)."""
+        """Note that the snapshot of `symbol` is on the bus; its oldest row opened at `oldest` (unix seconds)."""
         entry = self._symbols.get(symbol)
         if entry is not None and entry.stage is Stage.SUBSCRIBING:
             entry.oldest = oldest
             self._settle(entry, now)
 
     def on_broken(self, symbol: str, now: float) -> None:
-        """Data of `symbol` was lost: it is not covered until it has a new snapshot."""
+        """Note that data of `symbol` was lost: it is not covered until it has a new snapshot."""
         entry = self._symbols.get(symbol)
         if entry is None or entry.stage not in (Stage.SUBSCRIBING, Stage.LIVE):
             return
@@ -182,7 +182,7 @@ class Subscriptions:
                 entry.due = now
 
     def on_rate_exceeded(self, now: float) -> None:
-        """Kraken ignores requests: repeat the unanswered ones after a pause."""
+        """Repeat the unanswered requests after a pause, because Kraken ignores requests."""
         for entry in self._unsettled.values():
             if entry.stage in (Stage.SUBSCRIBING, Stage.UNSUBSCRIBING) and not entry.acked:
                 entry.due = min(entry.due, now + ANSWER_SECONDS)
@@ -205,7 +205,7 @@ class Subscriptions:
         return None
 
     def sent(self, request: Subscribe | Unsubscribe, req_id: int, now: float) -> None:
-        """`request` was sent as `req_id`."""
+        """Note that `request` was sent as `req_id`."""
         for symbol in request.symbols:
             entry = self._symbols.get(symbol)
             if entry is None:
