@@ -44,7 +44,7 @@ class Bench:
             lambda: self.now,
             lambda symbol: self.owned,
             lambda: self.live,
-            jitter=lambda: 0.5,
+            uniform=lambda: 0.5,
         )
 
     def gap(self, timeframe, back, windows=1, **changes):

@@ -1,7 +1,6 @@
 """The service: receive from the bus, write to the store, acknowledge."""
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -21,6 +20,7 @@ from influx_writer.metrics import WriterMetrics
 from influx_writer.queue_marks import QueueMarks
 from influx_writer.republishing import Republishing
 from influx_writer.shares import LEAVING, SYMBOLS, Shares
+from ingress_common.backoff import FULL_JITTER, Backoff
 from ingress_common.bus import Bus, BusClosedError, BusError, Connected, LastWill, Message
 from ingress_common.errors import StartError
 from ingress_common.health import Check, Health, broker_check
@@ -50,6 +50,8 @@ _PRUNE_SECONDS = 3600.0
 _IDLE_SECONDS = 0.5
 _TAKEN_AT_ONCE = 200
 _NOT_YET = "not checked yet"
+_WRITE_BACKOFF = Backoff(0.2, 10.0, FULL_JITTER)
+_REQUEST_BACKOFF = Backoff(5.0, 60.0, jitter=(0.7, 1.0))
 
 log = get_logger(__name__)
 
@@ -92,16 +94,6 @@ def last_will(topics: Topics, instance: str, started_at: float) -> LastWill:
     return will_of(topics, NAME, instance, version=version(NAME), started_at=started_at)
 
 
-def retry_delay(attempt: int) -> float:
-    """Seconds before write attempt `attempt` + 1: exponential up to 10 s, with full jitter."""
-    return random.uniform(0, min(10.0, 0.2 * 2 ** min(attempt, 16)))  # noqa: S311 - jitter
-
-
-def request_delay(attempt: int) -> float:
-    """Seconds before candles are requested again: exponential from 5 s up to 1 min, with jitter."""
-    return random.uniform(0.7, 1.0) * min(60.0, 5.0 * float(2 ** min(attempt, 16)))  # noqa: S311 - jitter
-
-
 class Writer:
     """Writes the candles and ticks of its share of the symbols (`assignment`), in batches.
 
@@ -111,7 +103,8 @@ class Writer:
 
     `bus` brings candles and ticks and needs a persistent session (`client_id`, `SESSION_SECONDS`), an inbound limit of
     `limits.inbound`, and `PAYLOAD_LIMIT`. `control` is a connection of its own, so that membership messages do not
-    wait behind candles that cannot be stored. `clock` gives unix seconds. `store_name`: the name of the store
+    wait behind candles that cannot be stored. `clock` gives unix seconds. `backoff`: between
+    attempts to write; `request_backoff`: between requests for the same candles. `store_name`: the name of the store
     that all services of the stack share (`ingress_common.prefix`), if it is not the store's location.
     """
 
@@ -129,8 +122,8 @@ class Writer:
         started_at: float,
         clock: Callable[[], float] = time.time,
         limits: Limits | None = None,
-        backoff: Callable[[int], float] = retry_delay,
-        request_backoff: Callable[[int], float] = request_delay,
+        backoff: Backoff = _WRITE_BACKOFF,
+        request_backoff: Backoff = _REQUEST_BACKOFF,
         published_secrets: Sequence[str] = (),
         store_name: str | None = None,
     ) -> None:
@@ -429,7 +422,7 @@ class Writer:
                 await self._write()
             except StoreUnavailableError as error:
                 self._note_problem(str(error), len(self._writing))
-                await asyncio.sleep(self._backoff(attempt))
+                await asyncio.sleep(self._backoff.pause(attempt))
                 attempt += 1
                 if len(self._writing) < self._limits.rows:
                     # The store may take what has come since.

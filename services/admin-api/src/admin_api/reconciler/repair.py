@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from admin_api.reconciler.bodies import GapBody
 from admin_api.reconciler.gaps import SETTLE_SECONDS, Gap, GapSource, missing_windows, overlap, windows_of
 from admin_api.reconciler.planning import Planned, is_rolled_up, pieces, plan_requests
+from ingress_common.backoff import Backoff
 from ingress_common.bus import Bus, BusClosedError, BusError
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
@@ -61,9 +62,8 @@ or taken out of SYMBOLS at once.
 MOST_REQUESTED = 2_000
 """Maximum number of waiting manual requests."""
 
-_FIRST_PAUSE = 15.0
-_LAST_PAUSE = 900.0
-_UNFILLABLE_PAUSE = 3600.0
+_BACKOFF = Backoff(15.0, 900.0, jitter=(0.75, 1.25))
+_UNFILLABLE_BACKOFF = Backoff(3600.0, 3600.0, jitter=(0.75, 1.25))
 _AGGREGATOR_FIRST_SECONDS = 60.0
 _ROLL_UP_SECONDS = 10.0
 _PUBLISH_SECONDS = 5.0
@@ -163,7 +163,7 @@ class Repairer:
     """Tracks and repairs gaps.
 
     `owns`: whether this instance owns a symbol. `live_since`: the symbols of live feeds, which alone can be requested,
-    with their start (unix seconds). `jitter` returns numbers from 0 to 1.
+    with their start (unix seconds). `uniform` returns numbers from 0 to 1, for jitter.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class Repairer:
         clock: Callable[[], float],
         owns: Callable[[str], bool],
         live_since: Callable[[], Mapping[str, float]],
-        jitter: Callable[[], float] = random.random,
+        uniform: Callable[[], float] = random.random,
     ) -> None:
         self._bus = bus
         self._topics = topics
@@ -184,7 +184,8 @@ class Repairer:
         self._clock = clock
         self._owns = owns
         self._live_since = live_since
-        self._jitter = jitter
+        self._backoff = replace(_BACKOFF, uniform=uniform)
+        self._unfillable_backoff = replace(_UNFILLABLE_BACKOFF, uniform=uniform)
         self._tracked: dict[str, dict[Key, Tracked]] = {}
         self._under_way: dict[str, _UnderWay] = {}
         self._requested: deque[Planned] = deque()
@@ -489,8 +490,8 @@ class Repairer:
         if attempts == UNFILLABLE_ATTEMPTS:
             self._metrics.unfillable.inc()
             log.warning("gap.unfillable", **_named(gap), windows=tracked.missing)
-        pause = _UNFILLABLE_PAUSE if unfillable else min(_LAST_PAUSE, _FIRST_PAUSE * 2.0 ** max(attempts - 1, 0))
-        next_at = now if progress else now + pause * (0.75 + self._jitter() / 2)
+        backoff = self._unfillable_backoff if unfillable else self._backoff
+        next_at = now if progress else now + backoff.pause(attempts - 1)
         state = GapState.UNFILLABLE if unfillable else GapState.WAITING
         self._keep(replace(tracked, attempts=attempts, next_at=next_at, state=state))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from ingress_common.backoff import Backoff
 from ingress_common.bus import Bus, BusClosedError, BusError
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
@@ -43,8 +44,8 @@ SHOWN = 50
 
 _MOST_OPEN = 1_000
 _MOST_EMPTY = 20
-_LAST_RECHECK = 600.0
-_LAST_PAUSE = 60.0
+_REQUEST_BACKOFF = Backoff(RECHECK_SECONDS, 600.0)
+_LONGEST_PAUSE = 60.0
 _FIELDS = ("open", "high", "low", "close", "volume", "trades")
 
 log = get_logger(__name__)
@@ -122,15 +123,15 @@ def _compared(ours: Candle | None, theirs: Candle | None) -> tuple[DifferenceKin
 @dataclass(frozen=True, slots=True)
 class _Recheck:
     """A range with differences, and Kraken's candles for it. The store is read again at `due` (unix seconds), and
-    Kraken is asked again at `ask_at`, `pause` after the last time.
+    Kraken's minutes are requested again at `request_at`; `requests`: how often they were.
     """
 
     symbol: str
     span: Range
     kraken: tuple[Candle, ...]
     due: float
-    ask_at: float
-    pause: float = RECHECK_SECONDS
+    request_at: float
+    requests: int = 0
 
 
 class _Answer:
@@ -207,7 +208,8 @@ class SelfCheck:
         self._answer: _Answer | None = None
         self._last_symbol = ""
         self._hour = 0
-        self._pause = seconds
+        self._backoff = Backoff(max(seconds, 1.0), max(_LONGEST_PAUSE, seconds))
+        self._unanswered_in_a_row = 0
         self._checks = 0
         self._compared = 0
         self._unanswered = 0
@@ -225,11 +227,14 @@ class SelfCheck:
     async def run(self) -> None:
         """Check until cancelled."""
         while True:
-            await asyncio.sleep(self._pause)
+            await asyncio.sleep(self._pause())
             try:
                 await self.look()
             except StoreUnavailableError as error:
                 log.debug("self-check.paused", reason=str(error))
+
+    def _pause(self) -> float:
+        return self._backoff.pause(self._unanswered_in_a_row) if self._unanswered_in_a_row else self._seconds
 
     def check(self, now: float) -> Check:
         """Red while a difference is open for longer than UNREPAIRED_SECONDS."""
@@ -266,7 +271,7 @@ class SelfCheck:
         due = [recheck for recheck in self._rechecks if recheck.due <= self._clock()]
         asked = False
         for recheck in due:
-            asked |= await self._recheck(recheck, may_ask=not asked and recheck.ask_at <= self._clock())
+            asked |= await self._recheck(recheck, may_ask=not asked and recheck.request_at <= self._clock())
         if due:
             return
         for _ in range(_MOST_EMPTY):
@@ -334,8 +339,8 @@ class SelfCheck:
             if kraken is not None:
                 self._end(recheck, differences(symbol, span, stored, kraken, self._clock()), "taken-back")
                 recheck = replace(recheck, kraken=kraken)
-            pause = min(recheck.pause * 2, _LAST_RECHECK)
-            recheck = replace(recheck, ask_at=self._clock() + pause, pause=pause)
+            requests = recheck.requests + 1
+            recheck = replace(recheck, request_at=self._clock() + _REQUEST_BACKOFF.pause(requests), requests=requests)
         if self._opened(recheck):
             self._rechecks.append(replace(recheck, due=self._clock() + RECHECK_SECONDS))
         return asks
@@ -378,11 +383,11 @@ class SelfCheck:
             log.debug("self-check.unanswered", symbol=symbol, reason=str(error))
             self._unanswered += 1
             self._metrics.checks.labels("unanswered").inc()
-            self._pause = min(max(self._pause, 1.0) * 2, max(_LAST_PAUSE, self._seconds))
+            self._unanswered_in_a_row += 1
             return None
         finally:
             self._answer = None
             if subscribed and self._bus.connected:
                 await self._bus.unsubscribe(topic)
-        self._pause = self._seconds
+        self._unanswered_in_a_row = 0
         return tuple(answer.candles.values())

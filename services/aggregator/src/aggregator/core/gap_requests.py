@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from aggregator.core.coverage import Intervals
 from aggregator.core.series import CandleSeries
+from ingress_common.backoff import Backoff
 from ingress_common.model import Candle, History, HistoryRequest, Range, Source
 from ingress_common.timeframes import Timeframe
 
@@ -17,7 +18,7 @@ _NEIGHBOURS = 3_600.0
 """Seconds between two gaps of minutes up to which they are requested together."""
 
 _SEED_AGAIN = 15.0
-_GAPS_AGAIN = (5.0, 120.0)
+_GAP_BACKOFF = Backoff(5.0, 120.0)
 
 NO_GAPS = float("inf")
 """`check_gaps_at` of a series without gaps."""
@@ -33,11 +34,11 @@ class _Symbol:
 
     `found`: the gaps as `CandleSeries.gaps` last returned them, the same object while they do not change; `gaps`: their
     ranges, `oldest_end`: the end of the first, `requests`: the requests for all of them. `unanswered`: what was
-    requested and has not arrived.
+    requested and has not arrived. `attempt`: how often these gaps were requested.
     """
 
     again: float = float("-inf")
-    pause: float = _GAPS_AGAIN[0]
+    attempt: int = 0
     found: list[tuple[Timeframe, Range]] = field(default_factory=list)
     gaps: _Requested = field(default_factory=dict)
     oldest_end: float = float("-inf")
@@ -91,15 +92,15 @@ class GapRequests:
             state.found, state.gaps, state.oldest_end = gaps, _union(gaps), min(span.end for _, span in gaps)
             state.requests = _requests(series.symbol, gaps)
             if new:
-                state.pause = _GAPS_AGAIN[0]
+                state.attempt = 0
             requests = state.requests if repeat else _requests(series.symbol, new)
         else:
             requests = state.requests if repeat else []
         series.check_gaps_at = state.again
         if not requests:
             return list(closed)
-        state.again = series.check_gaps_at = series.clock + state.pause
-        state.pause = min(state.pause * 2, _GAPS_AGAIN[1])
+        state.again = series.check_gaps_at = series.clock + _GAP_BACKOFF.pause(state.attempt)
+        state.attempt += 1
         for request in requests:
             state.unanswered.setdefault(request.timeframe, Intervals()).add(request.start, request.end)
         return [*closed, *requests]

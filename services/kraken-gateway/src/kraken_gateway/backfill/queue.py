@@ -12,7 +12,6 @@ from ingress_common.model import Range
 from ingress_common.timeframes import Timeframe
 from kraken_gateway.backfill.ranges import LIMIT, RequestRefusedError, merged
 from kraken_gateway.backfill.responses import TradeReading, reach_of
-from kraken_gateway.kraken.limits import Backoff
 
 TRADES_AT_ONCE = 2
 """Calls for Trades at the same time: the others are kept free for OHLC, which answers at once."""
@@ -38,7 +37,8 @@ class Wanted:
     """The requests for one symbol and timeframe, and since when they wait (steady seconds).
 
     `begins`: OHLC is known to have nothing before this (unix seconds), even where it should reach further. `readings`:
-    the ranges that are being read from Trades, and how far; `in_hand`: the range whose page is on its way.
+    the ranges that are being read from Trades, and how far; `in_hand`: the range whose page is on its way. `failures`:
+    calls for it that failed in a row.
     """
 
     symbol: str
@@ -46,7 +46,7 @@ class Wanted:
     since: float
     ranges: list[Range] = field(default_factory=list)
     not_before: float = float("-inf")
-    backoff: Backoff = field(default_factory=Backoff)
+    failures: int = 0
     begins: float = float("-inf")
     readings: dict[float, TradeReading] = field(default_factory=dict)
     in_hand: Range | None = None

@@ -9,7 +9,7 @@ from ingress_common.logs import get_logger
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from kraken_gateway.kraken import protocol
 from kraken_gateway.kraken.connection import Connection, ConnectionLost, Kraken, Received
-from kraken_gateway.kraken.limits import LEAST_PAUSE, Backoff
+from kraken_gateway.kraken.limits import LEAST_PAUSE, ConnectionBackoff
 from kraken_gateway.kraken.protocol import IntervalRow
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.publisher import Publisher
@@ -103,7 +103,7 @@ class SnapshotConnection:
 
     async def run(self) -> None:
         """Read until cancelled."""
-        backoff = Backoff(at_once=1)
+        backoff = ConnectionBackoff(at_once=1)
         while True:
             await self._until_needed()
             began, worked, floor = self._steady(), False, 0.0

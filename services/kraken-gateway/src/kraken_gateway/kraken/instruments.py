@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from ingress_common.logs import get_logger
 from kraken_gateway.kraken import protocol
 from kraken_gateway.kraken.connection import Connection, ConnectionLost, Kraken, Received
-from kraken_gateway.kraken.limits import LEAST_PAUSE, Backoff
+from kraken_gateway.kraken.limits import LEAST_PAUSE, ConnectionBackoff
 from kraken_gateway.kraken.rest import KrakenRest, RestError, UnknownPairError
 from kraken_gateway.metrics import GatewayMetrics
 
@@ -72,7 +72,7 @@ class Instruments:
                 self._changed_at_rest.set()
 
     async def _keep_connected(self) -> None:
-        backoff = Backoff(at_once=1)
+        backoff = ConnectionBackoff(at_once=1)
         loop = asyncio.get_running_loop()
         while True:
             began, worked, floor = loop.time(), False, 0.0

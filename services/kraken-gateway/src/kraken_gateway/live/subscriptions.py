@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from ingress_common.backoff import Backoff
 from kraken_gateway.kraken.protocol import CHUNK
 
 ANSWER_SECONDS = 5.0
@@ -20,7 +21,8 @@ LEAVE_SECONDS = 2.0
 
 _RETRY_OTHER_SECONDS = 60.0
 _CALM_SECONDS = 60.0
-_MAX_PAUSE = 600.0
+_RENEWAL = Backoff(1.0, 600.0)
+_RESPONSE = Backoff(ANSWER_SECONDS, 600.0)
 
 
 class Stage(Enum):
@@ -166,7 +168,7 @@ class Subscriptions:
             return
         if entry.stage is Stage.LIVE and now - entry.live_at > _CALM_SECONDS:
             entry.tries = 0
-        self._renew(entry, now + _pause(entry))
+        self._renew(entry, now + _next_pause(entry, _RENEWAL))
 
     def resubscribe(self, symbol: str, now: float) -> None:
         """Unsubscribe `symbol` and subscribe it again at once, to get a new snapshot."""
@@ -213,7 +215,7 @@ class Subscriptions:
             entry.req_id = req_id
             if isinstance(request, Subscribe):
                 entry.acked, entry.oldest, entry.sent_at = False, None, now
-                entry.due = now + _pause(entry, at_least=ANSWER_SECONDS)
+                entry.due = now + _next_pause(entry, _RESPONSE)
                 self._move(entry, Stage.SUBSCRIBING)
             else:
                 entry.due = now + ANSWER_SECONDS
@@ -307,7 +309,7 @@ def _meant(entry: _Symbol, req_id: int | None, symbol: str | None) -> bool:
     return req_id is not None and req_id == entry.req_id
 
 
-def _pause(entry: _Symbol, at_least: float = 0.0) -> float:
-    pause = min(max(at_least, 1.0) * 2.0 ** min(entry.tries, 10), _MAX_PAUSE)
+def _next_pause(entry: _Symbol, backoff: Backoff) -> float:
+    pause = backoff.pause(entry.tries)
     entry.tries += 1
-    return max(pause, at_least)
+    return pause
