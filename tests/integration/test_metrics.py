@@ -21,7 +21,7 @@ from ingress_common.metrics import BusMetrics
 from ingress_common.model import Candle
 from ingress_common.payloads import decode_candle
 from ingress_common.service import Service
-from ingress_store import CandleStore, open_store
+from ingress_store import CandleStore, open_store, parse_store_url
 from kraken_gateway.service import GatewayService
 from kraken_simulator import Simulator, SimulatorConfig
 from pipeline import TOPICS, aggregator_on, gateway_of, writer_on
@@ -72,7 +72,7 @@ class Pipeline:
         return self.buses[client_id]
 
     def store(self) -> CandleStore:
-        return open_store(self._store_url, clock=self.clock)
+        return open_store(parse_store_url(self._store_url), clock=self.clock)
 
     def gateway(self, simulator: Simulator) -> GatewayService:
         registry = self.registries["kraken-gateway"]

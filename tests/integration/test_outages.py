@@ -25,7 +25,7 @@ from ingress_common.model import Candle, FeedCondition, HistoryRequest, Range
 from ingress_common.payloads import decode_candle, decode_feed_state, encode_history_request
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import parse_rfc3339
-from ingress_store import CandleStore, open_store
+from ingress_store import CandleStore, open_store, parse_store_url
 from kraken_gateway.service import GatewayService
 from kraken_simulator import Simulator, SimulatorConfig
 from kraken_simulator.faults import FaultRequest
@@ -69,7 +69,7 @@ class World:
         return MemoryBus(self.broker, client_id=client_id, will=will, **limits)
 
     def store(self) -> CandleStore:
-        return open_store(self._store_url, clock=self.clock)
+        return open_store(parse_store_url(self._store_url), clock=self.clock)
 
     def gateway(self, simulator: Simulator) -> GatewayService:
         return gateway_of(simulator, SYMBOLS, CollectorRegistry(), self.bus, self.clock)

@@ -10,6 +10,7 @@ from ingress_store.ordering import replaces
 from ingress_store.port import CandleStore, Freshness, Rejection, TaskState, WriteResult
 from ingress_store.retention import Retention
 from ingress_store.sqlite import SqliteStore
+from ingress_store.url import InfluxUrl, SqliteUrl, StoreUrl, parse_store_url
 
 __all__ = [
     "BootstrapResult",
@@ -20,13 +21,16 @@ __all__ = [
     "Freshness",
     "InfluxAccess",
     "InfluxStore",
+    "InfluxUrl",
     "Rejection",
     "Resource",
     "ResourceState",
     "Retention",
     "SqliteStore",
+    "SqliteUrl",
     "StoreOpenError",
     "StoreUnavailableError",
+    "StoreUrl",
     "StoreUrlError",
     "StoredGap",
     "TaskState",
@@ -34,6 +38,7 @@ __all__ = [
     "backfill_flux",
     "compare",
     "open_store",
+    "parse_store_url",
     "replaces",
     "task_flux",
 ]
