@@ -3,7 +3,6 @@
 from ingress_store.bootstrap import BootstrapResult, BootstrapState, Comparison, Resource, ResourceState, compare
 from ingress_store.bulk import BulkSeries
 from ingress_store.errors import StoreOpenError, StoreUnavailableError, StoreUrlError
-from ingress_store.gaps import StoredGap
 from ingress_store.influx import InfluxAccess, InfluxStore, backfill_flux, task_flux
 from ingress_store.opening import open_store
 from ingress_store.ordering import replaces
@@ -32,7 +31,6 @@ __all__ = [
     "StoreUnavailableError",
     "StoreUrl",
     "StoreUrlError",
-    "StoredGap",
     "TaskState",
     "WriteResult",
     "backfill_flux",

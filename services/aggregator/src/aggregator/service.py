@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from aggregator import __version__
 from aggregator.compact import compact
 from aggregator.core import Engine, Output
-from aggregator.core.engine import Gap
+from aggregator.core.engine import UncoveredGap
 from aggregator.core.feeds import ImplausibleError
 from aggregator.endings import GATEWAY, Endings, Following, Standing
 from aggregator.forming import TURN_SECONDS, FormingCandles
@@ -588,7 +588,7 @@ class Aggregator:
         }
 
 
-def _gap_details(gap: Gap) -> dict[str, Any]:
+def _gap_details(gap: UncoveredGap) -> dict[str, Any]:
     return {
         "symbol": gap.symbol,
         "timeframe": gap.timeframe.value,

@@ -8,11 +8,11 @@ from sys import intern
 from types import TracebackType
 from typing import Self
 
+from ingress_common.gaps import Gap
 from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store.bootstrap import BootstrapResult, BootstrapState
 from ingress_store.errors import StoreOpenError, StoreUnavailableError
-from ingress_store.gaps import StoredGap
 from ingress_store.influx import flux, names
 from ingress_store.influx.access import InfluxAccess
 from ingress_store.influx.bulk import InfluxSeries
@@ -255,7 +255,7 @@ class InfluxStore:
         """The newest closed candle of each symbol: one query for all."""
         return await self._answered(self._reader().newest_closed(timeframe, since))
 
-    async def gaps(self, timeframe: Timeframe, *, start: float, end: float) -> list[StoredGap]:
+    async def gaps(self, timeframe: Timeframe, *, start: float, end: float) -> list[Gap]:
         """Where closed candles are missing or incomplete: one query for all symbols."""
         return await self._answered(self._reader().gaps(timeframe, start, end))
 

@@ -7,7 +7,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Gauge
 
 from admin_api.reconciler.bodies import AuditBody
-from admin_api.reconciler.gaps import SETTLE_SECONDS, Gap, GapSource
+from admin_api.reconciler.gaps import SETTLE_SECONDS, FoundGap, GapSource
 from admin_api.system.details import instant_of
 from admin_api.system.state import AGGREGATOR, OWNER_SILENCE_SECONDS, SystemState
 from ingress_common.health import Check
@@ -43,7 +43,7 @@ def audited_range(timeframe: Timeframe, now: float, horizon: float, retention: R
     return Range(min(timeframe.ceil(max(now - back, 0.0)), end), end)
 
 
-def late_series(latest: Iterable[Freshness], closed_until: Mapping[str, int | None], now: float) -> list[Gap]:
+def late_series(latest: Iterable[Freshness], closed_until: Mapping[str, int | None], now: float) -> list[FoundGap]:
     """The gaps at the end of series. `closed_until`: the symbols of live feeds, with the end of each one's newest
     closed minute on the bus (unix seconds).
 
@@ -62,13 +62,11 @@ def late_series(latest: Iterable[Freshness], closed_until: Mapping[str, int | No
         due = fresh.timeframe.floor(now - LATE_SECONDS)
         if fresh.symbol not in behind and known < due:
             span = Range(known, due)
-            found.append(
-                Gap(fresh.symbol, fresh.timeframe, span, incomplete=False, source=GapSource.STORE, found_at=now)
-            )
+            found.append(FoundGap(fresh.symbol, fresh.timeframe, span, source=GapSource.STORE, found_at=now))
     return found
 
 
-def gaps_of_aggregators(state: SystemState, now: float) -> list[Gap]:
+def gaps_of_aggregators(state: SystemState, now: float) -> list[FoundGap]:
     """The gaps in `missing` of the aggregators' statuses; invalid entries are ignored."""
     lists = [details.get("missing") for _, details in state.online(AGGREGATOR, now, OWNER_SILENCE_SECONDS)]
     items = [item for missing in lists if isinstance(missing, list) for item in missing]
@@ -85,7 +83,7 @@ class AuditMetrics:
         )
 
 
-Deliver = Callable[[list[Gap], Mapping[Timeframe, Range]], Awaitable[None]]
+Deliver = Callable[[list[FoundGap], Mapping[Timeframe, Range]], Awaitable[None]]
 
 
 class Auditor:
@@ -198,17 +196,16 @@ class Auditor:
         return {symbol: symbols[symbol].closed_until if symbol in symbols else None for symbol in self._live()}
 
 
-async def gaps_in_store(store: CandleStore, audited: Mapping[Timeframe, Range], now: float) -> list[Gap]:
+async def gaps_in_store(store: CandleStore, audited: Mapping[Timeframe, Range], now: float) -> list[FoundGap]:
     """The gaps in the store, lowest timeframe first; StoreUnavailableError if it does not answer."""
-    found = []
-    for timeframe, span in audited.items():
-        for stored in await store.gaps(timeframe, start=span.start, end=span.end):
-            gap = Gap(stored.symbol, timeframe, stored.range, stored.incomplete, GapSource.STORE, found_at=now)
-            found.append(gap)
-    return found
+    return [
+        FoundGap(gap.symbol, gap.timeframe, gap.range, gap.incomplete, source=GapSource.STORE, found_at=now)
+        for timeframe, span in audited.items()
+        for gap in await store.gaps(timeframe, start=span.start, end=span.end)
+    ]
 
 
-def _gap_of(item: Any, now: float) -> Gap | None:
+def _gap_of(item: Any, now: float) -> FoundGap | None:
     if not isinstance(item, dict):
         return None
     symbol, start, end = item.get("symbol"), instant_of(item.get("from")), instant_of(item.get("to"))
@@ -223,4 +220,4 @@ def _gap_of(item: Any, now: float) -> Gap | None:
     span = Range(timeframe.floor(start), timeframe.floor(min(timeframe.ceil(end), now - SETTLE_SECONDS)))
     if span.start >= span.end:
         return None
-    return Gap(symbol, timeframe, span, incomplete=False, source=GapSource.AGGREGATOR, found_at=now)
+    return FoundGap(symbol, timeframe, span, source=GapSource.AGGREGATOR, found_at=now)

@@ -15,10 +15,11 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from admin_api.reconciler.bodies import GapBody
-from admin_api.reconciler.gaps import SETTLE_SECONDS, Gap, GapSource, missing_windows, overlap, windows_of
+from admin_api.reconciler.gaps import SETTLE_SECONDS, FoundGap, GapSource, missing_windows, overlap
 from admin_api.reconciler.planning import Planned, is_rolled_up, pieces, plan_requests
 from ingress_common.backoff import Backoff
 from ingress_common.bus import Bus, BusClosedError, BusError
+from ingress_common.gaps import Gap, windows_of
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
 from ingress_common.model import HistoryRequest, Range
@@ -94,7 +95,7 @@ class Tracked:
     request (unix seconds).
     """
 
-    gap: Gap
+    gap: FoundGap
     left: tuple[Range, ...]
     next_at: float
     attempts: int = 0
@@ -242,7 +243,7 @@ class Repairer:
                 self._extend_timeouts()
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def take(self, found: Iterable[Gap], audited: Mapping[Timeframe, Range]) -> None:
+    async def take(self, found: Iterable[FoundGap], audited: Mapping[Timeframe, Range]) -> None:
         """Accept the gaps that an audit of `audited` found. A tracked gap that it did not find is read again. It is
         dropped if it is older than the audited range, or if it was an aggregator's: the store never has candles of the
         time before a pair's first trade.
@@ -279,7 +280,7 @@ class Repairer:
         TooManyRequestsError if too many wait already; StoreUnavailableError if the store does not answer.
         """
         now = self._clock()
-        planned = plan_requests([Gap(symbol, timeframe, span, False, GapSource.REQUEST, now)], now)
+        planned = plan_requests([Gap(symbol, timeframe, span)], now)
         new = [one for one in planned if one not in self._requested]
         if len(self._requested) + len(new) > MOST_REQUESTED:
             raise TooManyRequestsError(
@@ -289,13 +290,14 @@ class Repairer:
             settled = Range(span.start, min(span.end, timeframe.floor(now - SETTLE_SECONDS)))
             for missing in await missing_windows(self._store, symbol, timeframe, settled):
                 for piece in pieces(missing, timeframe):
-                    self._add(Gap(symbol, timeframe, piece, False, GapSource.REQUEST, now), set())
+                    gap = FoundGap(symbol, timeframe, piece, source=GapSource.REQUEST, found_at=now)
+                    self._add(gap, set())
         self._requested.extend(new)
         return planned
 
     # --- gaps ---------------------------------------------------------------------------------------------------------
 
-    def _add(self, gap: Gap, seen: set[Key]) -> None:
+    def _add(self, gap: FoundGap, seen: set[Key]) -> None:
         """Track `gap` unless a tracked one contains it; a gap that has grown keeps its attempts."""
         now = self._clock()
         touching = [tracked for tracked in self._of(gap.symbol, gap.range) if tracked.gap.timeframe is gap.timeframe]
