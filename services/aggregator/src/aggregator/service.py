@@ -20,6 +20,7 @@ from aggregator.late_ends import LateEnds, LateStep
 from aggregator.metrics import AggregatorMetrics, PublicationKind, kind_of_response, kind_of_update
 from aggregator.subscriptions import Subscriptions
 from ingress_common.bus import Bus, BusError, Connected, Event, Message
+from ingress_common.dead_letters import DeadLetterPublisher
 from ingress_common.health import Check, Health, broker_check
 from ingress_common.heartbeat import StatusPublisher
 from ingress_common.logs import get_logger
@@ -28,7 +29,6 @@ from ingress_common.minute_trades import trades_of
 from ingress_common.model import GRACE, Candle, FeedCondition, HistoryRequest, SeedRequest
 from ingress_common.payloads import (
     PayloadError,
-    dead_letter,
     decode_candle,
     decode_feed_state,
     decode_history,
@@ -36,7 +36,6 @@ from ingress_common.payloads import (
     decode_status_on,
     decode_watermark,
     encode_candle,
-    encode_dead_letter,
     encode_history_request,
     encode_seed_request,
 )
@@ -97,6 +96,7 @@ class Aggregator:
         self._forming = FormingCandles(self._engine)
         self._members = Members(topics, self.name, instance)
         self._metrics = AggregatorMetrics(registry)
+        self._dead_letters = DeadLetterPublisher(bus, topics, self.name)
         self._status = StatusPublisher(
             bus,
             topics,
@@ -202,8 +202,7 @@ class Aggregator:
         except (PayloadError, TopicError, ImplausibleError) as error:
             self._metrics.dead_letters.inc()
             log.debug("message.rejected", topic=event.topic, reason=str(error))
-            letter = encode_dead_letter(dead_letter(event.topic, event.payload, str(error), self._clock()))
-            delivery = await self._bus.publish(self._topics.dead_letter(self.name), letter)
+            delivery = await self._dead_letters.publish(event.topic, event.payload, str(error), self._clock())
             # Without the payload, which may be megabytes.
             await self._unconfirmed.put((replace(event, payload=b""), [delivery]))
             return

@@ -22,6 +22,7 @@ from influx_writer.republishing import Republishing
 from influx_writer.shares import LEAVING, SYMBOLS, Shares
 from ingress_common.backoff import FULL_JITTER, Backoff
 from ingress_common.bus import Bus, BusClosedError, BusError, Connected, LastWill, Message
+from ingress_common.dead_letters import DeadLetterPublisher, was_delivered
 from ingress_common.errors import StartError
 from ingress_common.health import Check, Health, broker_check
 from ingress_common.heartbeat import StatusPublisher, will_of
@@ -29,12 +30,10 @@ from ingress_common.logs import get_logger
 from ingress_common.model import Candle
 from ingress_common.payloads import (
     PayloadError,
-    dead_letter,
     decode_feed_state,
     decode_status_on,
     decode_watermark,
     encode_candle,
-    encode_dead_letter,
 )
 from ingress_common.prefix import PrefixGuard
 from ingress_common.times import rfc3339
@@ -136,6 +135,7 @@ class Writer:
         self._backoff = backoff
         self._metrics = WriterMetrics(registry)
         self._intake = Intake(topics)
+        self._dead_letters = DeadLetterPublisher(control, topics, NAME)
         self._time = GatewayTime(clock, time.monotonic)
         self._forming = FormingCandles()
         # One is filled while the other one is written.
@@ -390,8 +390,7 @@ class Writer:
         """Send a dead letter; the batch acknowledges `message` once the broker has confirmed the dead letter."""
         self._metrics.dead_letters.labels(reason.value).inc()
         log.debug("message.rejected", topic=message.topic, reason=text)
-        letter = dead_letter(message.topic, message.payload, text, self._clock())
-        delivery = await self._control.publish(self._topics.dead_letter(NAME), encode_dead_letter(letter))
+        delivery = await self._dead_letters.publish(message.topic, message.payload, text, self._clock())
         # Without the payload, which may be megabytes of nonsense.
         batch.dead_letters.append((replace(message, payload=b""), delivery))
 
@@ -519,13 +518,8 @@ class Writer:
 
     async def _acknowledge_dead_letters(self, batch: Batch) -> None:
         for message, delivery in batch.dead_letters:
-            try:
-                await delivery
-            except BusError as error:
-                # The broker refuses this dead letter for good (it may be too large). Log it, or it would be redelivered
-                # without end.
+            if not await was_delivered(delivery, message.topic):
                 self._metrics.dead_letter_failures.inc()
-                log.error("dead-letter.refused", topic=message.topic, reason=str(error))
             message.ack()
 
     async def _drain(self) -> None:
