@@ -1,6 +1,6 @@
 """The candle store: a small port, its databases, and their bootstrap."""
 
-from ingress_store.bootstrap import BootstrapResult, BootstrapState, Comparison, Resource, ResourceState, compare
+from ingress_store.bootstrap import BootstrapResult, BootstrapState, Comparison, ResourceState, StoreResource, compare
 from ingress_store.bulk import BulkSeries
 from ingress_store.errors import StoreOpenError, StoreUnavailableError, StoreUrlError
 from ingress_store.influx import InfluxAccess, InfluxStore, backfill_flux, task_flux
@@ -22,12 +22,12 @@ __all__ = [
     "InfluxStore",
     "InfluxUrl",
     "Rejection",
-    "Resource",
     "ResourceState",
     "Retention",
     "SqliteStore",
     "SqliteUrl",
     "StoreOpenError",
+    "StoreResource",
     "StoreUnavailableError",
     "StoreUrl",
     "StoreUrlError",

@@ -33,7 +33,7 @@ from admin_api.http.responses import schemas
 from admin_api.reconciler import bodies as reconciler_bodies
 from admin_api.reconciler.reconciler import Reconciler
 from admin_api.settings import AdminSettings
-from admin_api.system.state import AheadError, StateFullError, SystemState
+from admin_api.system.state import AheadOfClockError, StateFullError, SystemState
 from ingress_common.bus import Bus, Connected, LastWill, Message
 from ingress_common.connector import Connector
 from ingress_common.dead_letters import DeadLetterPublisher
@@ -221,7 +221,7 @@ class AdminApi:
         except (StateFullError, LiveFullError) as error:
             self._metrics.rejected.labels("full").inc()
             log.debug("state.full", reason=str(error))
-        except AheadError as error:
+        except AheadOfClockError as error:
             # No dead letter: our own clock may be wrong, which `clock_check` reports, and then the message is good.
             self._metrics.rejected.labels("ahead").inc()
             log.debug("state.ahead", topic=message.topic, reason=str(error))

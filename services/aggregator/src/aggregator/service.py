@@ -18,7 +18,7 @@ from aggregator.endings import GATEWAY, Endings, Following, Standing
 from aggregator.forming import TURN_SECONDS, FormingCandles
 from aggregator.late_ends import LateEnds, LateStep
 from aggregator.metrics import AggregatorMetrics, PublicationKind, kind_of_response, kind_of_update
-from aggregator.subscriptions import Subscriptions
+from aggregator.subscriptions import BusSubscriptions
 from ingress_common.bus import Bus, BusError, Connected, Event, Message
 from ingress_common.dead_letters import DeadLetterPublisher
 from ingress_common.health import Check, Health, broker_check
@@ -80,7 +80,7 @@ class Aggregator:
         self,
         bus: Bus,
         topics: Topics,
-        subscriptions: Subscriptions,
+        subscriptions: BusSubscriptions,
         instance: str,
         registry: CollectorRegistry,
         clock: Callable[[], float],

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from influx_writer.assignment import Assignment
 from influx_writer.batch import Batch
-from influx_writer.forming import FormingCandles
+from influx_writer.forming import FormingBuffer
 from influx_writer.gateway_time import GatewayTime
 from influx_writer.intake import AheadError, Intake, PendingRow, Reason, RowKind, UnusableError
 from influx_writer.metrics import WriterMetrics
@@ -137,7 +137,7 @@ class Writer:
         self._intake = Intake(topics)
         self._dead_letters = DeadLetterPublisher(control, topics, NAME)
         self._time = GatewayTime(clock, time.monotonic)
-        self._forming = FormingCandles()
+        self._forming = FormingBuffer()
         # One is filled while the other one is written.
         self._batch = Batch()
         self._writing = Batch()

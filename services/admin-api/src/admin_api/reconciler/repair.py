@@ -75,7 +75,7 @@ log = get_logger(__name__)
 Key = tuple[str, Timeframe, float, float]
 
 
-class TooManyRequestsError(Exception):
+class RepairQueueFullError(Exception):
     """Too many manual requests are waiting."""
 
 
@@ -277,13 +277,13 @@ class Repairer:
     async def request(self, symbol: str, timeframe: Timeframe, span: Range) -> list[Planned]:
         """Queue requests for a range, even if nothing is missing in it; returns the planned requests.
 
-        TooManyRequestsError if too many wait already; StoreUnavailableError if the store does not answer.
+        RepairQueueFullError if too many wait already; StoreUnavailableError if the store does not answer.
         """
         now = self._clock()
         planned = plan_requests([Gap(symbol, timeframe, span)], now)
         new = [one for one in planned if one not in self._requested]
         if len(self._requested) + len(new) > MOST_REQUESTED:
-            raise TooManyRequestsError(
+            raise RepairQueueFullError(
                 f"expected at most {MOST_REQUESTED} requests to wait, there are {len(self._requested)}"
             )
         async with self._turn:

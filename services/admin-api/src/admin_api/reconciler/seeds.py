@@ -50,7 +50,7 @@ class SeedMetrics:
         )
 
 
-class Seeds:
+class StoreSeeds:
     """Answers one symbol after the other. `owns`: whether a symbol is ours among several instances. `clock` in unix
     seconds.
     """

@@ -8,7 +8,7 @@ from ingress_common.backoff import Backoff
 from ingress_common.logs import get_logger
 from ingress_common.model import HistoryRequest, Range
 from ingress_common.timeframes import Timeframe
-from kraken_gateway.backfill.queue import BackfillQueue, Call, Endpoint, Wanted
+from kraken_gateway.backfill.queue import BackfillQueue, Call, Endpoint, PendingBackfill
 from kraken_gateway.backfill.ranges import aligned, longest
 from kraken_gateway.backfill.responses import COMMITTED_ROWS, TradeReading, ohlc_answer, price_window, trades_answer
 from kraken_gateway.kraken.rest import (
@@ -150,7 +150,7 @@ class Backfill:
             self._failures = wanted.failures = 0
         wanted.put_back(left, self._kraken_now())
 
-    def _fail(self, wanted: Wanted, error: RestError, began: float) -> None:
+    def _fail(self, wanted: PendingBackfill, error: RestError, began: float) -> None:
         now = self._steady()
         match error:
             case KrakenAilingError():
@@ -167,7 +167,7 @@ class Backfill:
         since = self._failure.since if self._failure else max(began, self._worked_at)
         self._failure = _Failure(str(error), since)
 
-    async def _call_ohlc(self, wanted: Wanted, pair: Pair, left: list[Range]) -> None:
+    async def _call_ohlc(self, wanted: PendingBackfill, pair: Pair, left: list[Range]) -> None:
         """Publish what OHLC has of the ranges in `left`, and remove what is answered: one response answers all."""
         if not left:
             return
@@ -194,7 +194,7 @@ class Backfill:
         first = await self._rest.first_trade(pair)
         return begins if first is None or first.time < begins else float("-inf")
 
-    async def _call_trades(self, wanted: Wanted, pair: Pair, left: list[Range]) -> None:
+    async def _call_trades(self, wanted: PendingBackfill, pair: Pair, left: list[Range]) -> None:
         """Publish what the next page has of the one range in `left`, and shorten the range by it.
 
         A call for the price at which the range begins precedes the first page.

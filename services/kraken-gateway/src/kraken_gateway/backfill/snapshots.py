@@ -182,7 +182,7 @@ class SnapshotConnection:
     async def _take(self, received: Received, connection: Connection) -> None:
         frame = received.frame
         match frame:
-            case protocol.Candles():
+            case protocol.OhlcFrame():
                 await self._take_candles(frame, received, connection)
             case protocol.Pong():
                 connection.worked()
@@ -198,7 +198,7 @@ class SnapshotConnection:
             case _:
                 pass
 
-    async def _take_candles(self, frame: protocol.Candles, received: Received, connection: Connection) -> None:
+    async def _take_candles(self, frame: protocol.OhlcFrame, received: Received, connection: Connection) -> None:
         for bad in frame.bad:
             await self._publisher.dead_letter(received.payload, bad.reason, received.at)
         if not frame.snapshot:

@@ -275,11 +275,11 @@ class Connection:
     def _note(self, frame: Frame, steady: float) -> None:
         """Process what concerns every connection."""
         match frame:
-            case protocol.Candles():
+            case protocol.OhlcFrame():
                 self._answered = True
                 if frame.timestamp is not None and not frame.snapshot:
                     self.time.observe_frame(frame.timestamp, steady)
-            case protocol.Instruments():
+            case protocol.InstrumentFrame():
                 self._answered = True
             case protocol.Pong(time=float(stamp)):
                 self.time.observe_reply(stamp, steady)

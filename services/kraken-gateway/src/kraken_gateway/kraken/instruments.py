@@ -120,7 +120,7 @@ class Instruments:
 
     def _take(self, received: Received, connection: Connection) -> None:
         match received.frame:
-            case protocol.Instruments() as frame:
+            case protocol.InstrumentFrame() as frame:
                 self._take_pairs(frame, connection)
             case protocol.Pong():
                 # Kraken responds. If it does not list its pairs, the feeds are not affected.
@@ -135,7 +135,7 @@ class Instruments:
             case _:
                 pass
 
-    def _take_pairs(self, frame: protocol.Instruments, connection: Connection) -> None:
+    def _take_pairs(self, frame: protocol.InstrumentFrame, connection: Connection) -> None:
         if frame.snapshot and not frame.pairs:
             log.warning("instruments.empty")
             return
