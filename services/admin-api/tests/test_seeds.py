@@ -90,7 +90,7 @@ async def test_symbol_that_a_gateway_follows_is_left_to_it(world, candle, answer
         await ask(world, "OWNED/USD", "FED/USD", OLD)
         await world.until(lambda: len(answers) == len(TIMEFRAMES))
         assert {batch.symbol for batch in answers} == {OLD}
-        assert count(world, "answered") == 1
+        assert count(world, "published") == 1
 
 
 async def test_nothing_is_answered_while_a_gateway_may_follow_the_symbol_and_has_not_reported_it(
@@ -106,11 +106,11 @@ async def test_nothing_is_answered_while_a_gateway_may_follow_the_symbol_and_has
         # It is later in the order of messages, so those were taken in.
         await gateway(world, OLD, instance="g2")
         await world.until(lambda: len(texts(world, "g2")) == 1)
-        assert count(world, "answered") == 0
+        assert count(world, "published") == 0
         await gateway(world, instance="g2")
         await world.until(lambda: not texts(world, "g2"))
         await ask(world, OLD)
-        await world.until(lambda: count(world, "answered"))
+        await world.until(lambda: count(world, "published"))
     assert len(answers) == len(TIMEFRAMES)
 
 
@@ -125,7 +125,7 @@ async def test_requests_for_a_whole_exchange_do_not_pile_up(world, candle, answe
         await gateway(world, "BTC/USD")
         await ask(world, *symbols)
         await world.until(lambda: count(world, "left-out") == len(symbols) - seeds.MOST_WAITING)
-        await world.until(lambda: count(world, "answered") == seeds.MOST_WAITING)
+        await world.until(lambda: count(world, "published") == seeds.MOST_WAITING)
         assert world.registry.get_sample_value("ingress_store_seeds_waiting") == 0
     assert len(answers) == seeds.MOST_WAITING * len(TIMEFRAMES)
 
