@@ -117,10 +117,10 @@ async def running(start: float, folder: Path) -> AsyncIterator[Pipeline]:
     config = SimulatorConfig(port=0, control_port=0, symbols=SYMBOLS, activity=1.0, history_weeks=80)
     async with (
         Simulator(config, clock=pipeline.clock) as simulator,
-        MemoryBus(pipeline.broker, client_id="ears", inbound_limit=60_000) as ears,
+        MemoryBus(pipeline.broker, client_id="listener", inbound_limit=60_000) as listener,
     ):
-        await ears.subscribe(TOPICS.candles("+", "+"), TOPICS.raw("+"))
-        tasks = [asyncio.create_task(pipeline.listen(ears), name="ears")]
+        await listener.subscribe(TOPICS.candles("+", "+"), TOPICS.raw("+"))
+        tasks = [asyncio.create_task(pipeline.listen(listener), name="listener")]
 
         def start(*services: Service) -> None:
             tasks.extend(asyncio.create_task(service.run(), name=service.name) for service in services)

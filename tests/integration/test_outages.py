@@ -86,7 +86,7 @@ class World:
     # --- what they say ---
 
     async def listen(self) -> None:
-        async with self.bus("ears", inbound_limit=60_000) as bus:
+        async with self.bus("listener", inbound_limit=60_000) as bus:
             await bus.subscribe(TOPICS.candles("+", "+"))
             async for event in bus.events():
                 if isinstance(event, Message):
@@ -228,7 +228,7 @@ async def running(start: float, folder: Path) -> AsyncIterator[Outage]:
         httpx.AsyncClient(timeout=30) as http,
     ):
         outage = Outage(world, simulator, store, http)
-        outage.tasks["ears"] = asyncio.create_task(world.listen(), name="ears")
+        outage.tasks["listener"] = asyncio.create_task(world.listen(), name="listener")
         for service in (world.writer(), world.aggregator(), world.gateway(simulator)):
             outage.start(service)
         try:

@@ -77,7 +77,7 @@ class World:
     ) -> tuple[Writer, MemoryBus]:
         """A writer that is not running yet, and its bus."""
         limits = limits or Limits(seconds=0.05)
-        limits = dataclasses.replace(limits, settle_seconds=0.05)
+        limits = dataclasses.replace(limits, reassign_seconds=0.05)
         bus = MemoryBus(
             self.broker,
             client_id=client_id(self.topics, instance),

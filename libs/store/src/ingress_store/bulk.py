@@ -36,7 +36,7 @@ class BulkSeries(Protocol):
     Ranges are open times in unix seconds, the end excluded.
     """
 
-    settling_seconds: float
+    confirm_seconds: float
     """How long after a write reading may still show a row that is then lost; 0.0 if that cannot be."""
 
     async def count(self, start: int, end: int) -> int:

@@ -48,7 +48,7 @@ log = get_logger(__name__)
 
 _MAINTENANCE_SECONDS = 0.2
 _LOOK_SECONDS = 5.0
-_MEMBERS_SETTLE_SECONDS = 1.0
+_REASSIGN_SECONDS = 1.0
 _UNCONFIRMED_LIMIT = 500
 _GAPS_REPORTED = 200
 _SHOWN = 5
@@ -137,7 +137,7 @@ class Aggregator:
             status, endings = self._topics.status(GATEWAY, "+"), self._topics.ending("+", "+")
             await self._bus.subscribe(self._members.filter, status, endings)
             await self._subscriptions.open(self._bus)
-            self._reassign_soon()
+            self._schedule_reassignment()
             tasks.create_task(self._status.run(), name="aggregator.status")
             tasks.create_task(self._confirm(), name="aggregator.confirm")
             tasks.create_task(self._request_seeds(), name="aggregator.seeds")
@@ -234,7 +234,7 @@ class Aggregator:
                     self._metrics.strays.inc()
                 elif not self._engine.reports(mark.feed):
                     # Its symbols now take precedence over those of feeds without watermarks.
-                    self._reassign_soon()
+                    self._schedule_reassignment()
                 before = self._engine.lost_updates
                 outputs = self._engine.watermark(mark, trades_of(message.properties))
                 if self._engine.reports(mark.feed):
@@ -247,7 +247,7 @@ class Aggregator:
                 self._engine.forget(feed)
                 self._following.forget(feed)
                 self._watermarks.pop(feed, None)
-                self._reassign_soon()
+                self._schedule_reassignment()
             case ("feed", _, _):
                 state = decode_feed_state(message.payload)
                 self._expect(message, self._topics.feed(state.feed))
@@ -255,7 +255,7 @@ class Aggregator:
                 if state.state is FeedCondition.DOWN:
                     self._watermarks.pop(state.feed, None)
                 if self._engine.feed_state(state, retained=message.retain):
-                    self._reassign_soon()
+                    self._schedule_reassignment()
             case ("status", service, _) if message.payload and service == GATEWAY:
                 self._following.status(decode_status_on(message.topic, message.payload))
             case ("status", _, _) if message.payload:
@@ -365,11 +365,11 @@ class Aggregator:
     def _members_changed(self) -> None:
         self._sweep.set()
         self._members_moved = True
-        self._reassign_soon()
+        self._schedule_reassignment()
 
-    def _reassign_soon(self) -> None:
+    def _schedule_reassignment(self) -> None:
         if self._reassign_at is None:
-            self._reassign_at = asyncio.get_running_loop().time() + _MEMBERS_SETTLE_SECONDS
+            self._reassign_at = asyncio.get_running_loop().time() + _REASSIGN_SECONDS
 
     async def _maintain(self) -> None:
         loop = asyncio.get_running_loop()

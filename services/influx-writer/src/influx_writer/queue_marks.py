@@ -5,7 +5,7 @@ import asyncio
 from ingress_common.bus import Bus, Message
 from ingress_common.payloads import PayloadError, decode_mark, encode_mark
 
-_AGAIN_SECONDS = 10.0
+_REPEAT_SECONDS = 10.0
 
 
 class QueueMarks:
@@ -31,7 +31,7 @@ class QueueMarks:
 
     async def repeat(self) -> None:
         """Send another mark if the last one has not returned for long; it counts for all before it."""
-        if self._stored < self._sent and asyncio.get_running_loop().time() - self._sent_at > _AGAIN_SECONDS:
+        if self._stored < self._sent and asyncio.get_running_loop().time() - self._sent_at > _REPEAT_SECONDS:
             await self.send()
 
     def number_of(self, message: Message) -> int:

@@ -58,7 +58,7 @@ log = get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class Limits:
     """A batch is written when it has `rows` rows, or is `seconds` old. `drain_seconds`: for the last one, on a stop;
-    `leave_seconds`: for handing the symbols over before that. `settle_seconds`: between a change of the writers that
+    `leave_seconds`: for handing the symbols over before that. `reassign_seconds`: between a change of the writers that
     are online and what follows from it. `patience_seconds`: how long the store may
     not respond before the writer is not ready; it may take longer to give up on a request.
 
@@ -69,7 +69,7 @@ class Limits:
     seconds: float = 0.5
     drain_seconds: float = 3.0
     leave_seconds: float = 5.0
-    settle_seconds: float = 1.0
+    reassign_seconds: float = 1.0
     patience_seconds: float = 6.0
 
     @property
@@ -171,7 +171,7 @@ class Writer:
             Republishing(control, topics, time.monotonic, request_backoff, sent=self._metrics.republish_requests.inc),
             self._time.latest,
             self._status.announce,
-            self._limits.settle_seconds,
+            self._limits.reassign_seconds,
         )
         self._metrics.in_hand.set_function(self._in_hand)
         self._metrics.in_hand_limit.set(self._limits.inbound)

@@ -17,7 +17,7 @@ from ingress_store.influx import flux, names
 from ingress_store.influx.access import InfluxAccess
 from ingress_store.influx.bulk import InfluxSeries
 from ingress_store.influx.lines import LineError, Lines
-from ingress_store.influx.new_shards import SETTLING_SECONDS, NewShards, lost
+from ingress_store.influx.new_shards import CONFIRM_SECONDS, NewShards, lost
 from ingress_store.influx.reading import Reader
 from ingress_store.influx.server import AnswerT, NoRightError, NotThereError, Server, TokenError, answered
 from ingress_store.influx.setup import Setup
@@ -190,7 +190,7 @@ class InfluxStore:
         now = time.monotonic()
         unconfirmed = self._new_shards.unconfirmed(written, now)
         if unconfirmed:
-            await asyncio.sleep(SETTLING_SECONDS)
+            await asyncio.sleep(CONFIRM_SECONDS)
         for versions in unconfirmed:
             symbols, timeframes, times = map(set, zip(*versions, strict=True))
             (timeframe,) = timeframes

@@ -8,7 +8,7 @@ from ingress_common.model import Range
 from ingress_common.timeframes import Timeframe
 from ingress_store import CandleStore
 
-SETTLE_SECONDS = 60.0
+ARRIVAL_SECONDS = 60.0
 """Maximum time of a closed candle's way to the store; afterwards it counts as missing."""
 
 _PAGE = 5_000

@@ -15,7 +15,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from admin_api.reconciler.bodies import GapBody
-from admin_api.reconciler.gaps import SETTLE_SECONDS, FoundGap, GapSource, missing_windows, overlap
+from admin_api.reconciler.gaps import ARRIVAL_SECONDS, FoundGap, GapSource, missing_windows, overlap
 from admin_api.reconciler.planning import Planned, is_rolled_up, pieces, plan_requests
 from ingress_common.backoff import Backoff
 from ingress_common.bus import Bus, BusClosedError, BusError
@@ -287,8 +287,8 @@ class Repairer:
                 f"expected at most {MOST_REQUESTED} requests to wait, there are {len(self._requested)}"
             )
         async with self._turn:
-            settled = Range(span.start, min(span.end, timeframe.floor(now - SETTLE_SECONDS)))
-            for missing in await missing_windows(self._store, symbol, timeframe, settled):
+            due = Range(span.start, min(span.end, timeframe.floor(now - ARRIVAL_SECONDS)))
+            for missing in await missing_windows(self._store, symbol, timeframe, due):
                 for piece in pieces(missing, timeframe):
                     gap = FoundGap(symbol, timeframe, piece, source=GapSource.REQUEST, found_at=now)
                     self._add(gap, set())

@@ -134,7 +134,7 @@ class _Recheck:
     requests: int = 0
 
 
-class _Answer:
+class _Response:
     """Collects the batches of a response until they cover the requested range."""
 
     def __init__(self, symbol: str, span: Range) -> None:
@@ -205,7 +205,7 @@ class SelfCheck:
         self._owns = owns
         self._live = live
         self._seconds = seconds
-        self._answer: _Answer | None = None
+        self._response: _Response | None = None
         self._last_symbol = ""
         self._hour = 0
         self._backoff = Backoff(max(seconds, 1.0), max(_LONGEST_PAUSE, seconds))
@@ -221,8 +221,8 @@ class SelfCheck:
 
     def take(self, history: History) -> None:
         """Process a history batch."""
-        if self._answer is not None:
-            self._answer.take(history)
+        if self._response is not None:
+            self._response.take(history)
 
     async def run(self) -> None:
         """Check until cancelled."""
@@ -269,9 +269,10 @@ class SelfCheck:
         After an outage of the store many differ until the writer has stored what waited.
         """
         due = [recheck for recheck in self._rechecks if recheck.due <= self._clock()]
-        asked = False
+        requested = False
         for recheck in due:
-            asked |= await self._recheck(recheck, may_ask=not asked and recheck.request_at <= self._clock())
+            may_request = not requested and recheck.request_at <= self._clock()
+            requested |= await self._recheck(recheck, may_request=may_request)
         if due:
             return
         for _ in range(_MOST_EMPTY):
@@ -298,7 +299,7 @@ class SelfCheck:
             return False
         # Request nothing before the first candle: responses are stored, and would add scattered history with gaps.
         span = Range(max(span.start, stored[0].open_time), span.end)
-        kraken = await self._ask(symbol, span)
+        kraken = await self._request(symbol, span)
         if kraken is None:
             return True
         found = differences(symbol, span, stored, kraken, self._clock())
@@ -319,23 +320,23 @@ class SelfCheck:
             )
             self._open[symbol, difference.open_time] = difference
         if new:
-            soon = self._clock() + RECHECK_SECONDS
-            self._rechecks.append(_Recheck(symbol, span, kraken, soon, soon))
+            due = self._clock() + RECHECK_SECONDS
+            self._rechecks.append(_Recheck(symbol, span, kraken, due, request_at=due))
         return True
 
-    async def _recheck(self, recheck: _Recheck, *, may_ask: bool) -> bool:
+    async def _recheck(self, recheck: _Recheck, *, may_request: bool) -> bool:
         """Check whether differences have ended: repaired in the store, or taken back by Kraken.
 
-        Returns whether Kraken was asked.
+        Returns whether Kraken's minutes were requested.
         """
         symbol, span = recheck.symbol, recheck.span
         stored = await self._stored(symbol, span)
         self._rechecks.remove(recheck)
         if stored:
             self._end(recheck, differences(symbol, span, stored, recheck.kraken, self._clock()), "repaired")
-        asks = bool(may_ask and stored and self._opened(recheck))
-        if asks:
-            kraken = await self._ask(symbol, span)
+        requested = bool(may_request and stored and self._opened(recheck))
+        if requested:
+            kraken = await self._request(symbol, span)
             if kraken is not None:
                 self._end(recheck, differences(symbol, span, stored, kraken, self._clock()), "taken-back")
                 recheck = replace(recheck, kraken=kraken)
@@ -343,7 +344,7 @@ class SelfCheck:
             recheck = replace(recheck, request_at=self._clock() + _REQUEST_BACKOFF.pause(requests), requests=requests)
         if self._opened(recheck):
             self._rechecks.append(replace(recheck, due=self._clock() + RECHECK_SECONDS))
-        return asks
+        return requested
 
     def _opened(self, recheck: _Recheck) -> list[Difference]:
         return [
@@ -359,26 +360,24 @@ class SelfCheck:
             if difference.open_time not in differing:
                 del self._open[difference.symbol, difference.open_time]
                 self._ended.append(replace(difference, ended=how, ended_at=self._clock()))
-                log.info(
-                    "self-check.settled", symbol=difference.symbol, open_time=rfc3339(difference.open_time), how=how
-                )
+                log.info("self-check.ended", symbol=difference.symbol, open_time=rfc3339(difference.open_time), how=how)
 
     async def _stored(self, symbol: str, span: Range) -> list[Candle]:
         minutes = round((span.end - span.start) / 60)
         return await self._store.candles(symbol, Timeframe.M1, start=span.start, end=span.end, limit=minutes)
 
-    async def _ask(self, symbol: str, span: Range) -> tuple[Candle, ...] | None:
+    async def _request(self, symbol: str, span: Range) -> tuple[Candle, ...] | None:
         """Kraken's minutes in `span`. Without a response in time: None, and longer pauses."""
         topic = self._topics.history(symbol, Timeframe.M1)
         request = encode_history_request(HistoryRequest((symbol,), Timeframe.M1, span.start, span.end))
-        self._answer = answer = _Answer(symbol, span)
+        self._response = response = _Response(symbol, span)
         subscribed = False
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._bus.subscribe(topic)
                 subscribed = True
                 await (await self._bus.publish(self._topics.history_requests(), request))
-                await answer.complete.wait()
+                await response.complete.wait()
         except (TimeoutError, BusError, BusClosedError) as error:
             log.debug("self-check.unanswered", symbol=symbol, reason=str(error))
             self._unanswered += 1
@@ -386,8 +385,8 @@ class SelfCheck:
             self._unanswered_in_a_row += 1
             return None
         finally:
-            self._answer = None
+            self._response = None
             if subscribed and self._bus.connected:
                 await self._bus.unsubscribe(topic)
         self._unanswered_in_a_row = 0
-        return tuple(answer.candles.values())
+        return tuple(response.candles.values())

@@ -270,7 +270,7 @@ class Engine:
                     # Without its seed, what came before may be all that a symbol lacks.
                     self.lost_updates += series.initialized
         if arrived:
-            feed.stated(arrived)
+            feed.compare_updates(arrived)
 
     @property
     def losing(self) -> frozenset[str]:

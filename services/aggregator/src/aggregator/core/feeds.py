@@ -94,13 +94,13 @@ class FeedCoverage:
         self.watermark = _NEVER
         self.lacking.clear()
 
-    def stated(self, updates: Mapping[str, bool]) -> None:
-        """A watermark stated the last updates of symbols, and whether each has arrived."""
+    def compare_updates(self, arrived: Mapping[str, bool]) -> None:
+        """Note for each symbol whether its last update before a watermark has arrived."""
         lacking = self._recently_lacking
         if not lacking:
             self.lacking_since = self.at
-        for symbol, arrived in updates.items():
-            if arrived:
+        for symbol, came in arrived.items():
+            if came:
                 lacking.pop(symbol, None)
             else:
                 lacking[symbol] = self.at

@@ -154,8 +154,8 @@ class SnapshotConnection:
             self._expire(connection)
 
     def _wake_at(self, connection: Connection) -> float:
-        soon = self._steady() + (0.01 if self._waiting or self._answered else _IDLE_SECONDS)
-        return max(connection.next_send, soon)
+        next_look = self._steady() + (0.01 if self._waiting or self._answered else _IDLE_SECONDS)
+        return max(connection.next_send, next_look)
 
     async def _send_due(self, connection: Connection) -> None:
         if self._steady() < connection.next_send or not connection.may_subscribe():
@@ -225,7 +225,7 @@ class SnapshotConnection:
                 _resolve(entry.reading, Rejected(symbol, refusal.error))
         elif entry := self._open.get(symbol):
             # It may still be subscribed: unsubscribe, and read again.
-            self._again(symbol, entry)
+            self._retry(symbol, entry)
 
     def _answer(self, symbol: str, reading: Reading) -> None:
         entry = self._open.pop(symbol, None)
@@ -233,7 +233,7 @@ class SnapshotConnection:
             self._answered[symbol] = None
             _resolve(entry.reading, reading)
 
-    def _again(self, symbol: str, entry: _Open) -> None:
+    def _retry(self, symbol: str, entry: _Open) -> None:
         del self._open[symbol]
         self._answered[symbol] = None
         self._waiting.setdefault(symbol, entry.reading)
@@ -254,7 +254,7 @@ class SnapshotConnection:
             entry = self._open[symbol]
             tries = self._empty[symbol] = self._empty.get(symbol, 0) + entry.acked
             if tries < _EMPTY_TRIES:
-                self._again(symbol, entry)
+                self._retry(symbol, entry)
             elif symbol in self._traded:
                 self._empty.pop(symbol)
                 raise ConnectionLost("stale", f"Kraken acks {symbol}, which has traded, and sends no snapshot of it")

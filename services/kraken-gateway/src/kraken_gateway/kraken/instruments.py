@@ -11,8 +11,8 @@ from kraken_gateway.kraken.rest import KrakenRest, RestError, UnknownPairError
 from kraken_gateway.metrics import GatewayMetrics
 
 _REST_SECONDS = 10.0
-_REST_AGAIN_SECONDS = 10.0
-_SETTLE_SECONDS = 1.0
+_REST_RETRY_SECONDS = 10.0
+_BURST_SECONDS = 1.0
 _LIST_SECONDS = 15.0
 _STEADY_CONNECTION = 60.0
 
@@ -63,12 +63,12 @@ class Instruments:
             await self._changed_at_rest.wait()
             self._changed_at_rest.clear()
             # Changes arrive in bursts, and REST has them a little later.
-            await asyncio.sleep(_SETTLE_SECONDS)
+            await asyncio.sleep(_BURST_SECONDS)
             try:
                 await self._rest.pairs()
             except (RestError, UnknownPairError) as error:
                 log.warning("instruments.no-rest", detail=str(error))
-                await asyncio.sleep(_REST_AGAIN_SECONDS)
+                await asyncio.sleep(_REST_RETRY_SECONDS)
                 self._changed_at_rest.set()
 
     async def _keep_connected(self) -> None:

@@ -34,7 +34,7 @@ _SNAPSHOT_PATIENCE = 0.7
 _READING_SECONDS = 4.0
 _ON_ITS_WAY_SECONDS = 0.8
 _PASSED_SECONDS = 3.0
-_AGAIN_SECONDS = 10.0
+_RETRY_SECONDS = 10.0
 _BEHIND_SECONDS = 1.0
 _CURE_SECONDS = 6.0
 _FORGIVEN_SECONDS = 1200.0
@@ -174,7 +174,7 @@ class StaleDetector:
                 return
             reading = await self._read(symbol, urgent=stream.unusual(symbol) >= 1 or symbol in self._stale)
             if reading is None:
-                self._put_off(symbol, _AGAIN_SECONDS, "unread")
+                self._put_off(symbol, _RETRY_SECONDS, "unread")
             else:
                 await self._judge(symbol, feed, stream, reading)
         finally:
@@ -238,13 +238,13 @@ class StaleDetector:
         if stale is not None:
             stale.newest = max(stale.newest, newest(reading.trades))
         if behind:
-            self._put_off(symbol, _AGAIN_SECONDS, "stale")
+            self._put_off(symbol, _RETRY_SECONDS, "stale")
             self._found_stale(symbol, feed, stream, newest(reading.trades))
         elif not stream.is_live(symbol):
-            self._put_off(symbol, _AGAIN_SECONDS, "not-live")
+            self._put_off(symbol, _RETRY_SECONDS, "not-live")
         elif newest(reading.trades) < newest(seen):
             # It is older than what the feed has received, so it proves nothing.
-            self._put_off(symbol, _AGAIN_SECONDS, "older")
+            self._put_off(symbol, _RETRY_SECONDS, "older")
         else:
             self._put_off(symbol, 0.0, "agreed")
             self._verified_at[symbol] = self._steady()

@@ -25,7 +25,7 @@ OpenBus = Callable[[str, LastWill | None], Bus]
 
 _REPEAT_SECONDS = 10.0
 _STEADY_CONNECTION = 60.0
-_GOODBYE_SECONDS = 2.0
+_PUBLISH_DOWN_SECONDS = 2.0
 _BUS_BACKOFF = Backoff(1.0, 60.0, jitter=(0.5, 1.0))
 
 log = get_logger(__name__)
@@ -214,7 +214,7 @@ class Feed:
                     floor = LEAST_PAUSE.get(lost.reason, 0.0)
                     await asyncio.sleep(backoff.pause(at_least=floor, cap=self._kraken.limiter.fair_pause))
         finally:
-            await self._say_goodbye(publisher)
+            await self._publish_down(publisher)
             self._kraken.clock.forget(f"live {self.name}")
 
     async def _until_needed(self, publisher: Publisher) -> None:
@@ -284,11 +284,11 @@ class Feed:
         self._state = FeedState(self.name, FeedCondition.DOWN, self._kraken.clock.now(), (), rejected)
         await self._announce(publisher)
 
-    async def _say_goodbye(self, publisher: Publisher) -> None:
+    async def _publish_down(self, publisher: Publisher) -> None:
         """A clean stop publishes the state down itself; the last will serves every other end."""
         self._state = FeedState(self.name, FeedCondition.DOWN, self._kraken.clock.now())
         try:
-            async with asyncio.timeout(_GOODBYE_SECONDS):
+            async with asyncio.timeout(_PUBLISH_DOWN_SECONDS):
                 await (await publisher.feed_state(self._state))
         except (TimeoutError, BusError) as error:
             log.warning("feed.disconnect-failed", feed=self.name, error=str(error))
