@@ -207,8 +207,8 @@ class Connection:
         """
         if self._pinged < (self._continuity.pending_since or float("-inf")):
             return self._next_send
-        soon = max(self._pinged + _IDLE_PING_SECONDS, self.last_arrival + STALL)
-        return max(self._next_send, min(self._pinged + _PING_SECONDS, soon))
+        idle = max(self._pinged + _IDLE_PING_SECONDS, self.last_arrival + STALL)
+        return max(self._next_send, min(self._pinged + _PING_SECONDS, idle))
 
     # --- in ---
 
