@@ -24,7 +24,7 @@ from ingress_common.model import Candle, FeedState
 from ingress_common.payloads import decode_candle, decode_feed_state
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import parse_rfc3339
-from ingress_store import CandleStore, InfluxAccess, Retention, open_store
+from ingress_store import CandleStore, InfluxAccess, Retention, open_store, parse_store_url
 from kraken_simulator import Simulator, SimulatorConfig
 from pipeline import TOPICS, aggregator_on, gateway_of, writer_on
 from waiting import until
@@ -69,7 +69,7 @@ class StorePlace:
 
     def open(self, clock: Clock) -> CandleStore:
         access = InfluxAccess(self.org, self.token) if self.org and self.token else None
-        return open_store(self.url, clock=clock, retention=RETENTION, influx=access)
+        return open_store(parse_store_url(self.url), clock=clock, retention=RETENTION, influx=access)
 
 
 class World:

@@ -24,6 +24,8 @@ from typing import Any, NoReturn, Protocol
 
 import pytest
 
+from ingress_store import InfluxUrl
+
 _IMAGE = "eclipse-mosquitto:2"
 _INFLUX_IMAGE = "influxdb:2.7"
 _INFLUX_TOKEN = "token-of-the-tests"
@@ -314,6 +316,10 @@ class InfluxPlace:
 
     url: str
     token: str
+
+    @property
+    def store_url(self) -> InfluxUrl:
+        return InfluxUrl.parse(self.url)
 
 
 class InfluxServer(Protocol):

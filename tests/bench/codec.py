@@ -15,7 +15,7 @@ from bench.rounds import each, in_turn
 from ingress_common.model import Candle, Source
 from ingress_common.payloads import decode_candle, encode_candle
 from ingress_common.timeframes import Timeframe
-from kraken_gateway.kraken.protocol import Candles, parse_frame
+from kraken_gateway.kraken.protocol import OhlcFrame, parse_frame
 
 _SECONDS = 3.0
 
@@ -127,7 +127,7 @@ def _frame(candle: Candle) -> str:
 
 
 def _volume(frame: object) -> Decimal | None:
-    return frame.rows[0].volume if isinstance(frame, Candles) and frame.rows else None
+    return frame.rows[0].volume if isinstance(frame, OhlcFrame) and frame.rows else None
 
 
 def _expect(found: Sequence[object], expected: Sequence[object]) -> None:

@@ -215,7 +215,7 @@ async def test_each_token_of_influxdb_may_do_what_is_listed_and_nothing_else(
     tls = TlsFiles(certificates.ca) if transport == "tls" else TlsFiles()
     place = influx_of(certificates).place if tls else influx_place
     access = InfluxAccess(f"access-{uuid4().hex[:8]}", place.token, tls)
-    async with InfluxStore(place.url, access) as store:
+    async with InfluxStore(place.store_url, access) as store:
         await store.bootstrap()
     base = f"{place.url.replace('influxdb', 'http')}/api/v2/"
     verify = tls.client_context()

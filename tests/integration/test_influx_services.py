@@ -70,7 +70,7 @@ async def admin(store: InfluxStore, clock: Callable[[], float] = time.time) -> A
 
 async def test_bootstrap_over_http_needs_its_token_and_makes_one_set(influx_place):
     access = InfluxAccess(f"test-{uuid4().hex[:12]}", influx_place.token)
-    async with admin(InfluxStore(influx_place.url, access)) as http:
+    async with admin(InfluxStore(influx_place.store_url, access)) as http:
 
         async def complete() -> bool:
             return (await http.get("/bootstrap")).json()["complete"]
@@ -102,7 +102,7 @@ async def bootstrapped(
     url = place.url.replace("influxdb", "http", 1)
     headers = {"Authorization": f"Token {place.token}"}
     async with (
-        InfluxStore(place.url, access) as store,
+        InfluxStore(place.store_url, access) as store,
         httpx.AsyncClient(base_url=url, headers=headers) as influx,
     ):
         await store.bootstrap()
@@ -114,7 +114,7 @@ async def test_renamed_organisation_is_recreated_only_on_request(influx_place):
     access = InfluxAccess(f"test-{uuid4().hex[:12]}", influx_place.token)
     async with (
         bootstrapped(influx_place, access) as (_, influx, org),
-        admin(InfluxStore(influx_place.url, access)) as http,
+        admin(InfluxStore(influx_place.store_url, access)) as http,
     ):
 
         async def store_check() -> dict[str, Any]:
@@ -176,7 +176,7 @@ async def test_no_gap_where_a_pair_did_not_trade_from_0215_to_0220(influx_place,
     access = InfluxAccess(f"test-{uuid4().hex[:12]}", influx_place.token)
     flat = {"volume": Decimal(0), "trades": 0, "infilled": True, "source": Source.INFILL}
     rows = [minute(n, "107", **flat) if 135 <= n < 140 else minute(n, str(100 + n // 15)) for n in range(255)]
-    async with InfluxStore(influx_place.url, access, retention=FOREVER) as store:
+    async with InfluxStore(influx_place.store_url, access, retention=FOREVER) as store:
         await store.bootstrap()
         await store.write(rows, [])
         if by == "tasks":
@@ -198,7 +198,9 @@ async def test_no_gap_where_a_pair_did_not_trade_from_0215_to_0220(influx_place,
         current = minute(255, "117", timeframe=Timeframe.M15, closed=False)
         await store.write([current], [])
         ahead = START + 255 * 60 + 30 - time.time()
-        async with admin(InfluxStore(influx_place.url, access, retention=FOREVER), lambda: time.time() + ahead) as http:
+        async with admin(
+            InfluxStore(influx_place.store_url, access, retention=FOREVER), lambda: time.time() + ahead
+        ) as http:
             query = {"timeframe": "15m", "from": rfc3339(START), "to": rfc3339(START + 256 * 60)}
             found = (await http.get("/candles/BTC-USDC", params=query)).json()["candles"]
         assert [c["open_time"] for c in found] == [rfc3339(START + 900 * n) for n in range(18)]
@@ -211,7 +213,7 @@ async def test_a_writer_loses_nothing_when_influxdb_is_killed_and_stopped_under_
     # The shared configuration writes the whole queue to the disk at every message, which is slow once it is long.
     influx, mosquitto = influx_of(), mosquitto_of("allow_anonymous true\nautosave_on_changes false\n")
     access = InfluxAccess("load", influx.place.token)
-    async with InfluxStore(influx.place.url, access, retention=FOREVER) as store:
+    async with InfluxStore(influx.place.store_url, access, retention=FOREVER) as store:
         await store.bootstrap()
     symbols = [f"S{n}/USD" for n in range(100)]
     sent = 0
@@ -246,7 +248,7 @@ async def test_a_writer_loses_nothing_when_influxdb_is_killed_and_stopped_under_
                         await delivery
                     sent += 1
 
-            async with InfluxStore(influx.place.url, access) as store:
+            async with InfluxStore(influx.place.store_url, access) as store:
 
                 async def stored(symbol: str = symbols[-1]) -> int:
                     return len(await store.candles(symbol, Timeframe.M1, limit=100_000))

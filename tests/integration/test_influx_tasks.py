@@ -30,7 +30,7 @@ FIELDS = ("open", "high", "low", "close", "volume", "vwap", "trades", "closed", 
 async def organisation(place: Any) -> AsyncIterator[InfluxStore]:
     """A store on an organisation of its own, with everything in it that a bootstrap makes."""
     access = InfluxAccess(f"test-{uuid4().hex[:12]}", place.token)
-    async with InfluxStore(place.url, access, retention=FOREVER) as store:
+    async with InfluxStore(place.store_url, access, retention=FOREVER) as store:
         await store.bootstrap()
         yield store
 

@@ -21,7 +21,7 @@ from ingress_common.metrics import BusMetrics
 from ingress_common.model import Candle
 from ingress_common.payloads import decode_candle
 from ingress_common.service import Service
-from ingress_store import CandleStore, open_store
+from ingress_store import CandleStore, open_store, parse_store_url
 from kraken_gateway.service import GatewayService
 from kraken_simulator import Simulator, SimulatorConfig
 from pipeline import TOPICS, aggregator_on, gateway_of, writer_on
@@ -72,7 +72,7 @@ class Pipeline:
         return self.buses[client_id]
 
     def store(self) -> CandleStore:
-        return open_store(self._store_url, clock=self.clock)
+        return open_store(parse_store_url(self._store_url), clock=self.clock)
 
     def gateway(self, simulator: Simulator) -> GatewayService:
         registry = self.registries["kraken-gateway"]
@@ -117,10 +117,10 @@ async def running(start: float, folder: Path) -> AsyncIterator[Pipeline]:
     config = SimulatorConfig(port=0, control_port=0, symbols=SYMBOLS, activity=1.0, history_weeks=80)
     async with (
         Simulator(config, clock=pipeline.clock) as simulator,
-        MemoryBus(pipeline.broker, client_id="ears", inbound_limit=60_000) as ears,
+        MemoryBus(pipeline.broker, client_id="listener", inbound_limit=60_000) as listener,
     ):
-        await ears.subscribe(TOPICS.candles("+", "+"), TOPICS.raw("+"))
-        tasks = [asyncio.create_task(pipeline.listen(ears), name="ears")]
+        await listener.subscribe(TOPICS.candles("+", "+"), TOPICS.raw("+"))
+        tasks = [asyncio.create_task(pipeline.listen(listener), name="listener")]
 
         def start(*services: Service) -> None:
             tasks.extend(asyncio.create_task(service.run(), name=service.name) for service in services)

@@ -25,7 +25,7 @@ from ingress_common.model import Candle, FeedCondition, HistoryRequest, Range
 from ingress_common.payloads import decode_candle, decode_feed_state, encode_history_request
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import parse_rfc3339
-from ingress_store import CandleStore, open_store
+from ingress_store import CandleStore, open_store, parse_store_url
 from kraken_gateway.service import GatewayService
 from kraken_simulator import Simulator, SimulatorConfig
 from kraken_simulator.faults import FaultRequest
@@ -69,7 +69,7 @@ class World:
         return MemoryBus(self.broker, client_id=client_id, will=will, **limits)
 
     def store(self) -> CandleStore:
-        return open_store(self._store_url, clock=self.clock)
+        return open_store(parse_store_url(self._store_url), clock=self.clock)
 
     def gateway(self, simulator: Simulator) -> GatewayService:
         return gateway_of(simulator, SYMBOLS, CollectorRegistry(), self.bus, self.clock)
@@ -86,7 +86,7 @@ class World:
     # --- what they say ---
 
     async def listen(self) -> None:
-        async with self.bus("ears", inbound_limit=60_000) as bus:
+        async with self.bus("listener", inbound_limit=60_000) as bus:
             await bus.subscribe(TOPICS.candles("+", "+"))
             async for event in bus.events():
                 if isinstance(event, Message):
@@ -228,7 +228,7 @@ async def running(start: float, folder: Path) -> AsyncIterator[Outage]:
         httpx.AsyncClient(timeout=30) as http,
     ):
         outage = Outage(world, simulator, store, http)
-        outage.tasks["ears"] = asyncio.create_task(world.listen(), name="ears")
+        outage.tasks["listener"] = asyncio.create_task(world.listen(), name="listener")
         for service in (world.writer(), world.aggregator(), world.gateway(simulator)):
             outage.start(service)
         try:

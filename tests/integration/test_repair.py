@@ -77,7 +77,7 @@ async def on_influx(tmp_path: Path, influx_place) -> AsyncIterator[World]:
             )
             assert answer.status_code == 204, answer.text
 
-        yield World(demo, lambda: InfluxStore(influx_place.url, InfluxAccess(org, influx_place.token)), delete)
+        yield World(demo, lambda: InfluxStore(influx_place.store_url, InfluxAccess(org, influx_place.token)), delete)
 
 
 async def test_gaps_in_sqlite_are_repaired_in_all_timeframes(on_sqlite):

@@ -314,7 +314,7 @@ async def test_corrections_of_two_writers_on_influxdb_end_as_published_whoever_w
     access = InfluxAccess(f"order-{random.getrandbits(40):x}", influx_place.token)
     settings = {"STORE_URL": influx_place.url, "INFLUX_ORG": access.org, "INFLUX_TOKEN": access.token}
     async with (
-        InfluxStore(influx_place.url, access, retention=FOREVER) as store,
+        InfluxStore(influx_place.store_url, access, retention=FOREVER) as store,
         world_on(broker, tmp_path, **settings) as world,
     ):
         await store.bootstrap()

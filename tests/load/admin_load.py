@@ -38,7 +38,7 @@ from ingress_common.model import Candle, Source
 from ingress_common.payloads import encode_candle
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics, topic_symbol
-from ingress_store import CandleStore, Retention, open_store
+from ingress_store import CandleStore, Retention, open_store, parse_store_url
 from ingress_store.influx import InfluxAccess
 from servers import MosquittoContainer, free_port, own_influx, own_mosquitto
 
@@ -266,7 +266,9 @@ async def admin(options: argparse.Namespace, folder: Path) -> AsyncIterator[tupl
         else:
             settings |= {"STORE_URL": f"sqlite:///{folder / 'candles.db'}"}
             access = None
-        await fill(open_store(settings["STORE_URL"], retention=Retention(), influx=access), time.time())
+        await fill(
+            open_store(parse_store_url(settings["STORE_URL"]), retention=Retention(), influx=access), time.time()
+        )
         port = free_port()
         running = Running("admin", "admin_api", folder=folder, HTTP_PORT=str(port), **settings)
         await stack.enter_async_context(running)

@@ -32,7 +32,7 @@ from ingress_common.payloads import encode_candle, encode_feed_state, encode_sta
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import Topics
-from ingress_store import CandleStore, Retention, open_store
+from ingress_store import CandleStore, Retention, open_store, parse_store_url
 from ingress_store.influx import InfluxAccess
 from load.processes import Broker, Influx, Part, Usage, environment
 from servers import free_port
@@ -211,7 +211,7 @@ async def run(options: argparse.Namespace, folder: Path) -> int:
     market = Market([f"S{number:04d}/USD" for number in range(options.symbols)])
     async with servers(options, folder) as (url, settings):
         access = InfluxAccess("load", settings["INFLUX_TOKEN"]) if "INFLUX_TOKEN" in settings else None
-        store = open_store(settings["STORE_URL"], retention=Retention(), influx=access)
+        store = open_store(parse_store_url(settings["STORE_URL"]), retention=Retention(), influx=access)
         bus = MqttBus(MqttUrl.parse(url), client_id="load")
         async with store, bus:
             await fill(store, market)

@@ -139,7 +139,7 @@ async def test_weeks_of_influxdb(files, influx_place):
     org = f"test-{uuid4().hex[:12]}"
     kept = Retention(dict.fromkeys(TIMEFRAMES))
     access = InfluxAccess(org, influx_place.token)
-    async with InfluxStore(influx_place.url, access, retention=kept) as store:
+    async with InfluxStore(influx_place.store_url, access, retention=kept) as store:
         await store.bootstrap()
         archive = find_files([files / "archive"], None).files
         await Importer(store, lambda: 4e9, lambda *_: None).run("BTC/USD", archive)

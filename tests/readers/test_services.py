@@ -94,7 +94,7 @@ class Influx:
 @asynccontextmanager
 async def influx_with(place: InfluxPlace, hours: list[Candle]) -> AsyncIterator[Influx]:
     org = f"test-{uuid4().hex[:12]}"
-    async with InfluxStore(place.url, InfluxAccess(org, place.token), retention=FOREVER) as store:
+    async with InfluxStore(place.store_url, InfluxAccess(org, place.token), retention=FOREVER) as store:
         await store.bootstrap()
         await store.write(hours, [])
     yield Influx(place.url.replace("influxdb", "http", 1), org, place.token)

@@ -13,6 +13,7 @@ from memory_broker import MemoryBroker, MemoryBus
 from prometheus_client import CollectorRegistry
 
 from crypto_ingress.broker import EmbeddedBroker
+from ingress_common.backoff import FULL_JITTER, Backoff
 from ingress_common.bus import BusClosedError, BusError, Connected, LastWill, Message
 from ingress_common.bus.client import MqttClient
 from ingress_common.bus.mqtt import MqttBus
@@ -487,7 +488,7 @@ async def test_brief_connections_drop_no_message(world):
 
 
 async def test_a_session_outlives_25_brief_connections(durable, monkeypatch):
-    monkeypatch.setattr("ingress_common.bus.session._BACKOFF_LAST", 0.05)
+    monkeypatch.setattr("ingress_common.bus.session._BACKOFF", Backoff(0.2, 0.05, FULL_JITTER))
     sender, receiver = await durable.open("sender"), await durable.open("receiver", session_expiry=60)
     await receiver.subscribe(durable.topic("a"))
     await next_connected(receiver)
@@ -507,7 +508,7 @@ async def test_a_session_outlives_25_brief_connections(durable, monkeypatch):
 async def test_session_that_ends_every_connection_is_discarded_once_and_logged(
     mosquitto_of, client, monkeypatch, capsys
 ):
-    monkeypatch.setattr("ingress_common.bus.session._BACKOFF_LAST", 0.01)
+    monkeypatch.setattr("ingress_common.bus.session._BACKOFF", Backoff(0.2, 0.01, FULL_JITTER))
     server = mosquitto_of()
     async with (
         CuttingResumedSessions("127.0.0.1", server.port) as proxy,

@@ -58,7 +58,7 @@ def _influx(request: pytest.FixtureRequest) -> World:
     place = request.getfixturevalue("influx_place")
     access = InfluxAccess(f"test-{uuid4().hex[:12]}", place.token)
     return World(
-        open=lambda: InfluxStore(place.url, access, retention=FOREVER),
+        open=lambda: InfluxStore(place.store_url, access, retention=FOREVER),
         exact=False,
     )
 

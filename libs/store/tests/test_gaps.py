@@ -2,14 +2,14 @@
 
 import pytest
 
+from ingress_common.gaps import Gap
 from ingress_common.model import Range
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
-from ingress_store import StoredGap
 
 
 def gap(timeframe, first, last, symbol="BTC/USD", *, incomplete=False):
     """The hole from the open of candle `first` to the close of candle `last`."""
-    return StoredGap(symbol, timeframe, Range(first.open_time, last.close_time), incomplete)
+    return Gap(symbol, timeframe, Range(first.open_time, last.close_time), incomplete)
 
 
 async def all_gaps(store, timeframe=Timeframe.M1):

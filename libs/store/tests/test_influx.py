@@ -20,12 +20,12 @@ from ingress_common.tls import TlsFiles
 from ingress_store import (
     InfluxAccess,
     InfluxStore,
+    InfluxUrl,
     Retention,
     StoreOpenError,
     StoreUnavailableError,
     backfill_flux,
 )
-from ingress_store.influx.access import http_url
 from ingress_store.influx.names import READER_TOKEN, WRITER_TOKEN
 from ingress_store.influx.server import RefusedError, Server
 from waiting import until
@@ -40,7 +40,7 @@ def access(influx_place: Any) -> InfluxAccess:
 
 @pytest.fixture
 async def store(influx_place: Any, access: InfluxAccess) -> AsyncIterator[InfluxStore]:
-    async with InfluxStore(influx_place.url, access, retention=FOREVER) as store:
+    async with InfluxStore(influx_place.store_url, access, retention=FOREVER) as store:
         await store.bootstrap()
         yield store
 
@@ -48,7 +48,7 @@ async def store(influx_place: Any, access: InfluxAccess) -> AsyncIterator[Influx
 @pytest.fixture
 async def server(influx_place: Any, access: InfluxAccess) -> AsyncIterator[Server]:
     """The server's own interface, to look behind the store."""
-    async with Server(http_url(influx_place.url), access, influx_place.url) as server:
+    async with Server(influx_place.store_url.http, access, influx_place.url) as server:
         yield server
 
 
@@ -74,14 +74,14 @@ def names(found: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 async def test_a_wrong_token_ends_in_one_line_that_names_the_setting(influx_place):
     with pytest.raises(StoreOpenError, match="INFLUX_TOKEN") as caught:
-        async with InfluxStore(influx_place.url, InfluxAccess("org", "a wrong token")):
+        async with InfluxStore(influx_place.store_url, InfluxAccess("org", "a wrong token")):
             pass
     assert "\n" not in str(caught.value)
     assert "a wrong token" not in str(caught.value)
 
 
 async def test_missing_organisation_is_reported_as_unavailable(influx_place, access, candle):
-    async with InfluxStore(influx_place.url, access, retention=FOREVER) as store:
+    async with InfluxStore(influx_place.store_url, access, retention=FOREVER) as store:
         with pytest.raises(StoreUnavailableError, match=access.org):
             await store.write([candle()], [])
         await store.bootstrap()
@@ -89,7 +89,7 @@ async def test_missing_organisation_is_reported_as_unavailable(influx_place, acc
 
 
 async def test_a_server_that_is_not_there_is_no_reason_not_to_open(candle):
-    async with InfluxStore("influxdb://127.0.0.1:1", InfluxAccess("org", "token")) as store:
+    async with InfluxStore(InfluxUrl.parse("influxdb://127.0.0.1:1"), InfluxAccess("org", "token")) as store:
         for call in (store.ping, store.symbols, store.bootstrap, store.inspect, store.tasks):
             with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1:1"):
                 await call()
@@ -98,19 +98,23 @@ async def test_a_server_that_is_not_there_is_no_reason_not_to_open(candle):
 
 
 async def test_an_organisation_is_found_by_its_id_and_none_is_made_of_that_name(influx_place, access, server, candle):
-    async with InfluxStore(influx_place.url, access, retention=FOREVER) as store:
+    async with InfluxStore(influx_place.store_url, access, retention=FOREVER) as store:
         await store.bootstrap()
         await store.write([candle(0)], [])
     (org,) = (await server.get("orgs", org=access.org))["orgs"]
     for name in (org["id"], org["id"].upper()):
-        async with InfluxStore(influx_place.url, dataclasses.replace(access, org=name), retention=FOREVER) as store:
+        async with InfluxStore(
+            influx_place.store_url, dataclasses.replace(access, org=name), retention=FOREVER
+        ) as store:
             state = await store.inspect()
             assert state.complete, state.difference
             assert (await store.bootstrap()).changes == ()
             assert len(await store.candles("BTC/USD", Timeframe.M1, limit=10)) == 1
     unknown = ("0123456789abcdef", "0123456789ABCDEF")
     for name in unknown:
-        async with InfluxStore(influx_place.url, dataclasses.replace(access, org=name), retention=FOREVER) as store:
+        async with InfluxStore(
+            influx_place.store_url, dataclasses.replace(access, org=name), retention=FOREVER
+        ) as store:
             with pytest.raises(StoreUnavailableError, match="no organisation of that ID"):
                 await store.bootstrap()
     names = {found["name"] for found in (await server.get("orgs", limit=100))["orgs"]}
@@ -120,28 +124,30 @@ async def test_an_organisation_is_found_by_its_id_and_none_is_made_of_that_name(
 async def test_candles_are_written_and_read_over_tls(influx_of, certificates, candle):
     place = influx_of(certificates).place
     trusted = InfluxAccess("tls", place.token, TlsFiles(certificates.ca))
-    async with InfluxStore(place.url, trusted, retention=FOREVER) as store:
+    async with InfluxStore(place.store_url, trusted, retention=FOREVER) as store:
         await store.bootstrap()
         await store.write([candle(0)], [])
         assert len(await store.candles("BTC/USD", Timeframe.M1, limit=10)) == 1
     for files in (TlsFiles(), TlsFiles(certificates.stranger)):
-        async with InfluxStore(place.url, dataclasses.replace(trusted, tls=files), retention=FOREVER) as store:
+        async with InfluxStore(place.store_url, dataclasses.replace(trusted, tls=files), retention=FOREVER) as store:
             with pytest.raises(StoreUnavailableError, match=r"certificate is not trusted.*INFLUX_CA_FILE"):
                 await store.ping()
-    async with InfluxStore(place.url.replace("influxdbs", "influxdb"), trusted, retention=FOREVER) as store:
+    async with InfluxStore(
+        InfluxUrl.parse(place.url.replace("influxdbs", "influxdb")), trusted, retention=FOREVER
+    ) as store:
         with pytest.raises(StoreUnavailableError):
             await store.ping()
 
 
 async def test_a_port_without_tls_is_named(influx_place, access, certificates):
-    url = influx_place.url.replace("influxdb:", "influxdbs:")
+    url = InfluxUrl.parse(influx_place.url.replace("influxdb:", "influxdbs:"))
     async with InfluxStore(url, dataclasses.replace(access, tls=TlsFiles(certificates.ca)), retention=FOREVER) as store:
         with pytest.raises(StoreUnavailableError, match="TLS"):
             await store.ping()
 
 
 async def test_bootstrap_ten_times_and_two_at_once_makes_one_set(influx_place, access, server):
-    async with InfluxStore(influx_place.url, access) as one, InfluxStore(influx_place.url, access) as other:
+    async with InfluxStore(influx_place.store_url, access) as one, InfluxStore(influx_place.store_url, access) as other:
         await asyncio.gather(*(store.bootstrap() for store in (one, other)))
         for _ in range(5):
             await asyncio.gather(*(store.bootstrap() for store in (one, other)))
@@ -206,7 +212,7 @@ async def test_a_second_task_of_our_name_is_removed_and_the_oldest_kept(store, s
 
 async def test_a_changed_retention_setting_changes_the_bucket(influx_place, access, store):
     changed = dataclasses.replace(FOREVER, ticks=86400)
-    async with InfluxStore(influx_place.url, access, retention=changed) as other:
+    async with InfluxStore(influx_place.store_url, access, retention=changed) as other:
         assert (await other.bootstrap()).changes == ("changed bucket ticks_1m",)
 
 
@@ -224,16 +230,16 @@ async def test_the_writers_token_reads_and_writes_our_buckets_only_and_the_reade
     await server.post("buckets", {"orgID": own, "name": "mine", "retentionRules": []})
     tokens = {t["description"]: t["token"] for t in (await everything(server, access))["tokens"]}
     writing, reading = (InfluxAccess(access.org, tokens[name]) for name in (WRITER_TOKEN, READER_TOKEN))
-    async with InfluxStore(influx_place.url, writing) as writer:
+    async with InfluxStore(influx_place.store_url, writing) as writer:
         await writer.ping()
         assert (await writer.write([candle()], [candle(closed=False)])).taken == 2
         assert len(await writer.newest_candles("BTC/USD", Timeframe.M1, limit=9)) == 1
         assert len(await writer.latest()) == 1
         await writer.recall(["BTC/USD"], Timeframe.M1, start=0, end=2e9)
-    async with Server(http_url(influx_place.url), writing, influx_place.url) as foreign:
+    async with Server(influx_place.store_url.http, writing, influx_place.url) as foreign:
         with pytest.raises(StoreUnavailableError):
             await foreign.write("mine", "s", b"a b=1 1")
-    async with InfluxStore(influx_place.url, reading) as reader:
+    async with InfluxStore(influx_place.store_url, reading) as reader:
         assert len(await reader.newest_candles("BTC/USD", Timeframe.M1, limit=9)) == 1
         with pytest.raises(StoreUnavailableError, match="may not"):
             await reader.write([candle()], [])
@@ -243,7 +249,7 @@ async def test_recalled_candle_is_not_replaced_by_an_older_version(influx_place,
     first = candle()
     correction = replace(first, revision=1, at=first.at + 5, trades=99)
     await store.write([correction], [])
-    async with InfluxStore(influx_place.url, access) as next_writer:
+    async with InfluxStore(influx_place.store_url, access) as next_writer:
         await next_writer.recall([first.symbol], first.timeframe, start=first.open_time, end=first.close_time)
         assert (await next_writer.write([first], [])).taken == 1
     assert await store.candles("BTC/USD", Timeframe.M1, limit=9) == [correction]
@@ -260,7 +266,7 @@ async def test_a_writer_with_the_token_from_before_a_bucket_was_deleted_still_wr
     assert any(change.startswith(f"made a new token {WRITER_TOKEN}") for change in result.changes)
     assert result.state.complete
     batch = [candle(timeframe=timeframe) for timeframe in Timeframe]
-    async with InfluxStore(influx_place.url, writing) as old:
+    async with InfluxStore(influx_place.store_url, writing) as old:
         result = await old.write(batch, [candle(closed=False)])
         assert result.problem.startswith("candles_1h: ")
         assert (result.taken, result.unstored_candles) == (len(batch), (3,))
@@ -270,7 +276,7 @@ async def test_a_writer_with_the_token_from_before_a_bucket_was_deleted_still_wr
     assert {freshness.timeframe for freshness in await readable(store)} == set(Timeframe) - {Timeframe.H1}
     tokens = {t["description"]: t["token"] for t in (await everything(server, access))["tokens"]}
     assert tokens[f"{WRITER_TOKEN}, superseded"] == writing.token
-    async with InfluxStore(influx_place.url, InfluxAccess(access.org, tokens[WRITER_TOKEN])) as new:
+    async with InfluxStore(influx_place.store_url, InfluxAccess(access.org, tokens[WRITER_TOKEN])) as new:
         assert (await new.write(batch, [])).taken == len(batch)
     assert (await store.bootstrap()).changes == ()
 
@@ -283,7 +289,7 @@ async def test_a_writer_with_the_token_from_before_a_bucket_was_renamed_still_wr
     hours = next(bucket for bucket in before["buckets"] if bucket["name"] == "candles_1h")
     await server.patch(f"buckets/{hours['id']}", {"name": "hours of last year"})
     assert (await store.bootstrap()).state.complete
-    async with InfluxStore(influx_place.url, writing) as old:
+    async with InfluxStore(influx_place.store_url, writing) as old:
         result = await old.write([candle(timeframe=timeframe) for timeframe in Timeframe], [candle(closed=False)])
         assert result.problem.startswith("candles_1h: ")
     assert {freshness.timeframe for freshness in await readable(store)} == set(Timeframe) - {Timeframe.H1}
@@ -407,7 +413,7 @@ async def test_rows_are_read_back_once_a_day_of_a_bucket(store, candle, monkeypa
     ],
 )
 async def test_a_bucket_has_a_few_hundred_shards_at_most(influx_place, access, server, retention, timeframe, seconds):
-    async with InfluxStore(influx_place.url, access, retention=Retention.parse(retention)) as store:
+    async with InfluxStore(influx_place.store_url, access, retention=Retention.parse(retention)) as store:
         await store.bootstrap()
     buckets = (await everything(server, access))["buckets"]
     (bucket,) = (bucket for bucket in buckets if bucket["name"] == f"candles_{timeframe.value}")
@@ -416,7 +422,7 @@ async def test_a_bucket_has_a_few_hundred_shards_at_most(influx_place, access, s
 
 
 async def test_rows_past_their_retention_are_rejected_and_the_young_ones_written(influx_place, access, candle):
-    async with InfluxStore(influx_place.url, access, retention=Retention.parse("1h=5y")) as store:
+    async with InfluxStore(influx_place.store_url, access, retention=Retention.parse("1h=5y")) as store:
         await store.bootstrap()
         old = [candle(n) for n in range(3000)]
         hour = candle(0, timeframe=Timeframe.H1)
@@ -507,7 +513,7 @@ async def test_response_of_another_server_is_unavailable_and_ends_no_service(sta
         writer.close()
 
     listener = await asyncio.start_server(anything, "127.0.0.1", 0)
-    url = f"influxdb://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    url = InfluxUrl.parse(f"influxdb://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
     async with listener, InfluxStore(url, InfluxAccess("org", "token")) as store:
         for ask in (store.ping, store.bootstrap):
             with pytest.raises(StoreUnavailableError):
@@ -656,7 +662,7 @@ async def test_a_connection_that_dies_in_the_middle_is_unavailable(candle):
 
 
 def opened(url: str) -> InfluxStore:
-    return InfluxStore(url, InfluxAccess("org", "token"))
+    return InfluxStore(InfluxUrl.parse(url), InfluxAccess("org", "token"))
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from admin_api.reconciler import repair
 from admin_api.reconciler.audit import audited_range
-from admin_api.reconciler.gaps import Gap, GapSource
+from admin_api.reconciler.gaps import FoundGap, GapSource
 from admin_api.reconciler.repair import GapState, Repairer, RepairMetrics
 from ingress_common.bus import Message
 from ingress_common.model import FeedCondition, Range
@@ -44,13 +44,14 @@ class Bench:
             lambda: self.now,
             lambda symbol: self.owned,
             lambda: self.live,
-            jitter=lambda: 0.5,
+            uniform=lambda: 0.5,
         )
 
     def gap(self, timeframe, back, windows=1, **changes):
         start = timeframe.floor(NOW - back)
         span = Range(start, start + windows * timeframe.seconds)
-        return replace(Gap("BTC/USD", timeframe, span, False, GapSource.STORE, self.now), **changes)
+        found = FoundGap("BTC/USD", timeframe, span, source=GapSource.STORE, found_at=self.now)
+        return replace(found, **changes)
 
     async def take(self, *gaps, horizon=7 * 86400):
         audited = {timeframe: audited_range(timeframe, self.now, horizon, Retention()) for timeframe in TIMEFRAMES}

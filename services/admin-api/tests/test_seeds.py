@@ -90,7 +90,7 @@ async def test_seed_of_a_followed_symbol_is_left_to_its_gateway(world, candle, a
         await request_seeds(world, "OWNED/USD", "FED/USD", OLD)
         await world.until(lambda: len(answers) == len(TIMEFRAMES))
         assert {batch.symbol for batch in answers} == {OLD}
-        assert count(world, "answered") == 1
+        assert count(world, "published") == 1
 
 
 async def test_no_seed_is_sent_while_a_gateway_may_still_report_the_symbol(world, candle, answers):
@@ -104,11 +104,11 @@ async def test_no_seed_is_sent_while_a_gateway_may_still_report_the_symbol(world
         # It is later in the order of messages, so those were taken in.
         await gateway(world, OLD, instance="g2")
         await world.until(lambda: len(texts(world, "g2")) == 1)
-        assert count(world, "answered") == 0
+        assert count(world, "published") == 0
         await gateway(world, instance="g2")
         await world.until(lambda: not texts(world, "g2"))
         await request_seeds(world, OLD)
-        await world.until(lambda: count(world, "answered"))
+        await world.until(lambda: count(world, "published"))
     assert len(answers) == len(TIMEFRAMES)
 
 
@@ -123,7 +123,7 @@ async def test_seed_requests_for_a_whole_exchange_are_bounded(world, candle, ans
         await gateway(world, "BTC/USD")
         await request_seeds(world, *symbols)
         await world.until(lambda: count(world, "left-out") == len(symbols) - seeds.MOST_WAITING)
-        await world.until(lambda: count(world, "answered") == seeds.MOST_WAITING)
+        await world.until(lambda: count(world, "published") == seeds.MOST_WAITING)
         assert world.registry.get_sample_value("ingress_store_seeds_waiting") == 0
     assert len(answers) == seeds.MOST_WAITING * len(TIMEFRAMES)
 

@@ -226,7 +226,7 @@ async def test_missing_response_is_not_a_difference(bench, hour, monkeypatch):
     await bench.look()
     assert bench.shown == []
     assert bench.check.details()["unanswered"] == 1
-    assert bench.check._pause == 20
+    assert bench.check._pause() == 20
 
 
 async def test_nothing_is_requested_without_a_live_feed_or_stored_candles(bench):

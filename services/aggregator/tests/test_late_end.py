@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from aggregator.core import LateEnd
 from aggregator.core.feeds import ImplausibleError
-from aggregator.late_ends import AGAIN_SECONDS, ANSWER_SECONDS, MOST_AT_ONCE, LateEnds, LateStep
+from aggregator.late_ends import ANSWER_SECONDS, MOST_AT_ONCE, REPEAT_SECONDS, LateEnds, LateStep
 from aggregator.service import Aggregator
 from aggregator.subscriptions import SingleFilterSubscription, SymbolSubscriptions
 from ingress_common.bus import Message
@@ -135,8 +135,8 @@ def test_seed_request_is_repeated_until_the_symbol_ends_without_it():
     ends = LateEnds()
     assert ends.next("OLD/USD", 0.0) is LateStep.SUBSCRIBE
     assert ends.next("OLD/USD", 1.0) is LateStep.REQUEST
-    assert ends.next("OLD/USD", AGAIN_SECONDS) is LateStep.WAIT
-    assert ends.next("OLD/USD", 1.0 + AGAIN_SECONDS) is LateStep.REQUEST
+    assert ends.next("OLD/USD", REPEAT_SECONDS) is LateStep.WAIT
+    assert ends.next("OLD/USD", 1.0 + REPEAT_SECONDS) is LateStep.REQUEST
     assert ends.next("OLD/USD", ANSWER_SECONDS) is LateStep.END
     assert ends.end("OLD/USD", OPEN) == []
     assert ends.symbols == frozenset()

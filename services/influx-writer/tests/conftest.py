@@ -18,6 +18,7 @@ from example import CANDLE
 from influx_writer import Limits, Writer
 from influx_writer.intake import PAYLOAD_LIMIT
 from influx_writer.writer import SESSION_SECONDS, client_id, control_client_id, last_will
+from ingress_common.backoff import Backoff
 from ingress_common.bus import Message
 from ingress_common.model import Candle, FeedCondition, FeedState, RepublishRequest, Watermark
 from ingress_common.payloads import (
@@ -76,7 +77,7 @@ class World:
     ) -> tuple[Writer, MemoryBus]:
         """A writer that is not running yet, and its bus."""
         limits = limits or Limits(seconds=0.05)
-        limits = dataclasses.replace(limits, settle_seconds=0.05)
+        limits = dataclasses.replace(limits, reassign_seconds=0.05)
         bus = MemoryBus(
             self.broker,
             client_id=client_id(self.topics, instance),
@@ -101,8 +102,8 @@ class World:
             started_at=self.now,
             clock=lambda: self.now,
             limits=limits,
-            backoff=lambda attempt: 0.02,
-            request_backoff=lambda attempt: self.request_seconds,
+            backoff=Backoff(0.02, 0.02),
+            request_backoff=Backoff(self.request_seconds, self.request_seconds),
         )
         return writer, bus
 

@@ -3,11 +3,13 @@
 import asyncio
 import dataclasses
 import sqlite3
+from itertools import chain, repeat
 
 import pytest
 from msgspec.structs import replace
 
 from influx_writer import Limits
+from ingress_common.backoff import Backoff
 from ingress_common.errors import StartError
 from ingress_common.payloads import decode_candle, decode_status, encode_candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
@@ -66,7 +68,7 @@ async def test_rows_after_a_full_batch_of_an_outage_are_written(world, candle):
     limits = Limits(rows=5, seconds=0.02)
     writer, _ = world.impatient_writer(limits=limits)
     # The first retry comes when the next batch is full, and takes it along.
-    writer._backoff = lambda attempt: 0.02 if attempt else 2.0
+    writer._backoff = Backoff(2.0, 2.0, jitter=(0.01, 1.0), uniform=chain([1.0], repeat(0.0)).__next__)
     rows = [candle(-n) for n in range(1, 31)]
     async with world.running(writer):
         lock = sqlite3.connect(world.path, isolation_level=None)

@@ -28,7 +28,7 @@ def open_store(request: pytest.FixtureRequest) -> AbstractAsyncContextManager[Ca
 async def influx_store(place: InfluxPlace) -> AsyncIterator[InfluxStore]:
     """A store in an organisation of its own, which is removed afterwards."""
     org = f"test-{uuid4().hex[:12]}"
-    async with InfluxStore(place.url, InfluxAccess(org, place.token), retention=KEPT) as store:
+    async with InfluxStore(place.store_url, InfluxAccess(org, place.token), retention=KEPT) as store:
         yield store
     headers = {"Authorization": f"Token {place.token}"}
     async with httpx.AsyncClient(base_url=place.url.replace("influxdb", "http", 1), headers=headers) as http:

@@ -57,7 +57,7 @@ async def test_repeatedly_killed_import_into_influxdb_ends_with_the_same_store(i
     org = f"test-{uuid4().hex[:12]}"
     settings = {"INFLUX_ORG": org, "INFLUX_TOKEN": influx_place.token, "RETENTION": KEPT.text}
     server = urlsplit(influx_place.url)
-    async with InfluxStore(influx_place.url, InfluxAccess(org, influx_place.token), retention=KEPT) as store:
+    async with InfluxStore(influx_place.store_url, InfluxAccess(org, influx_place.token), retention=KEPT) as store:
         await store.bootstrap()
         # In the first request, between two of the same timeframe, in one of a higher timeframe.
         for writes in (1, 3, 6):

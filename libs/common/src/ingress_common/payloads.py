@@ -352,12 +352,12 @@ def decode_status_on(topic: str, payload: bytes) -> Status:
     return status
 
 
-def dead_letter(topic: str, payload: bytes, reason: str, at: float) -> DeadLetter:
+def dead_letter(topic: str, payload: bytes, reason: str, at: float, limit: int = DEAD_LETTER_BYTES) -> DeadLetter:
     """The dead letter for `payload`, received on `topic` at `at` (unix seconds) and rejected for `reason`.
 
-    It contains the first DEAD_LETTER_BYTES of the payload, so that it can be published whatever the message's size.
+    It contains the first `limit` bytes of the payload, so that it can be published whatever the message's size.
     """
-    reason, kept = _brief(reason), payload[:DEAD_LETTER_BYTES]
+    reason, kept = _brief(reason), payload[:limit]
     if len(kept) < len(payload):
         reason += f" (payload of {len(payload)} bytes cut to {len(kept)})"
     try:

@@ -2,8 +2,8 @@
 
 from collections.abc import MutableMapping
 
-from ingress_common.bus.url import split_url
 from ingress_common.errors import SettingsError
+from ingress_common.urls import split_url
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Hosts that bypass the proxy: through a proxy they would mean the proxy's own machine."""

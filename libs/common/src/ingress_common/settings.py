@@ -12,12 +12,13 @@ from pydantic_settings import SettingsError as SourceError
 
 from ingress_common.bus.client import DEFAULT_CLIENT, MqttClient
 from ingress_common.bus.url import EXPECTED as MQTT_EXPECTED
-from ingress_common.bus.url import MqttUrl, credential_objection, split_url
+from ingress_common.bus.url import MqttUrl, credential_objection
 from ingress_common.errors import SettingsError
 from ingress_common.secret_files import SecretFiles
 from ingress_common.symbols import right_name
 from ingress_common.tls import TlsFiles
 from ingress_common.topics import Topics
+from ingress_common.urls import plain_url
 
 __all__ = [
     "HttpUrl",
@@ -25,7 +26,6 @@ __all__ = [
     "MqttSetting",
     "ServiceSettings",
     "SettingsError",
-    "StoreUrl",
     "SymbolPatterns",
     "WsUrl",
     "load_settings",
@@ -70,50 +70,12 @@ def _hint(meant: str, given: str) -> str:
     return repr(meant)
 
 
-def _store_url(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    scheme, separator, rest = value.strip().partition("://")
-    if not separator or scheme not in ("influxdb", "influxdbs", "sqlite"):
-        raise ValueError(
-            f"the scheme is {scheme!r} instead of influxdb, influxdbs or sqlite" if separator else "it has no scheme"
-        )
-    if scheme == "sqlite":
-        if not rest.startswith("/") or rest == "/":
-            raise ValueError("it has no path; write three slashes and a path")
-        if "?" in rest or "#" in rest:
-            raise ValueError("it contains a query or a fragment, which is shown to everyone")
-        return value.strip()
-    return _address(value.strip(), (scheme,))
-
-
-def _address(text: str, schemes: tuple[str, ...]) -> str:
-    """`text` without a trailing slash, if it is `scheme://host[:port][/path]` of one of `schemes`.
-
-    Anything else may hold a secret, and addresses are shown in logs and statuses.
-    """
-    parts = split_url(text)
-    if parts.scheme not in schemes:
-        found = f"the scheme is {parts.scheme!r} instead of" if parts.scheme else "it has no scheme, expected"
-        raise ValueError(f"{found} {' or '.join(schemes)}")
-    if not parts.hostname:
-        raise ValueError("it has no host")
-    if parts.port == 0:
-        raise ValueError("port 0 cannot be connected to")
-    for name, value in (("a user", parts.username), ("a query", parts.query), ("a fragment", parts.fragment)):
-        if value:
-            raise ValueError(f"it contains {name}, which is shown to everyone")
-    if any(c.isspace() for c in text):
-        raise ValueError("it contains a blank")
-    return text.rstrip("/")
-
-
 def _http_url(value: object) -> object:
-    return _address(value.strip(), ("http", "https")) if isinstance(value, str) else value
+    return plain_url(value.strip(), "http", "https") if isinstance(value, str) else value
 
 
 def _ws_url(value: object) -> object:
-    return _address(value.strip(), ("ws", "wss")) if isinstance(value, str) else value
+    return plain_url(value.strip(), "ws", "wss") if isinstance(value, str) else value
 
 
 def _ca_file(value: Path | None) -> Path | None:
@@ -183,13 +145,6 @@ SymbolPatterns = Annotated[
     Field(description="symbols separated by commas such as BTC/USD,ETH/USD, or patterns such as */USD or *"),
 ]
 """Symbols and patterns, each once, in the order given: `BTC/USD`, `*/USD`, `BTC/*`, `*`."""
-
-StoreUrl = Annotated[
-    str,
-    BeforeValidator(_store_url),
-    Field(description="a store URL such as influxdb://host:8086, influxdbs://host or sqlite:///path"),
-]
-"""Where candles are stored, as text."""
 
 HttpUrl = Annotated[str, BeforeValidator(_http_url), Field(description="a URL such as https://host:443")]
 """An http or https URL as text, without a trailing slash."""

@@ -9,7 +9,6 @@ from ingress_common.settings import (
     HttpUrl,
     ServiceSettings,
     SettingsError,
-    StoreUrl,
     SymbolPatterns,
     WsUrl,
     load_settings,
@@ -18,7 +17,6 @@ from ingress_common.settings import (
 
 class Everything(ServiceSettings):
     symbols: SymbolPatterns = ("BTC/USD",)
-    store_url: StoreUrl = "sqlite:///candles.db"
     kraken_ws_url: WsUrl = "wss://localhost/v2"
     kraken_rest_url: HttpUrl = "https://localhost"
     admin_token: SecretStr | None = None
@@ -121,9 +119,6 @@ def test_broker_url_is_parsed(monkeypatch, url, expected):
         ("SYMBOLS", "BTC/USD,XBTUSD", ["XBTUSD", "BTC/USD,ETH/USD"]),
         ("SYMBOLS", "aaplx-usd", ["'AAPLX/USD', or 'AAPLx/USD' for a tokenised stock"]),
         ("SYMBOLS", ",", [","]),
-        ("STORE_URL", "postgres://host", ["postgres", "influxdb://"]),
-        ("STORE_URL", "influxdb://", ["it has no host"]),
-        ("STORE_URL", "sqlite://file", ["three slashes"]),
         ("KRAKEN_WS_URL", "https://host", ["https", "wss"]),
         ("KRAKEN_REST_URL", "wss://host", ["wss", "https"]),
     ],
@@ -151,10 +146,6 @@ def test_every_wrong_variable_is_named_at_once(monkeypatch):
 @pytest.mark.parametrize(
     ("variable", "url"),
     [
-        ("STORE_URL", "influxdb://host:8086?token=secret"),
-        ("STORE_URL", "influxdb://secret@host"),
-        ("STORE_URL", "influxdb://host/#secret"),
-        ("STORE_URL", "sqlite:////var/candles.db?key=secret"),
         ("KRAKEN_WS_URL", "wss://user:secret@host/v2"),
         ("KRAKEN_REST_URL", "https://host/?key=secret"),
     ],
@@ -180,7 +171,7 @@ def test_password_is_not_repeated(monkeypatch, url):
 @pytest.mark.parametrize("raw", "#/?[] ")
 @pytest.mark.parametrize(
     ("variable", "scheme"),
-    [("MQTT_URL", "mqtt"), ("STORE_URL", "influxdb"), ("KRAKEN_WS_URL", "wss"), ("KRAKEN_REST_URL", "https")],
+    [("MQTT_URL", "mqtt"), ("KRAKEN_WS_URL", "wss"), ("KRAKEN_REST_URL", "https")],
 )
 def test_a_raw_character_in_a_password_is_explained_and_no_part_of_it_is_shown(monkeypatch, variable, scheme, raw):
     monkeypatch.setenv(variable, f"{scheme}://user:abc{raw}xyz@host:1")

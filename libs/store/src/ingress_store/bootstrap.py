@@ -19,7 +19,7 @@ class ResourceState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Resource:
+class StoreResource:
     """A thing in the store, known by its kind (`table`, `bucket`, `task`, ...) and name."""
 
     kind: str
@@ -82,7 +82,7 @@ class BootstrapResult:
     state: BootstrapState
 
 
-def compare(store: str, expected: Iterable[Resource], found: Iterable[Resource]) -> BootstrapState:
+def compare(store: str, expected: Iterable[StoreResource], found: Iterable[StoreResource]) -> BootstrapState:
     """Compare the expected resources with the existing ones; the expected come first, in their order."""
     is_there = {(resource.kind, resource.name): resource.properties for resource in found}
     rows = [

@@ -36,7 +36,7 @@ class BulkSeries(Protocol):
     Ranges are open times in unix seconds, the end excluded.
     """
 
-    settling_seconds: float
+    confirm_seconds: float
     """Seconds after a write in which a read may still show a row that is then lost; 0.0 if the store loses none."""
 
     async def count(self, start: int, end: int) -> int:

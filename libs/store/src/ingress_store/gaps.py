@@ -1,35 +1,21 @@
 """Gaps in the store: ranges whose closed candles are missing or incomplete."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from ingress_common.gaps import Gap
 from ingress_common.model import Range
 from ingress_common.timeframes import Timeframe
 
 
-@dataclass(frozen=True, slots=True)
-class StoredGap:
-    """A range of a series without closed candles, or with closed candles that are not `complete`.
-
-    `range` spans whole windows, from the open of the first to the close of the last. `incomplete`: the closed candles
-    exist, but not every minute of them is known; otherwise they are missing.
-    """
-
-    symbol: str
-    timeframe: Timeframe
-    range: Range
-    incomplete: bool
-
-
 def gaps_of(
     timeframe: Timeframe, missing: Iterable[tuple[str, int, int]], incomplete: Iterable[tuple[str, int]]
-) -> list[StoredGap]:
+) -> list[Gap]:
     """The gaps of one timeframe, sorted by symbol and time.
 
     `missing`: symbol, start and end of each range (unix seconds). `incomplete`: symbol and open time of each such
     candle, in any order; neighbours are merged.
     """
-    found = [StoredGap(symbol, timeframe, Range(start, end), incomplete=False) for symbol, start, end in missing]
+    found = [Gap(symbol, timeframe, Range(start, end), incomplete=False) for symbol, start, end in missing]
     stretch: tuple[str, int, int] | None = None
     for symbol, open_time in sorted(incomplete):
         close_time = open_time + timeframe.seconds
@@ -44,6 +30,6 @@ def gaps_of(
     return sorted(found, key=lambda gap: (gap.symbol, gap.range.start))
 
 
-def _incomplete(timeframe: Timeframe, stretch: tuple[str, int, int]) -> StoredGap:
+def _incomplete(timeframe: Timeframe, stretch: tuple[str, int, int]) -> Gap:
     symbol, start, end = stretch
-    return StoredGap(symbol, timeframe, Range(start, end), incomplete=True)
+    return Gap(symbol, timeframe, Range(start, end), incomplete=True)

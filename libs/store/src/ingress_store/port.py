@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+from ingress_common.gaps import Gap
 from ingress_common.model import Candle
 from ingress_common.timeframes import Timeframe
 from ingress_store.bootstrap import BootstrapResult, BootstrapState
 from ingress_store.bulk import BulkSeries
-from ingress_store.gaps import StoredGap
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ class CandleStore(Protocol):
         """
         ...
 
-    async def gaps(self, timeframe: Timeframe, *, start: float, end: float) -> list[StoredGap]:
+    async def gaps(self, timeframe: Timeframe, *, start: float, end: float) -> list[Gap]:
         """Where closed candles are missing or incomplete in [start, end), widened to whole windows.
 
         Of every symbol, between its first and its last closed candle in the range: time after that is no gap (see

@@ -1,24 +1,31 @@
 """The common settings of services with a store."""
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from ingress_common.errors import SettingsError
-from ingress_common.settings import CaFile, CertFile, KeyFile, ServiceSettings, StoreUrl
+from ingress_common.settings import CaFile, CertFile, KeyFile, ServiceSettings
 from ingress_common.tls import TlsFiles
 from ingress_store.errors import StoreUrlError
 from ingress_store.influx import InfluxAccess
 from ingress_store.opening import open_store
 from ingress_store.port import CandleStore
 from ingress_store.retention import Retention
+from ingress_store.url import EXPECTED, InfluxUrl, StoreUrl, parse_store_url
+
+
+def _store_url(value: object) -> object:
+    return parse_store_url(value.strip()) if isinstance(value, str) else value
 
 
 def _retention(value: object) -> object:
     return Retention.parse(value) if isinstance(value, str) else value
 
+
+StoreUrlSetting = Annotated[StoreUrl, NoDecode, BeforeValidator(_store_url), Field(description=EXPECTED)]
+"""A store URL, parsed."""
 
 RetentionSetting = Annotated[
     Retention,
@@ -32,7 +39,7 @@ RetentionSetting = Annotated[
 class StoreSettings(ServiceSettings):
     """The common settings, STORE_URL, RETENTION, and for InfluxDB INFLUX_ORG and INFLUX_TOKEN."""
 
-    store_url: StoreUrl
+    store_url: StoreUrlSetting
     """Where candles and ticks are stored: InfluxDB 2, with TLS (`influxdbs`), or a SQLite file. Its path is from the
     working directory; an absolute one takes four slashes, such as `sqlite:////var/lib/candles.db`.
     """
@@ -60,17 +67,16 @@ class StoreSettings(ServiceSettings):
     @property
     def store_name(self) -> str:
         """Where candles are stored, without secrets: the same for all services of a stack."""
-        scheme, _, rest = self.store_url.partition("://")
-        if scheme == "sqlite":
-            return f"sqlite:///{Path(rest[1:]).absolute()}"
-        return f"{scheme}://{rest.rpartition('@')[2]} {self.influx_org or ''}".strip()
+        if isinstance(self.store_url, InfluxUrl):
+            return f"{self.store_url} {self.influx_org or ''}".strip()
+        return str(self.store_url.absolute)
 
     def store(self) -> CandleStore:
         """The store of STORE_URL, to be opened; SettingsError if there is none or a setting is missing."""
         access = None
         if self.influx_org and self.influx_token:
             files = TlsFiles(self.influx_ca_file, self.influx_cert_file, self.influx_key_file)
-            if files and not self.store_url.startswith("influxdbs://"):
+            if files and not (isinstance(self.store_url, InfluxUrl) and self.store_url.tls):
                 raise SettingsError("STORE_URL: expected influxdbs:// with INFLUX_CA_FILE or INFLUX_CERT_FILE")
             access = InfluxAccess(self.influx_org, self.influx_token.get_secret_value(), files)
         try:

@@ -1,11 +1,11 @@
-"""Store URLs and retention texts."""
+"""Opening a store, and retention texts."""
 
 from pathlib import Path
 
 import pytest
 
 from ingress_common.timeframes import Timeframe
-from ingress_store import InfluxAccess, Retention, StoreUrlError, open_store
+from ingress_store import InfluxAccess, Retention, StoreUrlError, open_store, parse_store_url
 
 
 @pytest.mark.parametrize(
@@ -13,30 +13,17 @@ from ingress_store import InfluxAccess, Retention, StoreUrlError, open_store
     [("sqlite:///data/c.db", "sqlite:///data/c.db"), ("sqlite:////var/c.db", "sqlite:////var/c.db")],
 )
 def test_a_sqlite_url_is_a_relative_or_an_absolute_path_and_touches_nothing(url, location):
-    assert open_store(url).location == location
+    assert open_store(parse_store_url(url)).location == location
     assert not Path("data/c.db").exists()
 
 
 @pytest.mark.parametrize("url", ["influxdb://localhost:8086", "influxdbs://host"])
 def test_an_influxdb_url_needs_an_organisation_and_a_token(url):
     with pytest.raises(StoreUrlError, match="INFLUX_ORG and INFLUX_TOKEN"):
-        open_store(url)
-    store = open_store(url, influx=InfluxAccess("org", "secret"))
+        open_store(parse_store_url(url))
+    store = open_store(parse_store_url(url), influx=InfluxAccess("org", "secret"))
     assert store.location == url
     assert "secret" not in repr(InfluxAccess("org", "secret"))
-
-
-@pytest.mark.parametrize("url", ["influxdb://", "influxdb://user:password@host", "influxdb://host:99999"])
-def test_a_malformed_influxdb_url_is_refused_without_showing_a_password(url):
-    with pytest.raises(StoreUrlError, match="expected a store URL") as caught:
-        open_store(url, influx=InfluxAccess("org", "secret"))
-    assert "password" not in str(caught.value)
-
-
-@pytest.mark.parametrize("url", ["", "sqlite://", "sqlite:///", "postgres://host/db", "c.db"])
-def test_other_urls_are_refused(url):
-    with pytest.raises(StoreUrlError, match="expected a store URL"):
-        open_store(url)
 
 
 def test_unnamed_timeframe_keeps_its_default_retention():

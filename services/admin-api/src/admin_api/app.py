@@ -33,15 +33,16 @@ from admin_api.http.responses import schemas
 from admin_api.reconciler import bodies as reconciler_bodies
 from admin_api.reconciler.reconciler import Reconciler
 from admin_api.settings import AdminSettings
-from admin_api.system.state import AheadError, StateFullError, SystemState
+from admin_api.system.state import AheadOfClockError, StateFullError, SystemState
 from ingress_common.bus import Bus, Connected, LastWill, Message
 from ingress_common.connector import Connector
+from ingress_common.dead_letters import DeadLetterPublisher
 from ingress_common.errors import StartError
 from ingress_common.health import Health
 from ingress_common.health_server import serve_http
 from ingress_common.heartbeat import StatusPublisher, will_of
 from ingress_common.logs import get_logger
-from ingress_common.payloads import dead_letter, decode_status, encode_dead_letter
+from ingress_common.payloads import decode_status
 from ingress_common.prefix import PrefixGuard, claim_name_and_prefix
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics, symbol_of
@@ -133,6 +134,7 @@ class AdminApi:
             published_secrets=settings.published_secrets,
         )
         self._metrics = _BusCounters(registry)
+        self._dead_letters = DeadLetterPublisher(bus, topics, NAME)
         self.state = SystemState(topics)
         """What the bus reports."""
         self.candles = Candles(
@@ -219,13 +221,14 @@ class AdminApi:
         except (StateFullError, LiveFullError) as error:
             self._metrics.rejected.labels("full").inc()
             log.debug("state.full", reason=str(error))
-        except AheadError as error:
+        except AheadOfClockError as error:
             # No dead letter: our own clock may be wrong, which `clock_check` reports, and then the message is good.
             self._metrics.rejected.labels("ahead").inc()
             log.debug("state.ahead", topic=message.topic, reason=str(error))
         except ValueError as error:
             self._metrics.rejected.labels("undecodable").inc()
-            await self._dead_letter(message, str(error))
+            if not self._dead_letters.is_dead_letter(message.topic):
+                await self._dead_letters.publish(message.topic, message.payload, str(error), self._clock())
 
     def _hand_out(self, message: Message) -> None:
         """Pass a message to the packages that use it; ValueError if it is malformed."""
@@ -243,13 +246,6 @@ class AdminApi:
             status = decode_status(payload)
             self._status.received(status)
             self._prefix.received(status)
-
-    async def _dead_letter(self, message: Message, reason: str) -> None:
-        own = self._topics.dead_letter(NAME)
-        # A malformed dead letter must not cause another one: that would be a loop.
-        if message.topic.rpartition("/")[0] != own.rpartition("/")[0]:
-            letter = dead_letter(message.topic, message.payload, reason, self._clock())
-            await self._bus.publish(own, encode_dead_letter(letter))
 
     def _details(self) -> dict[str, Any]:
         return {

@@ -5,8 +5,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin_api.reconciler.gaps import Gap, GapSource
 from admin_api.reconciler.planning import DAY, MINUTES_OF_A_ROLL_UP, OHLC_ROWS, piece_seconds, pieces, plan_requests
+from ingress_common.gaps import Gap
 from ingress_common.model import Range
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
@@ -18,7 +18,7 @@ def gap(timeframe, back, windows=1, symbol="BTC/USD"):
     """`windows` candles of which the first opened about `back` seconds ago."""
     start = timeframe.floor(NOW - back)
     span = Range(start, start + windows * timeframe.seconds)
-    return Gap(symbol, timeframe, span, incomplete=False, source=GapSource.STORE, found_at=NOW)
+    return Gap(symbol, timeframe, span)
 
 
 gaps = st.builds(

@@ -8,7 +8,7 @@ from admin_api.system.state import (
     MAX_BYTES,
     MAX_ENTRIES,
     SILENT_SECONDS,
-    AheadError,
+    AheadOfClockError,
     StateFullError,
     SystemState,
 )
@@ -70,7 +70,7 @@ def test_a_watermark_far_ahead_or_of_another_feed_is_refused():
     state = SystemState(TOPICS)
     ahead = Watermark("f", NOW + AHEAD_SECONDS + 1, NOW)
     for topic, mark in ((TOPICS.watermark("f"), ahead), (TOPICS.watermark("g"), Watermark("f", NOW, NOW))):
-        with pytest.raises((AheadError, PayloadError)):
+        with pytest.raises((AheadOfClockError, PayloadError)):
             state.apply(topic, encode_watermark(mark), NOW)
     assert not state.feeds
 
@@ -78,7 +78,7 @@ def test_a_watermark_far_ahead_or_of_another_feed_is_refused():
 def test_candle_closed_long_before_its_end_is_refused(candle):
     state = SystemState(TOPICS)
     days_ahead = candle(open_time=M1.floor(NOW) + 6 * 86_400, at=NOW + 6 * 86_400)
-    with pytest.raises(AheadError):
+    with pytest.raises(AheadOfClockError):
         state.apply(TOPICS.candles("BTC/USD", M1), encode_candle(days_ahead), NOW)
     behind = NOW - 86_400  # our own clock
     feed = FeedState("f1", FeedCondition.LIVE, NOW, ("BTC/USD",))
@@ -87,7 +87,7 @@ def test_candle_closed_long_before_its_end_is_refused(candle):
     real = candle(open_time=M1.floor(NOW) - 60, at=NOW)
     for opens in (M1.floor(NOW) + 180, M1.floor(NOW) + 6 * 86_400):
         early = encode_candle(candle(open_time=opens, at=opens + 60.0))
-        with pytest.raises(AheadError):
+        with pytest.raises(AheadOfClockError):
             state.apply(TOPICS.candles("BTC/USD", M1), early, behind)
     state.apply(TOPICS.candles("BTC/USD", M1), encode_candle(real), behind)
     assert state.symbols["BTC/USD"].closed[M1].open_time == real.open_time

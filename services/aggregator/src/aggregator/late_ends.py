@@ -11,7 +11,7 @@ from ingress_common.model import Candle, History
 ANSWER_SECONDS = 15.0
 """Seconds after which a symbol ends by its retained candles alone."""
 
-AGAIN_SECONDS = 5.0
+REPEAT_SECONDS = 5.0
 """Seconds between two requests for the same symbol: admin-api may still be starting."""
 
 MOST_AT_ONCE = 20
@@ -32,11 +32,11 @@ class LateStep(Enum):
 
 @dataclass(slots=True)
 class _UnderWay:
-    """A symbol under way. `until`, `again`: when to end it, and when to request next (steady seconds)."""
+    """A symbol under way. `until`, `request_at`: when to end it, and when to request next (steady seconds)."""
 
     last: LateEnd
     until: float
-    again: float
+    request_at: float
 
 
 class LateEnds:
@@ -60,9 +60,9 @@ class LateEnds:
             return LateStep.SUBSCRIBE
         if known.last.answered or now >= known.until:
             return LateStep.END
-        if now < known.again:
+        if now < known.request_at:
             return LateStep.WAIT
-        known.again = now + AGAIN_SECONDS
+        known.request_at = now + REPEAT_SECONDS
         return LateStep.REQUEST
 
     def resume(self, candle: Candle) -> None:

@@ -12,14 +12,15 @@ from prometheus_client import CollectorRegistry
 from aggregator import __version__
 from aggregator.compact import compact
 from aggregator.core import Engine, Output
-from aggregator.core.engine import Gap
+from aggregator.core.engine import UncoveredGap
 from aggregator.core.feeds import ImplausibleError
 from aggregator.endings import GATEWAY, Endings, Following, Standing
 from aggregator.forming import TURN_SECONDS, FormingCandles
 from aggregator.late_ends import LateEnds, LateStep
 from aggregator.metrics import AggregatorMetrics, PublicationKind, kind_of_response, kind_of_update
-from aggregator.subscriptions import Subscriptions
+from aggregator.subscriptions import BusSubscriptions
 from ingress_common.bus import Bus, BusError, Connected, Event, Message
+from ingress_common.dead_letters import DeadLetterPublisher
 from ingress_common.health import Check, Health, broker_check
 from ingress_common.heartbeat import StatusPublisher
 from ingress_common.logs import get_logger
@@ -28,7 +29,6 @@ from ingress_common.minute_trades import trades_of
 from ingress_common.model import GRACE, Candle, FeedCondition, HistoryRequest, SeedRequest
 from ingress_common.payloads import (
     PayloadError,
-    dead_letter,
     decode_candle,
     decode_feed_state,
     decode_history,
@@ -36,7 +36,6 @@ from ingress_common.payloads import (
     decode_status_on,
     decode_watermark,
     encode_candle,
-    encode_dead_letter,
     encode_history_request,
     encode_seed_request,
 )
@@ -49,7 +48,7 @@ log = get_logger(__name__)
 
 _MAINTENANCE_SECONDS = 0.2
 _LOOK_SECONDS = 5.0
-_MEMBERS_SETTLE_SECONDS = 1.0
+_REASSIGN_SECONDS = 1.0
 _UNCONFIRMED_LIMIT = 500
 _GAPS_REPORTED = 200
 _SHOWN = 5
@@ -81,7 +80,7 @@ class Aggregator:
         self,
         bus: Bus,
         topics: Topics,
-        subscriptions: Subscriptions,
+        subscriptions: BusSubscriptions,
         instance: str,
         registry: CollectorRegistry,
         clock: Callable[[], float],
@@ -97,6 +96,7 @@ class Aggregator:
         self._forming = FormingCandles(self._engine)
         self._members = Members(topics, self.name, instance)
         self._metrics = AggregatorMetrics(registry)
+        self._dead_letters = DeadLetterPublisher(bus, topics, self.name)
         self._status = StatusPublisher(
             bus,
             topics,
@@ -137,7 +137,7 @@ class Aggregator:
             status, endings = self._topics.status(GATEWAY, "+"), self._topics.ending("+", "+")
             await self._bus.subscribe(self._members.filter, status, endings)
             await self._subscriptions.open(self._bus)
-            self._reassign_soon()
+            self._schedule_reassignment()
             tasks.create_task(self._status.run(), name="aggregator.status")
             tasks.create_task(self._confirm(), name="aggregator.confirm")
             tasks.create_task(self._request_seeds(), name="aggregator.seeds")
@@ -202,8 +202,7 @@ class Aggregator:
         except (PayloadError, TopicError, ImplausibleError) as error:
             self._metrics.dead_letters.inc()
             log.debug("message.rejected", topic=event.topic, reason=str(error))
-            letter = encode_dead_letter(dead_letter(event.topic, event.payload, str(error), self._clock()))
-            delivery = await self._bus.publish(self._topics.dead_letter(self.name), letter)
+            delivery = await self._dead_letters.publish(event.topic, event.payload, str(error), self._clock())
             # Without the payload, which may be megabytes.
             await self._unconfirmed.put((replace(event, payload=b""), [delivery]))
             return
@@ -235,7 +234,7 @@ class Aggregator:
                     self._metrics.strays.inc()
                 elif not self._engine.reports(mark.feed):
                     # Its symbols now take precedence over those of feeds without watermarks.
-                    self._reassign_soon()
+                    self._schedule_reassignment()
                 before = self._engine.lost_updates
                 outputs = self._engine.watermark(mark, trades_of(message.properties))
                 if self._engine.reports(mark.feed):
@@ -248,7 +247,7 @@ class Aggregator:
                 self._engine.forget(feed)
                 self._following.forget(feed)
                 self._watermarks.pop(feed, None)
-                self._reassign_soon()
+                self._schedule_reassignment()
             case ("feed", _, _):
                 state = decode_feed_state(message.payload)
                 self._expect(message, self._topics.feed(state.feed))
@@ -256,7 +255,7 @@ class Aggregator:
                 if state.state is FeedCondition.DOWN:
                     self._watermarks.pop(state.feed, None)
                 if self._engine.feed_state(state, retained=message.retain):
-                    self._reassign_soon()
+                    self._schedule_reassignment()
             case ("status", service, _) if message.payload and service == GATEWAY:
                 self._following.status(decode_status_on(message.topic, message.payload))
             case ("status", _, _) if message.payload:
@@ -366,11 +365,11 @@ class Aggregator:
     def _members_changed(self) -> None:
         self._sweep.set()
         self._members_moved = True
-        self._reassign_soon()
+        self._schedule_reassignment()
 
-    def _reassign_soon(self) -> None:
+    def _schedule_reassignment(self) -> None:
         if self._reassign_at is None:
-            self._reassign_at = asyncio.get_running_loop().time() + _MEMBERS_SETTLE_SECONDS
+            self._reassign_at = asyncio.get_running_loop().time() + _REASSIGN_SECONDS
 
     async def _maintain(self) -> None:
         loop = asyncio.get_running_loop()
@@ -588,7 +587,7 @@ class Aggregator:
         }
 
 
-def _gap_details(gap: Gap) -> dict[str, Any]:
+def _gap_details(gap: UncoveredGap) -> dict[str, Any]:
     return {
         "symbol": gap.symbol,
         "timeframe": gap.timeframe.value,

@@ -7,7 +7,7 @@ from ingress_common.bus import Bus
 from ingress_common.topics import Topics
 
 
-class Subscriptions(Protocol):
+class BusSubscriptions(Protocol):
     """How to receive feeds, updates and history in the order in which the gateway published them."""
 
     async def open(self, bus: Bus) -> None:

@@ -72,7 +72,7 @@ class Assignment:
     - **Reconnecting**: as if every symbol were taken over again. A session that the broker kept proves little
       (decision 8).
 
-    `clock` gives unix seconds; `settle_seconds` pass between a change of the members and the reassignment.
+    `clock` gives unix seconds; `reassign_seconds` pass between a change of the members and the reassignment.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Assignment:
         republishing: Republishing,
         clock: Callable[[], float],
         announce: Callable[[], None],
-        settle_seconds: float,
+        reassign_seconds: float,
     ) -> None:
         self._bus = bus
         self._topics = topics
@@ -93,7 +93,7 @@ class Assignment:
         self._republishing = republishing
         self._clock = clock
         self._announce = announce
-        self._settle_seconds = settle_seconds
+        self._reassign_seconds = reassign_seconds
         self._gaps = SequenceGaps()
         self._taken: dict[str, _Taken] = {}
         self._uncompared: set[str] = set()
@@ -134,7 +134,7 @@ class Assignment:
     def changed(self) -> None:
         """Symbols may have another owner: reassign soon, once all members that came or left together are known."""
         if self._reassign_at is None:
-            self._reassign_at = asyncio.get_running_loop().time() + self._settle_seconds
+            self._reassign_at = asyncio.get_running_loop().time() + self._reassign_seconds
 
     def reconnected(self) -> None:
         """Take over every symbol once more: after a reconnect messages may have been lost."""

@@ -11,7 +11,7 @@ _EVERY_SECONDS = 1.0
 Series = tuple[str, Timeframe]
 
 
-class FormingCandles:
+class FormingBuffer:
     """The newest forming candle of each symbol and timeframe that waits to be written.
 
     A superseded candle is no loss: a newer state of it, or the closed candle, holds more. Its message is acknowledged

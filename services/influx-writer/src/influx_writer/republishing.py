@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+from ingress_common.backoff import Backoff
 from ingress_common.bus import Bus
 from ingress_common.logs import get_logger
 from ingress_common.model import RepublishRequest
@@ -33,7 +34,7 @@ class _Wanted:
 
 
 class Republishing:
-    """The requests of one writer. Each is repeated after `backoff` (seconds, by attempt) until it is answered.
+    """The requests of one writer. Each is repeated with `backoff` until it is answered.
 
     `steady` is a monotonic clock; `sent` is called for each message.
     """
@@ -43,7 +44,7 @@ class Republishing:
         bus: Bus,
         topics: Topics,
         steady: Callable[[], float],
-        backoff: Callable[[int], float],
+        backoff: Backoff,
         sent: Callable[[], None],
     ) -> None:
         self._sent = sent
@@ -88,7 +89,7 @@ class Republishing:
             wanted = [self._wanted[symbol] for symbol in group]
             start, end = min(one.start for one in wanted), max(one.end for one in wanted)
             for one in wanted:
-                one.due = self._steady() + self._backoff(len(one.names))
+                one.due = self._steady() + self._backoff.pause(len(one.names))
                 one.names = [*one.names[-_NAMES:], name]
             log.info("republish.requested", symbols=len(group), attempt=max(len(one.names) for one in wanted))
             request = RepublishRequest(tuple(group), start, end)

@@ -1,7 +1,6 @@
 """The service: receive from the bus, write to the store, acknowledge."""
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -14,14 +13,16 @@ from prometheus_client import CollectorRegistry
 
 from influx_writer.assignment import Assignment
 from influx_writer.batch import Batch
-from influx_writer.forming import FormingCandles
+from influx_writer.forming import FormingBuffer
 from influx_writer.gateway_time import GatewayTime
 from influx_writer.intake import AheadError, Intake, PendingRow, Reason, RowKind, UnusableError
 from influx_writer.metrics import WriterMetrics
 from influx_writer.queue_marks import QueueMarks
 from influx_writer.republishing import Republishing
 from influx_writer.shares import LEAVING, SYMBOLS, Shares
+from ingress_common.backoff import FULL_JITTER, Backoff
 from ingress_common.bus import Bus, BusClosedError, BusError, Connected, LastWill, Message
+from ingress_common.dead_letters import DeadLetterPublisher, was_delivered
 from ingress_common.errors import StartError
 from ingress_common.health import Check, Health, broker_check
 from ingress_common.heartbeat import StatusPublisher, will_of
@@ -29,12 +30,10 @@ from ingress_common.logs import get_logger
 from ingress_common.model import Candle
 from ingress_common.payloads import (
     PayloadError,
-    dead_letter,
     decode_feed_state,
     decode_status_on,
     decode_watermark,
     encode_candle,
-    encode_dead_letter,
 )
 from ingress_common.prefix import PrefixGuard
 from ingress_common.times import rfc3339
@@ -50,6 +49,8 @@ _PRUNE_SECONDS = 3600.0
 _IDLE_SECONDS = 0.5
 _TAKEN_AT_ONCE = 200
 _NOT_YET = "not checked yet"
+_WRITE_BACKOFF = Backoff(0.2, 10.0, FULL_JITTER)
+_REQUEST_BACKOFF = Backoff(5.0, 60.0, jitter=(0.7, 1.0))
 
 log = get_logger(__name__)
 
@@ -57,7 +58,7 @@ log = get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class Limits:
     """A batch is written when it has `rows` rows, or is `seconds` old. `drain_seconds`: for the last one, on a stop;
-    `leave_seconds`: for handing the symbols over before that. `settle_seconds`: between a change of the online writers
+    `leave_seconds`: for handing the symbols over before that. `reassign_seconds`: between a change of the online writers
     and the reassignment of symbols. `patience_seconds`: how long the store may not respond before the writer is not
     ready; it may take longer to give up on a request.
 
@@ -68,7 +69,7 @@ class Limits:
     seconds: float = 0.5
     drain_seconds: float = 3.0
     leave_seconds: float = 5.0
-    settle_seconds: float = 1.0
+    reassign_seconds: float = 1.0
     patience_seconds: float = 6.0
 
     @property
@@ -92,16 +93,6 @@ def last_will(topics: Topics, instance: str, started_at: float) -> LastWill:
     return will_of(topics, NAME, instance, version=version(NAME), started_at=started_at)
 
 
-def retry_delay(attempt: int) -> float:
-    """Seconds before write attempt `attempt` + 1: exponential up to 10 s, with full jitter."""
-    return random.uniform(0, min(10.0, 0.2 * 2 ** min(attempt, 16)))  # noqa: S311 - jitter
-
-
-def request_delay(attempt: int) -> float:
-    """Seconds before candles are requested once more: exponential from 5 s up to 1 min, with jitter."""
-    return random.uniform(0.7, 1.0) * min(60.0, 5.0 * float(2 ** min(attempt, 16)))  # noqa: S311 - jitter
-
-
 class Writer:
     """Writes the candles and ticks of its share of the symbols (`assignment`), in batches.
 
@@ -112,8 +103,9 @@ class Writer:
 
     `bus` brings candles and ticks and needs a persistent session (`client_id`, `SESSION_SECONDS`), an inbound limit of
     `limits.inbound`, and `PAYLOAD_LIMIT`. `control` is a connection of its own, so that membership messages do not wait
-    behind candles that cannot be stored. `clock` gives unix seconds. `store_name`: the name of the store that all
-    services of the stack share (`ingress_common.prefix`), if it is not the store's location.
+    behind candles that cannot be stored. `clock` gives unix seconds. `backoff`: between attempts to write;
+    `request_backoff`: between requests for the same candles. `store_name`: the name of the store that all services of
+    the stack share (`ingress_common.prefix`), if it is not the store's location.
     """
 
     name = NAME
@@ -130,8 +122,8 @@ class Writer:
         started_at: float,
         clock: Callable[[], float] = time.time,
         limits: Limits | None = None,
-        backoff: Callable[[int], float] = retry_delay,
-        request_backoff: Callable[[int], float] = request_delay,
+        backoff: Backoff = _WRITE_BACKOFF,
+        request_backoff: Backoff = _REQUEST_BACKOFF,
         published_secrets: Sequence[str] = (),
         store_name: str | None = None,
     ) -> None:
@@ -144,8 +136,9 @@ class Writer:
         self._backoff = backoff
         self._metrics = WriterMetrics(registry)
         self._intake = Intake(topics)
+        self._dead_letters = DeadLetterPublisher(control, topics, NAME)
         self._time = GatewayTime(clock, time.monotonic)
-        self._forming = FormingCandles()
+        self._forming = FormingBuffer()
         # One is filled while the other one is written.
         self._batch = Batch()
         self._writing = Batch()
@@ -179,7 +172,7 @@ class Writer:
             Republishing(control, topics, time.monotonic, request_backoff, sent=self._metrics.republish_requests.inc),
             self._time.latest,
             self._status.announce,
-            self._limits.settle_seconds,
+            self._limits.reassign_seconds,
         )
         self._metrics.in_hand.set_function(self._in_hand)
         self._metrics.in_hand_limit.set(self._limits.inbound)
@@ -405,8 +398,7 @@ class Writer:
         """Send a dead letter; the batch acknowledges `message` once the broker has confirmed the dead letter."""
         self._metrics.dead_letters.labels(reason.value).inc()
         log.debug("message.rejected", topic=message.topic, reason=text)
-        letter = dead_letter(message.topic, message.payload, text, self._clock())
-        delivery = await self._control.publish(self._topics.dead_letter(NAME), encode_dead_letter(letter))
+        delivery = await self._dead_letters.publish(message.topic, message.payload, text, self._clock())
         # Without the payload, which may be megabytes of nonsense.
         batch.dead_letters.append((replace(message, payload=b""), delivery))
 
@@ -437,7 +429,7 @@ class Writer:
                 await self._write()
             except StoreUnavailableError as error:
                 self._note_problem(str(error), len(self._writing))
-                await asyncio.sleep(self._backoff(attempt))
+                await asyncio.sleep(self._backoff.pause(attempt))
                 attempt += 1
                 if len(self._writing) < self._limits.rows:
                     # The store may take what has come since.
@@ -534,13 +526,8 @@ class Writer:
 
     async def _acknowledge_dead_letters(self, batch: Batch) -> None:
         for message, delivery in batch.dead_letters:
-            try:
-                await delivery
-            except BusError as error:
-                # The broker refuses this dead letter for good (it may be too large). Log it, or it would be redelivered
-                # without end.
+            if not await was_delivered(delivery, message.topic):
                 self._metrics.dead_letter_failures.inc()
-                log.error("dead-letter.refused", topic=message.topic, reason=str(error))
             message.ack()
 
     async def _drain(self) -> None:

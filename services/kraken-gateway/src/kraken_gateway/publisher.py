@@ -6,12 +6,11 @@ from collections.abc import Awaitable, Iterable
 from types import MappingProxyType
 
 from ingress_common.bus import Bus, BusError
+from ingress_common.dead_letters import DeadLetterPublisher
 from ingress_common.minute_trades import trades_property
 from ingress_common.model import GRACE, Candle, FeedState, History, MinuteTrades, Range, Source, Watermark
 from ingress_common.payloads import (
-    dead_letter,
     encode_candle,
-    encode_dead_letter,
     encode_feed_state,
     encode_history,
     encode_watermark,
@@ -72,7 +71,7 @@ class Publisher:
         self._metrics = metrics
         self._origin = origin
         self._raw_topics: dict[str, str] = {}
-        self._dead_letters = topics.dead_letter(SERVICE)
+        self._dead_letters = DeadLetterPublisher(bus, topics, SERVICE)
         self._refused: deque[tuple[str, bytes, str, float]] = deque(maxlen=_REFUSED_KEPT)
 
     async def tick(self, candle: Candle) -> None:
@@ -114,10 +113,7 @@ class Publisher:
     async def dead_letter(self, payload: bytes, reason: str, at: float, topic: str | None = None) -> Awaitable[None]:
         """Publish a dead letter for a message from Kraken, or from `topic`."""
         self._metrics.dead_letters.inc()
-        if (limit := self._bus.maximum_packet) is not None:
-            payload = payload[: limit // 4]
-        letter = dead_letter(topic or self._origin, payload, reason, at)
-        return await self._bus.publish(self._dead_letters, encode_dead_letter(letter))
+        return await self._dead_letters.publish(topic or self._origin, payload, reason, at)
 
     async def dead_letter_refused(self) -> None:
         """Publish a dead letter for each message that the broker has refused since the last call."""

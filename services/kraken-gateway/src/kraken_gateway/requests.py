@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from ingress_common.bus import Bus, BusError, Connected, Message
+from ingress_common.bus import Bus, Connected, Message
+from ingress_common.dead_letters import was_delivered
 from ingress_common.heartbeat import StatusPublisher
 from ingress_common.logs import get_logger
 from ingress_common.membership import Members
@@ -116,9 +117,6 @@ class RequestConsumer:
         """Send a dead letter; the message is acknowledged once the broker has confirmed it."""
         while True:
             message, reason = await self._refused.get()
-            try:
-                await (await self._publisher.dead_letter(message.payload, reason, self._clock(), topic=message.topic))
-            except BusError as error:
-                # The broker refuses this dead letter for good: log it, or the message would be redelivered without end.
-                log.error("dead-letter.refused", reason=str(error))
+            topic = message.topic
+            await was_delivered(await self._publisher.dead_letter(message.payload, reason, self._clock(), topic), topic)
             message.ack()

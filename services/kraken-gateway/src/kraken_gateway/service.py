@@ -44,8 +44,8 @@ REQUESTS = "requests"
 
 _SKEW_WARNING = 1.0
 _RETRY_REJECTED_SECONDS = 60.0
-_FIRST_SETTLE_SECONDS = 0.5
-_SETTLE_SECONDS = 2.0
+_FIRST_RESHARD_SECONDS = 0.5
+_RESHARD_SECONDS = 2.0
 _GAUGES_SECONDS = 1.0
 _MEMBERS_SECONDS = 2.0
 # Beside the feeds: a snapshot connection for each timeframe, and the list of pairs.
@@ -236,15 +236,15 @@ class GatewayService:
     async def _keep_sharded(self, parts: _Parts) -> None:
         """Distribute our symbols over feeds, whenever symbols or members change."""
         async with asyncio.TaskGroup() as tasks:
-            settle = _FIRST_SETTLE_SECONDS
+            delay = _FIRST_RESHARD_SECONDS
             while True:
                 await self._reshard.wait()
                 # Members join and leave together; retained statuses arrive right after the start.
-                await asyncio.sleep(0 if self._moves else settle)
+                await asyncio.sleep(0 if self._moves else delay)
                 self._reshard.clear()
                 if self._symbols is None:
                     continue
-                settle = _SETTLE_SECONDS
+                delay = _RESHARD_SECONDS
                 ours = (symbol for symbol in self._symbols if self._members.owns(symbol))
                 now = self._time.now()
                 self._owned = {symbol: self._owned.get(symbol, now) for symbol in ours}

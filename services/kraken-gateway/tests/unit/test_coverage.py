@@ -2,7 +2,7 @@
 
 from ingress_common.model import GRACE
 from kraken_gateway.kraken.connection import Received
-from kraken_gateway.kraken.protocol import Candles, Heartbeat, Pong, sent_at
+from kraken_gateway.kraken.protocol import Heartbeat, OhlcFrame, Pong, sent_at
 from kraken_gateway.live.coverage import CoverageTracker
 
 LIVE = {"A/B": 600.0}
@@ -33,7 +33,7 @@ def test_heartbeat_covers_nothing_while_frames_wait():
 
 def test_behind_the_watermark_follows_the_stamps_of_what_is_published():
     marks = tracker()
-    marks.processed(received(Candles(snapshot=False, timestamp=1100.0, rows=()), 1150.0), in_order=True)
+    marks.processed(received(OhlcFrame(snapshot=False, timestamp=1100.0, rows=()), 1150.0), in_order=True)
     reach = marks.advance(1.0, caught_up=False)
     assert (reach.watermark, reach.at) == (1100.0 - GRACE, 1150.0)
 
@@ -46,7 +46,7 @@ def test_delayed_frame_covers_the_time_of_its_stamp():
 
 def test_updates_that_were_moved_back_hold_the_watermark():
     marks = tracker()
-    marks.processed(received(Candles(snapshot=False, timestamp=1100.0, rows=()), 1100.1), in_order=False)
+    marks.processed(received(OhlcFrame(snapshot=False, timestamp=1100.0, rows=()), 1100.1), in_order=False)
     assert marks.advance(1.0, caught_up=False) is None
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kraken_gateway.kraken import inbox
 from kraken_gateway.kraken.inbox import Inbox
-from kraken_gateway.kraken.protocol import Candles, parse_frame
+from kraken_gateway.kraken.protocol import OhlcFrame, parse_frame
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_conflation_keeps_the_last_state_of_every_interval(kinds):
     updates = {}
     for text in out:
         parsed = parse_frame(text)
-        if isinstance(parsed, Candles) and not parsed.snapshot:
+        if isinstance(parsed, OhlcFrame) and not parsed.snapshot:
             updates[parsed.rows[0].symbol[0], str(parsed.rows[0].open_time)] = parsed.rows[0].trades
     assert updates == last
     others = [text for text in frames if '"update"' not in text]

@@ -5,7 +5,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_gateway.kraken.limits import LIMIT, WINDOW, Backoff, ConnectionLimiter
+from kraken_gateway.kraken.limits import LIMIT, WINDOW, ConnectionBackoff, ConnectionLimiter
 
 
 @given(st.lists(st.tuples(st.floats(0, 60), st.integers(1, 5)), min_size=1, max_size=400))
@@ -29,7 +29,7 @@ def test_gateways_of_one_address_share_the_limit():
 
 
 def test_backoff_grows_without_a_last_try():
-    backoff = Backoff(at_once=3)
+    backoff = ConnectionBackoff(at_once=3)
     pauses = [backoff.pause() for _ in range(100)]
     assert pauses[:3] == [0.0, 0.0, 0.0]
     assert all(30.0 <= pause <= 60.0 for pause in pauses[10:])
@@ -38,11 +38,11 @@ def test_backoff_grows_without_a_last_try():
 
 
 def test_floor_of_a_pause_holds_from_the_first_try_and_grows():
-    backoff = Backoff(at_once=3)
+    backoff = ConnectionBackoff(at_once=3)
     pauses = [backoff.pause(at_least=30.0) for _ in range(9)]
     assert 30.0 <= pauses[0] <= 45.0
     assert all(30.0 <= pause <= 45.0 for pause in pauses)
-    growing = Backoff()
+    growing = ConnectionBackoff()
     pauses = [growing.pause(at_least=15.0, cap=10.0) for _ in range(9)]
     assert 15.0 <= pauses[0] <= 22.5
     assert all(30.0 <= pause <= 45.0 for pause in pauses[1:])

@@ -10,10 +10,10 @@ from ingress_common.timeframes import Timeframe
 from kraken_gateway.kraken import protocol
 from kraken_gateway.kraken.protocol import (
     Ack,
-    Candles,
     Frame,
     Heartbeat,
-    Instruments,
+    InstrumentFrame,
+    OhlcFrame,
     Other,
     Pong,
     RateExceeded,
@@ -37,12 +37,12 @@ def test_every_recorded_frame_is_understood(recorded, name):
     kinds = [parse_frame(line) for line in recorded(name).splitlines() if line]
     assert kinds
     assert not [kind for kind in kinds if isinstance(kind, Unreadable)]
-    assert not [bad for kind in kinds if isinstance(kind, Candles) for bad in kind.bad]
+    assert not [bad for kind in kinds if isinstance(kind, OhlcFrame) for bad in kind.bad]
 
 
 def test_recorded_snapshot_keeps_exact_decimals(recorded):
     lines = recorded("v2_captured_btcusdt_1m_2026-09-10.jsonl").splitlines()
-    snapshot = next(f for f in map(parse_frame, lines) if isinstance(f, Candles) and f.snapshot)
+    snapshot = next(f for f in map(parse_frame, lines) if isinstance(f, OhlcFrame) and f.snapshot)
     assert str(snapshot.rows[0].open) == "77400.0"
     assert str(snapshot.rows[0].volume) == "0.25302078"
     assert snapshot.timestamp == pytest.approx(1789062283.105760)
@@ -85,7 +85,7 @@ def test_connection_id_beyond_64_bits_is_no_obstacle():
         ('{"channel":"ohlc","type":"replace","data":[]}', Unreadable),
         (
             '{"channel":"instrument","type":"snapshot","data":{"assets":[],"pairs":[{"symbol":"A/B","status":"online"}]}}',
-            Instruments,
+            InstrumentFrame,
         ),
     ],
 )

@@ -1,9 +1,13 @@
 """Settings of the command line: those of all services, with defaults that need nothing installed."""
 
+from pathlib import Path
+
 from admin_api.settings import AdminSettings
 from aggregator.settings import AggregatorSettings
 from influx_writer.settings import WriterSettings
-from ingress_common.settings import LogLevel, StoreUrl, SymbolPatterns
+from ingress_common.settings import LogLevel, SymbolPatterns
+from ingress_store.settings import StoreUrlSetting
+from ingress_store.url import SqliteUrl
 from kraken_gateway.settings import GatewaySettings
 
 
@@ -11,7 +15,7 @@ class RunSettings(AdminSettings, GatewaySettings, AggregatorSettings, WriterSett
     """Settings of all services in one process. Without MQTT_URL the runner embeds a broker."""
 
     symbols: SymbolPatterns = ("BTC/USD", "ETH/USD", "SOL/USD", "BTC/USDC")
-    store_url: StoreUrl = "sqlite:///data/crypto-ingress.db"
+    store_url: StoreUrlSetting = SqliteUrl(Path("data/crypto-ingress.db"))
     log_level: LogLevel = "warning"
 
     @property
@@ -24,4 +28,4 @@ class DemoSettings(RunSettings):
     """Settings of the demo: all of the simulator's markets, in a separate store."""
 
     symbols: SymbolPatterns = ("*",)
-    store_url: StoreUrl = "sqlite:///data/demo.db"
+    store_url: StoreUrlSetting = SqliteUrl(Path("data/demo.db"))

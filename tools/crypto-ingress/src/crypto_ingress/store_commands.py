@@ -13,6 +13,7 @@ from crypto_ingress.progress import ProgressReport
 from crypto_ingress.settings import RunSettings
 from ingress_common.bus.mqtt import MqttBus
 from ingress_common.times import rfc3339
+from ingress_store import InfluxUrl, SqliteUrl, StoreUrl
 
 if TYPE_CHECKING:
     from crypto_ingress.history.commands import Export, Verification
@@ -102,7 +103,7 @@ async def export(settings: RunSettings, wanted: "Export", progress: ProgressRepo
 
 def expect_kept(settings: RunSettings, first: float) -> None:
     """CommandError if InfluxDB would refuse candles older than a bucket's retention, before the file is read."""
-    if not settings.store_url.startswith("influxdb"):
+    if not isinstance(settings.store_url, InfluxUrl):
         return
     age = time.time() - first
     short = [tf.value for tf, seconds in settings.retention.candles.items() if seconds is not None and seconds < age]
@@ -114,8 +115,7 @@ def expect_kept(settings: RunSettings, first: float) -> None:
         )
 
 
-def _expect_there(store_url: str) -> None:
+def _expect_there(store_url: StoreUrl) -> None:
     """CommandError if the SQLite file does not exist; opening would create it."""
-    scheme, _, path = store_url.partition(":///")
-    if scheme == "sqlite" and not Path(path).is_file():
+    if isinstance(store_url, SqliteUrl) and not store_url.path.is_file():
         raise CommandError(f"STORE_URL: expected a store at {store_url}, got no such file")

@@ -83,11 +83,11 @@ class FeedPublisher:
             for listener in tuple(listeners):
                 listener.send_data(text)
             return
-        withholding = tuple(fault for fault in self._faults.of("blind") if fault.concerns(symbol))
+        stale = tuple(fault for fault in self._faults.of("blind") if fault.concerns(symbol))
         copies = 2 if self._faults.on_symbol("duplicate", symbol) else 1
         text = deviating(text, self._faults, symbol)
         for listener in tuple(listeners):
-            if any(fault.reaches(listener.number) for fault in withholding):
+            if any(fault.reaches(listener.number) for fault in stale):
                 self._stats.data_frames_lost += 1
                 continue
             for _ in range(copies):

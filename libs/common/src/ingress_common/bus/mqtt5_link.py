@@ -237,7 +237,7 @@ class Mqtt5Link(asyncio.Protocol):
         reason = f"reason code 0x{view[4]:02X}"
         if view[4] == _TOO_LARGE:
             reason = "Packet too large; raise the broker's limit (Mosquitto: message_size_limit)"
-        self._settle(int.from_bytes(view[2:4]), reason, blamed=view[4] in BLAMING)
+        self._complete(int.from_bytes(view[2:4]), reason, blamed=view[4] in BLAMING)
         return 2 + view[1]
 
     def _handle(self, packet: Any) -> None:
@@ -263,7 +263,7 @@ class Mqtt5Link(asyncio.Protocol):
             case mqtt5.PubAckPacket():
                 code = packet.reason_code
                 error = None if code is _SUCCESS else _failure(code, packet.reason_str)
-                self._settle(packet.packet_id, error, blamed=error is not None and int(code) in BLAMING)
+                self._complete(packet.packet_id, error, blamed=error is not None and int(code) in BLAMING)
             case mqtt5.SubAckPacket() | mqtt5.UnsubAckPacket():
                 self._identifiers.discard(packet.packet_id)
                 errors = [_failure(code, packet.reason_str) for code in packet.reason_codes]
@@ -310,7 +310,7 @@ class Mqtt5Link(asyncio.Protocol):
             self._accepted.set_exception(error)
         self._end(str(error), blamed=False)
 
-    def _settle(self, identifier: int, error: str | None, *, blamed: bool) -> None:
+    def _complete(self, identifier: int, error: str | None, *, blamed: bool) -> None:
         self._identifiers.discard(identifier)
         self._handler.published(identifier, error, blamed=blamed)
 

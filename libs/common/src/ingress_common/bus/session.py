@@ -1,7 +1,6 @@
 """The bus session: one client's order, limits, subscriptions and acknowledgements over successive links."""
 
 import asyncio
-import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -12,6 +11,7 @@ from typing import Self
 
 from prometheus_client import CollectorRegistry
 
+from ingress_common.backoff import FULL_JITTER, Backoff
 from ingress_common.bus.connection import BrokerConnection, LostError
 from ingress_common.bus.event_queue import EventQueue
 from ingress_common.bus.link import Link, LinkError, LinkHandler
@@ -23,8 +23,8 @@ from ingress_common.metrics import BusGauges, BusMetrics
 
 _OPEN_SECONDS = 10.0
 _ATTEMPT_SECONDS = 5.0
-_BACKOFF_FIRST = 0.2
-_BACKOFF_LAST = 5.0
+_BACKOFF = Backoff(0.2, 5.0, FULL_JITTER)
+_RESUBSCRIBE_SECONDS = 0.2
 _FILTERS_PER_PACKET = 200
 _SHOWN = 5
 _BRIEF_LIMIT = 30
@@ -259,7 +259,7 @@ class BusSession:
         for topic_filter, error in refused.items():
             log.error("bus.subscription-refused", broker=self._name, filter=topic_filter, reason=error)
         retry = partial(self._restore, connection, list(refused), no_local=no_local, attempt=attempt + 1)
-        asyncio.get_running_loop().call_later(_BACKOFF_FIRST + _backoff(attempt), retry)
+        asyncio.get_running_loop().call_later(_RESUBSCRIBE_SECONDS + _BACKOFF.pause(attempt), retry)
 
     def _send_waiting(self) -> None:
         """Send queued messages, in order, as far as the broker's window allows."""
@@ -313,7 +313,7 @@ class BusSession:
             try:
                 return await self._connect(min(_ATTEMPT_SECONDS, max(deadline - loop.time(), 0.5)))
             except LinkError as error:
-                delay = _backoff(attempt)
+                delay = _BACKOFF.pause(attempt)
                 if error.permanent:
                     raise BusError(f"the MQTT broker at {self._name} refuses the connection: {error}") from None
                 if loop.time() + delay >= deadline:
@@ -347,7 +347,7 @@ class BusSession:
 
     async def _reconnect(self, attempt: int, *, clean_start: bool) -> BrokerConnection:
         while True:
-            await asyncio.sleep(_backoff(attempt))
+            await asyncio.sleep(_BACKOFF.pause(attempt))
             try:
                 return await self._connect(_ATTEMPT_SECONDS, clean_start=clean_start)
             except LinkError as error:
@@ -362,11 +362,6 @@ class BusSession:
         # An unexpected error in the keeper must reach the consumer instead of leaving it waiting.
         if not keeper.cancelled() and (failure := keeper.exception()):
             self.inbox.close(failure)
-
-
-def _backoff(attempt: int) -> float:
-    """Seconds before retry number `attempt` (from 0): exponential, with full jitter."""
-    return random.uniform(0, min(_BACKOFF_LAST, _BACKOFF_FIRST * 2 ** min(attempt, 16)))  # noqa: S311 - jitter
 
 
 def _chunks(filters: tuple[str, ...] | list[str]) -> list[list[str]]:

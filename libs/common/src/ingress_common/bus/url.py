@@ -3,9 +3,10 @@
 import re
 from dataclasses import dataclass, field
 from typing import Self
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote
 
 from ingress_common.tls import TlsFiles
+from ingress_common.urls import split_url
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 EXPECTED = "a broker URL such as mqtt://user:password@host:1883 or mqtts://host"
@@ -46,24 +47,6 @@ class MqttUrl:
         host = f"[{self.host}]" if ":" in self.host else self.host
         user = f"{self.username}@" if self.username is not None else ""
         return f"{scheme}://{user}{host}:{self.port}"
-
-
-def split_url(text: str) -> SplitResult:
-    """The parts of a URL. ValueError, without user and password, if these contain a character that must be encoded or
-    if the address or port is malformed.
-    """
-    credentials, at, _ = text.partition("://")[2].rpartition("@")
-    if at and re.search(r"[/?#\[\]\s]", credentials):
-        raise ValueError(
-            "encode these characters in the user and password of a URL: # as %23, / as %2F, ? as %3F, [ as %5B, "
-            "] as %5D, a blank as %20, % as %25"
-        )
-    try:
-        parts = urlsplit(text)
-        _ = parts.port  # raises what is wrong with it
-    except ValueError:
-        raise ValueError("the address or port is malformed; a port is a number from 1 to 65535") from None
-    return parts
 
 
 def credential_objection(text: str) -> str | None:

@@ -13,7 +13,7 @@ from ingress_store.bulk import COLUMNS, Row
 from ingress_store.errors import StoreUnavailableError
 from ingress_store.influx import flux, names
 from ingress_store.influx.lines import microseconds
-from ingress_store.influx.new_shards import SETTLING_SECONDS
+from ingress_store.influx.new_shards import CONFIRM_SECONDS
 from ingress_store.influx.rows import NUMBERS, at_of, rows_of, seconds_of
 from ingress_store.influx.server import RefusedError, Server, answered
 
@@ -32,7 +32,7 @@ class InfluxSeries:
     InfluxDB has no conditional write: a row replaces the existing one, so the caller compares first.
     """
 
-    settling_seconds = SETTLING_SECONDS
+    confirm_seconds = CONFIRM_SECONDS
 
     def __init__(self, server: Server, location: str, symbol: str, timeframe: Timeframe) -> None:
         self._server = server

@@ -6,7 +6,7 @@ from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store.influx.versions import Identity, Version
 from ingress_store.retention import DAY, HOUR, Retention
 
-SETTLING_SECONDS = 0.5
+CONFIRM_SECONDS = 0.5
 """Seconds after a write in which a query may still show a row that is then lost."""
 
 _IN_MEMORY_SECONDS = 300.0

@@ -3,9 +3,10 @@
 import math
 from collections.abc import AsyncIterator, Collection, Sequence
 
+from ingress_common.gaps import Gap
 from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
-from ingress_store.gaps import StoredGap, gaps_of
+from ingress_store.gaps import gaps_of
 from ingress_store.influx import flux, names
 from ingress_store.influx.rows import at_of, candle_of, rows_of, rows_of_symbols, seconds_of, tick_of, version_of
 from ingress_store.influx.server import NoRightError, NotThereError, Server
@@ -131,7 +132,7 @@ class Reader:
                 found[symbol] = max(seconds_of(row["_time"]), found.get(symbol, 0))
         return found
 
-    async def gaps(self, timeframe: Timeframe, start: float, end: float) -> list[StoredGap]:
+    async def gaps(self, timeframe: Timeframe, start: float, end: float) -> list[Gap]:
         """Where closed candles are missing or incomplete in [start, end), widened to whole windows."""
         low, high = _bounds(timeframe.floor(start), timeframe.ceil(end))
         if low >= high:

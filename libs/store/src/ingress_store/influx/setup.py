@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
-from ingress_store.bootstrap import BootstrapResult, BootstrapState, Comparison, Resource, compare
+from ingress_store.bootstrap import BootstrapResult, BootstrapState, Comparison, StoreResource, compare
 from ingress_store.errors import StoreUnavailableError
 from ingress_store.influx import downsampling, names
 from ingress_store.influx.server import NotThereError, RefusedError, Server
@@ -44,7 +44,7 @@ def _shard_seconds(timeframe: Timeframe, retention: int | None) -> int:
 class _Found:
     """A resource of the organisation, ours or not; `others`: ids of duplicates of its name."""
 
-    resource: Resource
+    resource: StoreResource
     id: str
     others: tuple[str, ...] = ()
 
@@ -120,23 +120,25 @@ class Setup:
                 await self._server.post(f"tasks/{task['id']}/runs", {})
                 return
 
-    def _expected(self) -> list[Resource]:
-        expected = [Resource("organization", self._org, {})]
+    def _expected(self) -> list[StoreResource]:
+        expected = [StoreResource("organization", self._org, {})]
         for timeframe in TIMEFRAMES:
             retention = self._retention.candles[timeframe]
             properties = _bucket_properties(retention, _shard_seconds(timeframe, retention))
-            expected.append(Resource("bucket", names.candles(timeframe), properties))
+            expected.append(StoreResource("bucket", names.candles(timeframe), properties))
         ticks = self._retention.ticks
-        expected.append(Resource("bucket", names.TICKS, _bucket_properties(ticks, _shard_seconds(Timeframe.M1, ticks))))
+        expected.append(
+            StoreResource("bucket", names.TICKS, _bucket_properties(ticks, _shard_seconds(Timeframe.M1, ticks)))
+        )
         for timeframe, _ in downsampling.LOWER_TIMEFRAMES:
             text = downsampling.task_flux(timeframe)
-            expected.append(Resource("task", names.task(timeframe), {"status": "active", "flux": text}))
+            expected.append(StoreResource("task", names.task(timeframe), {"status": "active", "flux": text}))
         for name, permissions in _PERMISSIONS.items():
-            expected.append(Resource("token", name, {"status": "active", "permissions": permissions}))
+            expected.append(StoreResource("token", name, {"status": "active", "permissions": permissions}))
         return expected
 
     def _compare(self, org_id: str | None, found: "_Everything") -> BootstrapState:
-        there = [Resource("organization", self._org, {})] if org_id else []
+        there = [StoreResource("organization", self._org, {})] if org_id else []
         return compare(self._location, self._expected(), there + [entry.resource for entry in found.values()])
 
     async def _org_id(self) -> str | None:
@@ -175,15 +177,15 @@ class Setup:
             return found
         buckets = await self._buckets(org_id)
         for bucket in buckets:
-            _add(found, Resource("bucket", bucket["name"], _properties_of_bucket(bucket)), bucket["id"])
+            _add(found, StoreResource("bucket", bucket["name"], _properties_of_bucket(bucket)), bucket["id"])
         for task in await self._tasks(org_id):
             properties = {"status": task.get("status"), "flux": task.get("flux")}
-            _add(found, Resource("task", task["name"], properties), task["id"])
+            _add(found, StoreResource("task", task["name"], properties), task["id"])
         bucket_names = {bucket["id"]: bucket["name"] for bucket in buckets}
         for token in await self._tokens(org_id):
             properties = {"status": token.get("status"), "permissions": _permissions(token, bucket_names)}
             # Keep only ids and descriptions: the server's response contains the secret.
-            _add(found, Resource("token", token.get("description") or token["id"], properties), token["id"])
+            _add(found, StoreResource("token", token.get("description") or token["id"], properties), token["id"])
         return found
 
     async def _buckets(self, org_id: str) -> list[dict[str, Any]]:
@@ -301,7 +303,7 @@ class Setup:
 _Everything = dict[tuple[str, str], _Found]
 
 
-def _add(found: _Everything, resource: Resource, resource_id: str) -> None:
+def _add(found: _Everything, resource: StoreResource, resource_id: str) -> None:
     key = (resource.kind, resource.name)
     first = found.get(key)
     if first is None:

@@ -8,16 +8,16 @@ from sys import intern
 from types import TracebackType
 from typing import Self
 
+from ingress_common.gaps import Gap
 from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store.bootstrap import BootstrapResult, BootstrapState
 from ingress_store.errors import StoreOpenError, StoreUnavailableError
-from ingress_store.gaps import StoredGap
 from ingress_store.influx import flux, names
-from ingress_store.influx.access import InfluxAccess, http_url
+from ingress_store.influx.access import InfluxAccess
 from ingress_store.influx.bulk import InfluxSeries
 from ingress_store.influx.lines import LineError, Lines
-from ingress_store.influx.new_shards import SETTLING_SECONDS, NewShards, lost
+from ingress_store.influx.new_shards import CONFIRM_SECONDS, NewShards, lost
 from ingress_store.influx.reading import Reader
 from ingress_store.influx.server import AnswerT, NoRightError, NotThereError, Server, TokenError, answered
 from ingress_store.influx.setup import Setup
@@ -25,6 +25,7 @@ from ingress_store.influx.versions import Identity, KnownVersions, Version
 from ingress_store.influx.writing import Line, LineWriter, RejectingError
 from ingress_store.port import Freshness, Rejection, TaskState, WriteResult
 from ingress_store.retention import Retention
+from ingress_store.url import InfluxUrl
 
 _OTHERS_SECONDS = 900.0
 """A bucket is alone in its trouble if another one took candles in this time: in every 5 minutes several are due."""
@@ -40,9 +41,9 @@ class InfluxStore:
     what it has written or recalled.
     """
 
-    def __init__(self, url: str, access: InfluxAccess, *, retention: Retention | None = None) -> None:
-        self._url = http_url(url)
-        self._location = url
+    def __init__(self, url: InfluxUrl, access: InfluxAccess, *, retention: Retention | None = None) -> None:
+        self._url = url
+        self._location = str(url)
         self._access = access
         self._retention = retention or Retention()
         self._stack = AsyncExitStack()
@@ -58,7 +59,7 @@ class InfluxStore:
         """Open; StoreOpenError if the server does not know the token. A server that is away is no error."""
         if self._connected is not None:
             raise StoreOpenError(f"{self._location} is already open")
-        self._connected = await self._stack.enter_async_context(Server(self._url, self._access, self._location))
+        self._connected = await self._stack.enter_async_context(Server(self._url.http, self._access, self._location))
         try:
             await self.ping()
         except TokenError as error:
@@ -189,7 +190,7 @@ class InfluxStore:
         now = time.monotonic()
         unconfirmed = self._new_shards.unconfirmed(written, now)
         if unconfirmed:
-            await asyncio.sleep(SETTLING_SECONDS)
+            await asyncio.sleep(CONFIRM_SECONDS)
         for versions in unconfirmed:
             symbols, timeframes, times = map(set, zip(*versions, strict=True))
             (timeframe,) = timeframes
@@ -254,7 +255,7 @@ class InfluxStore:
         """The newest closed candle of each symbol: one query for all."""
         return await self._answered(self._reader().newest_closed(timeframe, since))
 
-    async def gaps(self, timeframe: Timeframe, *, start: float, end: float) -> list[StoredGap]:
+    async def gaps(self, timeframe: Timeframe, *, start: float, end: float) -> list[Gap]:
         """Where closed candles are missing or incomplete: one query for all symbols."""
         return await self._answered(self._reader().gaps(timeframe, start, end))
 

@@ -23,7 +23,7 @@ _RANGE = f"{_SERIES} AND open_time >= ? AND open_time < ?"
 class SqliteSeries:
     """The candles of one symbol and timeframe in the file. SQLite formats the rows, a line each."""
 
-    settling_seconds = 0.0
+    confirm_seconds = 0.0
 
     def __init__(self, run: Run, clock: Callable[[], float], symbol: str, timeframe: Timeframe) -> None:
         self._run = run

@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from ingress_store.bootstrap import BootstrapState, Resource, ResourceState, compare
+from ingress_store.bootstrap import BootstrapState, ResourceState, StoreResource, compare
 
 VERSION = 1
 """Layout of the tables, in the file's `user_version`."""
@@ -55,12 +55,12 @@ class LayoutError(Exception):
 
 def inspect(connection: sqlite3.Connection, store: str) -> BootstrapState:
     """Compare the tables and indexes in the file with the expected ones."""
-    expected = [Resource("table", name, {"definition": sql}) for name, sql in TABLES.items()]
-    expected += [Resource("index", name, {"definition": sql}) for name, sql in INDEXES.items()]
+    expected = [StoreResource("table", name, {"definition": sql}) for name, sql in TABLES.items()]
+    expected += [StoreResource("index", name, {"definition": sql}) for name, sql in INDEXES.items()]
     rows = connection.execute(
         "SELECT type, name, sql FROM sqlite_master WHERE type IN ('table', 'index') AND name NOT LIKE 'sqlite_%'"
     )
-    found = [Resource(kind, name, {"definition": sql}) for kind, name, sql in rows]
+    found = [StoreResource(kind, name, {"definition": sql}) for kind, name, sql in rows]
     return compare(store, expected, found)
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from ingress_common.gaps import Gap
 from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store.bootstrap import BootstrapResult, BootstrapState
 from ingress_store.errors import StoreOpenError, StoreUnavailableError
-from ingress_store.gaps import StoredGap, gaps_of
+from ingress_store.gaps import gaps_of
 from ingress_store.port import Freshness, Rejection, TaskState, WriteResult
 from ingress_store.retention import Retention
 from ingress_store.sqlite import queries, rows, schema
@@ -186,7 +187,7 @@ class SqliteStore:
         """The newest closed candle of each symbol."""
         return await self._run(partial(queries.newest_closed, timeframe=timeframe, since=since))
 
-    async def gaps(self, timeframe: Timeframe, *, start: float, end: float) -> list[StoredGap]:
+    async def gaps(self, timeframe: Timeframe, *, start: float, end: float) -> list[Gap]:
         """Where closed candles are missing or incomplete; symbol by symbol, so that writes can run in between."""
         begin, stop = timeframe.floor(start), timeframe.ceil(end)
         missing: list[tuple[str, int, int]] = []

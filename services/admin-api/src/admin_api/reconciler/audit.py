@@ -7,7 +7,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Gauge
 
 from admin_api.reconciler.bodies import AuditBody
-from admin_api.reconciler.gaps import SETTLE_SECONDS, Gap, GapSource
+from admin_api.reconciler.gaps import ARRIVAL_SECONDS, FoundGap, GapSource
 from admin_api.system.details import instant_of
 from admin_api.system.state import AGGREGATOR, OWNER_SILENCE_SECONDS, SystemState
 from ingress_common.health import Check
@@ -25,8 +25,8 @@ LEAST_WINDOWS = 5
 """Minimum number of audited windows per timeframe, because an audit finds gaps only between stored candles."""
 
 _LOOK_SECONDS = 1.0
-_AGAIN_SECONDS = 15.0
-_SETTLED_AGAIN_SECONDS = 30.0
+_RETRY_SECONDS = 15.0
+_AFTER_INTERRUPTION_SECONDS = 30.0
 _PERIODS = 3
 
 log = get_logger(__name__)
@@ -39,11 +39,11 @@ def audited_range(timeframe: Timeframe, now: float, horizon: float, retention: R
     if kept is not None:
         # One window less, because the oldest one is about to expire.
         back = min(back, kept - timeframe.seconds)
-    end = timeframe.floor(now - SETTLE_SECONDS)
+    end = timeframe.floor(now - ARRIVAL_SECONDS)
     return Range(min(timeframe.ceil(max(now - back, 0.0)), end), end)
 
 
-def late_series(latest: Iterable[Freshness], closed_until: Mapping[str, int | None], now: float) -> list[Gap]:
+def late_series(latest: Iterable[Freshness], closed_until: Mapping[str, int | None], now: float) -> list[FoundGap]:
     """The gaps at the end of series. `closed_until`: the symbols of live feeds, with the end of each one's newest
     closed minute on the bus (unix seconds).
 
@@ -62,13 +62,11 @@ def late_series(latest: Iterable[Freshness], closed_until: Mapping[str, int | No
         due = fresh.timeframe.floor(now - LATE_SECONDS)
         if fresh.symbol not in behind and known < due:
             span = Range(known, due)
-            found.append(
-                Gap(fresh.symbol, fresh.timeframe, span, incomplete=False, source=GapSource.STORE, found_at=now)
-            )
+            found.append(FoundGap(fresh.symbol, fresh.timeframe, span, source=GapSource.STORE, found_at=now))
     return found
 
 
-def gaps_of_aggregators(state: SystemState, now: float) -> list[Gap]:
+def gaps_of_aggregators(state: SystemState, now: float) -> list[FoundGap]:
     """The gaps in `missing` of the aggregators' statuses; invalid entries are ignored."""
     lists = [details.get("missing") for _, details in state.online(AGGREGATOR, now, OWNER_SILENCE_SECONDS)]
     items = [item for missing in lists if isinstance(missing, list) for item in missing]
@@ -85,7 +83,7 @@ class AuditMetrics:
         )
 
 
-Deliver = Callable[[list[Gap], Mapping[Timeframe, Range]], Awaitable[None]]
+Deliver = Callable[[list[FoundGap], Mapping[Timeframe, Range]], Awaitable[None]]
 
 
 class Auditor:
@@ -120,7 +118,8 @@ class Auditor:
         self._horizon = horizon
         self._retention = retention
         self._next_at = 0.0
-        self._settled_at = float("inf")  # when the services have had time to repair the gaps of an interruption
+        # When the services have had time to repair the gaps of an interruption.
+        self._after_interruption_at = float("inf")
         self._waiting_since: float | None = None
         self._trouble: str | None = None
         self.last_at: float | None = None
@@ -134,7 +133,7 @@ class Auditor:
         """Schedule an audit after an interruption, once the services have had time to repair its gaps; an earlier one
         does not replace it, because what they repair shows what else is missing.
         """
-        self._settled_at = min(self._settled_at, self._clock() + _SETTLED_AGAIN_SECONDS)
+        self._after_interruption_at = min(self._after_interruption_at, self._clock() + _AFTER_INTERRUPTION_SECONDS)
 
     async def run(self) -> None:
         """Audit until cancelled."""
@@ -147,7 +146,7 @@ class Auditor:
             ready = bool(live) and self._ready()
             now = self._clock()
             self._waiting_since = (self._waiting_since or now) if ready else None
-            if ready and now >= min(self._next_at, self._settled_at):
+            if ready and now >= min(self._next_at, self._after_interruption_at):
                 await self.audit()
             await asyncio.sleep(_LOOK_SECONDS)
 
@@ -173,8 +172,8 @@ class Auditor:
         audited = {timeframe: audited_range(timeframe, now, self._horizon, self._retention) for timeframe in TIMEFRAMES}
         # An interruption from here on schedules another audit.
         self._next_at = now + self._seconds
-        if now >= self._settled_at:
-            self._settled_at = float("inf")
+        if now >= self._after_interruption_at:
+            self._after_interruption_at = float("inf")
         try:
             found = [
                 *await gaps_in_store(self._store, audited, now),
@@ -185,7 +184,7 @@ class Auditor:
         except StoreUnavailableError as error:
             log.warning("audit.failed", reason=str(error))
             self._trouble = str(error)
-            self._next_at = min(self._next_at, now + _AGAIN_SECONDS)
+            self._next_at = min(self._next_at, now + _RETRY_SECONDS)
             return
         self._trouble = None
         self.last_at = self._clock()
@@ -198,17 +197,16 @@ class Auditor:
         return {symbol: symbols[symbol].closed_until if symbol in symbols else None for symbol in self._live()}
 
 
-async def gaps_in_store(store: CandleStore, audited: Mapping[Timeframe, Range], now: float) -> list[Gap]:
+async def gaps_in_store(store: CandleStore, audited: Mapping[Timeframe, Range], now: float) -> list[FoundGap]:
     """The gaps in the store, lowest timeframe first; StoreUnavailableError if it does not answer."""
-    found = []
-    for timeframe, span in audited.items():
-        for stored in await store.gaps(timeframe, start=span.start, end=span.end):
-            gap = Gap(stored.symbol, timeframe, stored.range, stored.incomplete, GapSource.STORE, found_at=now)
-            found.append(gap)
-    return found
+    return [
+        FoundGap(gap.symbol, gap.timeframe, gap.range, gap.incomplete, source=GapSource.STORE, found_at=now)
+        for timeframe, span in audited.items()
+        for gap in await store.gaps(timeframe, start=span.start, end=span.end)
+    ]
 
 
-def _gap_of(item: Any, now: float) -> Gap | None:
+def _gap_of(item: Any, now: float) -> FoundGap | None:
     if not isinstance(item, dict):
         return None
     symbol, start, end = item.get("symbol"), instant_of(item.get("from")), instant_of(item.get("to"))
@@ -220,7 +218,7 @@ def _gap_of(item: Any, now: float) -> Gap | None:
     if not isinstance(symbol, str) or start is None or end is None or not 0 <= start < end:
         return None
     # Leave out windows that have not ended.
-    span = Range(timeframe.floor(start), timeframe.floor(min(timeframe.ceil(end), now - SETTLE_SECONDS)))
+    span = Range(timeframe.floor(start), timeframe.floor(min(timeframe.ceil(end), now - ARRIVAL_SECONDS)))
     if span.start >= span.end:
         return None
-    return Gap(symbol, timeframe, span, incomplete=False, source=GapSource.AGGREGATOR, found_at=now)
+    return FoundGap(symbol, timeframe, span, source=GapSource.AGGREGATOR, found_at=now)

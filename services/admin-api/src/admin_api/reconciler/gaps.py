@@ -1,14 +1,14 @@
-"""A gap, and the windows of a series that the store lacks."""
+"""Gaps that were found, and the windows of a series that the store lacks."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ingress_common.gaps import Gap
 from ingress_common.model import Range
 from ingress_common.timeframes import Timeframe
-from ingress_common.times import rfc3339
 from ingress_store import CandleStore
 
-SETTLE_SECONDS = 60.0
+ARRIVAL_SECONDS = 60.0
 """Maximum time of a closed candle's way to the store; afterwards it counts as missing."""
 
 _PAGE = 5_000
@@ -22,34 +22,12 @@ class GapSource(StrEnum):
     REQUEST = "request"
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Consecutive windows of a series whose closed candles are missing in the store, or incomplete.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundGap(Gap):
+    """A gap in the store, with its `source` and when it was found (`found_at`, unix seconds)."""
 
-    `incomplete`: the candles are in the store, but some of their minutes are unknown. `found_at` in unix seconds.
-    """
-
-    symbol: str
-    timeframe: Timeframe
-    range: Range
-    incomplete: bool
     source: GapSource
     found_at: float
-
-    def __str__(self) -> str:
-        """For people."""
-        start, end = rfc3339(self.range.start), rfc3339(self.range.end)
-        return f"{self.symbol} {self.timeframe.value} from {start} to {end}"
-
-    @property
-    def windows(self) -> int:
-        """Number of candles."""
-        return windows_of(self.range, self.timeframe)
-
-
-def windows_of(span: Range, timeframe: Timeframe) -> int:
-    """Number of candles of `timeframe` in `span`."""
-    return round((span.end - span.start) / timeframe.seconds)
 
 
 def overlap(one: Range, other: Range) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from admin_api.reconciler.gaps import Gap
+from ingress_common.gaps import Gap
 from ingress_common.model import Range
 from ingress_common.timeframes import Timeframe
 

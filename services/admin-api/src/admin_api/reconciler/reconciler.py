@@ -12,7 +12,7 @@ from admin_api.reconciler import routes
 from admin_api.reconciler.audit import AuditMetrics, Auditor
 from admin_api.reconciler.leftovers import Leftovers
 from admin_api.reconciler.repair import Repairer, RepairMetrics
-from admin_api.reconciler.seeds import SeedMetrics, Seeds
+from admin_api.reconciler.seeds import SeedMetrics, StoreSeeds
 from admin_api.reconciler.self_check import SelfCheck, SelfCheckMetrics
 from admin_api.reconciler.stored import StoredWatch
 from admin_api.system.state import OWNER_SILENCE_SECONDS, SystemState
@@ -93,7 +93,7 @@ class Reconciler:
             self._live,
             seconds=pace.self_check_seconds,
         )
-        self._seeds = Seeds(bus, topics, store, state, SeedMetrics(registry), self._owns, clock)
+        self._seeds = StoreSeeds(bus, topics, store, state, SeedMetrics(registry), self._owns, clock)
         self._leftovers = Leftovers(store, state, self._owns, clock)
         requests = routes.RepairRequests(
             self.repairer, self.auditor, state, store, lambda: bus.connected, pace.retention, clock

@@ -15,9 +15,11 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from admin_api.reconciler.bodies import GapBody
-from admin_api.reconciler.gaps import SETTLE_SECONDS, Gap, GapSource, missing_windows, overlap, windows_of
+from admin_api.reconciler.gaps import ARRIVAL_SECONDS, FoundGap, GapSource, missing_windows, overlap
 from admin_api.reconciler.planning import Planned, is_rolled_up, pieces, plan_requests
+from ingress_common.backoff import Backoff
 from ingress_common.bus import Bus, BusClosedError, BusError
+from ingress_common.gaps import Gap, windows_of
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
 from ingress_common.model import HistoryRequest, Range
@@ -61,9 +63,8 @@ or taken out of SYMBOLS at once.
 MOST_REQUESTED = 2_000
 """Maximum number of waiting manual requests."""
 
-_FIRST_PAUSE = 15.0
-_LAST_PAUSE = 900.0
-_UNFILLABLE_PAUSE = 3600.0
+_BACKOFF = Backoff(15.0, 900.0, jitter=(0.75, 1.25))
+_UNFILLABLE_BACKOFF = Backoff(3600.0, 3600.0, jitter=(0.75, 1.25))
 _AGGREGATOR_FIRST_SECONDS = 60.0
 _ROLL_UP_SECONDS = 10.0
 _PUBLISH_SECONDS = 5.0
@@ -74,7 +75,7 @@ log = get_logger(__name__)
 Key = tuple[str, Timeframe, float, float]
 
 
-class TooManyRequestsError(Exception):
+class RepairQueueFullError(Exception):
     """Too many manual requests are waiting."""
 
 
@@ -94,7 +95,7 @@ class Tracked:
     request (unix seconds).
     """
 
-    gap: Gap
+    gap: FoundGap
     left: tuple[Range, ...]
     next_at: float
     attempts: int = 0
@@ -163,7 +164,7 @@ class Repairer:
     """Tracks and repairs gaps.
 
     `owns`: whether this instance owns a symbol. `live_since`: the symbols of live feeds, which alone can be requested,
-    with their start (unix seconds). `jitter` returns numbers from 0 to 1.
+    with their start (unix seconds). `uniform` returns numbers from 0 to 1, for jitter.
     """
 
     def __init__(
@@ -175,7 +176,7 @@ class Repairer:
         clock: Callable[[], float],
         owns: Callable[[str], bool],
         live_since: Callable[[], Mapping[str, float]],
-        jitter: Callable[[], float] = random.random,
+        uniform: Callable[[], float] = random.random,
     ) -> None:
         self._bus = bus
         self._topics = topics
@@ -184,7 +185,8 @@ class Repairer:
         self._clock = clock
         self._owns = owns
         self._live_since = live_since
-        self._jitter = jitter
+        self._backoff = replace(_BACKOFF, uniform=uniform)
+        self._unfillable_backoff = replace(_UNFILLABLE_BACKOFF, uniform=uniform)
         self._tracked: dict[str, dict[Key, Tracked]] = {}
         self._under_way: dict[str, _UnderWay] = {}
         self._requested: deque[Planned] = deque()
@@ -241,7 +243,7 @@ class Repairer:
                 self._extend_timeouts()
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def take(self, found: Iterable[Gap], audited: Mapping[Timeframe, Range]) -> None:
+    async def take(self, found: Iterable[FoundGap], audited: Mapping[Timeframe, Range]) -> None:
         """Accept the gaps that an audit of `audited` found. A tracked gap that it did not find is read again. It is
         dropped if it is older than the audited range, or if it was an aggregator's: the store never has candles of the
         time before a pair's first trade.
@@ -275,26 +277,27 @@ class Repairer:
     async def request(self, symbol: str, timeframe: Timeframe, span: Range) -> list[Planned]:
         """Queue requests for a range, even if nothing is missing in it; returns the planned requests.
 
-        TooManyRequestsError if too many wait already; StoreUnavailableError if the store does not answer.
+        RepairQueueFullError if too many wait already; StoreUnavailableError if the store does not answer.
         """
         now = self._clock()
-        planned = plan_requests([Gap(symbol, timeframe, span, False, GapSource.REQUEST, now)], now)
+        planned = plan_requests([Gap(symbol, timeframe, span)], now)
         new = [one for one in planned if one not in self._requested]
         if len(self._requested) + len(new) > MOST_REQUESTED:
-            raise TooManyRequestsError(
+            raise RepairQueueFullError(
                 f"expected at most {MOST_REQUESTED} waiting requests, got {len(self._requested)}"
             )
         async with self._turn:
-            settled = Range(span.start, min(span.end, timeframe.floor(now - SETTLE_SECONDS)))
-            for missing in await missing_windows(self._store, symbol, timeframe, settled):
+            due = Range(span.start, min(span.end, timeframe.floor(now - ARRIVAL_SECONDS)))
+            for missing in await missing_windows(self._store, symbol, timeframe, due):
                 for piece in pieces(missing, timeframe):
-                    self._add(Gap(symbol, timeframe, piece, False, GapSource.REQUEST, now), set())
+                    gap = FoundGap(symbol, timeframe, piece, source=GapSource.REQUEST, found_at=now)
+                    self._add(gap, set())
         self._requested.extend(new)
         return planned
 
     # --- gaps ---------------------------------------------------------------------------------------------------------
 
-    def _add(self, gap: Gap, seen: set[Key]) -> None:
+    def _add(self, gap: FoundGap, seen: set[Key]) -> None:
         """Track `gap` unless a tracked one contains it; a gap that has grown keeps its attempts."""
         now = self._clock()
         touching = [tracked for tracked in self._of(gap.symbol, gap.range) if tracked.gap.timeframe is gap.timeframe]
@@ -489,8 +492,8 @@ class Repairer:
         if attempts == UNFILLABLE_ATTEMPTS:
             self._metrics.unfillable.inc()
             log.warning("gap.unfillable", **_named(gap), windows=tracked.missing)
-        pause = _UNFILLABLE_PAUSE if unfillable else min(_LAST_PAUSE, _FIRST_PAUSE * 2.0 ** max(attempts - 1, 0))
-        next_at = now if progress else now + pause * (0.75 + self._jitter() / 2)
+        backoff = self._unfillable_backoff if unfillable else self._backoff
+        next_at = now if progress else now + backoff.pause(attempts - 1)
         state = GapState.UNFILLABLE if unfillable else GapState.WAITING
         self._keep(replace(tracked, attempts=attempts, next_at=next_at, state=state))
 

@@ -41,7 +41,7 @@ class SeedMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.seeds = Counter(
             "ingress_store_seeds",
-            "Seed requests for symbols that no gateway follows, by outcome: answered, unknown, failed, left-out",
+            "Seed requests for symbols that no gateway follows, by outcome: published, unknown, failed, left-out",
             ("outcome",),
             registry=registry,
         )
@@ -50,7 +50,7 @@ class SeedMetrics:
         )
 
 
-class Seeds:
+class StoreSeeds:
     """Responds to seed requests, one symbol after the other. `owns`: whether a symbol is ours among several instances.
     `clock` in unix seconds.
     """
@@ -114,8 +114,8 @@ class Seeds:
         for batch in batches:
             topic = self._topics.history(symbol, batch.timeframe)
             await (await self._bus.publish(topic, encode_history(batch)))
-        log.info("seed.answered", symbol=symbol, minutes=len(batches[0].candles))
-        return "answered"
+        log.info("seed.published", symbol=symbol, minutes=len(batches[0].candles))
+        return "published"
 
     async def _later_minutes(self, symbol: str, start: int, end: float) -> list[Candle]:
         """The newest stored raw tick of each minute from `start` on: the store has no candles of them."""

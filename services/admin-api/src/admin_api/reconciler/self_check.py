@@ -13,6 +13,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from ingress_common.backoff import Backoff
 from ingress_common.bus import Bus, BusClosedError, BusError
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
@@ -43,8 +44,8 @@ SHOWN = 50
 
 _MOST_OPEN = 1_000
 _MOST_EMPTY = 20
-_LAST_RECHECK = 600.0
-_LAST_PAUSE = 60.0
+_REQUEST_BACKOFF = Backoff(RECHECK_SECONDS, 600.0)
+_LONGEST_PAUSE = 60.0
 _FIELDS = ("open", "high", "low", "close", "volume", "trades")
 
 log = get_logger(__name__)
@@ -122,18 +123,18 @@ def _compared(ours: Candle | None, theirs: Candle | None) -> tuple[DifferenceKin
 @dataclass(frozen=True, slots=True)
 class _Recheck:
     """A range with differences, and Kraken's candles for it. The store is read again at `due` (unix seconds), and
-    Kraken is asked again at `ask_at`, `pause` after the last time.
+    Kraken's minutes are requested again at `request_at`; `requests`: how often they were.
     """
 
     symbol: str
     span: Range
     kraken: tuple[Candle, ...]
     due: float
-    ask_at: float
-    pause: float = RECHECK_SECONDS
+    request_at: float
+    requests: int = 0
 
 
-class _Answer:
+class _Response:
     """Collects the batches of a response until they cover the requested range."""
 
     def __init__(self, symbol: str, span: Range) -> None:
@@ -204,10 +205,11 @@ class SelfCheck:
         self._owns = owns
         self._live = live
         self._seconds = seconds
-        self._answer: _Answer | None = None
+        self._response: _Response | None = None
         self._last_symbol = ""
         self._hour = 0
-        self._pause = seconds
+        self._backoff = Backoff(max(seconds, 1.0), max(_LONGEST_PAUSE, seconds))
+        self._unanswered_in_a_row = 0
         self._checks = 0
         self._compared = 0
         self._unanswered = 0
@@ -219,17 +221,20 @@ class SelfCheck:
 
     def take(self, history: History) -> None:
         """Process a history batch."""
-        if self._answer is not None:
-            self._answer.take(history)
+        if self._response is not None:
+            self._response.take(history)
 
     async def run(self) -> None:
         """Check until cancelled."""
         while True:
-            await asyncio.sleep(self._pause)
+            await asyncio.sleep(self._pause())
             try:
                 await self.look()
             except StoreUnavailableError as error:
                 log.debug("self-check.paused", reason=str(error))
+
+    def _pause(self) -> float:
+        return self._backoff.pause(self._unanswered_in_a_row) if self._unanswered_in_a_row else self._seconds
 
     def check(self, now: float) -> Check:
         """Red while a difference is open for longer than UNREPAIRED_SECONDS."""
@@ -264,9 +269,10 @@ class SelfCheck:
         After an outage of the store many differ until the writer has stored what waited.
         """
         due = [recheck for recheck in self._rechecks if recheck.due <= self._clock()]
-        asked = False
+        requested = False
         for recheck in due:
-            asked |= await self._recheck(recheck, may_ask=not asked and recheck.ask_at <= self._clock())
+            may_request = not requested and recheck.request_at <= self._clock()
+            requested |= await self._recheck(recheck, may_request=may_request)
         if due:
             return
         for _ in range(_MOST_EMPTY):
@@ -293,7 +299,7 @@ class SelfCheck:
             return False
         # Request nothing before the first candle: responses are stored, and would add scattered history with gaps.
         span = Range(max(span.start, stored[0].open_time), span.end)
-        kraken = await self._ask(symbol, span)
+        kraken = await self._request(symbol, span)
         if kraken is None:
             return True
         found = differences(symbol, span, stored, kraken, self._clock())
@@ -314,31 +320,31 @@ class SelfCheck:
             )
             self._open[symbol, difference.open_time] = difference
         if new:
-            soon = self._clock() + RECHECK_SECONDS
-            self._rechecks.append(_Recheck(symbol, span, kraken, soon, soon))
+            due = self._clock() + RECHECK_SECONDS
+            self._rechecks.append(_Recheck(symbol, span, kraken, due, request_at=due))
         return True
 
-    async def _recheck(self, recheck: _Recheck, *, may_ask: bool) -> bool:
+    async def _recheck(self, recheck: _Recheck, *, may_request: bool) -> bool:
         """Check whether differences have ended: repaired in the store, or taken back by Kraken.
 
-        Returns whether Kraken was asked.
+        Returns whether Kraken's minutes were requested.
         """
         symbol, span = recheck.symbol, recheck.span
         stored = await self._stored(symbol, span)
         self._rechecks.remove(recheck)
         if stored:
             self._end(recheck, differences(symbol, span, stored, recheck.kraken, self._clock()), "repaired")
-        asks = bool(may_ask and stored and self._opened(recheck))
-        if asks:
-            kraken = await self._ask(symbol, span)
+        requested = bool(may_request and stored and self._opened(recheck))
+        if requested:
+            kraken = await self._request(symbol, span)
             if kraken is not None:
                 self._end(recheck, differences(symbol, span, stored, kraken, self._clock()), "taken-back")
                 recheck = replace(recheck, kraken=kraken)
-            pause = min(recheck.pause * 2, _LAST_RECHECK)
-            recheck = replace(recheck, ask_at=self._clock() + pause, pause=pause)
+            requests = recheck.requests + 1
+            recheck = replace(recheck, request_at=self._clock() + _REQUEST_BACKOFF.pause(requests), requests=requests)
         if self._opened(recheck):
             self._rechecks.append(replace(recheck, due=self._clock() + RECHECK_SECONDS))
-        return asks
+        return requested
 
     def _opened(self, recheck: _Recheck) -> list[Difference]:
         return [
@@ -354,35 +360,33 @@ class SelfCheck:
             if difference.open_time not in differing:
                 del self._open[difference.symbol, difference.open_time]
                 self._ended.append(replace(difference, ended=how, ended_at=self._clock()))
-                log.info(
-                    "self-check.settled", symbol=difference.symbol, open_time=rfc3339(difference.open_time), how=how
-                )
+                log.info("self-check.ended", symbol=difference.symbol, open_time=rfc3339(difference.open_time), how=how)
 
     async def _stored(self, symbol: str, span: Range) -> list[Candle]:
         minutes = round((span.end - span.start) / 60)
         return await self._store.candles(symbol, Timeframe.M1, start=span.start, end=span.end, limit=minutes)
 
-    async def _ask(self, symbol: str, span: Range) -> tuple[Candle, ...] | None:
+    async def _request(self, symbol: str, span: Range) -> tuple[Candle, ...] | None:
         """Kraken's minutes in `span`. Without a response in time: None, and longer pauses."""
         topic = self._topics.history(symbol, Timeframe.M1)
         request = encode_history_request(HistoryRequest((symbol,), Timeframe.M1, span.start, span.end))
-        self._answer = answer = _Answer(symbol, span)
+        self._response = response = _Response(symbol, span)
         subscribed = False
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._bus.subscribe(topic)
                 subscribed = True
                 await (await self._bus.publish(self._topics.history_requests(), request))
-                await answer.complete.wait()
+                await response.complete.wait()
         except (TimeoutError, BusError, BusClosedError) as error:
             log.debug("self-check.unanswered", symbol=symbol, reason=str(error))
             self._unanswered += 1
             self._metrics.checks.labels("unanswered").inc()
-            self._pause = min(max(self._pause, 1.0) * 2, max(_LAST_PAUSE, self._seconds))
+            self._unanswered_in_a_row += 1
             return None
         finally:
-            self._answer = None
+            self._response = None
             if subscribed and self._bus.connected:
                 await self._bus.unsubscribe(topic)
-        self._pause = self._seconds
-        return tuple(answer.candles.values())
+        self._unanswered_in_a_row = 0
+        return tuple(response.candles.values())

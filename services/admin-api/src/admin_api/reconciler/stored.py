@@ -12,6 +12,7 @@ from admin_api.reconciler.stored_forming import FormingWatch
 from admin_api.system.details import some, texts
 from admin_api.system.state import WRITER, ClosedCandle, SystemState
 from admin_api.system.wanted import wanted
+from ingress_common.backoff import Backoff
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
 from ingress_common.model import RepublishRequest
@@ -24,7 +25,7 @@ STORED_SECONDS = 10.0
 
 _LOOK_SECONDS = 2.0
 _PATIENCE_SECONDS = 10.0
-_REQUEST_SECONDS = (15.0, 240.0)
+_REQUEST_BACKOFF = Backoff(15.0, 240.0)
 _MOST_REQUESTED = 1_000
 
 log = get_logger(__name__)
@@ -53,7 +54,7 @@ class StoredWatch:
         self._store = store
         self._republish = republish
         self._request_at = float("-inf")
-        self._request_pause = _REQUEST_SECONDS[0]
+        self._requests = 0
         self._state = state
         self._clock = clock
         self._waiting: dict[Series, ClosedCandle] = {}
@@ -85,14 +86,14 @@ class StoredWatch:
         now = self._clock()
         late = {series: closed for series, closed in self._waiting.items() if now - closed.came > STORED_SECONDS}
         if not late:
-            self._request_pause = _REQUEST_SECONDS[0]
+            self._requests = 0
         writers = self._state.online(WRITER, now)
         served = {s for _, details in writers if details.get("ready") for s in texts(details.get("symbols"))}
         late = {series: closed for series, closed in late.items() if series[0] in served}
         if not late or now < self._request_at:
             return
-        self._request_at = now + self._request_pause
-        self._request_pause = min(2 * self._request_pause, _REQUEST_SECONDS[1])
+        self._request_at = now + _REQUEST_BACKOFF.pause(self._requests)
+        self._requests += 1
         symbols = tuple(sorted({symbol for symbol, _ in late}))[:_MOST_REQUESTED]
         start = min(closed.at for (symbol, _), closed in late.items() if symbol in symbols)
         log.info("stored.requested", symbols=len(symbols), series=len(late))

@@ -58,7 +58,7 @@ class StateFullError(Exception):
     """The state has no room for another entry: more names are published than can exist."""
 
 
-class AheadError(ValueError):
+class AheadOfClockError(ValueError):
     """A message far ahead of our clock. It is ignored; if our clock is wrong, the message may be right."""
 
 
@@ -227,7 +227,7 @@ class SystemState:
         """Process a message that was received at `now` (unix seconds); returns the header if it is a candle.
 
         An empty payload deletes retained state. ValueError (PayloadError, TopicError) if the message is malformed,
-        AheadError if it is far ahead of `now`, StateFullError if the state has no room for it.
+        AheadOfClockError if it is far ahead of `now`, StateFullError if the state has no room for it.
         """
         match self._topics.split(topic):
             case ("status", service, instance):
@@ -342,7 +342,7 @@ class SystemState:
 
 def _check_time(latest: float, now: float, ahead: float = AHEAD_SECONDS) -> None:
     if latest > now + ahead:
-        raise AheadError(f"expected a time up to about {rfc3339(now)}, got {rfc3339(latest)}")
+        raise AheadOfClockError(f"expected a time up to about {rfc3339(now)}, got {rfc3339(latest)}")
 
 
 def _make_room(key: _K, entries: dict[_K, _E], now: float, limit: int, size: int = 0) -> None:

@@ -12,6 +12,7 @@ from aggregator.core.gap_requests import NO_GAPS, REQUESTED, GapRequests
 from aggregator.core.memory import Memory
 from aggregator.core.rebuild import Rebuild
 from aggregator.core.series import CandleSeries, Depth, final_until
+from ingress_common.gaps import Gap
 from ingress_common.model import (
     GRACE,
     Candle,
@@ -47,13 +48,10 @@ _M1 = Timeframe.M1
 _MINUTE = _M1.seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A range of a symbol and timeframe that is not known; `lost` if the engine gave up on it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UncoveredGap(Gap):
+    """Time of a series that nothing received covers, not in whole windows; `lost` if the engine gave up on it."""
 
-    symbol: str
-    timeframe: Timeframe
-    range: Range
     lost: bool
 
 
@@ -271,7 +269,7 @@ class Engine:
                     # Without its seed, what came before may be all that a symbol lacks.
                     self.lost_updates += series.initialized
         if arrived:
-            feed.stated(arrived)
+            feed.compare_updates(arrived)
 
     @property
     def losing(self) -> frozenset[str]:
@@ -416,12 +414,12 @@ class Engine:
             for candle in series.forming(self._changed.pop(symbol))
         ]
 
-    def gaps(self) -> dict[str, list[Gap]]:
+    def gaps(self) -> dict[str, list[UncoveredGap]]:
         """The gaps, lost ones included, by symbol."""
         found = {}
         for symbol, series in self._series.items():
-            gaps = [Gap(symbol, timeframe, span, lost=False) for timeframe, span in series.gaps()]
-            gaps += [Gap(symbol, timeframe, span, lost=True) for timeframe, span in series.lost]
+            gaps = [UncoveredGap(symbol, timeframe, span, lost=False) for timeframe, span in series.gaps()]
+            gaps += [UncoveredGap(symbol, timeframe, span, lost=True) for timeframe, span in series.lost]
             if gaps:
                 found[symbol] = gaps
         return found

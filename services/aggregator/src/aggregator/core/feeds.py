@@ -94,13 +94,13 @@ class FeedCoverage:
         self.watermark = _NEVER
         self.lacking.clear()
 
-    def stated(self, updates: Mapping[str, bool]) -> None:
-        """Note the last updates of symbols that a watermark stated, and whether each has arrived."""
+    def compare_updates(self, arrived: Mapping[str, bool]) -> None:
+        """Note for each symbol whether its last update before a watermark has arrived."""
         lacking = self._recently_lacking
         if not lacking:
             self.lacking_since = self.at
-        for symbol, arrived in updates.items():
-            if arrived:
+        for symbol, came in arrived.items():
+            if came:
                 lacking.pop(symbol, None)
             else:
                 lacking[symbol] = self.at
@@ -290,7 +290,7 @@ class Feeds:
             return None  # an older one, repeated: nothing is new, and nothing is lost
         if not feed.continues(mark, self._newest):
             raise ImplausibleError(
-                f"expected a watermark that continues from {_stated(feed.watermark)}, got {_stated(mark.watermark)}"
+                f"expected a watermark that continues from {_instant(feed.watermark)}, got {_instant(mark.watermark)}"
             )
         silent = mark.at - (feed.at if feed.reports else feed.since)
         # Messages of a feed that was not yet plausible may have been refused.
@@ -314,10 +314,10 @@ class Feeds:
         newest = self._newest
         until = max(newest + SUDDEN, clock) if newest != _NEVER else clock + MAX_JUMP
         if latest > until != _NEVER:
-            raise ImplausibleError(f"expected nothing of {symbol} after {_stated(until)}, got {_stated(latest)}")
+            raise ImplausibleError(f"expected nothing of {symbol} after {_instant(until)}, got {_instant(latest)}")
         # During a replay of an archive the gateway's clock may be far from the market's time.
         if at is not None and self._received != _NEVER and at > max(self._received, newest) + SUDDEN:
-            raise ImplausibleError(f"expected a receipt up to about {_stated(self._received)}, got {_stated(at)}")
+            raise ImplausibleError(f"expected a receipt up to about {_instant(self._received)}, got {_instant(at)}")
 
     def _measure(self) -> None:
         live = [feed for feed in self._feeds.values() if feed.live and feed.reports]
@@ -345,5 +345,5 @@ class Feeds:
                 del self._feeds[name]
 
 
-def _stated(instant: float) -> str:
+def _instant(instant: float) -> str:
     return rfc3339(instant) if isfinite(instant) else "the start"

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from aggregator.core.coverage import Intervals
 from aggregator.core.series import CandleSeries
+from ingress_common.backoff import Backoff
 from ingress_common.model import Candle, History, HistoryRequest, Range, Source
 from ingress_common.timeframes import Timeframe
 
@@ -16,8 +17,8 @@ LATE = 300.0
 _NEIGHBOURS = 3_600.0
 """Seconds between two gaps of minutes up to which they are requested together."""
 
-_SEED_AGAIN = 15.0
-_GAPS_AGAIN = (5.0, 120.0)
+_SEED_REPEAT_SECONDS = 15.0
+_GAP_BACKOFF = Backoff(5.0, 120.0)
 
 NO_GAPS = float("inf")
 """`check_gaps_at` of a series without gaps."""
@@ -29,15 +30,15 @@ _Requested = dict[Timeframe, Intervals]
 
 @dataclass(slots=True)
 class _Symbol:
-    """What was requested for a symbol, and when to repeat it (`again`, on the symbol's clock).
+    """What was requested for a symbol, and when to repeat it (`repeat_at`, on the symbol's clock).
 
     `found`: the gaps as `CandleSeries.gaps` last returned them, the same object while they do not change; `gaps`: their
     ranges, `oldest_end`: the end of the first, `requests`: the requests for all of them. `unanswered`: what was
-    requested and has not arrived.
+    requested and has not arrived. `attempt`: how often these gaps were requested.
     """
 
-    again: float = float("-inf")
-    pause: float = _GAPS_AGAIN[0]
+    repeat_at: float = float("-inf")
+    attempt: int = 0
     found: list[tuple[Timeframe, Range]] = field(default_factory=list)
     gaps: _Requested = field(default_factory=dict)
     oldest_end: float = float("-inf")
@@ -64,9 +65,9 @@ class GapRequests:
         if series.seeded:
             return False
         state = self._symbols.setdefault(series.symbol, _Symbol())
-        if clock < state.again:
+        if clock < state.repeat_at:
             return False
-        state.again = clock + _SEED_AGAIN
+        state.repeat_at = clock + _SEED_REPEAT_SECONDS
         return True
 
     def request(self, series: CandleSeries, at: float) -> list[Candle | HistoryRequest]:
@@ -76,7 +77,7 @@ class GapRequests:
         """
         gaps = series.gaps()
         state = self._symbols.setdefault(series.symbol, _Symbol())
-        repeat = series.clock >= state.again
+        repeat = series.clock >= state.repeat_at
         closed = self._give_up(series, gaps, state, at) if repeat else []
         if closed:
             gaps = series.gaps()
@@ -84,22 +85,22 @@ class GapRequests:
             # Before the start none can be found, and the seed is still to be requested.
             if series.initialized:
                 series.check_gaps_at = NO_GAPS
-                state.found, state.gaps, state.requests, state.again = gaps, {}, [], float("inf")
+                state.found, state.gaps, state.requests, state.repeat_at = gaps, {}, [], float("inf")
             return list(closed)
         if gaps is not state.found:
             new = [gap for gap in gaps if not _covers(state.gaps, *gap)]
             state.found, state.gaps, state.oldest_end = gaps, _union(gaps), min(span.end for _, span in gaps)
             state.requests = _requests(series.symbol, gaps)
             if new:
-                state.pause = _GAPS_AGAIN[0]
+                state.attempt = 0
             requests = state.requests if repeat else _requests(series.symbol, new)
         else:
             requests = state.requests if repeat else []
-        series.check_gaps_at = state.again
+        series.check_gaps_at = state.repeat_at
         if not requests:
             return list(closed)
-        state.again = series.check_gaps_at = series.clock + state.pause
-        state.pause = min(state.pause * 2, _GAPS_AGAIN[1])
+        state.repeat_at = series.check_gaps_at = series.clock + _GAP_BACKOFF.pause(state.attempt)
+        state.attempt += 1
         for request in requests:
             state.unanswered.setdefault(request.timeframe, Intervals()).add(request.start, request.end)
         return [*closed, *requests]

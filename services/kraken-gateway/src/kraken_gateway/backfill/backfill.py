@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ingress_common.backoff import Backoff
 from ingress_common.logs import get_logger
 from ingress_common.model import HistoryRequest, Range
 from ingress_common.timeframes import Timeframe
-from kraken_gateway.backfill.queue import BackfillQueue, Call, Endpoint, Wanted
+from kraken_gateway.backfill.queue import BackfillQueue, Call, Endpoint, PendingBackfill
 from kraken_gateway.backfill.ranges import aligned, longest
 from kraken_gateway.backfill.responses import COMMITTED_ROWS, TradeReading, ohlc_answer, price_window, trades_answer
-from kraken_gateway.kraken.limits import Backoff
 from kraken_gateway.kraken.rest import (
     CONCURRENCY,
     KrakenAilingError,
@@ -24,8 +24,7 @@ from kraken_gateway.kraken.rest import (
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.publisher import Publisher
 
-LONGEST_PAUSE = 10.0
-"""Maximum seconds between retries of a failed call."""
+_BACKOFF = Backoff(1.0, 10.0, jitter=(0.5, 1.0))
 
 log = get_logger(__name__)
 
@@ -62,7 +61,7 @@ class Backfill:
         self._steady = asyncio.get_running_loop().time
         self._queue = BackfillQueue(kraken_now, self._steady, rest.ready_at)
         self._wake = asyncio.Event()
-        self._backoff = Backoff()
+        self._failures = 0
         self._failure: _Failure | None = None
         self._worked_at = float("-inf")
 
@@ -148,26 +147,27 @@ class Backfill:
                 log.info("backfill.recovered")
             self._failure, self._worked_at = None, self._steady()
             self._queue.not_before = float("-inf")
-            self._backoff.reset()
-            wanted.backoff.reset()
+            self._failures = wanted.failures = 0
         wanted.put_back(left, self._kraken_now())
 
-    def _fail(self, wanted: Wanted, error: RestError, began: float) -> None:
+    def _fail(self, wanted: PendingBackfill, error: RestError, began: float) -> None:
         now = self._steady()
         match error:
             case KrakenAilingError():
-                self._queue.not_before = now + self._backoff.pause(cap=LONGEST_PAUSE)
+                self._queue.not_before = now + _BACKOFF.pause(self._failures)
+                self._failures += 1
             case TooManyRequestsError():
                 pass  # the pair's pace delays its next call
             case _:
-                wanted.not_before = now + wanted.backoff.pause(cap=LONGEST_PAUSE)
+                wanted.not_before = now + _BACKOFF.pause(wanted.failures)
+                wanted.failures += 1
         self._metrics.rest_retries.inc()
         if str(error) != self.problem:
             log.warning("backfill.failed", symbol=wanted.symbol, timeframe=wanted.timeframe.value, error=str(error))
         since = self._failure.since if self._failure else max(began, self._worked_at)
         self._failure = _Failure(str(error), since)
 
-    async def _call_ohlc(self, wanted: Wanted, pair: Pair, left: list[Range]) -> None:
+    async def _call_ohlc(self, wanted: PendingBackfill, pair: Pair, left: list[Range]) -> None:
         """Publish what OHLC has of the ranges in `left`, and remove what is answered: one response answers all."""
         if not left:
             return
@@ -194,7 +194,7 @@ class Backfill:
         first = await self._rest.first_trade(pair)
         return begins if first is None or first.time < begins else float("-inf")
 
-    async def _call_trades(self, wanted: Wanted, pair: Pair, left: list[Range]) -> None:
+    async def _call_trades(self, wanted: PendingBackfill, pair: Pair, left: list[Range]) -> None:
         """Publish what the next page has of the one range in `left`, and shorten the range by it.
 
         A call for the price at which the range begins precedes the first page.

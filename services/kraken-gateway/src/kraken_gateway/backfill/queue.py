@@ -12,7 +12,6 @@ from ingress_common.model import Range
 from ingress_common.timeframes import Timeframe
 from kraken_gateway.backfill.ranges import LIMIT, RequestRefusedError, merged
 from kraken_gateway.backfill.responses import TradeReading, reach_of
-from kraken_gateway.kraken.limits import Backoff
 
 TRADES_AT_ONCE = 2
 """Calls for Trades at the same time: the others are kept free for OHLC, which answers at once."""
@@ -34,11 +33,12 @@ class Endpoint(Enum):
 
 
 @dataclass(slots=True)
-class Wanted:
+class PendingBackfill:
     """The requests for one symbol and timeframe, and since when they wait (steady seconds).
 
     `begins`: OHLC is known to have nothing before this (unix seconds), even where it should reach further. `readings`:
-    the ranges that are being read from Trades, and how far; `in_hand`: the range whose page is on its way.
+    the ranges that are being read from Trades, and how far; `in_hand`: the range whose page is on its way. `failures`:
+    calls for it that failed in a row.
     """
 
     symbol: str
@@ -46,7 +46,7 @@ class Wanted:
     since: float
     ranges: list[Range] = field(default_factory=list)
     not_before: float = float("-inf")
-    backoff: Backoff = field(default_factory=Backoff)
+    failures: int = 0
     begins: float = float("-inf")
     readings: dict[float, TradeReading] = field(default_factory=dict)
     in_hand: Range | None = None
@@ -121,11 +121,11 @@ class Wanted:
 class _PairQueue:
     """All requests for one pair; one call at a time."""
 
-    wanted: dict[Timeframe, Wanted] = field(default_factory=dict)
+    wanted: dict[Timeframe, PendingBackfill] = field(default_factory=dict)
     busy: bool = False
     last: Endpoint = Endpoint.OHLC
 
-    def next(self, endpoint: Endpoint, steady: float, reach: float) -> Wanted | None:
+    def next(self, endpoint: Endpoint, steady: float, reach: float) -> PendingBackfill | None:
         """The symbol and timeframe to call `endpoint` for, the oldest request first."""
         ready = (w for w in self.wanted.values() if w.not_before <= steady and w.has(endpoint, reach))
         return min(ready, key=lambda wanted: wanted.since, default=None)
@@ -135,7 +135,7 @@ class _PairQueue:
 class Call:
     """One call to be made, as decided at `instant` (unix seconds, Kraken's time)."""
 
-    wanted: Wanted
+    wanted: PendingBackfill
     endpoint: Endpoint
     instant: float
 
@@ -181,10 +181,10 @@ class BackfillQueue:
     def add(self, symbols: Iterable[str], timeframe: Timeframe, span: Range) -> None:
         """Request `span` of `symbols`. RequestRefusedError, without any change, if too much is waiting."""
         now = self._kraken_now()
-        before: list[tuple[Wanted, list[Range]]] = []
+        before: list[tuple[PendingBackfill, list[Range]]] = []
         for symbol in symbols:
             pair = self._pairs.setdefault(symbol, _PairQueue())
-            wanted = pair.wanted.setdefault(timeframe, Wanted(symbol, timeframe, self._steady()))
+            wanted = pair.wanted.setdefault(timeframe, PendingBackfill(symbol, timeframe, self._steady()))
             before.append((wanted, wanted.ranges))
             try:
                 wanted.add(span, now)
@@ -244,10 +244,10 @@ class BackfillQueue:
         self._reading_trades += call.endpoint is Endpoint.TRADES
         return call
 
-    def _all(self) -> Iterator[Wanted]:
+    def _all(self) -> Iterator[PendingBackfill]:
         return (wanted for pair in self._pairs.values() for wanted in pair.wanted.values())
 
-    def _forget_if_empty(self, wanted: Wanted) -> None:
+    def _forget_if_empty(self, wanted: PendingBackfill) -> None:
         pair = self._pairs.get(wanted.symbol)
         if wanted.ranges or pair is None or pair.busy:
             return

@@ -112,7 +112,7 @@ def plain_price(price: Decimal, decimals: int) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class TradeReading:
-    """How far the trades of a range have been read: `begun` to `done` (unix seconds) is settled.
+    """How far the trades of a range have been read: `begun` to `done` (unix seconds) is final.
 
     `since`: where the next page begins (ns); `seen`: the trades of the page before; `open`: trades from `done` on that
     were read already; `price`: the last one before `done`, None if unknown.
@@ -132,7 +132,7 @@ class TradeReading:
 
     def take(self, page: TradePage, end: float) -> tuple["TradeReading", tuple[Trade, ...]]:
         """Add the next page. Returns the reading after it, at most up to `end` (unix seconds, which may be later each
-        time), and the trades that are settled now.
+        time), and the trades that are final now.
         """
         fresh = [trade for trade in page.trades if trade not in self.seen]
         if not fresh and len(page.trades) >= PAGE:
@@ -142,14 +142,14 @@ class TradeReading:
         # A page may end within a minute. Without news, or beyond the range, there is nothing more.
         over = not fresh or page.last is None or fresh[-1].time >= end
         done = max(self.done, end if over else float(Timeframe.M1.floor(int(fresh[-1].time))))
-        settled = tuple(trade for trade in trades if trade.time < done)
+        final = tuple(trade for trade in trades if trade.time < done)
         reading = TradeReading(
             begun=self.begun,
             done=done,
             # One back, because trades of one nanosecond may be split over pages; known trades are omitted.
             since=self.since if page.last is None else page.last - 1,
-            price=settled[-1].price if settled else self.price,
+            price=final[-1].price if final else self.price,
             seen=frozenset(page.trades),
             open=tuple(trade for trade in trades if trade.time >= done),
         )
-        return reading, settled
+        return reading, final

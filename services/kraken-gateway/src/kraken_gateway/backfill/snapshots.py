@@ -9,7 +9,7 @@ from ingress_common.logs import get_logger
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from kraken_gateway.kraken import protocol
 from kraken_gateway.kraken.connection import Connection, ConnectionLost, Kraken, Received
-from kraken_gateway.kraken.limits import LEAST_PAUSE, Backoff
+from kraken_gateway.kraken.limits import LEAST_PAUSE, ConnectionBackoff
 from kraken_gateway.kraken.protocol import IntervalRow
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.publisher import Publisher
@@ -105,7 +105,7 @@ class SnapshotConnection:
 
     async def run(self) -> None:
         """Read until cancelled."""
-        backoff = Backoff(at_once=1)
+        backoff = ConnectionBackoff(at_once=1)
         while True:
             await self._until_needed()
             began, worked, floor = self._steady(), False, 0.0
@@ -156,8 +156,8 @@ class SnapshotConnection:
             self._expire(connection)
 
     def _wake_at(self, connection: Connection) -> float:
-        soon = self._steady() + (0.01 if self._waiting or self._answered else _IDLE_SECONDS)
-        return max(connection.next_send, soon)
+        next_look = self._steady() + (0.01 if self._waiting or self._answered else _IDLE_SECONDS)
+        return max(connection.next_send, next_look)
 
     async def _send_due(self, connection: Connection) -> None:
         if self._steady() < connection.next_send or not connection.may_subscribe():
@@ -184,7 +184,7 @@ class SnapshotConnection:
     async def _take(self, received: Received, connection: Connection) -> None:
         frame = received.frame
         match frame:
-            case protocol.Candles():
+            case protocol.OhlcFrame():
                 await self._take_candles(frame, received, connection)
             case protocol.Pong():
                 connection.worked()
@@ -200,7 +200,7 @@ class SnapshotConnection:
             case _:
                 pass
 
-    async def _take_candles(self, frame: protocol.Candles, received: Received, connection: Connection) -> None:
+    async def _take_candles(self, frame: protocol.OhlcFrame, received: Received, connection: Connection) -> None:
         for bad in frame.bad:
             await self._publisher.dead_letter(received.payload, bad.reason, received.at)
         if not frame.snapshot:
@@ -227,7 +227,7 @@ class SnapshotConnection:
                 _resolve(entry.reading, Rejected(symbol, refusal.error))
         elif entry := self._open.get(symbol):
             # It may still be subscribed: unsubscribe, and read again.
-            self._again(symbol, entry)
+            self._retry(symbol, entry)
 
     def _answer(self, symbol: str, reading: Reading) -> None:
         entry = self._open.pop(symbol, None)
@@ -235,7 +235,7 @@ class SnapshotConnection:
             self._answered[symbol] = None
             _resolve(entry.reading, reading)
 
-    def _again(self, symbol: str, entry: _Open) -> None:
+    def _retry(self, symbol: str, entry: _Open) -> None:
         del self._open[symbol]
         self._answered[symbol] = None
         self._waiting.setdefault(symbol, entry.reading)
@@ -256,7 +256,7 @@ class SnapshotConnection:
             entry = self._open[symbol]
             tries = self._empty[symbol] = self._empty.get(symbol, 0) + entry.acked
             if tries < _EMPTY_TRIES:
-                self._again(symbol, entry)
+                self._retry(symbol, entry)
             elif symbol in self._traded:
                 self._empty.pop(symbol)
                 raise ConnectionLost("stale", f"Kraken acks {symbol}, which has traded, and sends no snapshot of it")

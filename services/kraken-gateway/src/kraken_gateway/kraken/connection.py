@@ -208,8 +208,8 @@ class Connection:
         """
         if self._pinged < (self._continuity.pending_since or float("-inf")):
             return self._next_send
-        soon = max(self._pinged + _IDLE_PING_SECONDS, self.last_arrival + STALL)
-        return max(self._next_send, min(self._pinged + _PING_SECONDS, soon))
+        idle = max(self._pinged + _IDLE_PING_SECONDS, self.last_arrival + STALL)
+        return max(self._next_send, min(self._pinged + _PING_SECONDS, idle))
 
     # --- in ---
 
@@ -276,11 +276,11 @@ class Connection:
     def _note(self, frame: Frame, steady: float) -> None:
         """Process what concerns every connection."""
         match frame:
-            case protocol.Candles():
+            case protocol.OhlcFrame():
                 self._answered = True
                 if frame.timestamp is not None and not frame.snapshot:
                     self.time.observe_frame(frame.timestamp, steady)
-            case protocol.Instruments():
+            case protocol.InstrumentFrame():
                 self._answered = True
             case protocol.Pong(time=float(stamp)):
                 self.time.observe_reply(stamp, steady)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from ingress_common.logs import get_logger
 from kraken_gateway.kraken import protocol
 from kraken_gateway.kraken.connection import Connection, ConnectionLost, Kraken, Received
-from kraken_gateway.kraken.limits import LEAST_PAUSE, Backoff
+from kraken_gateway.kraken.limits import LEAST_PAUSE, ConnectionBackoff
 from kraken_gateway.kraken.rest import KrakenRest, RestError, UnknownPairError
 from kraken_gateway.metrics import GatewayMetrics
 
 _REST_SECONDS = 10.0
-_REST_AGAIN_SECONDS = 10.0
-_SETTLE_SECONDS = 1.0
+_REST_RETRY_SECONDS = 10.0
+_BURST_SECONDS = 1.0
 _LIST_SECONDS = 15.0
 _STEADY_CONNECTION = 60.0
 
@@ -63,16 +63,16 @@ class Instruments:
             await self._changed_at_rest.wait()
             self._changed_at_rest.clear()
             # Changes arrive in bursts, and REST has them a little later.
-            await asyncio.sleep(_SETTLE_SECONDS)
+            await asyncio.sleep(_BURST_SECONDS)
             try:
                 await self._rest.pairs()
             except (RestError, UnknownPairError) as error:
                 log.warning("instruments.no-rest", detail=str(error))
-                await asyncio.sleep(_REST_AGAIN_SECONDS)
+                await asyncio.sleep(_REST_RETRY_SECONDS)
                 self._changed_at_rest.set()
 
     async def _keep_connected(self) -> None:
-        backoff = Backoff(at_once=1)
+        backoff = ConnectionBackoff(at_once=1)
         loop = asyncio.get_running_loop()
         while True:
             began, worked, floor = loop.time(), False, 0.0
@@ -120,7 +120,7 @@ class Instruments:
 
     def _take(self, received: Received, connection: Connection) -> None:
         match received.frame:
-            case protocol.Instruments() as frame:
+            case protocol.InstrumentFrame() as frame:
                 self._take_pairs(frame, connection)
             case protocol.Pong():
                 # Kraken responds. If it does not list its pairs, the feeds are not affected.
@@ -135,7 +135,7 @@ class Instruments:
             case _:
                 pass
 
-    def _take_pairs(self, frame: protocol.Instruments, connection: Connection) -> None:
+    def _take_pairs(self, frame: protocol.InstrumentFrame, connection: Connection) -> None:
         if frame.snapshot and not frame.pairs:
             log.warning("instruments.empty")
             return

@@ -1,9 +1,10 @@
 """How often Kraken may be called: a limit on connection attempts, backoff, and a circuit breaker."""
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Callable, Mapping
+
+from ingress_common.backoff import Backoff
 
 WINDOW = 600.0
 """Seconds over which Kraken counts connection attempts."""
@@ -22,6 +23,8 @@ LEAST_PAUSE: Mapping[str, float] = {"maintenance": 5.0, "policy": 30.0, "stale":
 _SHORTEST_PAUSE = 5.0
 _STEP_SECONDS = 5.0
 _LONGEST_FLOOR = 30.0
+_JITTER = (0.5, 1.0)
+_FLOOR_JITTER = (1.0, 1.5)
 _SUSTAINED = 0.7
 
 
@@ -88,31 +91,33 @@ class ConnectionLimiter:
             self._attempts.popleft()
 
 
-class Backoff:
-    """Pauses between retries without end: a few without a pause, then doubling, with jitter. All in seconds."""
+class ConnectionBackoff:
+    """Pauses between the attempts of a connection: a backoff, and at least what Kraken demands. In seconds.
 
-    def __init__(self, *, at_once: int = 0, base: float = 1.0) -> None:
+    The first `at_once` attempts have no pause of their own.
+    """
+
+    def __init__(self, *, at_once: int = 0) -> None:
         self._at_once = at_once
-        self._base = base
-        self._tries = 0
+        self._attempt = 0
         self._floored = 0
 
     def pause(self, *, at_least: float = 0.0, cap: float = 60.0) -> float:
         """Seconds to wait before the next try: at most `cap`, at least `at_least`, which doubles with each failure."""
-        step = self._tries - self._at_once
-        self._tries += 1
-        self._floored = self._floored + 1 if at_least else 0
-        spread = random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, no secret
-        own = 0.0 if step < 0 else min(cap, self._base * 2 ** min(step, 20)) * spread
+        own = Backoff(1.0, cap, _JITTER, self._at_once).pause(self._attempt)
+        self._attempt += 1
+        if not at_least:
+            self._floored = 0
+            return own
         # Jitter is added to the floor, because Kraken has set it. At most 45 s, to return within a minute after the end
         # of an outage.
-        grown = at_least * 2.0 ** min(self._floored - 1, 10)
-        floor = min(grown, max(at_least, _LONGEST_FLOOR)) * (2 - spread)
+        floor = Backoff(at_least, max(at_least, _LONGEST_FLOOR), _FLOOR_JITTER).pause(self._floored)
+        self._floored += 1
         return max(own, floor)
 
     def reset(self) -> None:
         """Start over after a success."""
-        self._tries = 0
+        self._attempt = 0
         self._floored = 0
 
 
@@ -127,7 +132,7 @@ class CircuitBreaker:
         self._works = asyncio.Event()
         self._works.set()
         self._changed = asyncio.Event()
-        self._backoff = Backoff()
+        self._backoff = ConnectionBackoff()
         self._not_before = float("-inf")
         self._trying: object | None = None
 

@@ -116,7 +116,7 @@ class BadRow(msgspec.Struct, frozen=True):
     lost: bool = True
 
 
-class Candles(msgspec.Struct, frozen=True):
+class OhlcFrame(msgspec.Struct, frozen=True):
     """An ohlc frame. `timestamp`: when Kraken made it (unix seconds), None if unknown. `snapshot` or update."""
 
     snapshot: bool
@@ -166,7 +166,7 @@ class RateExceeded(msgspec.Struct, frozen=True):
     """`Exceeded msg rate`: what we sent last was probably ignored."""
 
 
-class Instruments(msgspec.Struct, frozen=True):
+class InstrumentFrame(msgspec.Struct, frozen=True):
     """Kraken's pairs and their status (`online`, `delisted`, ...)."""
 
     snapshot: bool
@@ -189,13 +189,15 @@ class Unreadable(msgspec.Struct, frozen=True):
     may_be_data: bool
 
 
-Frame = Candles | Heartbeat | SystemStatus | Pong | Ack | Refusal | RateExceeded | Instruments | Other | Unreadable
+Frame = (
+    OhlcFrame | Heartbeat | SystemStatus | Pong | Ack | Refusal | RateExceeded | InstrumentFrame | Other | Unreadable
+)
 
 
 def sent_at(frame: Frame) -> float | None:
     """When Kraken sent `frame` (unix seconds); None if unknown."""
     match frame:
-        case Candles(timestamp=stamp) | Pong(time=stamp) | Ack(time=stamp) | Refusal(time=stamp):
+        case OhlcFrame(timestamp=stamp) | Pong(time=stamp) | Ack(time=stamp) | Refusal(time=stamp):
             return stamp
         case _:
             return None
@@ -286,7 +288,7 @@ def parse_frame(frame: str | bytes) -> Frame:
     for row in message.data:
         if _problem(row, timestamp) is not None:
             return _candles([_checked(row, timestamp) for row in message.data], timestamp, snapshot=snapshot)
-    return Candles(snapshot, timestamp, message.data)
+    return OhlcFrame(snapshot, timestamp, message.data)
 
 
 def update_key(frame: str | bytes) -> tuple[str, str] | None:
@@ -339,7 +341,7 @@ def _parse_channel(channel: str, message: _Envelope) -> Frame:
             if listed is None:
                 return Other("instrument without pairs")
             pairs = [pair for raw in listed.pairs if (pair := _decoded(raw, _Pair)) is not None]
-            return Instruments(_text(message.type) == "snapshot", {pair.symbol: pair.status for pair in pairs})
+            return InstrumentFrame(_text(message.type) == "snapshot", {pair.symbol: pair.status for pair in pairs})
         case _:
             return Other(channel)
 
@@ -353,9 +355,9 @@ def _parse_candles(message: _Envelope) -> Frame:
     return _candles([_parse_row(item, timestamp) for item in items], timestamp, snapshot=kind == "snapshot")
 
 
-def _candles(judged: list[IntervalRow | BadRow], timestamp: float | None, *, snapshot: bool) -> Candles:
+def _candles(judged: list[IntervalRow | BadRow], timestamp: float | None, *, snapshot: bool) -> OhlcFrame:
     rows = tuple(row for row in judged if isinstance(row, IntervalRow))
-    return Candles(snapshot, timestamp, rows, tuple(row for row in judged if isinstance(row, BadRow)))
+    return OhlcFrame(snapshot, timestamp, rows, tuple(row for row in judged if isinstance(row, BadRow)))
 
 
 def _parse_row(item: msgspec.Raw, timestamp: float | None) -> IntervalRow | BadRow:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from ingress_common.backoff import Backoff
 from ingress_common.logs import get_logger
 from ingress_common.model import GRACE, History, Range
 from ingress_common.timeframes import Timeframe
@@ -23,10 +24,8 @@ from kraken_gateway.publisher import Publisher, snapshot_history
 AUDITED = 300
 """Symbols that are read after each minute, beside the suspects; more of them take turns."""
 
-RESTART_PAUSES = (60.0, 600.0)
-"""First and maximum pause in seconds before the same symbol is moved, or the same feed restarted, once more. The pause
-doubles each time.
-"""
+RESTART = Backoff(60.0, 600.0)
+"""The pauses before the same symbol is moved, or the same feed restarted, once more."""
 
 _LOOK_SECONDS = 0.25
 _AFTER_MINUTE = 4.0
@@ -35,7 +34,7 @@ _SNAPSHOT_PATIENCE = 0.7
 _READING_SECONDS = 4.0
 _ON_ITS_WAY_SECONDS = 0.8
 _PASSED_SECONDS = 3.0
-_AGAIN_SECONDS = 10.0
+_RETRY_SECONDS = 10.0
 _BEHIND_SECONDS = 1.0
 _CURE_SECONDS = 6.0
 _FORGIVEN_SECONDS = 1200.0
@@ -59,8 +58,7 @@ class _Reading:
 class _Stale:
     """A subscription that was found stale `at` (steady seconds), the `tries`-th time in a row.
 
-    `newest`: the newest minute published of it since; `moved_at`, `pause`: when it was moved last, and the pause until
-    it may be moved again.
+    `newest`: the newest minute published of it since; `moved_at`, `moves`: when it was moved last, and how often.
     """
 
     at: float
@@ -68,7 +66,11 @@ class _Stale:
     tries: int = 1
     cured: bool = False
     moved_at: float = float("-inf")
-    pause: float = RESTART_PAUSES[0]
+    moves: int = 0
+
+    def may_move(self, now: float) -> bool:
+        """Whether the pause since the last move is over."""
+        return now - self.moved_at >= RESTART.pause(max(self.moves - 1, 0))
 
 
 class StaleDetector:
@@ -102,7 +104,7 @@ class StaleDetector:
         self._not_before: dict[str, float] = {}
         self._verified_at: dict[str, float] = {}
         self._stale: dict[str, _Stale] = {}
-        self._restarted: dict[str, tuple[float, float]] = {}
+        self._restarted: dict[str, tuple[float, int]] = {}
         self._audited = float("-inf")  # the end of the minute after which symbols were last chosen
         self._unaudited: set[str] = set()
 
@@ -172,7 +174,7 @@ class StaleDetector:
                 return
             reading = await self._read(symbol, urgent=stream.unusual(symbol) >= 1 or symbol in self._stale)
             if reading is None:
-                self._put_off(symbol, _AGAIN_SECONDS, "unread")
+                self._put_off(symbol, _RETRY_SECONDS, "unread")
             else:
                 await self._judge(symbol, feed, stream, reading)
         finally:
@@ -236,13 +238,13 @@ class StaleDetector:
         if stale is not None:
             stale.newest = max(stale.newest, newest(reading.trades))
         if behind:
-            self._put_off(symbol, _AGAIN_SECONDS, "stale")
+            self._put_off(symbol, _RETRY_SECONDS, "stale")
             self._found_stale(symbol, feed, stream, newest(reading.trades))
         elif not stream.is_live(symbol):
-            self._put_off(symbol, _AGAIN_SECONDS, "not-live")
+            self._put_off(symbol, _RETRY_SECONDS, "not-live")
         elif newest(reading.trades) < newest(seen):
             # It is older than what the feed has received, so it proves nothing.
-            self._put_off(symbol, _AGAIN_SECONDS, "older")
+            self._put_off(symbol, _RETRY_SECONDS, "older")
         else:
             self._put_off(symbol, 0.0, "agreed")
             self._verified_at[symbol] = self._steady()
@@ -293,21 +295,19 @@ class StaleDetector:
     def _restart(self, feed: Feed) -> bool:
         """Restart `feed` unless it was restarted recently; returns whether it is restarted."""
         now = self._steady()
-        at, pause = self._restarted.get(feed.name, (float("-inf"), RESTART_PAUSES[0]))
-        if now - at < pause:
+        at, restarts = self._restarted.get(feed.name, (float("-inf"), 0))
+        if now - at < RESTART.pause(restarts):
             return False
-        pause = RESTART_PAUSES[0] if now - at > _FORGIVEN_SECONDS else min(2 * pause, RESTART_PAUSES[1])
-        self._restarted[feed.name] = (now, pause)
+        self._restarted[feed.name] = (now, 0 if now - at > _FORGIVEN_SECONDS else restarts + 1)
         feed.restart("stale")
         return True
 
     def _move_or_resubscribe(self, symbol: str, stale: _Stale, stream: LiveStream) -> None:
         now = self._steady()
-        if now - stale.moved_at < stale.pause:
+        if not stale.may_move(now):
             stream.resubscribe(symbol)
             return
-        if stale.moved_at > float("-inf"):
-            stale.pause = min(2 * stale.pause, RESTART_PAUSES[1])
+        stale.moves += 1
         stale.at = stale.moved_at = now
         log.warning("subscription.moved", symbol=symbol)
         self._move(symbol)
@@ -323,5 +323,5 @@ class StaleDetector:
             if stream.is_live(symbol) and now > stale.at:
                 stale.cured = True
                 log.info("subscription.recovered", symbol=symbol, seconds=round(now - stale.at, 1))
-            elif now - stale.at > _CURE_SECONDS and now - stale.moved_at >= stale.pause:
+            elif now - stale.at > _CURE_SECONDS and stale.may_move(now):
                 self._move_or_resubscribe(symbol, stale, stream)

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+from ingress_common.backoff import Backoff
 from ingress_common.bus import Bus, BusError, Connected, LastWill
 from ingress_common.logs import get_logger
 from ingress_common.model import FeedCondition, FeedState
 from ingress_common.payloads import encode_feed_state
 from ingress_common.topics import Topics
 from kraken_gateway.kraken.connection import INACTIVITY, ConnectionLost, Kraken
-from kraken_gateway.kraken.limits import LEAST_PAUSE, Backoff
+from kraken_gateway.kraken.limits import LEAST_PAUSE, ConnectionBackoff
 from kraken_gateway.live.coverage import Coverage
 from kraken_gateway.live.inactivity import Inactivity
 from kraken_gateway.live.stream import LiveStream
@@ -24,7 +25,8 @@ OpenBus = Callable[[str, LastWill | None], Bus]
 
 _REPEAT_SECONDS = 10.0
 _STEADY_CONNECTION = 60.0
-_GOODBYE_SECONDS = 2.0
+_PUBLISH_DOWN_SECONDS = 2.0
+_BUS_BACKOFF = Backoff(1.0, 60.0, jitter=(0.5, 1.0))
 
 log = get_logger(__name__)
 
@@ -155,11 +157,11 @@ class Feed:
 
     async def run(self) -> None:
         """Run until cancelled. Never raises BusError: it waits for a broker that is away."""
-        backoff = Backoff()
+        attempt = 0
         while True:
             try:
                 async with self._open_bus(self.name, self._will()) as bus:
-                    backoff.reset()
+                    attempt = 0
                     self._bus = bus
                     publisher = Publisher(bus, self._topics, self._metrics, self._kraken.url)
                     async with asyncio.TaskGroup() as tasks:
@@ -168,7 +170,8 @@ class Feed:
                         tasks.create_task(self._serve(publisher), name=f"{self.name}.serve")
             except BusError as error:
                 log.warning("feed.broker-unavailable", feed=self.name, error=str(error))
-                await asyncio.sleep(backoff.pause())
+                await asyncio.sleep(_BUS_BACKOFF.pause(attempt))
+                attempt += 1
 
     def _traded(self) -> frozenset[str]:
         return self._wanted - self._gone.keys()
@@ -194,7 +197,7 @@ class Feed:
             await publisher.feed_state(self._state)
 
     async def _serve(self, publisher: Publisher) -> None:
-        backoff = Backoff(at_once=3)
+        backoff = ConnectionBackoff(at_once=3)
         loop = asyncio.get_running_loop()
         try:
             await self._announce(publisher)
@@ -211,7 +214,7 @@ class Feed:
                     floor = LEAST_PAUSE.get(lost.reason, 0.0)
                     await asyncio.sleep(backoff.pause(at_least=floor, cap=self._kraken.limiter.fair_pause))
         finally:
-            await self._say_goodbye(publisher)
+            await self._publish_down(publisher)
             self._kraken.clock.forget(f"live {self.name}")
 
     async def _until_needed(self, publisher: Publisher) -> None:
@@ -281,11 +284,11 @@ class Feed:
         self._state = FeedState(self.name, FeedCondition.DOWN, self._kraken.clock.now(), (), rejected)
         await self._announce(publisher)
 
-    async def _say_goodbye(self, publisher: Publisher) -> None:
+    async def _publish_down(self, publisher: Publisher) -> None:
         """A clean stop publishes the state down itself; the last will serves every other end."""
         self._state = FeedState(self.name, FeedCondition.DOWN, self._kraken.clock.now())
         try:
-            async with asyncio.timeout(_GOODBYE_SECONDS):
+            async with asyncio.timeout(_PUBLISH_DOWN_SECONDS):
                 await (await publisher.feed_state(self._state))
         except (TimeoutError, BusError) as error:
             log.warning("feed.disconnect-failed", feed=self.name, error=str(error))

@@ -219,7 +219,7 @@ class LiveStream:
     async def _take(self, received: Received) -> None:
         frame = received.frame
         match frame:
-            case protocol.Candles():
+            case protocol.OhlcFrame():
                 await self._take_candles(frame, received)
             case protocol.Heartbeat():
                 self._transit = 0.0
@@ -239,7 +239,7 @@ class LiveStream:
         self._processed = received.steady
         self._tracker.processed(received, in_order=self._connection.in_order)
 
-    async def _take_candles(self, frame: protocol.Candles, received: Received) -> None:
+    async def _take_candles(self, frame: protocol.OhlcFrame, received: Received) -> None:
         for bad in frame.bad:
             await self._publisher.dead_letter(received.payload, bad.reason, received.at)
             if not bad.lost:
@@ -284,7 +284,7 @@ class LiveStream:
         await self._publisher.dead_letter(received.payload, reason, received.at)
 
     async def _publish_snapshots(
-        self, frame: protocol.Candles, rows: Sequence[IntervalRow], received: Received
+        self, frame: protocol.OhlcFrame, rows: Sequence[IntervalRow], received: Received
     ) -> None:
         broken = {bad.symbol for bad in frame.bad if bad.lost}
         # A snapshot holds the state of the time at which it was made, not received.

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from ingress_common.backoff import Backoff
 from kraken_gateway.kraken.protocol import CHUNK
 
 ANSWER_SECONDS = 5.0
@@ -20,7 +21,8 @@ LEAVE_SECONDS = 2.0
 
 _RETRY_OTHER_SECONDS = 60.0
 _CALM_SECONDS = 60.0
-_MAX_PAUSE = 600.0
+_RENEWAL = Backoff(1.0, 600.0)
+_RESPONSE = Backoff(ANSWER_SECONDS, 600.0)
 
 
 class Stage(Enum):
@@ -78,7 +80,7 @@ class Subscriptions:
     def __init__(self) -> None:
         self.version = 0
         self._symbols: dict[str, _Symbol] = {}
-        self._unsettled: dict[str, _Symbol] = {}
+        self._pending: dict[str, _Symbol] = {}
         self._leaving: dict[str, float] = {}
         self._left: set[str] = set()
 
@@ -87,7 +89,7 @@ class Subscriptions:
     def want(self, symbols: Collection[str], rejected: Mapping[str, tuple[str, float]], now: float) -> None:
         """Carry `symbols` from now on. `rejected`: reason and time of the next try of those refused before."""
         for name in [s for s in self._symbols if s not in symbols]:
-            self._unsettled.pop(name, None)
+            self._pending.pop(name, None)
             if self._symbols.pop(name).stage in _SUBSCRIBED:
                 self._leaving[name] = now + LEAVE_SECONDS
             self._left.add(name)
@@ -126,17 +128,17 @@ class Subscriptions:
         elif entry.stage is Stage.SUBSCRIBING:
             entry.acked, entry.reason = True, ""
             entry.due = max(entry.due, now + ANSWER_SECONDS)
-            self._settle(entry, now)
+            self._complete(entry, now)
 
     def on_update(self, symbol: str, now: float) -> None:
         """Note a received row of `symbol`. It has traded, so if it lacks a snapshot it can get one now."""
-        entry = self._unsettled.get(symbol)
+        entry = self._pending.get(symbol)
         if entry is not None and entry.stage is Stage.SUBSCRIBING and entry.sent_at + ANSWER_SECONDS <= now:
             entry.due = now
 
     def on_refusal(self, req_id: int | None, symbol: str | None, error: str, now: float) -> tuple[str, ...]:
         """Process Kraken's refusal of a request; returns the symbols that it rejects."""
-        found = [entry for entry in self._unsettled.values() if _meant(entry, req_id, symbol)]
+        found = [entry for entry in self._pending.values() if _meant(entry, req_id, symbol)]
         rejected = []
         for entry in found:
             if entry.stage is Stage.UNSUBSCRIBING:
@@ -157,7 +159,7 @@ class Subscriptions:
         entry = self._symbols.get(symbol)
         if entry is not None and entry.stage is Stage.SUBSCRIBING:
             entry.oldest = oldest
-            self._settle(entry, now)
+            self._complete(entry, now)
 
     def on_broken(self, symbol: str, now: float) -> None:
         """Note that data of `symbol` was lost: it is not covered until it has a new snapshot."""
@@ -166,7 +168,7 @@ class Subscriptions:
             return
         if entry.stage is Stage.LIVE and now - entry.live_at > _CALM_SECONDS:
             entry.tries = 0
-        self._renew(entry, now + _pause(entry))
+        self._renew(entry, now + _next_pause(entry, _RENEWAL))
 
     def resubscribe(self, symbol: str, now: float) -> None:
         """Unsubscribe `symbol` and subscribe it again at once, to get a new snapshot."""
@@ -183,7 +185,7 @@ class Subscriptions:
 
     def on_rate_exceeded(self, now: float) -> None:
         """Repeat the unanswered requests after a pause, because Kraken ignores requests."""
-        for entry in self._unsettled.values():
+        for entry in self._pending.values():
             if entry.stage in (Stage.SUBSCRIBING, Stage.UNSUBSCRIBING) and not entry.acked:
                 entry.due = min(entry.due, now + ANSWER_SECONDS)
 
@@ -195,7 +197,7 @@ class Subscriptions:
             for symbol in leaving:
                 del self._leaving[symbol]
             return Unsubscribe(leaving)
-        if not self._unsettled:
+        if not self._pending:
             return None
         self._expire(now)
         if ending := self._due(now, Stage.UNSUBSCRIBING):
@@ -213,7 +215,7 @@ class Subscriptions:
             entry.req_id = req_id
             if isinstance(request, Subscribe):
                 entry.acked, entry.oldest, entry.sent_at = False, None, now
-                entry.due = now + _pause(entry, at_least=ANSWER_SECONDS)
+                entry.due = now + _next_pause(entry, _RESPONSE)
                 self._move(entry, Stage.SUBSCRIBING)
             else:
                 entry.due = now + ANSWER_SECONDS
@@ -221,7 +223,7 @@ class Subscriptions:
 
     def next_due(self) -> float:
         """When the next request may be due (steady seconds)."""
-        return min((*self._leaving.values(), *(entry.due for entry in self._unsettled.values())), default=float("inf"))
+        return min((*self._leaving.values(), *(entry.due for entry in self._pending.values())), default=float("inf"))
 
     # --- how it stands ---
 
@@ -236,14 +238,14 @@ class Subscriptions:
 
     def rejected(self) -> dict[str, tuple[str, float]]:
         """The refused symbols with Kraken's reason and the time of the next try."""
-        return {s: (e.reason, e.due) for s, e in self._unsettled.items() if e.reason}
+        return {s: (e.reason, e.due) for s, e in self._pending.items() if e.reason}
 
     def all_rejected(self) -> bool:
         """Whether every symbol of this connection is rejected."""
         return (
             not self._leaving
-            and len(self._unsettled) == len(self._symbols)
-            and all(entry.stage is Stage.REJECTED for entry in self._unsettled.values())
+            and len(self._pending) == len(self._symbols)
+            and all(entry.stage is Stage.REJECTED for entry in self._pending.values())
         )
 
     # --- inside ---
@@ -253,16 +255,16 @@ class Subscriptions:
             self.version += 1
         entry.stage = stage
         if stage is Stage.LIVE:
-            self._unsettled.pop(entry.name, None)
+            self._pending.pop(entry.name, None)
         else:
-            self._unsettled[entry.name] = entry
+            self._pending[entry.name] = entry
 
     def _renew(self, entry: _Symbol, due: float) -> None:
         entry.due, entry.acked, entry.oldest, entry.req_id = due, False, None, None
         self._move(entry, Stage.UNSUBSCRIBING)
 
     def _expire(self, now: float) -> None:
-        for entry in list(self._unsettled.values()):
+        for entry in list(self._pending.values()):
             if entry.due > now:
                 continue
             if entry.stage is Stage.SUBSCRIBING:
@@ -279,7 +281,7 @@ class Subscriptions:
     def _due(self, now: float, stage: Stage) -> tuple[str, ...]:
         found = (
             s
-            for s, e in self._unsettled.items()
+            for s, e in self._pending.items()
             if e.stage is stage and e.due <= now and not (stage is Stage.UNSUBSCRIBING and e.req_id is not None)
         )
         return tuple(sorted(found)[:CHUNK])
@@ -287,12 +289,12 @@ class Subscriptions:
     def _already_subscribed(self, entry: _Symbol, now: float) -> None:
         if entry.oldest is not None:
             entry.acked = True
-            self._settle(entry, now)
+            self._complete(entry, now)
         else:
             entry.due, entry.req_id = now, None
             self._move(entry, Stage.UNSUBSCRIBING)
 
-    def _settle(self, entry: _Symbol, now: float) -> None:
+    def _complete(self, entry: _Symbol, now: float) -> None:
         if entry.stage is Stage.SUBSCRIBING and entry.acked and entry.oldest is not None:
             entry.live_at = now
             self._move(entry, Stage.LIVE)
@@ -307,7 +309,7 @@ def _meant(entry: _Symbol, req_id: int | None, symbol: str | None) -> bool:
     return req_id is not None and req_id == entry.req_id
 
 
-def _pause(entry: _Symbol, at_least: float = 0.0) -> float:
-    pause = min(max(at_least, 1.0) * 2.0 ** min(entry.tries, 10), _MAX_PAUSE)
+def _next_pause(entry: _Symbol, backoff: Backoff) -> float:
+    pause = backoff.pause(entry.tries)
     entry.tries += 1
-    return max(pause, at_least)
+    return pause

@@ -178,8 +178,11 @@ class Backfiller:
 
         A minute that ended within the grace may still get trades.
         """
-        settled = self._clock() - GRACE
-        begin, stop = Timeframe.M1.floor(start), Timeframe.M1.floor(settled if end is None else min(end, settled))
+        final_until = self._clock() - GRACE
+        begin, stop = (
+            Timeframe.M1.floor(start),
+            Timeframe.M1.floor(final_until if end is None else min(end, final_until)),
+        )
         gaps = {symbol: await self._gaps(symbol, begin, stop) for symbol in symbols}
         total, done = sum(map(len, gaps.values())), 0
         reports = [SymbolReport(symbol) for symbol in symbols]

@@ -43,7 +43,7 @@ class FileCheck:
         self._last: int | None = None
         self._given = 0  # rows before this time are read and gone
         self._over = False
-        self._again = False
+        self._restarted = False
 
     def check(self, candles: pl.DataFrame, start: int, end: int, called: str) -> None:
         """Compare the file with `candles`, all that open in [start, end). `called`: their name in reports.
@@ -104,7 +104,7 @@ class FileCheck:
 
     def _restart(self) -> None:
         self._blocks = sorted_blocks(self._file, self.timeframe.seconds)
-        self._rows, self._over, self._again = None, False, True
+        self._rows, self._over, self._restarted = None, False, True
 
     def _until(self, start: int, end: int) -> pl.DataFrame | None:
         """The file's rows that open in [start, end); None if the file has no rows at all."""
@@ -113,7 +113,7 @@ class FileCheck:
             if block is None:
                 self._over = True
                 break
-            if not self._again:
+            if not self._restarted:
                 self.problems += block.problems
             if block.rows.height:
                 self._first = block.rows["time"][0] if self._first is None else self._first

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from crypto_ingress.errors import CommandError
 from crypto_ingress.history.stored import SCHEMA
 from crypto_ingress.history.verifying import KrakenCandles
+from ingress_common.backoff import Backoff
 from ingress_common.decimals import plain
 from ingress_common.timeframes import Timeframe
 from ingress_common.tls import TlsFiles
@@ -23,6 +24,7 @@ from kraken_gateway.metrics import GatewayMetrics
 ResultT = TypeVar("ResultT")
 
 _TRIES = 5
+_BACKOFF = Backoff(1.0, 8.0)
 _COLUMNS = ("time", "open", "high", "low", "close", "volume", "vwap", "trades")
 
 
@@ -43,7 +45,7 @@ async def with_retries(call: Callable[[], Awaitable[ResultT]]) -> ResultT:
         except RestError as error:
             if attempt == _TRIES - 1:
                 raise CommandError(f"Kraken: {error}") from None
-            await asyncio.sleep(2.0**attempt)
+            await asyncio.sleep(_BACKOFF.pause(attempt))
     raise AssertionError("unreachable")
 
 

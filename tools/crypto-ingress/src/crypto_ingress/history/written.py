@@ -45,7 +45,7 @@ class Written:
     """
 
     _parts: list[_Rows] = field(default_factory=list)
-    _settled: float = 0.0
+    _confirm_at: float = 0.0
     """When reading shows what stays (seconds of the event loop)."""
 
     async def write(self, series: BulkSeries, rows: pl.DataFrame, *, fresh: bool) -> int:
@@ -53,19 +53,19 @@ class Written:
         number = await series.write(rows.iter_rows())
         if number:
             self._parts.append(_Rows(series, rows, fresh))
-            self._settled = asyncio.get_running_loop().time() + series.settling_seconds
+            self._confirm_at = asyncio.get_running_loop().time() + series.confirm_seconds
         return number
 
     async def confirm(self) -> None:
         """Write again what the store does not return; StoreUnavailableError if it does not keep that either."""
-        await asyncio.sleep(self._settled - asyncio.get_running_loop().time())
+        await asyncio.sleep(self._confirm_at - asyncio.get_running_loop().time())
         for part in self._parts:
             for _ in range(_ATTEMPTS):
                 lacking = await part.lacking()
                 if not lacking.height:
                     break
                 await part.series.write(lacking.iter_rows())
-                await asyncio.sleep(part.series.settling_seconds)
+                await asyncio.sleep(part.series.confirm_seconds)
             else:
                 raise StoreUnavailableError(
                     f"{lacking.height} rows from {lacking['time'][0]} that the store acknowledged are not there; "

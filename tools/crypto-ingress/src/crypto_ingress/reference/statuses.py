@@ -37,8 +37,8 @@ class GatewayStatus(msgspec.Struct, frozen=True):
     problems: Annotated[list[str], _Text(description="Its failed checks.")]
 
 
-class MissingSpan(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
-    """A gap that an aggregator knows of."""
+class GapDetails(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
+    """A gap in the status of an aggregator: the fields of `aggregator.core.engine.UncoveredGap` on the wire."""
 
     symbol: Annotated[str, _Text(description="The symbol.")]
     timeframe: Annotated[Timeframe, _Text(description="The timeframe of the gap.")]
@@ -56,7 +56,7 @@ class AggregatorStatus(msgspec.Struct, frozen=True):
     owned_since: Annotated[dict[str, str], _Text(description="Start of its ownership of each symbol.")]
     initialized: Annotated[int, _Text(description="Number of symbols with snapshots of all timeframes.")]
     gaps: Annotated[dict[str, int], _Text(description="Seconds in gaps, by symbol.")]
-    missing: Annotated[list[MissingSpan], _Text(description="The gaps, as many as fit.")]
+    missing: Annotated[list[GapDetails], _Text(description="The gaps, as many as fit.")]
 
 
 class WriterStatus(msgspec.Struct, frozen=True):

@@ -1,0 +1,43 @@
+"""URLs in settings: their parts, without showing the secrets that they may contain."""
+
+import re
+from urllib.parse import SplitResult, urlsplit
+
+
+def split_url(text: str) -> SplitResult:
+    """The parts of a URL. ValueError, without user and password, if these contain a character that must be encoded or
+    if the address or port is malformed.
+    """
+    credentials, at, _ = text.partition("://")[2].rpartition("@")
+    if at and re.search(r"[/?#\[\]\s]", credentials):
+        raise ValueError(
+            "encode these characters in the user and password of a URL: # as %23, / as %2F, ? as %3F, [ as %5B, "
+            "] as %5D, a blank as %20, % as %25"
+        )
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # raises what is wrong with it
+    except ValueError:
+        raise ValueError("the address or port is malformed; a port is a number from 1 to 65535") from None
+    return parts
+
+
+def plain_url(text: str, *schemes: str) -> str:
+    """`text` without a trailing slash, if it is `scheme://host[:port][/path]` of one of `schemes`, else ValueError.
+
+    Anything else may hold a secret, and addresses are shown in logs and statuses.
+    """
+    parts = split_url(text)
+    if parts.scheme not in schemes:
+        found = f"the scheme is {parts.scheme!r} instead of" if parts.scheme else "it has no scheme, expected"
+        raise ValueError(f"{found} {' or '.join(schemes)}")
+    if not parts.hostname:
+        raise ValueError("it has no host")
+    if parts.port == 0:
+        raise ValueError("port 0 cannot be connected to")
+    for name, value in (("a user", parts.username), ("a query", parts.query), ("a fragment", parts.fragment)):
+        if value:
+            raise ValueError(f"it contains {name}, which is shown to everyone")
+    if any(c.isspace() for c in text):
+        raise ValueError("it contains a blank")
+    return text.rstrip("/")
