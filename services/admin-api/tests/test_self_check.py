@@ -69,7 +69,7 @@ class Bench:
 
     @property
     def shown(self):
-        return [(d["kind"], d["ended"]) for d in self.check.details()["differences"]]
+        return [(d.kind, d.ended) for d in self.check.body().differences]
 
     def count(self, name, **labels):
         return self.registry.get_sample_value(name, labels) or 0
@@ -114,7 +114,7 @@ async def test_equal_minutes_are_counted_and_nothing_is_shown(bench, hour, candl
     await bench.look()
     assert bench.requested == [("BTC/USD", Range(hour[0].open_time, hour[-1].close_time))]
     assert bench.shown == []
-    assert bench.check.details()["candles"] == 60
+    assert bench.check.body().candles == 60
     assert bench.count("ingress_self_checks_total", outcome="equal") == 1
 
 
@@ -225,7 +225,7 @@ async def test_no_answer_is_no_difference(bench, hour, monkeypatch):
     bench.gateway.drop(reconnect=False)
     await bench.look()
     assert bench.shown == []
-    assert bench.check.details()["unanswered"] == 1
+    assert bench.check.body().unanswered == 1
     assert bench.check._pause == 20
 
 

@@ -65,7 +65,7 @@ class Admin:
         """The health of the system."""
         registry.register(SystemCollector(state, self.health.checks, lambda: self.monitor.tasks, clock))
         self.routers: tuple[APIRouter, ...] = (
-            routes_health.router(self.health, registry),
+            routes_health.router(self.health, others.body, registry),
             routes_bootstrap.router(store, self.monitor, authorization),
             routes_dead_letters.router(self.dead_letters, authorization),
             dashboard.router(),

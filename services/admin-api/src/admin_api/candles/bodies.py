@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from admin_api.http.parameters import TIMEFRAME_NAMES
-from admin_api.http.responses import Body
+from admin_api.http.responses import Body, TimeframeName
 from ingress_common.model import Source
 
 _EXAMPLE_CANDLE: Mapping[str, Any] = {
@@ -97,7 +97,7 @@ class SymbolBody(Body, frozen=True):
 
     symbol: Annotated[str, Meta(description="Such as BTC/USD; in a path it is BTC-USD", examples=["BTC/USD"])]
     timeframes: Annotated[
-        list[str], Meta(description="Timeframes with closed candles in the store", examples=[["1m", "5m"]])
+        list[TimeframeName], Meta(description="Timeframes with closed candles in the store", examples=[["1m", "5m"]])
     ]
     newest: Annotated[
         dict[str, str],

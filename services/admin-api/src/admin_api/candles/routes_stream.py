@@ -46,7 +46,7 @@ def router(
     async def stream(
         request: Request,
         symbol: SymbolsParameter = None,
-        timeframe: TimeframesParameter = frozenset(TIMEFRAMES),
+        timeframe: TimeframesParameter = None,
         last_event_id: Annotated[
             str, Header(max_length=_MAX_ID, description="The id of the last event received, to resume after it")
         ] = "",
@@ -63,7 +63,7 @@ def router(
         for name in sorted(symbol or ()):
             await symbols.must_know(name)
         try:
-            subscription = streams.subscribe(symbol, timeframe, address_of(request.scope))
+            subscription = streams.subscribe(symbol, timeframe or frozenset(TIMEFRAMES), address_of(request.scope))
         except TooManyStreamsError as error:
             raise HTTPException(503, str(error), headers={"Retry-After": _RETRY_SECONDS}) from None
         try:

@@ -6,6 +6,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from admin_api.http.responses import time_of
 from admin_api.reconciler.bodies import AuditBody
 from admin_api.reconciler.gaps import SETTLE_SECONDS, Gap, GapSource
 from admin_api.system.details import instant_of
@@ -162,8 +163,7 @@ class Auditor:
 
     def body(self) -> AuditBody:
         """The field `audit` of `GET /gaps` and `GET /health`."""
-        last_at = None if self.last_at is None else rfc3339(self.last_at)
-        return AuditBody(self._seconds, self._horizon, last_at, self._trouble)
+        return AuditBody(self._seconds, self._horizon, time_of(self.last_at), self._trouble)
 
     async def audit(self) -> None:
         """Audit once, and deliver the gaps."""

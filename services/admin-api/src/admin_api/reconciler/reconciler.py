@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from admin_api.reconciler import routes
 from admin_api.reconciler.audit import AuditMetrics, Auditor
+from admin_api.reconciler.bodies import RepairHealth
 from admin_api.reconciler.leftovers import Leftovers
 from admin_api.reconciler.repair import Repairer, RepairMetrics
 from admin_api.reconciler.seeds import SeedMetrics, Seeds
@@ -43,6 +44,9 @@ class Reconciler:
     `store_ready`: whether the store answers. `authorized`: the dependency of routes that change something. `clock` in
     unix seconds.
     """
+
+    body = RepairHealth
+    """The type of the fields in `GET /health`."""
 
     def __init__(
         self,
@@ -143,14 +147,9 @@ class Reconciler:
             self._self_check.check(now),
         )
 
-    def details(self) -> Mapping[str, Any]:
+    def details(self) -> RepairHealth:
         """The fields of this package in `GET /health`."""
-        return {
-            "stored": self.stored.details(),
-            "audit": self.auditor.body(),
-            "gaps": self.repairer.details(),
-            "self_check": self._self_check.details(),
-        }
+        return RepairHealth(self.stored.body(), self.auditor.body(), self.repairer.counts(), self._self_check.body())
 
     def _live(self) -> Mapping[str, float]:
         return self._state.live_since(self._clock())

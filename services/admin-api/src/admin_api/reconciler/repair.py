@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from admin_api.reconciler.bodies import GapBody
+from admin_api.http.responses import time_of
+from admin_api.reconciler.bodies import GapBody, GapCounts
 from admin_api.reconciler.gaps import SETTLE_SECONDS, Gap, GapSource, missing_windows, overlap, windows_of
 from admin_api.reconciler.planning import Planned, is_rolled_up, pieces, plan_requests
 from ingress_common.bus import Bus, BusClosedError, BusError
@@ -126,7 +126,7 @@ class Tracked:
             source=gap.source.value,
             found_at=rfc3339(gap.found_at),
             attempts=self.attempts,
-            requested_at=None if self.requested_at is None else rfc3339(self.requested_at),
+            requested_at=time_of(self.requested_at),
             next_at=None if self.state is GapState.REQUESTED else rfc3339(self.next_at),
         )
 
@@ -222,14 +222,14 @@ class Repairer:
         more = f", {unfollowed} stay: no live feed carries their symbols" if unfollowed else ""
         return Check("gaps", ok=True, detail=f"{len(repaired)} gaps are being repaired{more}")
 
-    def details(self) -> dict[str, Any]:
-        """The field `gaps` of `GET /health`, with counts; `GET /gaps` lists the gaps."""
-        return {
+    def counts(self) -> GapCounts:
+        """The field `gaps` of `GET /health`; `GET /gaps` lists the gaps."""
+        return GapCounts(
             **{state.value: self._count(state) for state in GapState},
-            "windows_missing": sum(tracked.missing for tracked in self._all()),
-            "filled_since_start": self.filled,
-            "unfillable_gaps": [str(t.gap) for t in self.gaps if t.state is GapState.UNFILLABLE][:_SHOWN],
-        }
+            windows_missing=sum(tracked.missing for tracked in self._all()),
+            filled_since_start=self.filled,
+            unfillable_gaps=[str(t.gap) for t in self.gaps if t.state is GapState.UNFILLABLE][:_SHOWN],
+        )
 
     async def run(self) -> None:
         """Run until cancelled."""

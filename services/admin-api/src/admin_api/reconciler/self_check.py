@@ -9,10 +9,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from admin_api.http.responses import time_of
+from admin_api.reconciler.bodies import MinuteDifference, SelfCheckBody
 from ingress_common.bus import Bus, BusClosedError, BusError
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
@@ -73,17 +74,17 @@ class Difference:
     ended: str | None = None
     ended_at: float | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def body(self) -> MinuteDifference:
         """The entry in `GET /health`."""
-        return {
-            "symbol": self.symbol,
-            "open_time": rfc3339(self.open_time),
-            "kind": self.kind.value,
-            "what": self.text,
-            "at": rfc3339(self.found_at),
-            "ended": self.ended,
-            "ended_at": None if self.ended_at is None else rfc3339(self.ended_at),
-        }
+        return MinuteDifference(
+            symbol=self.symbol,
+            open_time=rfc3339(self.open_time),
+            kind=self.kind.value,
+            what=self.text,
+            at=rfc3339(self.found_at),
+            ended=self.ended,
+            ended_at=time_of(self.ended_at),
+        )
 
 
 def differences(
@@ -243,18 +244,18 @@ class SelfCheck:
             return Check("self_check", ok=False, detail=f"not repaired: {what}{more}")
         return Check("self_check", ok=True, detail=f"{self._checks} checks of {self._compared} candles")
 
-    def details(self) -> dict[str, Any]:
+    def body(self) -> SelfCheckBody:
         """The field `self_check` of `GET /health`."""
         newest = sorted([*self._open.values(), *self._ended], key=lambda d: -d.found_at)
-        return {
-            "every_seconds": self._seconds,
-            "checks": self._checks,
-            "candles": self._compared,
-            "unanswered": self._unanswered,
-            "last_at": None if self._last_at is None else rfc3339(self._last_at),
-            "open": len(self._open),
-            "differences": [difference.as_json() for difference in newest[:SHOWN]],
-        }
+        return SelfCheckBody(
+            every_seconds=self._seconds,
+            checks=self._checks,
+            candles=self._compared,
+            unanswered=self._unanswered,
+            last_at=time_of(self._last_at),
+            open=len(self._open),
+            differences=[difference.body() for difference in newest[:SHOWN]],
+        )
 
     # --- one look -----------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,8 @@ It requests missing candles: the aggregators republish them, and the writer stor
 import asyncio
 from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
-from typing import Any
 
+from admin_api.reconciler.bodies import StoredBody
 from admin_api.reconciler.stored_forming import FormingWatch
 from admin_api.system.details import some, texts
 from admin_api.system.state import WRITER, ClosedCandle, SystemState
@@ -151,9 +151,9 @@ class StoredWatch:
             return Check("stored", ok=False, detail=problem)
         return Check("stored", ok=True, detail=f"{self._count()} series are in the store up to their newest candle")
 
-    def details(self) -> dict[str, Any]:
+    def body(self) -> StoredBody:
         """The field `stored` of `GET /health`."""
-        return {"series": self._count(), "waiting": len(self._waiting)}
+        return StoredBody(self._count(), len(self._waiting))
 
     def _count(self) -> int:
         return sum(len(symbol.stored) for symbol in self._state.symbols.values())
