@@ -51,7 +51,7 @@ _CANDLES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Candles, oldest first",
         "content": {
-            JSON: {"schema": bodies.CANDLES},
+            **described(bodies.CandlesBody)["content"],
             "text/csv": {"schema": {"type": "string"}, "example": bodies.CSV_EXAMPLE},
             ARROW_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
             PARQUET_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},

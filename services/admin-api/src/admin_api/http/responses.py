@@ -16,7 +16,7 @@ _REFERENCE = "#/components/schemas/{name}"
 
 SymbolName = Annotated[str, Meta(examples=["BTC/USD"])]
 TimeframeName = Annotated[str, Meta(examples=["1m"], extra_json_schema={"enum": [t.value for t in TIMEFRAMES]})]
-Time = Annotated[str, Meta(examples=["2024-02-25T02:25:00Z"])]
+Time = Annotated[str, Meta(examples=["2024-02-25T02:25:00Z"], extra_json_schema={"format": "date-time"})]
 """A time of a body, in RFC 3339."""
 
 
