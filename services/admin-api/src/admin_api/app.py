@@ -28,7 +28,7 @@ from admin_api.candles.live import LiveFullError
 from admin_api.http import problems
 from admin_api.http.compression import Compression
 from admin_api.http.limits import Limiter
-from admin_api.http.middleware import HttpMetrics, Methods, RequestCounter, SecurityHeaders
+from admin_api.http.middleware import Head, HttpMetrics, RequestCounter, SecurityHeaders
 from admin_api.http.responses import schemas
 from admin_api.reconciler import bodies as reconciler_bodies
 from admin_api.reconciler.reconciler import Reconciler
@@ -291,7 +291,7 @@ def _application(routers: tuple[APIRouter, ...], settings: AdminSettings, regist
         Limiter, rate=settings.rate_limit, burst=settings.rate_burst, metrics=metrics, steady=time.monotonic
     )
     app.add_middleware(RequestCounter, metrics=metrics, steady=time.monotonic)
-    app.add_middleware(Methods, router=app.router)
+    app.add_middleware(Head)
     if origins:
         app.add_middleware(
             CORSMiddleware,
