@@ -259,10 +259,7 @@ class _Range:
 
 async def _bulk(reads: bulk.BulkReads, wanted: _Range, form: Format) -> Response:
     parts = wanted.parts(reads, form)
-    try:
-        first = await anext(parts)
-    except bulk.TooManyReadsError as error:
-        raise HTTPException(503, str(error), headers={"Retry-After": "5"}) from None
+    first = await anext(parts)
 
     async def body() -> AsyncIterator[bytes]:
         async with aclosing(parts):
@@ -275,10 +272,7 @@ async def _bulk(reads: bulk.BulkReads, wanted: _Range, form: Format) -> Response
 
 async def _parquet(reads: bulk.BulkReads, wanted: _Range, numbers: Numbers) -> Response:
     """A Parquet response. The whole range is read first, because Parquet groups columns and ends with its index."""
-    try:
-        stream = b"".join([part async for part in wanted.parts(reads, _arrow(numbers))])
-    except bulk.TooManyReadsError as error:
-        raise HTTPException(503, str(error), headers={"Retry-After": "5"}) from None
+    stream = b"".join([part async for part in wanted.parts(reads, _arrow(numbers))])
     from admin_api.candles.arrow import parquet
 
     body = await asyncio.to_thread(parquet, stream)

@@ -25,6 +25,7 @@ log = get_logger(__name__)
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
+_RETRY_SECONDS = "5"
 _SHOWN = 200
 """Maximum number of characters of a wrong value in an error."""
 
@@ -76,9 +77,10 @@ def problem(
     headers: Mapping[str, str] | None = None,
     errors: list[ProblemError] | None = None,
 ) -> Response:
-    """An error response: `status` gives the kind, `detail` the cause."""
+    """An error response: `status` gives the kind, `detail` the cause. A 503 has a Retry-After."""
     body = Problem("about:blank", HTTPStatus(status).phrase, status, detail, errors)
-    headers = {"Cache-Control": "no-store", **(headers or {})}
+    retry = {"Retry-After": _RETRY_SECONDS} if status == 503 else {}
+    headers = {"Cache-Control": "no-store", **retry, **(headers or {})}
     return Response(msgspec.json.encode(body), status, headers, media_type=MEDIA_TYPE)
 
 
@@ -136,7 +138,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(StoreUnavailableError)
     async def _store(_request: Request, error: StoreUnavailableError) -> Response:
-        return problem(503, f"the store does not answer: {error}", {"Retry-After": "5"})
+        return problem(503, f"the store does not answer: {error}")
 
     @app.exception_handler(Exception)
     async def _defect(request: Request, error: Exception) -> Response:
