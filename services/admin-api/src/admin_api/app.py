@@ -37,7 +37,7 @@ from admin_api.system.state import AheadError, StateFullError, SystemState
 from ingress_common.bus import Bus, Connected, LastWill, Message
 from ingress_common.connector import Connector
 from ingress_common.errors import StartError
-from ingress_common.health import Health
+from ingress_common.health import Health, broker_check
 from ingress_common.health_server import serve_http
 from ingress_common.heartbeat import StatusPublisher, will_of
 from ingress_common.logs import get_logger
@@ -162,7 +162,7 @@ class AdminApi:
             dead_letter_bus=dead_letter_bus,
             dead_letters_kept=dead_letters_kept,
             topics=topics,
-            broker_problem=lambda: bus.problem,
+            broker=partial(broker_check, bus),
             authorization=authorization,
             others=self.reconciler,
             on_deleted=self.reconciler.stored.forget,

@@ -1,9 +1,11 @@
 """The report of `GET /health`: the checks, and the state that they examine."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from admin_api.admin.bodies import DeadLetterCountBody, FeedBody, InstanceBody, SymbolHealth, SystemHealth, TaskBody
+from admin_api.admin.bootstrap import StoreMonitor
 from admin_api.admin.checks import (
     candles_check,
     clock_check,
@@ -24,10 +26,11 @@ from admin_api.system.wanted import NewPairs, wanted
 from ingress_common.health import Check, Health
 from ingress_common.heartbeat import PUBLISHED_SECRETS
 from ingress_common.times import rfc3339
-from ingress_store import TaskState
 
 WORKERS = (GATEWAY, AGGREGATOR, WRITER)
 """Services that need at least one online instance."""
+
+_LOOK_SECONDS = 1.0
 
 
 class Contribution(Protocol):
@@ -48,42 +51,48 @@ class Contribution(Protocol):
 
 
 class HealthReporter:
-    """Builds reports from the system's state, the store and its tasks. `clock` in unix seconds."""
+    """Builds reports from the system's state and the store's. `broker`: the check of the broker. `clock` in unix
+    seconds.
+    """
 
     def __init__(
         self,
         state: SystemState,
-        watch: OwnershipWatch,
-        new_pairs: NewPairs,
-        broker_problem: Callable[[], str],
-        store: Callable[[], Check],
-        tasks: Callable[[], Sequence[TaskState]],
-        store_warnings: Callable[[], Sequence[str]],
+        broker: Callable[[], Check],
+        monitor: StoreMonitor,
         others: Contribution,
         clock: Callable[[], float],
     ) -> None:
         self._state = state
-        self._watch = watch
-        self._new_pairs = new_pairs
-        self._broker_problem = broker_problem
-        self._store = store
-        self._tasks = tasks
-        self._store_warnings = store_warnings
+        self._broker = broker
+        self._monitor = monitor
         self._others = others
         self._clock = clock
+        self._ownership = OwnershipWatch(state)
+        self._new_pairs = NewPairs(state)
+
+    async def run(self) -> None:
+        """Follow the symbols until cancelled."""
+        while True:
+            self._look(self._clock())
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _look(self, now: float) -> None:
+        self._ownership.look(now)
+        self._new_pairs.look(now)
 
     def process(self) -> Health:
         """The health of this process alone: ready when broker and store answer."""
-        checks = (self._broker(), self._store())
+        checks = (self._broker(), self._monitor.check)
         return Health(live=True, ready=all(check.ok for check in checks), checks=checks)
 
     def checks(self) -> tuple[Check, ...]:
         """Every check; a cause comes before its consequences."""
-        state, now, tasks = self._state, self._clock(), self._tasks()
+        state, now, tasks = self._state, self._clock(), self._monitor.tasks
         carried, expected, new = frozenset(state.live_since(now)), wanted(state, now), self._new_pairs.at(now)
         return (
             self._broker(),
-            self._store(),
+            self._monitor.check,
             data_check(state, expected),
             clock_check(state, now),
             *(service_check(state, service, now) for service in WORKERS),
@@ -93,21 +102,20 @@ class HealthReporter:
             candles_check(state, now, expected),
             *([tasks_check(tasks, now)] if tasks else []),
             losses_check(state, now),
-            self._watch.check(now),
+            self._ownership.check(now),
             *self._others.checks(now),
         )
 
     def report(self) -> tuple[SystemHealth, Body]:
         """The health of the system: the fields of this package, and those of the others."""
         state, now = self._state, self._clock()
-        self._watch.look(now)
-        self._new_pairs.look(now)
+        self._look(now)
         checks = self.checks()
         owners, trouble = ownership(state, now)
         report = SystemHealth(
             status="ok" if all(check.ok for check in checks) else "failing",
             checks=checks,
-            warnings=[*_warnings(state, now), *self._store_warnings()],
+            warnings=[*_warnings(state, now), *self._monitor.warnings],
             at=rfc3339(now),
             instances=_instances(state, now),
             feeds=_feeds(state, now),
@@ -118,16 +126,12 @@ class HealthReporter:
             ],
             tasks=[
                 TaskBody(task.name, task.every, time_of(task.last_run), task_trouble(task, now))
-                for task in self._tasks()
+                for task in self._monitor.tasks
             ],
             ownership=owners,
             ownership_trouble=trouble,
         )
         return report, self._others.details()
-
-    def _broker(self) -> Check:
-        problem = self._broker_problem()
-        return Check("broker", ok=not problem, detail=problem or "connected")
 
 
 def _warnings(state: SystemState, now: float) -> list[str]:
