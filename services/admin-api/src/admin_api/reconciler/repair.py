@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
+from starlette.exceptions import HTTPException
 
 from admin_api.http.responses import time_of
 from admin_api.reconciler.bodies import GapBody, GapCounts
@@ -72,10 +73,6 @@ _SHOWN = 50
 log = get_logger(__name__)
 
 Key = tuple[str, Timeframe, float, float]
-
-
-class TooManyRequestsError(Exception):
-    """Too many manual requests are waiting."""
 
 
 class GapState(StrEnum):
@@ -275,15 +272,14 @@ class Repairer:
     async def request(self, symbol: str, timeframe: Timeframe, span: Range) -> list[Planned]:
         """Queue requests for a range, even if nothing is missing in it; returns the planned requests.
 
-        TooManyRequestsError if too many wait already; StoreUnavailableError if the store does not answer.
+        HTTPException (503) if too many wait already; StoreUnavailableError if the store does not answer.
         """
         now = self._clock()
         planned = plan_requests([Gap(symbol, timeframe, span, False, GapSource.REQUEST, now)], now)
         new = [one for one in planned if one not in self._requested]
         if len(self._requested) + len(new) > MOST_REQUESTED:
-            raise TooManyRequestsError(
-                f"expected at most {MOST_REQUESTED} requests to wait, there are {len(self._requested)}"
-            )
+            text = f"expected at most {MOST_REQUESTED} requests to wait, there are {len(self._requested)}"
+            raise HTTPException(503, text)
         async with self._turn:
             settled = Range(span.start, min(span.end, timeframe.floor(now - SETTLE_SECONDS)))
             for missing in await missing_windows(self._store, symbol, timeframe, settled):

@@ -14,7 +14,7 @@ from admin_api.http.responses import answer, described
 from admin_api.reconciler.audit import Auditor
 from admin_api.reconciler.bodies import GapsBody, GapTotal, PlannedBody, RepairBody
 from admin_api.reconciler.planning import DAY, Planned
-from admin_api.reconciler.repair import Repairer, TooManyRequestsError
+from admin_api.reconciler.repair import Repairer
 from admin_api.system.state import SystemState
 from ingress_common.model import Range
 from ingress_common.timeframes import Timeframe
@@ -98,10 +98,7 @@ class RepairRequests:
             symbol, timeframe, span = self._range(wanted)
             if symbol not in live:
                 raise HTTPException(503, f"no live feed carries {symbol}, so no gateway would request it from Kraken")
-            try:
-                planned = await self._repairer.request(symbol, timeframe, span)
-            except TooManyRequestsError as error:
-                raise HTTPException(503, str(error)) from None
+            planned = await self._repairer.request(symbol, timeframe, span)
         self._repairer.retry_now(wanted.symbol, wanted.timeframe)
         self._auditor.schedule()
         return planned
