@@ -47,6 +47,14 @@ _RECENT_SECONDS = 3600.0
 
 _LIVE, _SHORT, _PAST = "no-cache", "max-age=30", "max-age=3600"
 
+_FORMATS = {
+    **dict.fromkeys(("", "*/*", "application/*", JSON), "json"),
+    **dict.fromkeys(("text/csv", "text/*"), "csv"),
+    ARROW_MEDIA_TYPE: "arrow",
+    PARQUET_MEDIA_TYPE: "parquet",
+}
+"""The format of a media type in the header Accept."""
+
 _CANDLES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Candles, oldest first",
@@ -226,16 +234,10 @@ class _Answer:
 def _accepted(request: Request) -> str:
     """The format that the header Accept requests; HTTPException 406 if it accepts none."""
     accept = request.headers.get("accept", "*/*").lower()
-    wanted = [part.partition(";")[0].strip() for part in accept.split(",")]
-    for media in wanted:
-        if media in ("", "*/*", "application/*", JSON):
-            return "json"
-        if media in ("text/csv", "text/*"):
-            return "csv"
-        if media == ARROW_MEDIA_TYPE:
-            return "arrow"
-        if media == PARQUET_MEDIA_TYPE:
-            return "parquet"
+    for part in accept.split(","):
+        form = _FORMATS.get(part.partition(";")[0].strip())
+        if form is not None:
+            return form
     kinds = f"{JSON}, text/csv, {ARROW_MEDIA_TYPE} or {PARQUET_MEDIA_TYPE}"
     raise HTTPException(406, f"expected Accept to hold {kinds}, got {accept[:100]!r}")
 
