@@ -30,7 +30,7 @@ async def test_an_untraded_forming_candle_of_a_symbol_that_left_goes_once_its_wi
         async def look():
             since = {LIVE: rfc3339(world.now)}
             await world.status("kraken-gateway", "g", patterns=["*/USD"], owned_since=since)
-            await world.until(lambda: unfollowed(leftovers._state, world.now, (LEFT, LIVE)) == [LEFT])
+            await world.until(lambda: unfollowed(world.service.state, world.now, (LEFT, LIVE)) == [LEFT])
             await leftovers.look()
 
         # No gateway has reported its symbols yet, and then the window may still be closed.

@@ -9,7 +9,9 @@ from memory_broker import MemoryBroker, MemoryBus
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
+from admin_api.reconciler.context import Context
 from admin_api.reconciler.self_check import HOURS, SelfCheck, SelfCheckMetrics, differences
+from admin_api.system.state import SystemState
 from ingress_common.bus import Message
 from ingress_common.model import History, Range, Source
 from ingress_common.payloads import decode_history, decode_history_request, encode_history
@@ -32,16 +34,11 @@ class Bench:
         self.registry = CollectorRegistry()
         self.kraken = {}
         self.requested = []
-        self.check = SelfCheck(
-            bus,
-            Topics(),
-            store,
-            SelfCheckMetrics(self.registry),
-            lambda: self.now,
-            lambda symbol: True,
-            lambda: self.live,
-            seconds=10,
+        topics = Topics()
+        context = Context(
+            bus, topics, store, SystemState(topics), lambda symbol: True, lambda: self.live, lambda: self.now
         )
+        self.check = SelfCheck(context, SelfCheckMetrics(self.registry), seconds=10)
         self.bus = bus
 
     async def answer(self):

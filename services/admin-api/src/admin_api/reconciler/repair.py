@@ -16,17 +16,16 @@ from starlette.exceptions import HTTPException
 
 from admin_api.http.responses import time_of
 from admin_api.reconciler.bodies import GapBody, GapCounts
+from admin_api.reconciler.context import Context
 from admin_api.reconciler.gaps import SETTLE_SECONDS, Gap, GapSource, missing_windows, overlap, windows_of
 from admin_api.reconciler.planning import Planned, is_rolled_up, pieces, plan_requests
-from ingress_common.bus import Bus, BusClosedError, BusError
+from ingress_common.bus import BusClosedError, BusError
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
-from ingress_common.model import HistoryRequest, Range
-from ingress_common.payloads import encode_history_request
+from ingress_common.model import Range
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
-from ingress_common.topics import Topics
-from ingress_store import CandleStore, StoreUnavailableError
+from ingress_store import StoreUnavailableError
 
 OVERDUE_SECONDS = 900.0
 """Maximum age of a gap while its symbol's feed is live; an older one makes `GET /health` red."""
@@ -157,30 +156,13 @@ class RepairMetrics:
 
 
 class Repairer:
-    """Tracks and repairs gaps.
+    """Tracks and repairs gaps; only those of live symbols can be requested. `jitter` returns numbers from 0 to 1."""
 
-    `owns`: whether this instance owns a symbol. `live_since`: the symbols of live feeds, which alone can be requested,
-    with their start (unix seconds). `jitter` returns numbers from 0 to 1.
-    """
-
-    def __init__(
-        self,
-        bus: Bus,
-        topics: Topics,
-        store: CandleStore,
-        metrics: RepairMetrics,
-        clock: Callable[[], float],
-        owns: Callable[[str], bool],
-        live_since: Callable[[], Mapping[str, float]],
-        jitter: Callable[[], float] = random.random,
-    ) -> None:
-        self._bus = bus
-        self._topics = topics
-        self._store = store
+    def __init__(self, context: Context, metrics: RepairMetrics, jitter: Callable[[], float] = random.random) -> None:
+        self._context = context
+        self._bus, self._store = context.bus, context.store
+        self._clock, self._live_since = context.clock, context.live
         self._metrics = metrics
-        self._clock = clock
-        self._owns = owns
-        self._live_since = live_since
         self._jitter = jitter
         self._tracked: dict[str, dict[Key, Tracked]] = {}
         self._under_way: dict[str, _UnderWay] = {}
@@ -410,7 +392,7 @@ class Repairer:
 
     def _is_due(self, tracked: Tracked) -> bool:
         now, symbol = self._clock(), tracked.gap.symbol
-        if tracked.next_at > now or symbol in self._under_way or not self._owns(symbol):
+        if tracked.next_at > now or symbol in self._under_way or not self._context.owns(symbol):
             return False
         return not (is_rolled_up(tracked.gap, now) and self._waits_for_minutes(tracked.gap))
 
@@ -422,11 +404,9 @@ class Repairer:
 
     async def _begin(self, request: Planned) -> bool:
         """Publish a request; returns whether the broker accepted it."""
-        span = request.range
-        payload = encode_history_request(HistoryRequest((request.symbol,), request.timeframe, span.start, span.end))
         try:
             async with asyncio.timeout(_PUBLISH_SECONDS):
-                await (await self._bus.publish(self._topics.history_requests(), payload))
+                await self._context.request_history(request.symbol, request.timeframe, request.range)
         except (TimeoutError, BusError, BusClosedError) as error:
             log.warning("repair.not-requested", symbol=request.symbol, reason=str(error) or "no confirmation in time")
             return False
