@@ -134,10 +134,12 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# What is generated from the code: the description of the bus, the payloads' schemas, the settings, the metrics.
+# What is generated from the code: the descriptions of the bus and of HTTP, the payloads' schemas, the settings, the
+# metrics, the dashboard's types.
 docs: setup
 	$(BIN)/python -m crypto_ingress.reference docs
 	$(BIN)/python deploy/monitoring/generate
+	@$(IN_WEB) npm run --silent types
 
 # Needs a package index: resolves the pyproject files anew; the lock names no host.
 lock: setup

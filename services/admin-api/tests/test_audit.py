@@ -4,10 +4,12 @@ import asyncio
 import sqlite3
 from contextlib import closing
 
+from memory_broker import MemoryBroker, MemoryBus
 from prometheus_client import CollectorRegistry
 
 from admin_api.reconciler import audit
 from admin_api.reconciler.audit import AuditMetrics, Auditor, audited_range, gaps_of_aggregators, late_series
+from admin_api.reconciler.context import Context
 from admin_api.reconciler.gaps import missing_windows
 from admin_api.system.state import SystemState
 from ingress_common.model import FeedCondition, FeedState, InstanceState, Range, Status
@@ -149,9 +151,14 @@ async def test_audit_runs_at_once_and_after_the_repairs_of_an_interruption(tmp_p
 
     async with SqliteStore(tmp_path / "c.db") as store:
         await store.bootstrap()
+        topics = Topics()
+        context = Context(
+            MemoryBus(MemoryBroker(), client_id="a1"), topics, store, SystemState(topics), lambda symbol: True,
+            lambda: {"BTC/USD": NOW}, lambda: now,
+        )  # fmt: skip
         auditor = Auditor(
-            store, SystemState(Topics()), AuditMetrics(CollectorRegistry()), deliver, lambda: {"BTC/USD": NOW},
-            lambda: True, lambda: now, seconds=300.0, horizon=DAY, retention=Retention(),
+            context, AuditMetrics(CollectorRegistry()), deliver, lambda: True,
+            seconds=300.0, horizon=DAY, retention=Retention(),
         )  # fmt: skip
         running = asyncio.create_task(auditor.run())
         for count, later in ((1, 30.0), (2, 300.0), (3, 0.0)):

@@ -201,7 +201,7 @@ async def test_unstored_closed_candle_is_red_after_ten_seconds_and_republished(w
         await world.wait(40)
         late = candle(0)
         await world.candle(late)
-        await world.until(lambda: world.service.reconciler.stored.details()["waiting"])
+        await world.until(lambda: world.service.reconciler.stored.body().waiting)
         await world.until_failing()
         await world.wait(9)
         await world.until_failing()
@@ -229,7 +229,7 @@ async def test_late_candles_are_requested_with_backoff_for_ready_writers_only(wo
         await world.wait(40)
         began = world.now
         await world.candle(candle(0))
-        await world.until(lambda: stored.details()["waiting"])
+        await world.until(lambda: stored.body().waiting)
         # An absent writer has its candles in the broker's queue; a writer that is not ready, too.
         for writer in ({}, {"symbols": ["BTC/USD"], "ready": False}, {"symbols": ["BTC/USD"], "ready": True}):
             assert requests == []
@@ -250,7 +250,7 @@ async def test_a_store_that_is_always_one_candle_behind_is_red(world, candle):
         await world.until_failing()
         await world.wait(40)
         await world.candle(candle(0))
-        await world.until(lambda: world.service.reconciler.stored.details()["waiting"])
+        await world.until(lambda: world.service.reconciler.stored.body().waiting)
         await world.wait(60)
         await world.candle(candle(1))
         await world.until_failing("stored")

@@ -30,7 +30,7 @@ async def test_leftover_forming_candle_is_removed_after_its_window(world, candle
         async def look():
             since = {LIVE: rfc3339(world.now)}
             await world.status("kraken-gateway", "g", patterns=["*/USD"], owned_since=since)
-            await world.until(lambda: unfollowed(leftovers._state, world.now, (LEFT, LIVE)) == [LEFT])
+            await world.until(lambda: unfollowed(world.service.state, world.now, (LEFT, LIVE)) == [LEFT])
             await leftovers.look()
 
         # No gateway has reported its symbols yet, and then the window may still be closed.

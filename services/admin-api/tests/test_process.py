@@ -23,11 +23,11 @@ def run(tmp_path, **settings):
         ({"STORE_URL": "sqlite:///c.db", "MAX_STREAMS": "many"}, "MAX_STREAMS"),
         (
             {"STORE_URL": "sqlite:///c.db", "CORS_ORIGINS": "https://a.org, example.org"},
-            "'example.org' is not an origin",
+            "got 'example.org'",
         ),
         ({"STORE_URL": "sqlite:///c.db", "TRUSTED_PROXIES": "proxy.local"}, "TRUSTED_PROXIES"),
-        ({"STORE_URL": "sqlite:///c.db", "TRUSTED_PROXIES": "10.0.0.0/33"}, "'10.0.0.0/33' is not an address"),
-        ({"STORE_URL": "sqlite:///c.db", "TRUSTED_PROXIES": "1.1.1.1,10.0.0.1/8"}, "'10.0.0.1/8' is not an address"),
+        ({"STORE_URL": "sqlite:///c.db", "TRUSTED_PROXIES": "10.0.0.0/33"}, "got '10.0.0.0/33'"),
+        ({"STORE_URL": "sqlite:///c.db", "TRUSTED_PROXIES": "1.1.1.1,10.0.0.1/8"}, "got '10.0.0.1/8'"),
         ({"STORE_URL": "sqlite:///c.db", "AUDIT_MINUTES": "0"}, "AUDIT_MINUTES: expected a number of minutes"),
         ({"STORE_URL": "sqlite:///c.db", "AUDIT_HORIZON": "7"}, "AUDIT_HORIZON: expected a time such as 12h, 7d"),
         (

@@ -11,8 +11,10 @@ from prometheus_client import CollectorRegistry
 
 from admin_api.reconciler import repair
 from admin_api.reconciler.audit import audited_range
+from admin_api.reconciler.context import Context
 from admin_api.reconciler.gaps import FoundGap, GapSource
 from admin_api.reconciler.repair import GapState, Repairer, RepairMetrics
+from admin_api.system.state import SystemState
 from ingress_common.bus import Message
 from ingress_common.model import FeedCondition, Range
 from ingress_common.payloads import decode_history_request
@@ -36,16 +38,11 @@ class Bench:
         self.store = store
         self.gateway = gateway
         self.example = example
-        self.repairer = Repairer(
-            bus,
-            Topics(),
-            store,
-            RepairMetrics(CollectorRegistry()),
-            lambda: self.now,
-            lambda symbol: self.owned,
-            lambda: self.live,
-            uniform=lambda: 0.5,
+        topics = Topics()
+        context = Context(
+            bus, topics, store, SystemState(topics), lambda symbol: self.owned, lambda: self.live, lambda: self.now
         )
+        self.repairer = Repairer(context, RepairMetrics(CollectorRegistry()), uniform=lambda: 0.5)
 
     def gap(self, timeframe, back, windows=1, **changes):
         start = timeframe.floor(NOW - back)

@@ -9,7 +9,9 @@ from memory_broker import MemoryBroker, MemoryBus
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
+from admin_api.reconciler.context import Context
 from admin_api.reconciler.self_check import HOURS, SelfCheck, SelfCheckMetrics, differences
+from admin_api.system.state import SystemState
 from ingress_common.bus import Message
 from ingress_common.model import History, Range, Source
 from ingress_common.payloads import decode_history, decode_history_request, encode_history
@@ -32,16 +34,11 @@ class Bench:
         self.registry = CollectorRegistry()
         self.kraken = {}
         self.requested = []
-        self.check = SelfCheck(
-            bus,
-            Topics(),
-            store,
-            SelfCheckMetrics(self.registry),
-            lambda: self.now,
-            lambda symbol: True,
-            lambda: self.live,
-            seconds=10,
+        topics = Topics()
+        context = Context(
+            bus, topics, store, SystemState(topics), lambda symbol: True, lambda: self.live, lambda: self.now
         )
+        self.check = SelfCheck(context, SelfCheckMetrics(self.registry), seconds=10)
         self.bus = bus
 
     async def answer(self):
@@ -69,7 +66,7 @@ class Bench:
 
     @property
     def shown(self):
-        return [(d["kind"], d["ended"]) for d in self.check.details()["differences"]]
+        return [(d.kind, d.ended) for d in self.check.body().differences]
 
     def count(self, name, **labels):
         return self.registry.get_sample_value(name, labels) or 0
@@ -114,7 +111,7 @@ async def test_equal_minutes_are_counted_and_nothing_is_shown(bench, hour, candl
     await bench.look()
     assert bench.requested == [("BTC/USD", Range(hour[0].open_time, hour[-1].close_time))]
     assert bench.shown == []
-    assert bench.check.details()["candles"] == 60
+    assert bench.check.body().candles == 60
     assert bench.count("ingress_self_checks_total", outcome="equal") == 1
 
 
@@ -225,7 +222,7 @@ async def test_missing_response_is_not_a_difference(bench, hour, monkeypatch):
     bench.gateway.drop(reconnect=False)
     await bench.look()
     assert bench.shown == []
-    assert bench.check.details()["unanswered"] == 1
+    assert bench.check.body().unanswered == 1
     assert bench.check._pause() == 20
 
 

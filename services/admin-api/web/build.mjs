@@ -40,7 +40,12 @@ for (const name of pages) {
   });
   await writeFile(new URL(name, target), linked);
 }
-// Swagger UI's own comments name this file for the licences of what is in it.
-const licences = "swagger-ui-es-bundle.js.LICENSE.txt";
-await copyFile(new URL(`node_modules/swagger-ui-dist/${licences}`, here), new URL(`assets/${licences}`, target));
-console.log(`dashboard built: ${Object.keys(metafile.outputs).length + pages.length + 1} files`);
+const licences = {
+  // Swagger UI's own comments name this file.
+  "swagger-ui-es-bundle.js.LICENSE.txt": "swagger-ui-dist/swagger-ui-es-bundle.js.LICENSE.txt",
+  "openapi-fetch.LICENSE.txt": "openapi-fetch/LICENSE",
+};
+for (const [name, source] of Object.entries(licences)) {
+  await copyFile(new URL(`node_modules/${source}`, here), new URL(`assets/${name}`, target));
+}
+console.log(`dashboard built: ${Object.keys({ ...metafile.outputs, ...licences }).length + pages.length} files`);

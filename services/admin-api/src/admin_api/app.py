@@ -28,7 +28,7 @@ from admin_api.candles.live import LiveFullError
 from admin_api.http import problems
 from admin_api.http.compression import Compression
 from admin_api.http.limits import Limiter
-from admin_api.http.middleware import HttpMetrics, Methods, RequestCounter, SecurityHeaders
+from admin_api.http.middleware import Head, HttpMetrics, RequestCounter, SecurityHeaders
 from admin_api.http.responses import schemas
 from admin_api.reconciler import bodies as reconciler_bodies
 from admin_api.reconciler.reconciler import Reconciler
@@ -38,7 +38,7 @@ from ingress_common.bus import Bus, Connected, LastWill, Message
 from ingress_common.connector import Connector
 from ingress_common.dead_letters import DeadLetterPublisher
 from ingress_common.errors import StartError
-from ingress_common.health import Health
+from ingress_common.health import Health, broker_check
 from ingress_common.health_server import serve_http
 from ingress_common.heartbeat import StatusPublisher, will_of
 from ingress_common.logs import get_logger
@@ -164,7 +164,7 @@ class AdminApi:
             dead_letter_bus=dead_letter_bus,
             dead_letters_kept=dead_letters_kept,
             topics=topics,
-            broker_problem=lambda: bus.problem,
+            broker=partial(broker_check, bus),
             authorization=authorization,
             others=self.reconciler,
             on_deleted=self.reconciler.stored.forget,
@@ -287,7 +287,7 @@ def _application(routers: tuple[APIRouter, ...], settings: AdminSettings, regist
         Limiter, rate=settings.rate_limit, burst=settings.rate_burst, metrics=metrics, steady=time.monotonic
     )
     app.add_middleware(RequestCounter, metrics=metrics, steady=time.monotonic)
-    app.add_middleware(Methods, router=app.router)
+    app.add_middleware(Head)
     if origins:
         app.add_middleware(
             CORSMiddleware,

@@ -1,65 +1,41 @@
 """The settings of admin-api, from the environment."""
 
 import re
-from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from admin_api.reconciler.reconciler import Pace
 from ingress_store.settings import StoreSettings
 
 _UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
-_ORIGIN = re.compile(r"\*|https?://[^\s/,*]+")
 
 
 def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
-def _origins(value: object) -> object:
-    return _each(_split(value), _is_origin, "an origin such as https://example.org")
-
-
-def _proxies(value: object) -> object:
-    return _each(_split(value), _is_proxy, "an address or network such as 10.0.0.0/8")
-
-
-def _is_origin(text: str) -> bool:
-    return _ORIGIN.fullmatch(text) is not None
-
-
-def _is_proxy(text: str) -> bool:
-    try:
+def _proxy(text: str) -> str:
+    if text != "*":
         # As uvicorn reads them, for which a network with bits of a host, such as 10.0.0.1/8, matches nothing.
         ip_network(text)
-    except ValueError:
-        return text == "*"
-    return True
-
-
-def _each(values: object, is_right: Callable[[str], bool], what: str) -> object:
-    if isinstance(values, tuple):
-        wrong = [value for value in values if not is_right(value)]
-        if wrong:
-            raise ValueError(f"{wrong[0]!r} is not {what}")
-    return values
+    return text
 
 
 Origins = Annotated[
-    tuple[str, ...],
+    tuple[Annotated[str, Field(pattern=r"^(\*|https?://[^\s/,*]+)$")], ...],
     NoDecode,
-    BeforeValidator(_origins),
+    BeforeValidator(_split),
     Field(description="origins separated by commas such as https://example.org, or * for all"),
 ]
 """Origins, parsed from text separated by commas."""
 
 Proxies = Annotated[
-    tuple[str, ...],
+    tuple[Annotated[str, AfterValidator(_proxy)], ...],
     NoDecode,
-    BeforeValidator(_proxies),
+    BeforeValidator(_split),
     Field(description="addresses or networks separated by commas such as 10.0.0.0/8, or * for all"),
 ]
 """Addresses and networks of proxies, parsed from text separated by commas."""

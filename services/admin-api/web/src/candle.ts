@@ -1,25 +1,11 @@
-/** A candle as the API writes it, with numbers as text, and how the chart shows it. */
+/** A candle with its exact numbers, and how the chart shows it. */
 
 import { type Gap, progressOf } from "./gap.ts";
+import type { CandleBody } from "./openapi.ts";
 import { seconds } from "./times.ts";
 
-export interface Candle {
-  readonly open_time: string;
-  readonly close_time: string;
-  readonly open: string;
-  readonly high: string;
-  readonly low: string;
-  readonly close: string;
-  readonly volume: string;
-  readonly vwap: string;
-  readonly trades: string;
-  readonly closed: boolean;
-  readonly infilled: boolean;
-  readonly complete: boolean;
-  readonly revision: string;
-  readonly source: string;
-  readonly at: string;
-}
+/** A candle of the API with its numbers as text. */
+export type Candle = { readonly [F in keyof CandleBody]: CandleBody[F] extends number ? string : CandleBody[F] };
 
 /** How a candle looks. */
 export type Kind = "up" | "down" | "infilled" | "incomplete";

@@ -1,24 +1,10 @@
 /** A gap, and its description. */
 
-import type { Timeframe } from "./timeframes.ts";
+import type { GapBody } from "./openapi.ts";
 import { duration, seconds, shown } from "./times.ts";
 
 /** Consecutive candles that are missing in the store, or `incomplete` there. */
-export interface Gap {
-  readonly symbol: string;
-  readonly timeframe: Timeframe;
-  readonly from: string;
-  readonly to: string;
-  readonly windows: number;
-  readonly filled: number;
-  readonly state: string;
-  readonly incomplete: boolean;
-  readonly source: string;
-  readonly found_at: string;
-  readonly attempts: number;
-  readonly requested_at: string | null;
-  readonly next_at: string | null;
-}
+export type Gap = GapBody;
 
 /** The identity of a gap; it stays the same while the gap is being filled. */
 export function keyOf(gap: Gap): string {

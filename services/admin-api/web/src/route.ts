@@ -21,7 +21,7 @@ export function parseRoute(hash: string): Route {
 
 /** The hash of a chart. */
 export function chartHash(symbol: string, timeframe: Timeframe): string {
-  return `#/chart/${inPath(symbol)}/${timeframe}`;
+  return `#/chart/${encodeURIComponent(inPath(symbol))}/${timeframe}`;
 }
 
 function symbolOf(text: string): string | null {

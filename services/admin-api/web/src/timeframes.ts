@@ -1,8 +1,8 @@
 /** The timeframes of the contract; their windows are aligned to the Unix epoch. */
 
-export const TIMEFRAMES = ["1m", "5m", "15m", "1h", "4h", "1d", "1w"] as const;
+import type { CandleBody } from "./openapi.ts";
 
-export type Timeframe = (typeof TIMEFRAMES)[number];
+export type Timeframe = CandleBody["timeframe"];
 
 /** The length of a timeframe's window in seconds. */
 export const SECONDS: Readonly<Record<Timeframe, number>> = {
@@ -15,7 +15,9 @@ export const SECONDS: Readonly<Record<Timeframe, number>> = {
   "1w": 604_800,
 };
 
+export const TIMEFRAMES = Object.keys(SECONDS) as readonly Timeframe[];
+
 /** Whether a text names a timeframe. */
 export function isTimeframe(text: string): text is Timeframe {
-  return (TIMEFRAMES as readonly string[]).includes(text);
+  return Object.hasOwn(SECONDS, text);
 }

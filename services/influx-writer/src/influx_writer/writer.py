@@ -58,9 +58,9 @@ log = get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class Limits:
     """A batch is written when it has `rows` rows, or is `seconds` old. `drain_seconds`: for the last one, on a stop;
-    `leave_seconds`: for handing the symbols over before that. `reassign_seconds`: between a change of the online writers
-    and the reassignment of symbols. `patience_seconds`: how long the store may not respond before the writer is not
-    ready; it may take longer to give up on a request.
+    `leave_seconds`: for handing the symbols over before that. `reassign_seconds`: between a change of the online
+    writers and the reassignment of symbols. `patience_seconds`: how long the store may not respond before the writer is
+    not ready; it may take longer to give up on a request.
 
     One batch is written while the next one is taken, so the bus must accept `2 * rows` unacknowledged messages.
     """

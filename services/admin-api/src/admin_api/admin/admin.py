@@ -12,21 +12,18 @@ from admin_api.admin.bootstrap import StoreMonitor
 from admin_api.admin.dead_letters import DeadLetterMetrics, DeadLetters
 from admin_api.admin.health import Contribution, HealthReporter
 from admin_api.admin.metrics import SystemCollector
-from admin_api.admin.ownership import OwnershipWatch
 from admin_api.system.state import SystemState
-from admin_api.system.wanted import NewPairs
 from ingress_common.bus import Bus
+from ingress_common.health import Check
 from ingress_common.topics import Topics
 from ingress_store import CandleStore
-
-_WATCH_SECONDS = 1.0
 
 
 class Admin:
     """System health, bootstrap of `store`, dead letters on `dead_letter_bus`, and the dashboard.
 
-    `others`: checks and details of other packages in the report. `on_deleted` is called after a bucket or table was
-    deleted from the store. `clock` in unix seconds.
+    `broker`: the check of the broker; `others`: other packages' part of the report. `on_deleted` is called after a
+    bucket or table was deleted from the store. `clock` in unix seconds.
     """
 
     def __init__(
@@ -37,35 +34,22 @@ class Admin:
         dead_letter_bus: Bus,
         dead_letters_kept: int,
         topics: Topics,
-        broker_problem: Callable[[], str],
+        broker: Callable[[], Check],
         authorization: Authorization,
         others: Contribution,
         on_deleted: Callable[[], None],
         registry: CollectorRegistry,
         clock: Callable[[], float],
     ) -> None:
-        self._clock = clock
-        self._watch = OwnershipWatch(state)
-        self._new_pairs = NewPairs(state)
         self.monitor = StoreMonitor(store, on_deleted)
         """The availability of the store and the state of its resources."""
         self.dead_letters = DeadLetters(dead_letter_bus, topics, DeadLetterMetrics(registry), dead_letters_kept)
         """The dead letters of all services."""
-        self.health = HealthReporter(
-            state,
-            self._watch,
-            self._new_pairs,
-            broker_problem,
-            lambda: self.monitor.check,
-            lambda: self.monitor.tasks,
-            lambda: self.monitor.warnings,
-            others,
-            clock,
-        )
+        self.health = HealthReporter(state, broker, self.monitor, others, clock)
         """The health of the system."""
         registry.register(SystemCollector(state, self.health.checks, lambda: self.monitor.tasks, clock))
         self.routers: tuple[APIRouter, ...] = (
-            routes_health.router(self.health, registry),
+            routes_health.router(self.health, others.body, registry),
             routes_bootstrap.router(store, self.monitor, authorization),
             routes_dead_letters.router(self.dead_letters, authorization),
             dashboard.router(),
@@ -77,10 +61,4 @@ class Admin:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.monitor.run(), name="admin.watch-store")
             tasks.create_task(self.dead_letters.run(), name="admin.dead-letters")
-            tasks.create_task(self._watch_symbols(), name="admin.symbols")
-
-    async def _watch_symbols(self) -> None:
-        while True:
-            self._watch.look(self._clock())
-            self._new_pairs.look(self._clock())
-            await asyncio.sleep(_WATCH_SECONDS)
+            tasks.create_task(self.health.run(), name="admin.symbols")

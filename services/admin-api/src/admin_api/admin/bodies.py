@@ -4,29 +4,92 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from admin_api.http.responses import Body
+from admin_api.http.responses import Body, SymbolName, Time
+from ingress_common.health import Check, Health
 
 
-class CheckBody(Body, frozen=True):
-    """A check and its result."""
+class InstanceBody(Body, frozen=True):
+    """An instance of a service, by its last status."""
 
-    name: Annotated[str, Meta(examples=["broker"])]
-    ok: bool
-    detail: Annotated[str, Meta(description="For people", examples=["connected"])]
+    service: Annotated[str, Meta(examples=["aggregator"])]
+    instance: Annotated[str, Meta(examples=["aggregator-1"])]
+    state: Annotated[str, Meta(description="As reported: online or offline", examples=["online"])]
+    online: Annotated[bool, Meta(description="Whether it reported online, and recently")]
+    seen_seconds_ago: float
+    version: str
+    started_at: Time
+    details: Annotated[dict[str, Any], Meta(description="Fields that differ by service")]
 
 
-class ProcessHealth(Body, frozen=True):
-    """The health of this process alone."""
+class FeedBody(Body, frozen=True):
+    """A live connection to Kraken."""
 
-    live: Annotated[bool, Meta(description="The process works")]
-    ready: Annotated[bool, Meta(description="It can do its work now: broker and store answer")]
-    checks: list[CheckBody]
+    feed: str
+    state: Annotated[str, Meta(description="live or down", examples=["live"])]
+    fresh: Annotated[bool, Meta(description="Whether it is live and its watermark is recent")]
+    since: Time
+    watermark_age_seconds: float | None
+    symbols: Annotated[int, Meta(description="Number of symbols that it carries")]
+    rejected: Annotated[dict[str, str], Meta(description="Symbols that Kraken refuses, with its reason")]
+
+
+class SymbolHealth(Body, frozen=True):
+    """The freshness of a symbol on the bus."""
+
+    symbol: SymbolName
+    live: Annotated[bool, Meta(description="Whether a live feed carries it")]
+    wanted: Annotated[bool, Meta(description="Whether it should have candles")]
+    closed_until: Annotated[Time | None, Meta(description="The end of the newest closed minute")]
+    at: Annotated[Time, Meta(description="Time of the message that led to the newest minute")]
+    age_seconds: Annotated[float, Meta(description="Seconds since `at`")]
+
+
+class DeadLetterCountBody(Body, frozen=True):
+    """The number of a service's dead letters since the start, and the last one."""
+
+    service: Annotated[str, Meta(examples=["influx-writer"])]
+    count: int
+    topic: str
+    reason: str
+    at: Time
+
+
+class TaskBody(Body, frozen=True):
+    """A task that runs inside the store."""
+
+    task: Annotated[str, Meta(examples=["downsample_5m"])]
+    every_seconds: int
+    last_run: Time | None
+    trouble: Annotated[str | None, Meta(description="Its problem; null if it works")]
+
+
+class OwnershipBody(Body, frozen=True):
+    """The owners of a symbol, and since when. There should be one of each; `also` names further ones."""
+
+    symbol: SymbolName
+    gateway: str | None
+    gateway_since: Time | None
+    feed: str | None
+    feed_since: Time | None
+    aggregator: str | None
+    aggregator_since: Time | None
+    also: list[str]
+
+
+class OwnershipTrouble(Body, frozen=True):
+    """The symbols that do not have one feed and one aggregator."""
+
+    without_aggregator: list[SymbolName]
+    without_feed: list[SymbolName]
+    several_aggregators: list[SymbolName]
+    several_feeds: list[SymbolName]
 
 
 class SystemHealth(Body, frozen=True):
-    """The health of the system: the checks, and further fields with the state that they examine."""
+    """The health of the system: the checks, and the state that they examine."""
 
     status: Literal["ok", "failing"]
+    checks: tuple[Check, ...]
     warnings: Annotated[
         list[str],
         Meta(
@@ -36,7 +99,14 @@ class SystemHealth(Body, frozen=True):
             ],
         ),
     ]
-    checks: list[CheckBody]
+    at: Time
+    instances: list[InstanceBody]
+    feeds: list[FeedBody]
+    symbols: list[SymbolHealth]
+    dead_letters: list[DeadLetterCountBody]
+    tasks: list[TaskBody]
+    ownership: list[OwnershipBody]
+    ownership_trouble: OwnershipTrouble
 
 
 class Resource(Body, frozen=True):
@@ -81,7 +151,7 @@ class DeadLetterBody(Body, frozen=True):
     topic: Annotated[str, Meta(description="The topic of the message", examples=["ingress/raw/kraken/BTC-USD/1m"])]
     payload: Annotated[str, Meta(examples=['{"symbol":"BTC/USD"}'])]
     reason: Annotated[str, Meta(examples=["expected a Candle as JSON: Object missing required field `timeframe`"])]
-    at: Annotated[str, Meta(examples=["2024-02-25T02:25:00Z"])]
+    at: Time
     truncated: Annotated[bool, Meta(description="Whether the payload was cut, so that it cannot be resent")]
 
 
@@ -104,5 +174,5 @@ class Dropped(Body, frozen=True):
     dropped: DeadLetterBody
 
 
-BODIES = (ProcessHealth, SystemHealth, Bootstrap, Bootstrapped, DeadLettersBody, Resent, Dropped)
+BODIES = (Health, SystemHealth, Bootstrap, Bootstrapped, DeadLettersBody, Resent, Dropped)
 """The types whose schemas the OpenAPI document contains."""

@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
+from starlette.exceptions import HTTPException
 
+from admin_api.admin.bodies import DeadLetterBody
 from ingress_common.bus import Bus, BusClosedError, BusError, Connected, Message
 from ingress_common.logs import get_logger
-from ingress_common.model import DeadLetter
 from ingress_common.payloads import PayloadError, decode_dead_letter
+from ingress_common.times import rfc3339
 from ingress_common.topics import TopicError, Topics
 
 DEAD_LETTERS_KEPT = 500
@@ -50,31 +52,9 @@ _PATIENCE_SECONDS = 5.0
 log = get_logger(__name__)
 
 
-class NotResendableError(Exception):
-    """The message of a dead letter cannot be republished, for the reason given."""
-
-
-class BrokerAwayError(Exception):
-    """The broker cannot accept the message now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """A dead letter of `service`. `id` is a hash of its content, so that it is the same after a restart."""
-
-    id: str
-    service: str
-    content: DeadLetter
-
-    @property
-    def truncated(self) -> bool:
-        """Whether the payload was cut, by its reason."""
-        return _CUT.search(self.content.reason) is not None
-
-
 @dataclass(slots=True)
 class _Held:
-    letter: Letter
+    letter: DeadLetterBody
     acks: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -83,10 +63,20 @@ def client_id_of_dead_letters(topics: Topics, instance: str) -> str:
     return f"{topics.prefix}-admin-api-{instance}-letters"
 
 
-def letter_of(service: str, payload: bytes) -> Letter:
-    """The dead letter in a payload; PayloadError if it is malformed."""
+def letter_of(service: str, payload: bytes) -> DeadLetterBody:
+    """The dead letter in a payload; PayloadError if it is malformed. Its id is a hash of its content, so that it is the
+    same after a restart.
+    """
     content = decode_dead_letter(payload)
-    return Letter(sha256(f"{service}\0".encode() + payload).hexdigest()[:20], service, content)
+    return DeadLetterBody(
+        id=sha256(f"{service}\0".encode() + payload).hexdigest()[:20],
+        service=service,
+        topic=content.topic,
+        payload=content.payload,
+        reason=content.reason,
+        at=rfc3339(content.at),
+        truncated=_CUT.search(content.reason) is not None,
+    )
 
 
 class DeadLetterMetrics:
@@ -135,37 +125,43 @@ class DeadLetters:
                 else:
                     self._take(event)
 
-    def newest_first(self, service: str | None = None) -> list[Letter]:
+    def newest_first(self, service: str | None = None) -> list[DeadLetterBody]:
         """The kept dead letters of one service or of all."""
         letters = (held.letter for held in reversed(self._held.values()))
         return [letter for letter in letters if service is None or letter.service == service]
 
-    async def resend(self, letter_id: str) -> Letter:
+    async def resend(self, letter_id: str) -> DeadLetterBody:
         """Republish the message of a dead letter on its topic, and drop the dead letter once the broker has confirmed.
 
-        KeyError if the id is unknown, NotResendableError if the message cannot be republished, BrokerAwayError if the
-        broker cannot accept it now.
+        HTTPException: 404 if the id is unknown, 409 if the message cannot be republished, 503 if the broker cannot
+        accept it now.
         """
-        letter = self._held[letter_id].letter
+        letter = self._known(letter_id)
         payload = self._sendable(letter)
         if not self._bus.connected:
-            raise BrokerAwayError("the broker is not connected")
+            raise HTTPException(503, "the broker is not connected")
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                await (await self._bus.publish(letter.content.topic, payload))
+                await (await self._bus.publish(letter.topic, payload))
         except (TimeoutError, BusClosedError):
-            raise BrokerAwayError("the broker has not confirmed the message in time; it may still get it") from None
+            raise HTTPException(503, "the broker has not confirmed the message in time; it may still get it") from None
         except (BusError, ValueError) as error:
-            raise NotResendableError(str(error)) from None
-        log.info("dead-letter.resent", id=letter.id, topic=letter.content.topic)
+            raise HTTPException(409, str(error)) from None
+        log.info("dead-letter.resent", id=letter.id, topic=letter.topic)
         self._end(letter_id, "resent")
         return letter
 
-    def drop(self, letter_id: str) -> Letter:
-        """Drop a dead letter; KeyError if the id is unknown."""
-        letter = self._held[letter_id].letter
+    def drop(self, letter_id: str) -> DeadLetterBody:
+        """Drop a dead letter; HTTPException 404 if the id is unknown."""
+        letter = self._known(letter_id)
         self._end(letter_id, "dropped")
         return letter
+
+    def _known(self, letter_id: str) -> DeadLetterBody:
+        held = self._held.get(letter_id)
+        if held is None:
+            raise HTTPException(404, f"expected the id of a dead letter of GET /dead-letters, got {letter_id!r}")
+        return held.letter
 
     def _take(self, message: Message) -> None:
         service = message.topic.rpartition("/")[2]
@@ -199,18 +195,19 @@ class DeadLetters:
         while self._unacknowledged and self._unacknowledged[0] not in self._held:
             self._unacknowledged.popleft()
 
-    def _sendable(self, letter: Letter) -> bytes:
+    def _sendable(self, letter: DeadLetterBody) -> bytes:
+        """The message of a dead letter; HTTPException 409 if it must not be republished."""
         if letter.truncated:
-            raise NotResendableError(f"expected the whole message, got a part: {letter.content.reason}")
+            raise HTTPException(409, f"expected the whole message, got a part: {letter.reason}")
         try:
-            first = self._topics.split(letter.content.topic)[0]
+            first = self._topics.split(letter.topic)[0]
         except TopicError as error:
-            raise NotResendableError(str(error)) from None
+            raise HTTPException(409, str(error)) from None
         topics = _RESENDABLE.get(letter.service, ())
         if first not in topics:
             expected = f"a message of {', '.join(topics)}" if topics else "a dead letter of one of our services"
-            raise NotResendableError(f"expected {expected}, got one of {letter.service} on {letter.content.topic!r}")
-        return _bytes_of(letter.content.payload)
+            raise HTTPException(409, f"expected {expected}, got one of {letter.service} on {letter.topic!r}")
+        return _bytes_of(letter.payload)
 
 
 def _bytes_of(text: str) -> bytes:

@@ -1,9 +1,11 @@
 """The report of `GET /health`: the checks, and the state that they examine."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
+from admin_api.admin.bodies import DeadLetterCountBody, FeedBody, InstanceBody, SymbolHealth, SystemHealth, TaskBody
+from admin_api.admin.bootstrap import StoreMonitor
 from admin_api.admin.checks import (
     candles_check,
     clock_check,
@@ -16,86 +18,81 @@ from admin_api.admin.checks import (
     task_trouble,
     tasks_check,
 )
-from admin_api.admin.ownership import OwnershipWatch, ownership, ownership_details
+from admin_api.admin.ownership import OwnershipWatch, ownership
+from admin_api.http.responses import Body, time_of
 from admin_api.system.details import texts
-from admin_api.system.state import AGGREGATOR, GATEWAY, WRITER, SymbolState, SystemState
+from admin_api.system.state import AGGREGATOR, GATEWAY, WRITER, SystemState
 from admin_api.system.wanted import NewPairs, wanted
 from ingress_common.health import Check, Health
 from ingress_common.heartbeat import PUBLISHED_SECRETS
 from ingress_common.times import rfc3339
-from ingress_store import TaskState
 
 WORKERS = (GATEWAY, AGGREGATOR, WRITER)
 """Services that need at least one online instance."""
 
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The checks, and the state that they examine."""
-
-    checks: tuple[Check, ...]
-    details: dict[str, Any]
-
-    @property
-    def ok(self) -> bool:
-        """Whether all checks pass."""
-        return all(check.ok for check in self.checks)
-
-    def as_json(self) -> dict[str, Any]:
-        """The body of `GET /health`."""
-        checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in self.checks]
-        return {"status": "ok" if self.ok else "failing", "checks": checks, **self.details}
+_LOOK_SECONDS = 1.0
 
 
 class Contribution(Protocol):
     """The part of another package in the report."""
 
+    @property
+    def body(self) -> type[Body]:
+        """The type of its fields."""
+        ...
+
     def checks(self, now: float) -> Sequence[Check]:
         """Its checks at `now` (unix seconds)."""
         ...
 
-    def details(self) -> Mapping[str, Any]:
-        """Its details."""
+    def details(self) -> Body:
+        """Its fields."""
         ...
 
 
 class HealthReporter:
-    """Builds reports from the system's state, the store and its tasks. `clock` in unix seconds."""
+    """Builds reports from the system's state and the store's. `broker`: the check of the broker. `clock` in unix
+    seconds.
+    """
 
     def __init__(
         self,
         state: SystemState,
-        watch: OwnershipWatch,
-        new_pairs: NewPairs,
-        broker_problem: Callable[[], str],
-        store: Callable[[], Check],
-        tasks: Callable[[], Sequence[TaskState]],
-        store_warnings: Callable[[], Sequence[str]],
+        broker: Callable[[], Check],
+        monitor: StoreMonitor,
         others: Contribution,
         clock: Callable[[], float],
     ) -> None:
         self._state = state
-        self._watch = watch
-        self._new_pairs = new_pairs
-        self._broker_problem = broker_problem
-        self._store = store
-        self._tasks = tasks
-        self._store_warnings = store_warnings
+        self._broker = broker
+        self._monitor = monitor
         self._others = others
         self._clock = clock
+        self._ownership = OwnershipWatch(state)
+        self._new_pairs = NewPairs(state)
+
+    async def run(self) -> None:
+        """Follow the symbols until cancelled."""
+        while True:
+            self._look(self._clock())
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _look(self, now: float) -> None:
+        self._ownership.look(now)
+        self._new_pairs.look(now)
 
     def process(self) -> Health:
         """The health of this process alone: ready when broker and store answer."""
-        checks = (self._broker(), self._store())
+        checks = (self._broker(), self._monitor.check)
         return Health(live=True, ready=all(check.ok for check in checks), checks=checks)
 
     def checks(self) -> tuple[Check, ...]:
         """Every check; a cause comes before its consequences."""
-        state, now, tasks = self._state, self._clock(), self._tasks()
+        state, now, tasks = self._state, self._clock(), self._monitor.tasks
         carried, expected, new = frozenset(state.live_since(now)), wanted(state, now), self._new_pairs.at(now)
         return (
             self._broker(),
-            self._store(),
+            self._monitor.check,
             data_check(state, expected),
             clock_check(state, now),
             *(service_check(state, service, now) for service in WORKERS),
@@ -105,39 +102,36 @@ class HealthReporter:
             candles_check(state, now, expected),
             *([tasks_check(tasks, now)] if tasks else []),
             losses_check(state, now),
-            self._watch.check(now),
+            self._ownership.check(now),
             *self._others.checks(now),
         )
 
-    def report(self) -> Report:
-        """The health of the system."""
+    def report(self) -> tuple[SystemHealth, Body]:
+        """The health of the system: the fields of this package, and those of the others."""
         state, now = self._state, self._clock()
-        self._watch.look(now)
-        self._new_pairs.look(now)
-        carried, expected = state.live_since(now).keys(), wanted(state, now).symbols
-        details = {
-            "warnings": [*_warnings(state, now), *self._store_warnings()],
-            "at": rfc3339(now),
-            "instances": _instances(state, now),
-            "feeds": _feeds(state, now),
-            "symbols": [
-                {"symbol": name, "live": name in carried, "wanted": name in expected, **_freshness(symbol, now)}
-                for name, symbol in sorted(state.symbols.items())
-                if symbol.at is not None
+        self._look(now)
+        checks = self.checks()
+        owners, trouble = ownership(state, now)
+        report = SystemHealth(
+            status="ok" if all(check.ok for check in checks) else "failing",
+            checks=checks,
+            warnings=[*_warnings(state, now), *self._monitor.warnings],
+            at=rfc3339(now),
+            instances=_instances(state, now),
+            feeds=_feeds(state, now),
+            symbols=_symbols(state, now),
+            dead_letters=[
+                DeadLetterCountBody(service, entry.count, entry.topic, entry.reason, rfc3339(entry.at))
+                for service, entry in sorted(state.dead_letters.items())
             ],
-            "dead_letters": [
-                {"service": service, "count": e.count, "topic": e.topic, "reason": e.reason, "at": rfc3339(e.at)}
-                for service, e in sorted(state.dead_letters.items())
+            tasks=[
+                TaskBody(task.name, task.every, time_of(task.last_run), task_trouble(task, now))
+                for task in self._monitor.tasks
             ],
-            "tasks": [_task(task, now) for task in self._tasks()],
-            **ownership_details(ownership(state, now)),
-            **self._others.details(),
-        }
-        return Report(self.checks(), details)
-
-    def _broker(self) -> Check:
-        problem = self._broker_problem()
-        return Check("broker", ok=not problem, detail=problem or "connected")
+            ownership=owners,
+            ownership_trouble=trouble,
+        )
+        return report, self._others.details()
 
 
 def _warnings(state: SystemState, now: float) -> list[str]:
@@ -154,50 +148,48 @@ def _warnings(state: SystemState, now: float) -> list[str]:
     ]
 
 
-def _instances(state: SystemState, now: float) -> list[dict[str, Any]]:
+def _instances(state: SystemState, now: float) -> list[InstanceBody]:
     return [
-        {
-            "service": service,
-            "instance": instance,
-            "state": entry.status.state.value,
-            "online": entry.is_online(now),
-            "seen_seconds_ago": round(now - entry.seen_at, 3),
-            "version": entry.status.version,
-            "started_at": rfc3339(entry.status.started_at),
-            "details": dict(entry.status.details),
-        }
+        InstanceBody(
+            service=service,
+            instance=instance,
+            state=entry.status.state.value,
+            online=entry.is_online(now),
+            seen_seconds_ago=round(now - entry.seen_at, 3),
+            version=entry.status.version,
+            started_at=rfc3339(entry.status.started_at),
+            details=dict(entry.status.details),
+        )
         for (service, instance), entry in sorted(state.instances.items())
     ]
 
 
-def _feeds(state: SystemState, now: float) -> list[dict[str, Any]]:
+def _feeds(state: SystemState, now: float) -> list[FeedBody]:
     return [
-        {
-            "feed": name,
-            "state": feed.state.state.value,
-            "fresh": feed.is_fresh(now),
-            "since": rfc3339(feed.state.since),
-            "watermark_age_seconds": None if (age := feed.age(now)) is None else round(age, 3),
-            "symbols": len(feed.state.symbols),
-            "rejected": dict(feed.state.rejected),
-        }
+        FeedBody(
+            feed=name,
+            state=feed.state.state.value,
+            fresh=feed.is_fresh(now),
+            since=rfc3339(feed.state.since),
+            watermark_age_seconds=None if (age := feed.age(now)) is None else round(age, 3),
+            symbols=len(feed.state.symbols),
+            rejected=dict(feed.state.rejected),
+        )
         for name, feed in sorted(state.feeds.items())
     ]
 
 
-def _freshness(symbol: SymbolState, now: float) -> dict[str, Any]:
-    at = symbol.at if symbol.at is not None else now
-    return {
-        "closed_until": None if symbol.closed_until is None else rfc3339(symbol.closed_until),
-        "at": rfc3339(at),
-        "age_seconds": round(now - at, 3),
-    }
-
-
-def _task(task: TaskState, now: float) -> dict[str, Any]:
-    return {
-        "task": task.name,
-        "every_seconds": task.every,
-        "last_run": None if task.last_run is None else rfc3339(task.last_run),
-        "trouble": task_trouble(task, now),
-    }
+def _symbols(state: SystemState, now: float) -> list[SymbolHealth]:
+    carried, expected = state.live_since(now), wanted(state, now).symbols
+    return [
+        SymbolHealth(
+            symbol=name,
+            live=name in carried,
+            wanted=name in expected,
+            closed_until=time_of(symbol.closed_until),
+            at=rfc3339(symbol.at),
+            age_seconds=round(now - symbol.at, 3),
+        )
+        for name, symbol in sorted(state.symbols.items())
+        if symbol.at is not None
+    ]

@@ -1,9 +1,10 @@
 """The owners of each symbol, by the feeds' states and the instances' statuses."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections import defaultdict
+from math import inf
+from typing import NamedTuple
 
+from admin_api.admin.bodies import OwnershipBody, OwnershipTrouble
 from admin_api.system.details import owned_since, some, texts
 from admin_api.system.state import AGGREGATOR, GATEWAY, OWNER_SILENCE_SECONDS, SystemState
 from ingress_common.health import Check
@@ -13,44 +14,24 @@ UNOWNED_SECONDS = 40.0
 """Maximum time of a symbol without an aggregator: others take over 15 s after a last will, 30 s after silence."""
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """An owner of a symbol (an instance or a feed), and its start (unix seconds; None: unknown)."""
+class _Owner(NamedTuple):
+    """An owner of a symbol: its start (unix seconds; infinity: unknown), and the name of the instance or feed."""
 
+    since: float
     name: str
-    since: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Ownership:
-    """The live feeds, gateways and aggregators of a symbol, oldest owner first. There should be one of each."""
-
-    symbol: str
-    feeds: tuple[Owner, ...]
-    gateways: tuple[Owner, ...]
-    aggregators: tuple[Owner, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """The entry in `GET /health`; `also` names further owners."""
-        also = [*self.feeds[1:], *self.gateways[1:], *self.aggregators[1:]]
-        return {
-            "symbol": self.symbol,
-            **_named("gateway", self.gateways),
-            **_named("feed", self.feeds),
-            **_named("aggregator", self.aggregators),
-            "also": [owner.name for owner in also],
-        }
-
-
-def ownership(state: SystemState, now: float) -> list[Ownership]:
-    """The owners of every symbol of a live feed or an aggregator at `now` (unix seconds), by symbol."""
-    feeds: dict[str, list[Owner]] = {}
-    gateways: dict[str, list[Owner]] = {}
-    aggregators: dict[str, list[Owner]] = {}
+def ownership(state: SystemState, now: float) -> tuple[list[OwnershipBody], OwnershipTrouble]:
+    """The owners of every symbol of a live feed or an aggregator at `now` (unix seconds), by symbol, and the symbols
+    that do not have one of each.
+    """
+    feeds: defaultdict[str, list[_Owner]] = defaultdict(list)
+    gateways: defaultdict[str, list[_Owner]] = defaultdict(list)
+    aggregators: defaultdict[str, list[_Owner]] = defaultdict(list)
     for name, details in state.online(AGGREGATOR, now, OWNER_SILENCE_SECONDS):
         since = owned_since(details)
         for symbol in texts(details.get("symbols")):
-            aggregators.setdefault(symbol, []).append(Owner(name, since.get(symbol)))
+            aggregators[symbol].append(_Owner(since.get(symbol, inf), name))
     gateway_of: dict[str, tuple[str, dict[str, float]]] = {}
     for name, details in state.online(GATEWAY, now, OWNER_SILENCE_SECONDS):
         gateway_of.update(dict.fromkeys(texts(details.get("feeds")), (name, owned_since(details))))
@@ -59,13 +40,17 @@ def ownership(state: SystemState, now: float) -> list[Ownership]:
             continue
         gateway, since = gateway_of.get(name, ("", {}))
         for symbol in feed.state.symbols:
-            feeds.setdefault(symbol, []).append(Owner(name, feed.state.since))
+            feeds[symbol].append(_Owner(feed.state.since, name))
             if gateway:
-                gateways.setdefault(symbol, []).append(Owner(gateway, since.get(symbol)))
-    return [
-        Ownership(symbol, _ordered(feeds, symbol), _ordered(gateways, symbol), _ordered(aggregators, symbol))
-        for symbol in sorted(feeds.keys() | aggregators.keys())
-    ]
+                gateways[symbol].append(_Owner(since.get(symbol, inf), gateway))
+    symbols = sorted(feeds.keys() | aggregators.keys())
+    trouble = OwnershipTrouble(
+        without_aggregator=[symbol for symbol in symbols if not aggregators[symbol]],
+        without_feed=[symbol for symbol in symbols if not feeds[symbol]],
+        several_aggregators=[symbol for symbol in symbols if len(aggregators[symbol]) > 1],
+        several_feeds=[symbol for symbol in symbols if len(feeds[symbol]) > 1],
+    )
+    return [_body(symbol, gateways[symbol], feeds[symbol], aggregators[symbol]) for symbol in symbols], trouble
 
 
 class OwnershipWatch:
@@ -94,25 +79,17 @@ class OwnershipWatch:
         return Check("ownership", ok=True, detail=f"every symbol of a live feed has an aggregator{waiting}")
 
 
-def ownership_details(entries: Iterable[Ownership]) -> dict[str, Any]:
-    """The fields `ownership` and `ownership_trouble` of `GET /health`: all symbols, and those without one owner."""
-    entries = list(entries)
-    return {
-        "ownership": [entry.as_json() for entry in entries],
-        "ownership_trouble": {
-            "without_aggregator": [entry.symbol for entry in entries if not entry.aggregators],
-            "without_feed": [entry.symbol for entry in entries if not entry.feeds],
-            "several_aggregators": [entry.symbol for entry in entries if len(entry.aggregators) > 1],
-            "several_feeds": [entry.symbol for entry in entries if len(entry.feeds) > 1],
-        },
-    }
+def _body(symbol: str, *owners: list[_Owner]) -> OwnershipBody:
+    """The entry of a symbol: of its gateways, feeds and aggregators those that began first, and further ones."""
+    gateways, feeds, aggregators = map(sorted, owners)
+    (gateway, gateway_since), (feed, feed_since), (aggregator, aggregator_since) = map(_first, owners)
+    also = [owner.name for owner in (*feeds[1:], *gateways[1:], *aggregators[1:])]
+    return OwnershipBody(symbol, gateway, gateway_since, feed, feed_since, aggregator, aggregator_since, also)
 
 
-def _ordered(owners: Mapping[str, list[Owner]], symbol: str) -> tuple[Owner, ...]:
-    found = owners.get(symbol, [])
-    return tuple(sorted(found, key=lambda o: (o.since if o.since is not None else float("inf"), o.name)))
-
-
-def _named(role: str, owners: tuple[Owner, ...]) -> dict[str, Any]:
-    first = owners[0] if owners else Owner("", None)
-    return {role: first.name or None, f"{role}_since": None if first.since is None else rfc3339(first.since)}
+def _first(owners: list[_Owner]) -> tuple[str | None, str | None]:
+    """The name and the start of the owner that began first."""
+    if not owners:
+        return None, None
+    first = min(owners)
+    return first.name, None if first.since == inf else rfc3339(first.since)

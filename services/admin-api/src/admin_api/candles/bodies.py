@@ -1,80 +1,49 @@
 """The response bodies of the endpoints of `candles`.
 
-`/candles` and `/stream` join the bytes of candles as on the bus; `CANDLE` is their schema.
+`/candles` and `/stream` join the bytes of candles as on the bus; `CandleBody` is their schema.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from admin_api.http.parameters import TIMEFRAME_NAMES
-from admin_api.http.responses import Body
+from admin_api.http.responses import Body, SymbolName, Time, TimeframeName
 from ingress_common.model import Source
 
-_EXAMPLE_CANDLE: Mapping[str, Any] = {
-    "exchange": "kraken",
-    "symbol": "BTC/USD",
-    "timeframe": "5m",
-    "open_time": "2024-02-25T02:15:00Z",
-    "close_time": "2024-02-25T02:20:00Z",
-    "open": 51600.1,
-    "high": 51610.0,
-    "low": 51600.1,
-    "close": 51605.2,
-    "volume": 1.2048,
-    "vwap": 51604.3,
-    "trades": 17,
-    "closed": True,
-    "infilled": False,
-    "complete": True,
-    "revision": 0,
-    "source": "rollup",
-    "at": "2024-02-25T02:20:01.104211Z",
-}
-_NUMBER = {"type": "number", "minimum": 0}
-_TIME = {"type": "string", "format": "date-time"}
-_COUNT = {"type": "integer", "minimum": 0}
+Number = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0)]
 
-CANDLE: Mapping[str, Any] = {
-    "type": "object",
-    "description": "A candle as on the bus. Prices and volumes are numbers with their exact decimals.",
-    "properties": {
-        "exchange": {"type": "string", "const": "kraken"},
-        "symbol": {"type": "string", "description": "Such as BTC/USD"},
-        "timeframe": {"type": "string", "enum": TIMEFRAME_NAMES},
-        "open_time": {**_TIME, "description": "Start of the window"},
-        "close_time": {**_TIME, "description": "End of the window, and start of the next one"},
-        "open": _NUMBER,
-        "high": _NUMBER,
-        "low": _NUMBER,
-        "close": _NUMBER,
-        "volume": _NUMBER,
-        "vwap": {**_NUMBER, "description": "Volume-weighted average price"},
-        "trades": _COUNT,
-        "closed": {"type": "boolean", "description": "The window has ended and is complete or given up on"},
-        "infilled": {"type": "boolean", "description": "No trades: flat at the last close"},
-        "complete": {"type": "boolean", "description": "Every minute of it is known"},
-        "revision": {**_COUNT, "description": "0 at first; each correction is higher"},
-        "source": {"type": "string", "enum": [source.value for source in Source]},
-        "at": {**_TIME, "description": "Time at which the gateway received the message that led to this candle"},
-    },
-    "required": list(_EXAMPLE_CANDLE),
-    "example": dict(_EXAMPLE_CANDLE),
-}
-"""The JSON schema of a candle."""
 
-CANDLES: Mapping[str, Any] = {
-    "type": "object",
-    "properties": {
-        "symbol": {"type": "string"},
-        "timeframe": {"type": "string", "enum": TIMEFRAME_NAMES},
-        "candles": {"type": "array", "items": CANDLE},
-    },
-    "required": ["symbol", "timeframe", "candles"],
-    "example": {"symbol": "BTC/USD", "timeframe": "5m", "candles": [dict(_EXAMPLE_CANDLE)]},
-}
-"""The JSON schema of `GET /candles/{symbol}`."""
+class CandleBody(Body, frozen=True):
+    """A candle as on the bus. Prices and volumes are numbers with their exact decimals."""
+
+    exchange: Literal["kraken"]
+    symbol: SymbolName
+    timeframe: TimeframeName
+    open_time: Annotated[Time, Meta(description="Start of the window", examples=["2024-02-25T02:15:00Z"])]
+    close_time: Annotated[Time, Meta(description="End, and start of the next one", examples=["2024-02-25T02:16:00Z"])]
+    open: Annotated[Number, Meta(examples=[51600.1])]
+    high: Annotated[Number, Meta(examples=[51610.0])]
+    low: Annotated[Number, Meta(examples=[51600.1])]
+    close: Annotated[Number, Meta(examples=[51605.2])]
+    volume: Annotated[Number, Meta(examples=[1.2048])]
+    vwap: Annotated[Number, Meta(description="Volume-weighted average price", examples=[51604.3])]
+    trades: Annotated[Count, Meta(examples=[17])]
+    closed: Annotated[bool, Meta(description="The window has ended and is complete or given up on", examples=[True])]
+    infilled: Annotated[bool, Meta(description="No trades: flat at the last close", examples=[False])]
+    complete: Annotated[bool, Meta(description="Every minute of it is known", examples=[True])]
+    revision: Annotated[Count, Meta(description="0 at first; each correction is higher", examples=[0])]
+    source: Source
+    at: Annotated[Time, Meta(description="Receipt of the message that led to it", examples=["2024-02-25T02:16:01.1Z"])]
+
+
+class CandlesBody(Body, frozen=True):
+    """A page of candles, oldest first."""
+
+    symbol: SymbolName
+    timeframe: TimeframeName
+    candles: list[CandleBody]
+
 
 CSV_EXAMPLE = (
     "time,open,high,low,close,volume,vwap,trades,infilled\n"
@@ -97,7 +66,7 @@ class SymbolBody(Body, frozen=True):
 
     symbol: Annotated[str, Meta(description="Such as BTC/USD; in a path it is BTC-USD", examples=["BTC/USD"])]
     timeframes: Annotated[
-        list[str], Meta(description="Timeframes with closed candles in the store", examples=[["1m", "5m"]])
+        list[TimeframeName], Meta(description="Timeframes with closed candles in the store", examples=[["1m", "5m"]])
     ]
     newest: Annotated[
         dict[str, str],
@@ -126,5 +95,5 @@ class SymbolsBody(Body, frozen=True):
     ]
 
 
-BODIES = (SymbolsBody,)
+BODIES = (CandlesBody, SymbolsBody)
 """The types whose schemas the OpenAPI document contains."""

@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncGenerator
 
+from starlette.exceptions import HTTPException
+
 from admin_api.candles.formats import Format
 from admin_api.candles.live import Series
 from admin_api.candles.reads import BoundedReads
@@ -13,10 +15,6 @@ MAX_READS = 8
 """Maximum number of bulk reads at once; at their maximum size they take about 60 MB."""
 
 Bound = float | None
-
-
-class TooManyReadsError(Exception):
-    """The maximum number of bulk reads is running."""
 
 
 class BulkReads:
@@ -32,10 +30,10 @@ class BulkReads:
         """The parts of a response. The first contains the first page, so an early failure precedes any output.
 
         The newest `limit` candles are read backwards, and kept encoded until they can be sent forwards: about 70 bytes
-        each. StoreUnavailableError, TooManyReadsError.
+        each. StoreUnavailableError; HTTPException (503) if the maximum number is running.
         """
         if self._under_way >= MAX_READS:
-            raise TooManyReadsError(f"expected at most {MAX_READS} bulk reads at once, got another one")
+            raise HTTPException(503, f"expected at most {MAX_READS} bulk reads at once, got another one")
         self._under_way += 1
         try:
             parts = _forwards if oldest or _holds(series, start, end, limit) else _backwards

@@ -3,6 +3,7 @@
 A series is a symbol and a timeframe. Pure: no clock and no I/O.
 """
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ RING = 20_000
 
 MAX_SERIES = 70_000
 """Maximum number of series: all timeframes of about ten thousand symbols."""
+
+_EVENT_ID = re.compile(r"([A-Za-z0-9]{1,20})-([0-9]{1,20})-([0-9]{1,20})")
 
 Series = tuple[str, Timeframe]
 """Symbol and timeframe."""
@@ -50,13 +53,8 @@ class Position:
     @classmethod
     def parse(cls, text: str) -> "Position | None":
         """The position of an event id; None if this service did not create the id."""
-        parts = text.split("-")
-        if len(parts) != 3 or not all(len(part) <= 20 and part.isascii() for part in parts):
-            return None
-        epoch, number, time = parts
-        if not (epoch.isalnum() and number.isdigit() and time.isdigit()):
-            return None
-        return cls(epoch, int(number), int(time))
+        found = _EVENT_ID.fullmatch(text)
+        return None if found is None else cls(found[1], int(found[2]), int(found[3]))
 
 
 class Frame(Struct, frozen=True, gc=False):

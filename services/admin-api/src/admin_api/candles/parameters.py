@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 from admin_api.candles.formats import Numbers
 from admin_api.http.parameters import SHOWN, TIME_SCHEMA, TIMEFRAME_NAMES, instant_of, number, timeframe_of
-from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.timeframes import Timeframe
 from ingress_common.topics import TopicError, symbol_of
 
 DEFAULT_LIMIT = 500
@@ -28,8 +28,8 @@ def _symbols(value: object) -> frozenset[str] | None:
         raise ValueError(str(error)) from None
 
 
-def _timeframes(value: object) -> frozenset[Timeframe]:
-    return frozenset(Timeframe.parse(name[:SHOWN]) for name in _words(value)) or frozenset(TIMEFRAMES)
+def _timeframes(value: object) -> frozenset[Timeframe] | None:
+    return frozenset(Timeframe.parse(name[:SHOWN]) for name in _words(value)) or None
 
 
 def _words(value: object) -> list[str]:
@@ -112,7 +112,7 @@ SymbolsParameter = Annotated[
     Query(description="Symbols, separated by commas or in repeated parameters; default: all"),
 ]
 TimeframesParameter = Annotated[
-    frozenset[Timeframe],
+    frozenset[Timeframe] | None,
     BeforeValidator(_timeframes),
     _list_of({"type": "string", "enum": TIMEFRAME_NAMES}, ["1m", "5m"]),
     Query(description="Timeframes, separated by commas or in repeated parameters; default: all"),

@@ -1,11 +1,10 @@
 """Reads of the store for HTTP, with limits on running and on waiting ones."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import ParamSpec, TypeVar
 
-from ingress_common.model import Candle
-from ingress_common.timeframes import Timeframe
 from ingress_store import CandleStore, Freshness, StoreUnavailableError
 
 READS = 8
@@ -14,38 +13,25 @@ READS = 8
 WAITING = 256
 """Maximum number of waiting reads; further ones are refused."""
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
 
 class BusyError(StoreUnavailableError):
     """The maximum number of reads is waiting."""
 
 
 class BoundedReads:
-    """Reads of `store` for clients. StoreUnavailableError; BusyError if too many wait."""
+    """The reads of `store` for clients. StoreUnavailableError; BusyError if too many wait."""
 
     def __init__(self, store: CandleStore, reads: int = READS, waiting: int = WAITING) -> None:
-        self._store = store
         self._slots = asyncio.Semaphore(reads)
         self._limit = reads + waiting
         self._waiting = 0
-
-    async def candles(
-        self, symbol: str, timeframe: Timeframe, *, start: float | None = None, end: float | None = None, limit: int
-    ) -> list[Candle]:
-        """The first `limit` closed candles of [start, end)."""
-        async with self._slot():
-            return await self._store.candles(symbol, timeframe, start=start, end=end, limit=limit)
-
-    async def newest_candles(
-        self, symbol: str, timeframe: Timeframe, *, start: float | None = None, end: float | None = None, limit: int
-    ) -> list[Candle]:
-        """The last `limit` closed candles of [start, end), oldest first."""
-        async with self._slot():
-            return await self._store.newest_candles(symbol, timeframe, start=start, end=end, limit=limit)
-
-    async def forming(self, symbol: str, timeframe: Timeframe) -> Candle | None:
-        """The candle after the newest closed one."""
-        async with self._slot():
-            return await self._store.forming(symbol, timeframe)
+        self._store = store
+        self.candles = self._bounded(store.candles)
+        self.newest_candles = self._bounded(store.newest_candles)
+        self.forming = self._bounded(store.forming)
 
     async def series(self) -> dict[str, list[Freshness]]:
         """The newest closed candle of every timeframe, for each symbol that has candles."""
@@ -54,6 +40,13 @@ class BoundedReads:
             for freshness in await self._store.latest():
                 found.setdefault(freshness.symbol, []).append(freshness)
             return found
+
+    def _bounded(self, read: Callable[_P, Awaitable[_R]]) -> Callable[_P, Awaitable[_R]]:
+        async def bounded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            async with self._slot():
+                return await read(*args, **kwargs)
+
+        return bounded
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -47,11 +47,19 @@ _RECENT_SECONDS = 3600.0
 
 _LIVE, _SHORT, _PAST = "no-cache", "max-age=30", "max-age=3600"
 
+_FORMATS = {
+    **dict.fromkeys(("", "*/*", "application/*", JSON), "json"),
+    **dict.fromkeys(("text/csv", "text/*"), "csv"),
+    ARROW_MEDIA_TYPE: "arrow",
+    PARQUET_MEDIA_TYPE: "parquet",
+}
+"""The format of a media type in the header Accept."""
+
 _CANDLES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Candles, oldest first",
         "content": {
-            JSON: {"schema": bodies.CANDLES},
+            **described(bodies.CandlesBody)["content"],
             "text/csv": {"schema": {"type": "string"}, "example": bodies.CSV_EXAMPLE},
             ARROW_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
             PARQUET_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
@@ -113,129 +121,32 @@ def router(symbols: Symbols, cache: CandleCache, bulk_reads: bulk.BulkReads, clo
         except TopicError as error:
             raise HTTPException(404, f"unknown symbol: {error}") from None
         written = form or _accepted(request)
-        series = (name, timeframe)
+        wanted = _Range((name, timeframe), start, end, limit, oldest=keep == "oldest")
         if written != "json":
             await symbols.must_know(name)
-            wanted = _Range(series, start, end, limit, oldest=keep == "oldest")
             if written == "parquet":
                 return await _parquet(bulk_reads, wanted, numbers)
             return await _bulk(bulk_reads, wanted, Csv() if written == "csv" else _arrow(numbers))
         if limit > MAX_LIMIT:
             raise InvalidError("limit", f"expected a number from 1 to {MAX_LIMIT} with format=json, got '{limit}'")
         # One candle more than requested shows whether there is another page.
-        read = cache.oldest if keep == "oldest" else cache.newest
-        page = await read(series, start, end, limit + 1)
-        forming = await cache.forming(series)
+        read = cache.oldest if wanted.oldest else cache.newest
+        page = await read(wanted.series, start, end, limit + 1)
+        forming = await cache.forming(wanted.series)
         if not page.times:
             await symbols.must_know(name)
-        page_answer = _Answer(series, start, end, limit, page, forming, oldest=keep == "oldest")
-        headers = {"Cache-Control": page_answer.cache_control(clock())}
-        link = page_answer.link()
-        if link is not None:
+        answered = _Answer(wanted, page, forming)
+        headers = {"Cache-Control": answered.cache_control(clock())}
+        if link := answered.link():
             headers["Link"] = link
-        return conditional(request, page_answer.body(), JSON, headers)
+        return conditional(request, answered.body(), JSON, headers)
 
     return routes
 
 
-class _Answer:
-    """The JSON response of a page. The page has one candle more than requested if another page follows."""
-
-    def __init__(
-        self,
-        series: Series,
-        start: float | None,
-        end: float | None,
-        limit: int,
-        page: Page,
-        forming: Frame | Candle | None,
-        *,
-        oldest: bool,
-    ) -> None:
-        self._series = series
-        self._start, self._end = start, end
-        self._limit = limit
-        self._oldest = oldest
-        times, payloads = page.times, page.payloads
-        self._forming = False
-        if forming is not None and self._follows(forming.open_time, times):
-            times = [*times, forming.open_time]
-            payloads = [*payloads, forming.payload if isinstance(forming, Frame) else encode_candle(forming)]
-            self._forming = True
-        self._cut = len(times) > limit
-        self._forming = self._forming and not (self._cut and oldest)
-        kept = slice(None, limit) if oldest else slice(-limit, None)
-        self._times, self._payloads = times[kept], payloads[kept]
-
-    def body(self) -> bytes:
-        """The body, joined from the candles' bytes as on the bus, with exact decimals."""
-        symbol, timeframe = self._series
-        head = f'{{"symbol":{json.dumps(symbol)},"timeframe":"{timeframe.value}","candles":['
-        return head.encode() + b",".join(self._payloads) + b"]}"
-
-    def cache_control(self, now: float) -> str:
-        """The Cache-Control header: the older and more complete the range, the longer clients may cache it."""
-        if self._end is None or self._forming or self._end > now:
-            return _LIVE
-        return _PAST if self._end <= now - _RECENT_SECONDS and self._is_whole() else _SHORT
-
-    def link(self) -> str | None:
-        """The Link header to the next or previous page of the range; None on the last page."""
-        if not self._cut:
-            return None
-        seconds = self._series[1].seconds
-        if self._oldest:
-            return self._reference("next", self._times[-1] + seconds, self._end)
-        return self._reference("previous", self._start, self._times[0])
-
-    def _follows(self, open_time: int, times: Sequence[int]) -> bool:
-        """Whether the forming candle is in the range, and was not closed between the two reads."""
-        if self._start is not None and open_time < self._start:
-            return False
-        if self._end is not None and open_time >= self._end:
-            return False
-        return not times or times[-1] < open_time
-
-    def _is_whole(self) -> bool:
-        """Whether no candle between the first and the last is missing or incomplete."""
-        if not self._times:
-            return False
-        windows = (self._times[-1] - self._times[0]) // self._series[1].seconds + 1
-        return windows == len(self._times) and not any(b'"complete":false' in payload for payload in self._payloads)
-
-    def _reference(self, relation: str, start: float | None, end: float | None) -> str:
-        symbol, timeframe = self._series
-        query: dict[str, str] = {"timeframe": timeframe.value, "limit": str(self._limit)}
-        if start is not None:
-            query["from"] = f"{start:.15g}"
-        if end is not None:
-            query["to"] = f"{end:.15g}"
-        if self._oldest:
-            query["keep"] = "oldest"
-        # Relative, so that it works behind a proxy that adds a path.
-        return f'<{topic_symbol(symbol)}?{urlencode(query)}>; rel="{relation}"'
-
-
-def _accepted(request: Request) -> str:
-    """The format that the header Accept requests; HTTPException 406 if it accepts none."""
-    accept = request.headers.get("accept", "*/*").lower()
-    wanted = [part.partition(";")[0].strip() for part in accept.split(",")]
-    for media in wanted:
-        if media in ("", "*/*", "application/*", JSON):
-            return "json"
-        if media in ("text/csv", "text/*"):
-            return "csv"
-        if media == ARROW_MEDIA_TYPE:
-            return "arrow"
-        if media == PARQUET_MEDIA_TYPE:
-            return "parquet"
-    kinds = f"{JSON}, text/csv, {ARROW_MEDIA_TYPE} or {PARQUET_MEDIA_TYPE}"
-    raise HTTPException(406, f"expected Accept to hold {kinds}, got {accept[:100]!r}")
-
-
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """The range of a bulk read."""
+    """The range of a read."""
 
     series: Series
     start: float | None
@@ -243,8 +154,11 @@ class _Range:
     limit: int
     oldest: bool
 
+    def __contains__(self, open_time: int) -> bool:
+        return (self.start is None or self.start <= open_time) and (self.end is None or open_time < self.end)
+
     def headers(self, suffix: str) -> dict[str, str]:
-        """The response's headers: the file's name, and no caching."""
+        """The headers of a bulk read: the file's name, and no caching."""
         name = f"{topic_symbol(self.series[0])}-{self.series[1].value}.{suffix}"
         return {
             "Content-Disposition": f'attachment; filename="{name}"',
@@ -253,16 +167,84 @@ class _Range:
         }
 
     def parts(self, reads: bulk.BulkReads, form: Format) -> AsyncGenerator[bytes, None]:
-        """The parts of the response."""
+        """The parts of a bulk read."""
         return reads.pages(self.series, self.start, self.end, self.limit, form, oldest=self.oldest)
+
+    def reference(self, relation: str, start: float | None, end: float | None) -> str:
+        """The Link header to the page from `start` to `end`."""
+        symbol, timeframe = self.series
+        query: dict[str, str] = {"timeframe": timeframe.value, "limit": str(self.limit)}
+        if start is not None:
+            query["from"] = f"{start:.15g}"
+        if end is not None:
+            query["to"] = f"{end:.15g}"
+        if self.oldest:
+            query["keep"] = "oldest"
+        # Relative, so that it works behind a proxy that adds a path.
+        return f'<{topic_symbol(symbol)}?{urlencode(query)}>; rel="{relation}"'
+
+
+class _Answer:
+    """The JSON response of a page. The page has one candle more than requested if another page follows."""
+
+    def __init__(self, wanted: _Range, page: Page, forming: Frame | Candle | None) -> None:
+        self._wanted = wanted
+        times, payloads = page.times, page.payloads
+        self._forming = False
+        # It may have been closed between the two reads.
+        if forming is not None and forming.open_time in wanted and not (times and times[-1] >= forming.open_time):
+            times = [*times, forming.open_time]
+            payloads = [*payloads, forming.payload if isinstance(forming, Frame) else encode_candle(forming)]
+            self._forming = True
+        self._cut = len(times) > wanted.limit
+        self._forming = self._forming and not (self._cut and wanted.oldest)
+        kept = slice(None, wanted.limit) if wanted.oldest else slice(-wanted.limit, None)
+        self._times, self._payloads = times[kept], payloads[kept]
+
+    def body(self) -> bytes:
+        """The body, joined from the candles' bytes as on the bus, with exact decimals."""
+        symbol, timeframe = self._wanted.series
+        head = f'{{"symbol":{json.dumps(symbol)},"timeframe":"{timeframe.value}","candles":['
+        return head.encode() + b",".join(self._payloads) + b"]}"
+
+    def cache_control(self, now: float) -> str:
+        """The Cache-Control header: the older and more complete the range, the longer clients may cache it."""
+        end = self._wanted.end
+        if end is None or self._forming or end > now:
+            return _LIVE
+        return _PAST if end <= now - _RECENT_SECONDS and self._is_whole() else _SHORT
+
+    def link(self) -> str | None:
+        """The Link header to the next or previous page of the range; None on the last page."""
+        wanted = self._wanted
+        if not self._cut:
+            return None
+        if wanted.oldest:
+            return wanted.reference("next", self._times[-1] + wanted.series[1].seconds, wanted.end)
+        return wanted.reference("previous", wanted.start, self._times[0])
+
+    def _is_whole(self) -> bool:
+        """Whether no candle between the first and the last is missing or incomplete."""
+        if not self._times:
+            return False
+        windows = (self._times[-1] - self._times[0]) // self._wanted.series[1].seconds + 1
+        return windows == len(self._times) and not any(b'"complete":false' in payload for payload in self._payloads)
+
+
+def _accepted(request: Request) -> str:
+    """The format that the header Accept requests; HTTPException 406 if it accepts none."""
+    accept = request.headers.get("accept", "*/*").lower()
+    for part in accept.split(","):
+        form = _FORMATS.get(part.partition(";")[0].strip())
+        if form is not None:
+            return form
+    kinds = f"{JSON}, text/csv, {ARROW_MEDIA_TYPE} or {PARQUET_MEDIA_TYPE}"
+    raise HTTPException(406, f"expected Accept to hold {kinds}, got {accept[:100]!r}")
 
 
 async def _bulk(reads: bulk.BulkReads, wanted: _Range, form: Format) -> Response:
     parts = wanted.parts(reads, form)
-    try:
-        first = await anext(parts)
-    except bulk.TooManyReadsError as error:
-        raise HTTPException(503, str(error), headers={"Retry-After": "5"}) from None
+    first = await anext(parts)
 
     async def body() -> AsyncIterator[bytes]:
         async with aclosing(parts):
@@ -275,10 +257,7 @@ async def _bulk(reads: bulk.BulkReads, wanted: _Range, form: Format) -> Response
 
 async def _parquet(reads: bulk.BulkReads, wanted: _Range, numbers: Numbers) -> Response:
     """A Parquet response. The whole range is read first, because Parquet groups columns and ends with its index."""
-    try:
-        stream = b"".join([part async for part in wanted.parts(reads, _arrow(numbers))])
-    except bulk.TooManyReadsError as error:
-        raise HTTPException(503, str(error), headers={"Retry-After": "5"}) from None
+    stream = b"".join([part async for part in wanted.parts(reads, _arrow(numbers))])
     from admin_api.candles.arrow import parquet
 
     body = await asyncio.to_thread(parquet, stream)

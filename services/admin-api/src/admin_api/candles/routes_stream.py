@@ -5,14 +5,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import Response
-from starlette.exceptions import HTTPException
 
 from admin_api.candles import bodies
 from admin_api.candles.cache import CandleCache
 from admin_api.candles.live import LiveCandles
 from admin_api.candles.parameters import SymbolsParameter, TimeframesParameter
 from admin_api.candles.resume import beginning
-from admin_api.candles.stream import EventStream, Streams, TooManyStreamsError
+from admin_api.candles.stream import EventStream, Streams
 from admin_api.candles.symbols import Symbols
 from admin_api.http.limits import address_of
 from admin_api.http.parameters import once
@@ -20,7 +19,6 @@ from admin_api.http.problems import documented
 from ingress_common.timeframes import TIMEFRAMES
 
 _MAX_ID = 64
-_RETRY_SECONDS = "5"
 
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -46,7 +44,7 @@ def router(
     async def stream(
         request: Request,
         symbol: SymbolsParameter = None,
-        timeframe: TimeframesParameter = frozenset(TIMEFRAMES),
+        timeframe: TimeframesParameter = None,
         last_event_id: Annotated[
             str, Header(max_length=_MAX_ID, description="The id of the last event received, to resume after it")
         ] = "",
@@ -62,10 +60,7 @@ def router(
         """
         for name in sorted(symbol or ()):
             await symbols.must_know(name)
-        try:
-            subscription = streams.subscribe(symbol, timeframe, address_of(request.scope))
-        except TooManyStreamsError as error:
-            raise HTTPException(503, str(error), headers={"Retry-After": _RETRY_SECONDS}) from None
+        subscription = streams.subscribe(symbol, timeframe or frozenset(TIMEFRAMES), address_of(request.scope))
         try:
             given = last_event_id or last_event_id_of_query
             events = await beginning(live, cache, subscription, given, clock())

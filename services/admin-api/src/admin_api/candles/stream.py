@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
+from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from admin_api.candles.live import LiveCandles
@@ -27,10 +28,6 @@ _ENDS = {
     SLOW: b'event: error\ndata: {"reason":"slow"}\n\n',
     SHUTDOWN: b": the service stops\n\n",
 }
-
-
-class TooManyStreamsError(Exception):
-    """The maximum number of streams is open."""
 
 
 class StreamMetrics:
@@ -71,17 +68,17 @@ class Streams:
         metrics.limit.set(limit)
 
     def subscribe(self, symbols: frozenset[str] | None, timeframes: frozenset[Timeframe], address: str) -> Subscription:
-        """A subscription to every candle from now on; TooManyStreamsError if the limit is reached.
+        """A subscription to every candle from now on; HTTPException (503) if the limit is reached.
 
         The caller ends it with `release`.
         """
         if self._stopped or len(self._open) >= self._limit:
             self._metrics.refused.inc()
-            raise TooManyStreamsError(f"expected at most {self._limit} event streams at once, got another one")
+            raise HTTPException(503, f"expected at most {self._limit} event streams at once, got another one")
         if sum(known == address for known in self._open.values()) >= self._limit_per_address:
             self._metrics.refused.inc()
             limit = self._limit_per_address
-            raise TooManyStreamsError(f"expected at most {limit} event streams from one address, got another one")
+            raise HTTPException(503, f"expected at most {limit} event streams from one address, got another one")
         # At a common boundary of all timeframes every series closes one or two candles.
         waiting = max(_LEAST_WAITING, 2 * len(self._live.known(symbols, timeframes)))
         subscription = Subscription(symbols, timeframes, waiting)

@@ -1,4 +1,4 @@
-"""Middleware for all routes: metrics, HEAD and OPTIONS, security headers.
+"""Middleware for all routes: metrics, HEAD, security headers.
 
 Plain ASGI, so that a stream passes through without a copy of each chunk.
 """
@@ -7,13 +7,11 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import MutableHeaders
-from starlette.responses import Response
-from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from admin_api.http.problems import allowed_methods, problem
+ENDLESS = frozenset({"/stream"})
+"""Paths whose responses have no end, so that HEAD cannot be answered."""
 
-_ENDLESS = frozenset({"/stream"})
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -71,40 +69,18 @@ class RequestCounter:
         await self._app(scope, receive, counted)
 
 
-class Methods:
-    """Answers HEAD on every GET route (without the body), and OPTIONS with the allowed methods."""
+class Head:
+    """Passes HEAD on as GET, except on ENDLESS routes. The server leaves the body out."""
 
-    def __init__(self, app: ASGIApp, router: Router) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._router = router
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer OPTIONS; turn HEAD into GET for the application."""
-        method = scope.get("method")
-        if scope["type"] != "http" or method not in ("HEAD", "OPTIONS"):
-            await self._app(scope, receive, send)
-            return
-        endless = scope["path"] in _ENDLESS
-        allowed = [name for name in allowed_methods(self._router, scope) if name != "HEAD" or not endless]
-        if method == "OPTIONS" and allowed:
-            await Response(status_code=204, headers={"Allow": ", ".join(allowed)})(scope, receive, send)
-        elif method == "HEAD" and allowed and "HEAD" not in allowed:
-            detail = f"expected {' or '.join(allowed)}, got HEAD"
-            await problem(405, detail, {"Allow": ", ".join(allowed)})(scope, receive, send)
-        elif method == "HEAD":
+        """Pass the request on."""
+        if scope.get("method") == "HEAD" and scope["path"] not in ENDLESS:
             # A copy, because the server must still see HEAD and send no body.
-            await self._app({**scope, "method": "GET"}, receive, _without_body(send))
-        else:
-            await self._app(scope, receive, send)
-
-
-def _without_body(send: Send) -> Send:
-    async def bodiless(message: Message) -> None:
-        if message["type"] == "http.response.body":
-            message = {**message, "body": b""}
-        await send(message)
-
-    return bodiless
+            scope = {**scope, "method": "GET"}
+        await self._app(scope, receive, send)
 
 
 class SecurityHeaders:

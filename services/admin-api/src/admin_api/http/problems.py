@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Router
 from starlette.types import Scope
 
+from admin_api.http.middleware import ENDLESS
 from admin_api.http.responses import Body
 from ingress_common.logs import get_logger
 from ingress_store import StoreUnavailableError
@@ -24,6 +25,7 @@ log = get_logger(__name__)
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
+_RETRY_SECONDS = "5"
 _SHOWN = 200
 """Maximum number of characters of a wrong value in an error."""
 
@@ -75,9 +77,10 @@ def problem(
     headers: Mapping[str, str] | None = None,
     errors: list[ProblemError] | None = None,
 ) -> Response:
-    """An error response: `status` gives the kind, `detail` the cause."""
+    """An error response: `status` gives the kind, `detail` the cause. A 503 has a Retry-After."""
     body = Problem("about:blank", HTTPStatus(status).phrase, status, detail, errors)
-    headers = {"Cache-Control": "no-store", **(headers or {})}
+    retry = {"Retry-After": _RETRY_SECONDS} if status == 503 else {}
+    headers = {"Cache-Control": "no-store", **retry, **(headers or {})}
     return Response(msgspec.json.encode(body), status, headers, media_type=MEDIA_TYPE)
 
 
@@ -111,13 +114,16 @@ def describe_common(document: dict[str, Any]) -> None:
 
 
 def install(app: FastAPI) -> None:
-    """Make `app` return every error as `application/problem+json`."""
+    """Make `app` return every error as `application/problem+json`, and answer OPTIONS with the allowed methods."""
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 405:
-            allowed = allowed_methods(app.router, request.scope)
-            return problem(405, f"expected {_listed(allowed)}, got {request.method}", {"Allow": ", ".join(allowed)})
+            allowed = _allowed_methods(app.router, request.scope)
+            headers = {"Allow": ", ".join(allowed)}
+            if request.method == "OPTIONS":
+                return Response(status_code=204, headers=headers)
+            return problem(405, f"expected {_listed(allowed)}, got {request.method}", headers)
         if error.status_code == 422:
             return invalid(ProblemError("", str(error.detail)))
         return problem(error.status_code, str(error.detail), error.headers)
@@ -132,7 +138,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(StoreUnavailableError)
     async def _store(_request: Request, error: StoreUnavailableError) -> Response:
-        return problem(503, f"the store does not answer: {error}", {"Retry-After": "5"})
+        return problem(503, f"the store does not answer: {error}")
 
     @app.exception_handler(Exception)
     async def _defect(request: Request, error: Exception) -> Response:
@@ -140,17 +146,17 @@ def install(app: FastAPI) -> None:
         return problem(500, "the request failed; the service's log has the reason")
 
 
-def allowed_methods(router: Router, scope: Scope) -> list[str]:
-    """The allowed methods of a request's path, sorted; empty if the path is unknown."""
+def _allowed_methods(router: Router, scope: Scope) -> list[str]:
+    """The allowed methods of a request's path, sorted."""
     found = {
         method
         for method in _METHODS
         for route in router.routes
         if route.matches({**scope, "method": method})[0] is Match.FULL
     }
-    if "GET" in found:
+    if "GET" in found and scope["path"] not in ENDLESS:
         found.add("HEAD")
-    return sorted(found | {"OPTIONS"}) if found else []
+    return sorted(found | {"OPTIONS"})
 
 
 def _description(status: int) -> dict[str, Any]:

@@ -6,7 +6,9 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from admin_api.http.responses import time_of
 from admin_api.reconciler.bodies import AuditBody
+from admin_api.reconciler.context import Context
 from admin_api.reconciler.gaps import ARRIVAL_SECONDS, FoundGap, GapSource
 from admin_api.system.details import instant_of
 from admin_api.system.state import AGGREGATOR, OWNER_SILENCE_SECONDS, SystemState
@@ -89,31 +91,25 @@ Deliver = Callable[[list[FoundGap], Mapping[Timeframe, Range]], Awaitable[None]]
 class Auditor:
     """Audits the store once it answers and a feed is live, then every `seconds`, and shortly after an interruption.
 
-    `deliver` receives the gaps and the audited ranges. `live`: the symbols of live feeds, with their start; `ready`:
-    whether the store answers. `clock` in unix seconds.
+    `deliver` receives the gaps and the audited ranges. `ready`: whether the store answers.
     """
 
     def __init__(
         self,
-        store: CandleStore,
-        state: SystemState,
+        context: Context,
         metrics: AuditMetrics,
         deliver: Deliver,
-        live: Callable[[], Mapping[str, float]],
         ready: Callable[[], bool],
-        clock: Callable[[], float],
         *,
         seconds: float,
         horizon: float,
         retention: Retention,
     ) -> None:
-        self._store = store
-        self._state = state
+        self._store, self._state = context.store, context.state
+        self._live, self._clock = context.live, context.clock
         self._metrics = metrics
         self._deliver = deliver
-        self._live = live
         self._ready = ready
-        self._clock = clock
         self._seconds = seconds
         self._horizon = horizon
         self._retention = retention
@@ -161,8 +157,7 @@ class Auditor:
 
     def body(self) -> AuditBody:
         """The field `audit` of `GET /gaps` and `GET /health`."""
-        last_at = None if self.last_at is None else rfc3339(self.last_at)
-        return AuditBody(self._seconds, self._horizon, last_at, self._trouble)
+        return AuditBody(self._seconds, self._horizon, time_of(self.last_at), self._trouble)
 
     async def audit(self) -> None:
         """Audit once, and deliver the gaps."""

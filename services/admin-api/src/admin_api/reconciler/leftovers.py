@@ -3,13 +3,12 @@ trades. Whether trades followed in such a window is unknown, so the aggregator p
 """
 
 import asyncio
-from collections.abc import Callable
 
-from admin_api.system.state import SystemState
+from admin_api.reconciler.context import Context
 from admin_api.system.wanted import unfollowed
 from ingress_common.logs import get_logger
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
-from ingress_store import CandleStore, StoreUnavailableError
+from ingress_store import StoreUnavailableError
 
 LATE_SECONDS = 600.0
 """Seconds after the end of a window in which its closed candle may still come."""
@@ -21,22 +20,12 @@ log = get_logger(__name__)
 
 
 class Leftovers:
-    """Removes such forming candles once their window is over. `owns`: whether a symbol is ours among several instances.
-    `clock` in unix seconds.
-    """
+    """Removes such forming candles once their window is over."""
 
-    def __init__(
-        self,
-        store: CandleStore,
-        state: SystemState,
-        owns: Callable[[str], bool],
-        clock: Callable[[], float],
-        seconds: float = _EVERY_SECONDS,
-    ) -> None:
-        self._store = store
-        self._state = state
-        self._owns = owns
-        self._clock = clock
+    def __init__(self, context: Context, seconds: float = _EVERY_SECONDS) -> None:
+        self._context = context
+        self._store = context.store
+        self._clock = context.clock
         self._seconds = seconds
         self._due: dict[tuple[str, Timeframe], float] = {}
 
@@ -51,11 +40,11 @@ class Leftovers:
 
     async def look(self) -> None:
         """Check each series that is due once. StoreUnavailableError."""
-        ended = unfollowed(self._state, self._clock(), await self._store.symbols())
+        ended = unfollowed(self._context.state, self._clock(), await self._store.symbols())
         known = {(symbol, timeframe) for symbol in ended for timeframe in TIMEFRAMES}
         self._due = {series: self._due.get(series, 0.0) for series in sorted(known, key=str)}
         for (symbol, timeframe), due in self._due.items():
-            if self._clock() >= due and self._owns(symbol):
+            if self._clock() >= due and self._context.owns(symbol):
                 self._due[symbol, timeframe] = await self._look_at(symbol, timeframe)
 
     async def _look_at(self, symbol: str, timeframe: Timeframe) -> float:

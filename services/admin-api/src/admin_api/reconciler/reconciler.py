@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry
 
 from admin_api.reconciler import routes
 from admin_api.reconciler.audit import AuditMetrics, Auditor
+from admin_api.reconciler.bodies import RepairHealth
+from admin_api.reconciler.context import Context
 from admin_api.reconciler.leftovers import Leftovers
 from admin_api.reconciler.repair import Repairer, RepairMetrics
 from admin_api.reconciler.seeds import SeedMetrics, StoreSeeds
@@ -44,6 +46,9 @@ class Reconciler:
     unix seconds.
     """
 
+    body = RepairHealth
+    """The type of the fields in `GET /health`."""
+
     def __init__(
         self,
         *,
@@ -66,38 +71,25 @@ class Reconciler:
         self._instance = instance
         self._clock = clock
         self._self_checks = pace.self_check_seconds > 0
-        self.stored = StoredWatch(store, state, self._republish, clock)
+        context = Context(bus, topics, store, state, self._owns, self._live, clock)
+        self.stored = StoredWatch(context, self._republish)
         """The closed candles of the bus that are not stored yet."""
-        self.repairer = Repairer(bus, topics, store, RepairMetrics(registry), clock, self._owns, self._live)
+        self.repairer = Repairer(context, RepairMetrics(registry))
         """Fills gaps."""
         self.auditor = Auditor(
-            store,
-            state,
+            context,
             AuditMetrics(registry),
             self.repairer.take,
-            self._live,
             store_ready,
-            clock,
             seconds=pace.audit_seconds,
             horizon=pace.audit_horizon,
             retention=pace.retention,
         )
         """Finds gaps."""
-        self._self_check = SelfCheck(
-            bus,
-            topics,
-            store,
-            SelfCheckMetrics(registry),
-            clock,
-            self._owns,
-            self._live,
-            seconds=pace.self_check_seconds,
-        )
-        self._seeds = StoreSeeds(bus, topics, store, state, SeedMetrics(registry), self._owns, clock)
-        self._leftovers = Leftovers(store, state, self._owns, clock)
-        requests = routes.RepairRequests(
-            self.repairer, self.auditor, state, store, lambda: bus.connected, pace.retention, clock
-        )
+        self._self_check = SelfCheck(context, SelfCheckMetrics(registry), pace.self_check_seconds)
+        self._seeds = StoreSeeds(context, SeedMetrics(registry))
+        self._leftovers = Leftovers(context)
+        requests = routes.RepairRequests(context, self.repairer, self.auditor, pace.retention)
         self.routers: tuple[APIRouter, ...] = (routes.router(self.repairer, self.auditor, requests, authorized),)
         """The routes to mount."""
 
@@ -143,14 +135,9 @@ class Reconciler:
             self._self_check.check(now),
         )
 
-    def details(self) -> Mapping[str, Any]:
+    def details(self) -> RepairHealth:
         """The fields of this package in `GET /health`."""
-        return {
-            "stored": self.stored.details(),
-            "audit": self.auditor.body(),
-            "gaps": self.repairer.details(),
-            "self_check": self._self_check.details(),
-        }
+        return RepairHealth(self.stored.body(), self.auditor.body(), self.repairer.counts(), self._self_check.body())
 
     def _live(self) -> Mapping[str, float]:
         return self._state.live_since(self._clock())

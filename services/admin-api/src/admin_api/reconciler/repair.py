@@ -10,24 +10,23 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from admin_api.reconciler.bodies import GapBody
+from admin_api.http.responses import time_of
+from admin_api.reconciler.bodies import GapBody, GapCounts
+from admin_api.reconciler.context import Context
 from admin_api.reconciler.gaps import ARRIVAL_SECONDS, FoundGap, GapSource, missing_windows, overlap
 from admin_api.reconciler.planning import Planned, is_rolled_up, pieces, plan_requests
 from ingress_common.backoff import Backoff
-from ingress_common.bus import Bus, BusClosedError, BusError
+from ingress_common.bus import BusClosedError, BusError
 from ingress_common.gaps import Gap, windows_of
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
-from ingress_common.model import HistoryRequest, Range
-from ingress_common.payloads import encode_history_request
+from ingress_common.model import Range
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
-from ingress_common.topics import Topics
-from ingress_store import CandleStore, StoreUnavailableError
+from ingress_store import StoreUnavailableError
 
 OVERDUE_SECONDS = 900.0
 """Maximum age of a gap while its symbol's feed is live; an older one makes `GET /health` red."""
@@ -127,7 +126,7 @@ class Tracked:
             source=gap.source.value,
             found_at=rfc3339(gap.found_at),
             attempts=self.attempts,
-            requested_at=None if self.requested_at is None else rfc3339(self.requested_at),
+            requested_at=time_of(self.requested_at),
             next_at=None if self.state is GapState.REQUESTED else rfc3339(self.next_at),
         )
 
@@ -161,30 +160,13 @@ class RepairMetrics:
 
 
 class Repairer:
-    """Tracks and repairs gaps.
+    """Tracks and repairs gaps; only those of live symbols can be requested. `uniform` returns numbers from 0 to 1."""
 
-    `owns`: whether this instance owns a symbol. `live_since`: the symbols of live feeds, which alone can be requested,
-    with their start (unix seconds). `uniform` returns numbers from 0 to 1, for jitter.
-    """
-
-    def __init__(
-        self,
-        bus: Bus,
-        topics: Topics,
-        store: CandleStore,
-        metrics: RepairMetrics,
-        clock: Callable[[], float],
-        owns: Callable[[str], bool],
-        live_since: Callable[[], Mapping[str, float]],
-        uniform: Callable[[], float] = random.random,
-    ) -> None:
-        self._bus = bus
-        self._topics = topics
-        self._store = store
+    def __init__(self, context: Context, metrics: RepairMetrics, uniform: Callable[[], float] = random.random) -> None:
+        self._context = context
+        self._bus, self._store = context.bus, context.store
+        self._clock, self._live_since = context.clock, context.live
         self._metrics = metrics
-        self._clock = clock
-        self._owns = owns
-        self._live_since = live_since
         self._backoff = replace(_BACKOFF, uniform=uniform)
         self._unfillable_backoff = replace(_UNFILLABLE_BACKOFF, uniform=uniform)
         self._tracked: dict[str, dict[Key, Tracked]] = {}
@@ -224,14 +206,14 @@ class Repairer:
         more = f", {unfollowed} stay: no live feed carries their symbols" if unfollowed else ""
         return Check("gaps", ok=True, detail=f"{len(repaired)} gaps are being repaired{more}")
 
-    def details(self) -> dict[str, Any]:
-        """The field `gaps` of `GET /health`, with counts; `GET /gaps` lists the gaps."""
-        return {
+    def counts(self) -> GapCounts:
+        """The field `gaps` of `GET /health`; `GET /gaps` lists the gaps."""
+        return GapCounts(
             **{state.value: self._count(state) for state in GapState},
-            "windows_missing": sum(tracked.missing for tracked in self._all()),
-            "filled_since_start": self.filled,
-            "unfillable_gaps": [str(t.gap) for t in self.gaps if t.state is GapState.UNFILLABLE][:_SHOWN],
-        }
+            windows_missing=sum(tracked.missing for tracked in self._all()),
+            filled_since_start=self.filled,
+            unfillable_gaps=[str(t.gap) for t in self.gaps if t.state is GapState.UNFILLABLE][:_SHOWN],
+        )
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -417,7 +399,7 @@ class Repairer:
 
     def _is_due(self, tracked: Tracked) -> bool:
         now, symbol = self._clock(), tracked.gap.symbol
-        if tracked.next_at > now or symbol in self._under_way or not self._owns(symbol):
+        if tracked.next_at > now or symbol in self._under_way or not self._context.owns(symbol):
             return False
         return not (is_rolled_up(tracked.gap, now) and self._waits_for_minutes(tracked.gap))
 
@@ -429,11 +411,9 @@ class Repairer:
 
     async def _begin(self, request: Planned) -> bool:
         """Publish a request; returns whether the broker accepted it."""
-        span = request.range
-        payload = encode_history_request(HistoryRequest((request.symbol,), request.timeframe, span.start, span.end))
         try:
             async with asyncio.timeout(_PUBLISH_SECONDS):
-                await (await self._bus.publish(self._topics.history_requests(), payload))
+                await self._context.request_history(request.symbol, request.timeframe, request.range)
         except (TimeoutError, BusError, BusClosedError) as error:
             log.warning("repair.not-requested", symbol=request.symbol, reason=str(error) or "no confirmation in time")
             return False

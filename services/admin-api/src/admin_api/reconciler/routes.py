@@ -13,14 +13,14 @@ from admin_api.http.problems import documented
 from admin_api.http.responses import answer, described
 from admin_api.reconciler.audit import Auditor
 from admin_api.reconciler.bodies import GapsBody, GapTotal, PlannedBody, RepairBody
+from admin_api.reconciler.context import Context
 from admin_api.reconciler.planning import DAY, Planned
 from admin_api.reconciler.repair import Repairer, RepairQueueFullError
-from admin_api.system.state import SystemState
 from ingress_common.model import Range
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import TopicError, symbol_of, topic_symbol
-from ingress_store import CandleStore, Retention
+from ingress_store import Retention
 
 LONGEST_DAYS = 31
 """Maximum range of one request: days of minutes, or as many windows of a longer timeframe."""
@@ -63,34 +63,22 @@ class RepairRequest(BaseModel):
 
 
 class RepairRequests:
-    """Starts repairs on request. `clock` in unix seconds."""
+    """Starts repairs on request."""
 
-    def __init__(
-        self,
-        repairer: Repairer,
-        auditor: Auditor,
-        state: SystemState,
-        store: CandleStore,
-        broker_connected: Callable[[], bool],
-        retention: Retention,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, context: Context, repairer: Repairer, auditor: Auditor, retention: Retention) -> None:
+        self._context = context
         self._repairer = repairer
         self._auditor = auditor
-        self._state = state
-        self._store = store
-        self._broker_connected = broker_connected
         self._retention = retention
-        self._clock = clock
 
     async def take(self, wanted: RepairRequest) -> list[Planned]:
         """Start a repair; returns the planned requests. HTTPException (422, 503), StoreUnavailableError."""
-        live = self._state.live_since(self._clock())
-        if not self._broker_connected():
+        live = self._context.live()
+        if not self._context.bus.connected:
             raise HTTPException(503, "the broker is not connected, so nothing can be requested")
         if not live:
             raise HTTPException(503, "no feed is live, so no gateway would request missing candles from Kraken")
-        await self._store.ping()
+        await self._context.store.ping()
         if wanted.symbol is not None:
             await self._must_know(wanted.symbol)
         planned: list[Planned] = []
@@ -110,7 +98,7 @@ class RepairRequests:
         """Symbol, timeframe and whole windows of a range; a 422 names the fault."""
         if wanted.symbol is None or wanted.start is None:
             raise HTTPException(422, "expected symbol and from with a range; to and timeframe may be left out")
-        now = self._clock()
+        now = self._context.clock()
         timeframe = wanted.timeframe or Timeframe.M1
         start, end = timeframe.floor(wanted.start), timeframe.floor(now)
         if wanted.end is not None:
@@ -130,7 +118,7 @@ class RepairRequests:
         return wanted.symbol, timeframe, Range(start, end)
 
     async def _must_know(self, symbol: str) -> None:
-        if symbol not in self._state.symbols and symbol not in await self._store.symbols():
+        if symbol not in self._context.state.symbols and symbol not in await self._context.store.symbols():
             raise HTTPException(404, f"unknown symbol: {symbol}; GET /symbols lists the known ones")
 
 

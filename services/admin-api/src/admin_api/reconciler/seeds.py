@@ -4,19 +4,17 @@ An aggregator requests them for a symbol that ended while no aggregator ran.
 """
 
 import asyncio
-from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from admin_api.system.state import SystemState
+from admin_api.reconciler.context import Context
 from admin_api.system.wanted import unfollowed
-from ingress_common.bus import Bus, BusError
+from ingress_common.bus import BusError
 from ingress_common.logs import get_logger
 from ingress_common.model import GRACE, Candle, History, Range, SeedRequest, Source
 from ingress_common.payloads import encode_history
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
-from ingress_common.topics import Topics
-from ingress_store import CandleStore, StoreUnavailableError
+from ingress_store import StoreUnavailableError
 
 CANDLES = 24
 """Newest closed candles of each timeframe in a response; ten are enough for the next higher one."""
@@ -51,35 +49,20 @@ class SeedMetrics:
 
 
 class StoreSeeds:
-    """Responds to seed requests, one symbol after the other. `owns`: whether a symbol is ours among several instances.
-    `clock` in unix seconds.
-    """
+    """Responds to seed requests, one symbol after the other."""
 
-    def __init__(
-        self,
-        bus: Bus,
-        topics: Topics,
-        store: CandleStore,
-        state: SystemState,
-        metrics: SeedMetrics,
-        owns: Callable[[str], bool],
-        clock: Callable[[], float],
-    ) -> None:
-        self._bus = bus
-        self._topics = topics
-        self._store = store
-        self._state = state
+    def __init__(self, context: Context, metrics: SeedMetrics) -> None:
+        self._context = context
+        self._store = context.store
         self._metrics = metrics
-        self._owns = owns
-        self._clock = clock
         self._waiting: asyncio.Queue[str] = asyncio.Queue(MOST_WAITING)
         self._queued: set[str] = set()
         metrics.waiting.set_function(self._waiting.qsize)
 
     def take(self, request: SeedRequest) -> None:
         """Accept a request; the symbols that a gateway follows are the gateway's."""
-        for symbol in unfollowed(self._state, self._clock(), request.symbols):
-            if symbol in self._queued or not self._owns(symbol):
+        for symbol in unfollowed(self._context.state, self._context.clock(), request.symbols):
+            if symbol in self._queued or not self._context.owns(symbol):
                 continue
             if self._waiting.full():
                 self._metrics.seeds.labels("left-out").inc()
@@ -102,7 +85,7 @@ class StoreSeeds:
 
     async def _answer(self, symbol: str) -> str:
         """Publish the answer for `symbol`; returns the outcome."""
-        now = self._clock()
+        now = self._context.clock()
         minutes = await self._store.newest_candles(symbol, _M1, limit=CANDLES)
         if not minutes:
             return "unknown"
@@ -112,8 +95,8 @@ class StoreSeeds:
             candles = await self._store.newest_candles(symbol, timeframe, limit=CANDLES)
             batches.append(_batch(symbol, timeframe, candles, [], candles[-1].close_time if candles else end))
         for batch in batches:
-            topic = self._topics.history(symbol, batch.timeframe)
-            await (await self._bus.publish(topic, encode_history(batch)))
+            topic = self._context.topics.history(symbol, batch.timeframe)
+            await (await self._context.bus.publish(topic, encode_history(batch)))
         log.info("seed.published", symbol=symbol, minutes=len(batches[0].candles))
         return "published"
 

@@ -6,23 +6,23 @@ later read of the store shows whether it did.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from admin_api.http.responses import time_of
+from admin_api.reconciler.bodies import MinuteDifference, SelfCheckBody
+from admin_api.reconciler.context import Context
 from ingress_common.backoff import Backoff
-from ingress_common.bus import Bus, BusClosedError, BusError
+from ingress_common.bus import BusClosedError, BusError
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
-from ingress_common.model import Candle, History, HistoryRequest, Range, Source
-from ingress_common.payloads import encode_history_request
+from ingress_common.model import Candle, History, Range, Source
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
-from ingress_common.topics import Topics
-from ingress_store import CandleStore, StoreUnavailableError
+from ingress_store import StoreUnavailableError
 
 NEWEST_SECONDS = 120.0
 """Minutes newer than this are not compared: they may be on their way to the store."""
@@ -74,17 +74,17 @@ class Difference:
     ended: str | None = None
     ended_at: float | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def body(self) -> MinuteDifference:
         """The entry in `GET /health`."""
-        return {
-            "symbol": self.symbol,
-            "open_time": rfc3339(self.open_time),
-            "kind": self.kind.value,
-            "what": self.text,
-            "at": rfc3339(self.found_at),
-            "ended": self.ended,
-            "ended_at": None if self.ended_at is None else rfc3339(self.ended_at),
-        }
+        return MinuteDifference(
+            symbol=self.symbol,
+            open_time=rfc3339(self.open_time),
+            kind=self.kind.value,
+            what=self.text,
+            at=rfc3339(self.found_at),
+            ended=self.ended,
+            ended_at=time_of(self.ended_at),
+        )
 
 
 def differences(
@@ -181,29 +181,13 @@ class SelfCheckMetrics:
 class SelfCheck:
     """Every `seconds` compares one hour of one symbol, in turn over symbols and hours.
 
-    `owns`: whether this instance owns a symbol; `live`: the symbols of live feeds. `clock` in unix seconds. The caller
-    passes the history batches of `bus` to `take`.
+    The caller passes the history batches of the bus to `take`.
     """
 
-    def __init__(
-        self,
-        bus: Bus,
-        topics: Topics,
-        store: CandleStore,
-        metrics: SelfCheckMetrics,
-        clock: Callable[[], float],
-        owns: Callable[[str], bool],
-        live: Callable[[], Mapping[str, float]],
-        *,
-        seconds: float,
-    ) -> None:
-        self._bus = bus
-        self._topics = topics
-        self._store = store
+    def __init__(self, context: Context, metrics: SelfCheckMetrics, seconds: float) -> None:
+        self._context = context
+        self._bus, self._store, self._clock = context.bus, context.store, context.clock
         self._metrics = metrics
-        self._clock = clock
-        self._owns = owns
-        self._live = live
         self._seconds = seconds
         self._response: _Response | None = None
         self._last_symbol = ""
@@ -248,18 +232,18 @@ class SelfCheck:
             return Check("self_check", ok=False, detail=f"not repaired: {what}{more}")
         return Check("self_check", ok=True, detail=f"{self._checks} checks of {self._compared} candles")
 
-    def details(self) -> dict[str, Any]:
+    def body(self) -> SelfCheckBody:
         """The field `self_check` of `GET /health`."""
         newest = sorted([*self._open.values(), *self._ended], key=lambda d: -d.found_at)
-        return {
-            "every_seconds": self._seconds,
-            "checks": self._checks,
-            "candles": self._compared,
-            "unanswered": self._unanswered,
-            "last_at": None if self._last_at is None else rfc3339(self._last_at),
-            "open": len(self._open),
-            "differences": [difference.as_json() for difference in newest[:SHOWN]],
-        }
+        return SelfCheckBody(
+            every_seconds=self._seconds,
+            checks=self._checks,
+            candles=self._compared,
+            unanswered=self._unanswered,
+            last_at=time_of(self._last_at),
+            open=len(self._open),
+            differences=[difference.body() for difference in newest[:SHOWN]],
+        )
 
     # --- one look -----------------------------------------------------------------------------------------------------
 
@@ -282,7 +266,7 @@ class SelfCheck:
 
     def _next(self) -> tuple[str, Range] | None:
         """The next symbol and hour; a new hour once all symbols are checked."""
-        symbols = sorted(symbol for symbol in self._live() if self._owns(symbol))
+        symbols = sorted(filter(self._context.owns, self._context.live()))
         if not symbols:
             return None
         later = [symbol for symbol in symbols if symbol > self._last_symbol]
@@ -368,15 +352,14 @@ class SelfCheck:
 
     async def _request(self, symbol: str, span: Range) -> tuple[Candle, ...] | None:
         """Kraken's minutes in `span`. Without a response in time: None, and longer pauses."""
-        topic = self._topics.history(symbol, Timeframe.M1)
-        request = encode_history_request(HistoryRequest((symbol,), Timeframe.M1, span.start, span.end))
+        topic = self._context.topics.history(symbol, Timeframe.M1)
         self._response = response = _Response(symbol, span)
         subscribed = False
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._bus.subscribe(topic)
                 subscribed = True
-                await (await self._bus.publish(self._topics.history_requests(), request))
+                await self._context.request_history(symbol, Timeframe.M1, span)
                 await response.complete.wait()
         except (TimeoutError, BusError, BusClosedError) as error:
             log.debug("self-check.unanswered", symbol=symbol, reason=str(error))

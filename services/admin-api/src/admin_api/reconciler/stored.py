@@ -6,11 +6,12 @@ It requests missing candles: the aggregators republish them, and the writer stor
 import asyncio
 from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
-from typing import Any
 
+from admin_api.reconciler.bodies import StoredBody
+from admin_api.reconciler.context import Context
 from admin_api.reconciler.stored_forming import FormingWatch
 from admin_api.system.details import some, texts
-from admin_api.system.state import WRITER, ClosedCandle, SystemState
+from admin_api.system.state import WRITER, ClosedCandle
 from admin_api.system.wanted import wanted
 from ingress_common.backoff import Backoff
 from ingress_common.health import Check
@@ -18,7 +19,7 @@ from ingress_common.logs import get_logger
 from ingress_common.model import RepublishRequest
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
-from ingress_store import CandleStore, StoreUnavailableError
+from ingress_store import StoreUnavailableError
 
 STORED_SECONDS = 10.0
 """Maximum time of a closed candle's way from the bus to the store."""
@@ -38,27 +39,21 @@ Republish = Callable[[RepublishRequest], Awaitable[None]]
 
 
 class StoredWatch:
-    """Compares bus and store for the wanted symbols. `clock` in unix seconds.
+    """Compares bus and store for the wanted symbols.
 
     It queries only timeframes in which a candle has closed since the last query, back to the oldest of those: at most
     one small query per timeframe for all symbols, usually one a minute.
     """
 
-    def __init__(
-        self,
-        store: CandleStore,
-        state: SystemState,
-        republish: Republish,
-        clock: Callable[[], float],
-    ) -> None:
-        self._store = store
+    def __init__(self, context: Context, republish: Republish) -> None:
+        self._store = context.store
+        self._state = context.state
+        self._clock = context.clock
         self._republish = republish
         self._request_at = float("-inf")
         self._requests = 0
-        self._state = state
-        self._clock = clock
         self._waiting: dict[Series, ClosedCandle] = {}
-        self._forming = FormingWatch(store, state, STORED_SECONDS)
+        self._forming = FormingWatch(context.store, context.state, STORED_SECONDS)
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -152,9 +147,9 @@ class StoredWatch:
             return Check("stored", ok=False, detail=problem)
         return Check("stored", ok=True, detail=f"{self._count()} series are in the store up to their newest candle")
 
-    def details(self) -> dict[str, Any]:
+    def body(self) -> StoredBody:
         """The field `stored` of `GET /health`."""
-        return {"series": self._count(), "waiting": len(self._waiting)}
+        return StoredBody(self._count(), len(self._waiting))
 
     def _count(self) -> int:
         return sum(len(symbol.stored) for symbol in self._state.symbols.values())

@@ -1,9 +1,10 @@
 /** The chart page: any symbol and timeframe, live. */
 
-import { complaint, getCandles, getGapsOf, getSymbols, type SymbolEntry } from "../api.ts";
+import { complaint, getCandles, getGapsOf, getSymbols } from "../api.ts";
 import { bandOf, type Candle } from "../candle.ts";
 import { button, h, setAttribute, setText } from "../dom.ts";
 import { Live, type LiveState } from "../live.ts";
+import type { SymbolBody } from "../openapi.ts";
 import type { Page } from "../page.ts";
 import { pause, poll } from "../polling.ts";
 import { chartHash, type Route } from "../route.ts";
@@ -126,7 +127,7 @@ export class ChartPage implements Page {
     }
   }
 
-  async #refreshSymbols(): Promise<readonly SymbolEntry[]> {
+  async #refreshSymbols(): Promise<readonly SymbolBody[]> {
     try {
       const entries = await getSymbols(this.#closed.signal);
       this.#picker.setEntries(entries);

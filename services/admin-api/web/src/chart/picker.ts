@@ -1,6 +1,6 @@
 /** The symbol's field: a combobox that searches while the user types, by the ARIA pattern. */
 
-import type { SymbolEntry } from "../api.ts";
+import type { SymbolBody } from "../openapi.ts";
 import { h, setAttribute } from "../dom.ts";
 import { find } from "./search.ts";
 
@@ -21,8 +21,8 @@ export class Picker {
     enterkeyhint: "go",
   });
   readonly element = h("div", { class: "picker" }, h("label", { for: "symbol" }, "Symbol"), this.#input, this.#list);
-  #entries: readonly SymbolEntry[] = [];
-  #found: readonly SymbolEntry[] = [];
+  #entries: readonly SymbolBody[] = [];
+  #found: readonly SymbolBody[] = [];
   #active = 0;
   #current = "";
 
@@ -44,7 +44,7 @@ export class Picker {
     this.#input.focus();
   }
 
-  setEntries(entries: readonly SymbolEntry[]): void {
+  setEntries(entries: readonly SymbolBody[]): void {
     this.#entries = entries;
   }
 

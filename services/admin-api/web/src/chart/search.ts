@@ -1,9 +1,9 @@
 /** The search for symbols. */
 
-import type { SymbolEntry } from "../api.ts";
+import type { SymbolBody } from "../openapi.ts";
 
 /** Symbols that contain the text, best match first: by base, then by quote. `BTC USD`, `btc-usd` and `btcusd` all find BTC/USD. */
-export function find(entries: readonly SymbolEntry[], text: string): SymbolEntry[] {
+export function find(entries: readonly SymbolBody[], text: string): SymbolBody[] {
   const wanted = plain(text);
   return entries
     .map((entry) => ({ entry, rank: rank(entry.symbol, wanted) }))

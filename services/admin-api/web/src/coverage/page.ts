@@ -1,9 +1,10 @@
 /** The coverage page: gaps and their repair. */
 
-import { complaint, type Gaps, getGaps, getSymbols, postAudit, postRepair } from "../api.ts";
+import { complaint, getGaps, getSymbols, postAudit, postRepair } from "../api.ts";
 import { button, h, setAttribute, setText } from "../dom.ts";
 import { type Gap, keyOf, progressOf, titleOf } from "../gap.ts";
 import { Notice } from "../notice.ts";
+import type { GapsBody } from "../openapi.ts";
 import type { Page } from "../page.ts";
 import { poll } from "../polling.ts";
 import { chartHash } from "../route.ts";
@@ -92,7 +93,7 @@ export class CoveragePage implements Page {
   #timeframe: Timeframe | "all" = "1m";
   #length: number = 21_600;
   #symbols: readonly string[] = [];
-  #found: Pick<Gaps, "gaps" | "total" | "filled_since_start"> = { gaps: [], total: { gaps: 0, windows: 0, filled: 0 }, filled_since_start: 0 };
+  #found: Pick<GapsBody, "gaps" | "total" | "filled_since_start"> = { gaps: [], total: { gaps: 0, windows: 0, filled: 0 }, filled_since_start: 0 };
   #before: number | null = null;
 
   constructor() {
@@ -149,7 +150,7 @@ export class CoveragePage implements Page {
     setText(this.#filled, `${done} of ${counted(all, "candle")} filled`);
   }
 
-  #showAudit({ audit, filled_since_start: filled, requests_waiting: waiting }: Gaps): void {
+  #showAudit({ audit, filled_since_start: filled, requests_waiting: waiting }: GapsBody): void {
     const last = audit.last_at === null ? "No audit yet" : `Last audit at ${shownToSecond(audit.last_at)}`;
     const trouble = audit.trouble === null ? "" : ` The last audit failed: ${audit.trouble}.`;
     const manual = waiting === 0 ? "" : ` Manual requests waiting: ${counted(waiting, "range")}.`;

@@ -1,8 +1,9 @@
 /** Dead letters: messages that a service could not use, with buttons to resend or drop them. */
 
-import { type DeadLetterCount, deleteDeadLetter, getDeadLetters, type DeadLetter, postResend } from "../api.ts";
+import { deleteDeadLetter, getDeadLetters, postResend } from "../api.ts";
 import { h, setText } from "../dom.ts";
 import { Notice } from "../notice.ts";
+import type { DeadLetterBody, DeadLetterCountBody } from "../openapi.ts";
 import { poll } from "../polling.ts";
 import { Table } from "../table.ts";
 import { shownToSecond } from "../times.ts";
@@ -17,7 +18,7 @@ export class DeadLetterTable {
   readonly #more = h("p", { class: "hint" });
   readonly #notice = new Notice();
   readonly #busy = new Set<string>();
-  readonly #table = new Table<DeadLetter>(
+  readonly #table = new Table<DeadLetterBody>(
     "Dead letters, newest first",
     [
       { label: "Time", text: (row) => shownToSecond(row.at), whole: true },
@@ -55,7 +56,7 @@ export class DeadLetterTable {
   }
 
   /** Show the number of dead letters of each service, including those no longer kept. */
-  showCounts(seen: readonly DeadLetterCount[]): void {
+  showCounts(seen: readonly DeadLetterCountBody[]): void {
     setText(this.#seen, seen.length === 0 ? "" : `Seen since the start: ${seen.map(({ service, count }) => `${service} ${count}`).join(", ")}`);
   }
 
@@ -70,7 +71,7 @@ export class DeadLetterTable {
     }
   }
 
-  async #change(letter: DeadLetter, done: string, act: (id: string, token: string) => Promise<void>): Promise<void> {
+  async #change(letter: DeadLetterBody, done: string, act: (id: string, token: string) => Promise<void>): Promise<void> {
     if (this.#busy.has(letter.id)) return;
     this.#busy.add(letter.id);
     await this.#notice.change(letter.topic, done, (token) => act(letter.id, token));

@@ -1,7 +1,9 @@
 /** The details of an instance's status as text. They differ by service, so this formats any field. */
 
-import type { Details } from "../api.ts";
+import type { InstanceBody } from "../openapi.ts";
 import { rfc3339, shown } from "../times.ts";
+
+export type Details = InstanceBody["details"];
 
 const NAMED = 4;
 /** Fields that the page shows elsewhere, or that only programs use. */

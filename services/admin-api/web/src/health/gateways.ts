@@ -1,8 +1,9 @@
 /** The gateways' reports: connection attempts, clock, lag, and suspect or stale subscriptions. */
 
-import type { Details, Instance } from "../api.ts";
+import type { InstanceBody } from "../openapi.ts";
 import { Table, type Mark } from "../table.ts";
 import { duration } from "../times.ts";
+import type { Details } from "./details.ts";
 
 const NAMED = 8;
 /** The share of connection attempts from which the page warns. */
@@ -11,7 +12,7 @@ const TIGHT = 0.8;
 const SKEWED_SECONDS = 2;
 
 export class Gateways {
-  readonly #table = new Table<Instance>(
+  readonly #table = new Table<InstanceBody>(
     "Gateways and Kraken",
     [
       { label: "Gateway", text: (row) => row.instance },
@@ -28,7 +29,7 @@ export class Gateways {
   );
   readonly element = this.#table.element;
 
-  show(instances: readonly Instance[]): void {
+  show(instances: readonly InstanceBody[]): void {
     this.#table.show(instances.filter((row) => row.service === "kraken-gateway" && row.online));
   }
 }

@@ -1,7 +1,8 @@
 /** The health page: checks with their reasons, and the state that they examine. */
 
-import type { Check, Feed, Health, Instance, Ownership, SymbolHealth, Task } from "../api.ts";
+import type { Health } from "../api.ts";
 import { h, setAttribute, setText } from "../dom.ts";
+import type { Check, FeedBody, InstanceBody, OwnershipBody, SymbolHealth, TaskBody } from "../openapi.ts";
 import type { Answer, Overall } from "../overall.ts";
 import type { Page } from "../page.ts";
 import { chartHash } from "../route.ts";
@@ -29,7 +30,7 @@ export class HealthPage implements Page {
     (row) => row.name,
     "No checks.",
   );
-  readonly #instances = new Table<Instance>(
+  readonly #instances = new Table<InstanceBody>(
     "Instances of services",
     [
       { label: "Service", text: (row) => row.service, whole: true },
@@ -45,7 +46,7 @@ export class HealthPage implements Page {
     "No instance has been seen.",
   );
   readonly #gateways = new Gateways();
-  readonly #feeds = new Table<Feed>(
+  readonly #feeds = new Table<FeedBody>(
     "Feeds",
     [
       { label: "Feed", text: (row) => row.feed },
@@ -79,7 +80,7 @@ export class HealthPage implements Page {
   );
   readonly #moreSymbols = h("p", { class: "hint" });
   readonly #repair = new RepairTable();
-  readonly #tasks = new Table<Task>(
+  readonly #tasks = new Table<TaskBody>(
     "Tasks of the store",
     [
       { label: "Task", text: (row) => row.task },
@@ -108,7 +109,7 @@ export class HealthPage implements Page {
     section("Dead letters", this.#deadLetters.element),
   );
   #now = 0;
-  #owners: ReadonlyMap<string, Ownership> = new Map();
+  #owners: ReadonlyMap<string, OwnershipBody> = new Map();
 
   constructor(overall: Overall) {
     setText(this.#verdict, "Loading");

@@ -1,7 +1,8 @@
 /** The repair of the store: a line each for audit, gaps and self-check, and the differences found. */
 
-import type { Difference, Health } from "../api.ts";
+import type { Health } from "../api.ts";
 import { h } from "../dom.ts";
+import type { MinuteDifference } from "../openapi.ts";
 import { type Mark, Table } from "../table.ts";
 import { duration, seconds, shown, shownToSecond } from "../times.ts";
 
@@ -25,7 +26,7 @@ export class RepairTable {
     (row) => row.name,
     "No data yet.",
   );
-  readonly #differences = new Table<Difference>(
+  readonly #differences = new Table<MinuteDifference>(
     "Stored minutes that differed from Kraken's, newest first",
     [
       { label: "Symbol", text: (row) => row.symbol },
@@ -72,7 +73,7 @@ export function selfCheckLine({ self_check: check }: Pick<Health, "self_check">)
   return { name: "self-check", mark: check.open === 0 ? "good" : "bad", state, text };
 }
 
-function ended(row: Difference): string {
+function ended(row: MinuteDifference): string {
   if (row.ended === null || row.ended_at === null) return "open";
   return `${row.ended.replaceAll("-", " ")} after ${duration(seconds(row.ended_at) - seconds(row.at))}`;
 }

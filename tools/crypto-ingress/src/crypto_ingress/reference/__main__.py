@@ -8,6 +8,7 @@ from typing import Any
 
 from crypto_ingress.reference.asyncapi import asyncapi
 from crypto_ingress.reference.configuration import configuration_page
+from crypto_ingress.reference.openapi import openapi
 from crypto_ingress.reference.schemas import DRAFT, payload_schemas
 
 
@@ -19,6 +20,7 @@ def pages() -> dict[str, str]:
     }
     return {
         "asyncapi.json": _json(asyncapi(version("crypto-ingress"))),
+        "openapi.json": _json(openapi()),
         "configuration.md": configuration_page(),
         **schemas,
     }
