@@ -11,7 +11,7 @@ class GatewayMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         self.frames = self._counter("frames", "Frames received, by kind", "kind")
-        self._frame_kinds: dict[type, Counter] = {}
+        self._frame_kinds: dict[str, Counter] = {}
         self.ticks = self._counter("ticks", "Raw 1m candles published")
         self.conflated = self._counter("updates_conflated", "Updates skipped because a later, cumulative one waits")
         self.history = self._counter("history_batches", "History batches published, by source", "source")
@@ -65,12 +65,11 @@ class GatewayMetrics:
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"ingress_gateway_{name}", text, labels, registry=self._registry)
 
-    def count_frame(self, frame: object) -> None:
-        """Count a received frame."""
-        kind = type(frame)
-        counter = self._frame_kinds.get(kind)
+    def count_frame(self, label: str) -> None:
+        """Count a received frame of a kind (`protocol.Frame`)."""
+        counter = self._frame_kinds.get(label)
         if counter is None:
-            counter = self._frame_kinds[kind] = self.frames.labels(kind.__name__.lower())
+            counter = self._frame_kinds[label] = self.frames.labels(label)
         counter.inc()
 
     def watermark(self, feed: str, watermark: float | None, now: float) -> None:

@@ -1,5 +1,6 @@
 import json
 from decimal import Decimal
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -213,3 +214,19 @@ def test_ack_has_symbol_and_time():
         '"success":true,"time_in":"1970-01-01T00:00:01Z","time_out":"1970-01-01T00:00:02Z"}'
     )
     assert parse_frame(text) == Ack("subscribe", 42, "ohlc", "BTC/USD", 2.0)
+
+
+def test_each_kind_of_frame_has_its_label_in_metrics():
+    labels = [kind.label for kind in get_args(protocol.Frame)]
+    assert labels == [
+        "candles",
+        "heartbeat",
+        "systemstatus",
+        "pong",
+        "ack",
+        "refusal",
+        "rateexceeded",
+        "instruments",
+        "other",
+        "unreadable",
+    ]

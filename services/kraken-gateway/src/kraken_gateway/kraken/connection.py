@@ -263,7 +263,7 @@ class Connection:
             if arrival is None:
                 break
             frame, steady = protocol.parse_frame(arrival.frame), arrival.steady
-            self._metrics.count_frame(frame)
+            self._metrics.count_frame(frame.label)
             self._note(frame, steady)
             at, sent = self.time.at(steady), protocol.sent_at(frame)
             sent_steady = None if sent is None else steady - (at - sent)

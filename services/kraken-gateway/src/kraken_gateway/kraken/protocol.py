@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Clamped, Context, Decimal, Inexact, InvalidOperation, Overflow, Subnormal
 from functools import lru_cache
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -119,6 +119,7 @@ class BadRow(msgspec.Struct, frozen=True):
 class OhlcFrame(msgspec.Struct, frozen=True):
     """An ohlc frame. `timestamp`: when Kraken made it (unix seconds), None if unknown. `snapshot` or update."""
 
+    label: ClassVar[str] = "candles"
     snapshot: bool
     timestamp: float | None
     rows: tuple[IntervalRow, ...]
@@ -128,16 +129,20 @@ class OhlcFrame(msgspec.Struct, frozen=True):
 class Heartbeat(msgspec.Struct, frozen=True, tag_field="channel", tag="heartbeat"):
     """The connection is alive and there is nothing else to send."""
 
+    label: ClassVar[str] = "heartbeat"
+
 
 class SystemStatus(msgspec.Struct, frozen=True):
     """State of the trading engine: `online`, `maintenance`, `cancel_only`, `post_only`."""
 
+    label: ClassVar[str] = "systemstatus"
     system: str
 
 
 class Pong(msgspec.Struct, frozen=True):
     """The response to an application ping. `time`: when Kraken sent it (unix seconds)."""
 
+    label: ClassVar[str] = "pong"
     req_id: int | None
     time: float | None
 
@@ -145,6 +150,7 @@ class Pong(msgspec.Struct, frozen=True):
 class Ack(msgspec.Struct, frozen=True):
     """A subscription (or its end) was accepted. `time`: when Kraken sent this (unix seconds)."""
 
+    label: ClassVar[str] = "ack"
     method: str
     req_id: int | None
     channel: str | None
@@ -155,6 +161,7 @@ class Ack(msgspec.Struct, frozen=True):
 class Refusal(msgspec.Struct, frozen=True):
     """A request was refused with `error`; `req_id` and `symbol` are None where the frame has none (fact 8)."""
 
+    label: ClassVar[str] = "refusal"
     method: str | None
     req_id: int | None
     symbol: str | None
@@ -165,10 +172,13 @@ class Refusal(msgspec.Struct, frozen=True):
 class RateExceeded(msgspec.Struct, frozen=True):
     """`Exceeded msg rate`: what we sent last was probably ignored."""
 
+    label: ClassVar[str] = "rateexceeded"
+
 
 class InstrumentFrame(msgspec.Struct, frozen=True):
     """Kraken's pairs and their status (`online`, `delisted`, ...)."""
 
+    label: ClassVar[str] = "instruments"
     snapshot: bool
     pairs: Mapping[str, str]
 
@@ -176,6 +186,7 @@ class InstrumentFrame(msgspec.Struct, frozen=True):
 class Other(msgspec.Struct, frozen=True):
     """A valid frame of a kind that is not needed."""
 
+    label: ClassVar[str] = "other"
     kind: str
 
 
@@ -185,6 +196,7 @@ class Unreadable(msgspec.Struct, frozen=True):
     `may_be_data`: candles may have been lost with it, so the coverage ends.
     """
 
+    label: ClassVar[str] = "unreadable"
     reason: str
     may_be_data: bool
 
@@ -192,6 +204,7 @@ class Unreadable(msgspec.Struct, frozen=True):
 Frame = (
     OhlcFrame | Heartbeat | SystemStatus | Pong | Ack | Refusal | RateExceeded | InstrumentFrame | Other | Unreadable
 )
+"""What Kraken sends. `label`: the kind of frame in the metric `ingress_gateway_frames_total`."""
 
 
 def sent_at(frame: Frame) -> float | None:
