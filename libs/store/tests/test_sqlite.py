@@ -9,6 +9,7 @@ import sys
 import textwrap
 from contextlib import closing
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,12 @@ async def test_a_path_that_cannot_be_used_is_refused_in_one_line_that_names_it(t
         async with SqliteStore(path):
             pass
     assert "\n" not in str(caught.value)
+
+
+async def test_database_in_memory_is_refused_in_one_line():
+    with pytest.raises(StoreOpenError, match="expected a SQLite file at :memory:"):
+        async with SqliteStore(Path(":memory:")):
+            pass
 
 
 async def test_a_file_of_a_newer_version_is_refused(tmp_path):

@@ -37,6 +37,11 @@ PUBLISHED = "change-me"
 _LEVEL = r"[^\s/+#\x00-\x1f\x7f-\x9f]"
 """A character of a topic level."""
 
+_NO_PORT = re.compile(
+    r"^([^:@/]*://(?:[^/?#]*@)?(?:\[[^\]]*\]|[^:@/?#\[]*)):(?![0-9]{1,5}(?:[/?#]|$))[^@/?#]*(?=[/?#]|$)"
+)
+"""A URL up to what follows the host and `:` and is no port."""
+
 _SECRET_NAMES = ("token", "password", "secret")
 _PATTERN = re.compile(r"[^\s/,+#*-]+/[^\s/,+#*-]+|\*/[^\s/,+#*-]+|[^\s/,+#*-]+/\*|\*")
 
@@ -325,14 +330,18 @@ def _complaint(
 def _shown(name: str, annotation: object, value: object) -> str:
     if annotation is SecretStr or isinstance(value, SecretStr) or any(part in name for part in _SECRET_NAMES):
         return "something else (hidden)"
+    if name.endswith("_url") and isinstance(value, str) and "://" not in value:
+        # It may be a password alone, such as that of a wrong file.
+        return "something without :// (hidden)"
     return repr(_without_password(value) if isinstance(value, str) else value)
 
 
 def _without_password(text: str) -> str:
-    """`text` with everything from the first `:` of its authority to the last `@` masked, also if it is malformed; and
-    with the query of a URL masked.
+    """`text` with what may be a secret masked, also if it is malformed: all before the last `@` but a user that a `:`
+    follows, what stands in the place of a port and is none, and the query of a URL.
     """
-    masked = re.sub(r"^([^:@/]*://)?([^:@]*):.*@", r"\1\2:***@", text, flags=re.DOTALL)
+    masked = re.sub(r"^([^:@/]*://|(?![^:@/]*://))([^:@]*:)?.*@", r"\1\2***@", text, flags=re.DOTALL)
+    masked = _NO_PORT.sub(r"\1:***", masked)
     return re.sub(r"(://[^?#]*[?#]).*", r"\1***", masked, flags=re.DOTALL)
 
 

@@ -35,8 +35,9 @@ def plain_url(text: str, *schemes: str) -> str:
         raise ValueError("it has no host")
     if parts.port == 0:
         raise ValueError("port 0 cannot be connected to")
-    for name, value in (("a user", parts.username), ("a query", parts.query), ("a fragment", parts.fragment)):
-        if value:
+    # An empty user may have a password, so the separators count, not what they separate.
+    for name, found_one in (("a user", "@" in parts.netloc), ("a query", "?" in text), ("a fragment", "#" in text)):
+        if found_one:
             raise ValueError(f"it contains {name}, which is shown to everyone")
     if any(c.isspace() for c in text):
         raise ValueError("it contains a blank")

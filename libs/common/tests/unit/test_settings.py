@@ -100,7 +100,7 @@ def test_broker_url_is_parsed(monkeypatch, url, expected):
     [
         ("MQTT_URL", "http://host", ["http://host", "mqtt://", "scheme"]),
         ("MQTT_URL", "mqtt://", ["it has no host"]),
-        ("MQTT_URL", "mqtt://host:port", ["port", "mqtt://host:port"]),
+        ("MQTT_URL", "mqtt://host:port", ["port", "mqtt://host:***"]),
         ("MQTT_URL", "mqtt://host:70000", ["port"]),
         ("MQTT_URL", "host:1883", ["mqtt://"]),
         ("MQTT_URL", "mqtt://host/path", ["nothing may follow"]),
@@ -121,6 +121,10 @@ def test_broker_url_is_parsed(monkeypatch, url, expected):
         ("SYMBOLS", ",", [","]),
         ("KRAKEN_WS_URL", "https://host", ["https", "wss"]),
         ("KRAKEN_REST_URL", "wss://host", ["wss", "https"]),
+        ("KRAKEN_WS_URL", "wss://:secret@host", ["it contains a user", "wss://:***@host"]),
+        ("KRAKEN_WS_URL", "wss://@host", ["it contains a user"]),
+        ("KRAKEN_REST_URL", "https://host?", ["it contains a query"]),
+        ("KRAKEN_REST_URL", "https://host#", ["it contains a fragment"]),
     ],
 )
 def test_wrong_value_is_one_line_with_the_variable_and_what_it_may_hold(monkeypatch, variable, value, parts):
@@ -147,6 +151,7 @@ def test_every_wrong_variable_is_named_at_once(monkeypatch):
     ("variable", "url"),
     [
         ("KRAKEN_WS_URL", "wss://user:secret@host/v2"),
+        ("KRAKEN_WS_URL", "wss://:secret@host/v2"),
         ("KRAKEN_REST_URL", "https://host/?key=secret"),
     ],
 )
@@ -159,7 +164,17 @@ def test_address_that_may_hold_a_secret_is_refused_because_it_is_shown(monkeypat
 
 
 @pytest.mark.parametrize(
-    "url", ["http://u:secret@host", "mqtt://u:secret@host:x", "u:secret@host", "mqtt://u:sec[ret@host"]
+    "url",
+    [
+        "http://u:secret@host",
+        "mqtt://u:secret@host:x",
+        "u:secret@host",
+        "mqtt://u:sec[ret@host",
+        "mqtt://u:secret",
+        "mqtt://u@host:secret",
+        "mqtt://[::1]:secret",
+        "secret",
+    ],
 )
 def test_password_is_not_repeated(monkeypatch, url):
     monkeypatch.setenv("MQTT_URL", url)

@@ -75,6 +75,7 @@ def test_setting_names_what_is_wrong(monkeypatch, url, reason):
     [
         "influxdb://host:8086?token=secret",
         "influxdb://secret@host",
+        "influxdb://:secret@host",
         "influxdb://host/#secret",
         "sqlite:////var/candles.db?key=secret",
     ],
@@ -97,3 +98,12 @@ def test_store_is_named_alike_by_all_services_of_a_stack(monkeypatch, tmp_path):
     assert load_settings(StoreSettings, store_url="sqlite:///c.db").store_name == f"sqlite:///{tmp_path}/c.db"
     monkeypatch.setenv("INFLUX_ORG", "trading")
     assert load_settings(StoreSettings, store_url="influxdb://host:8086/").store_name == "influxdb://host:8086 trading"
+
+
+@pytest.mark.parametrize("token", ["se\ncret", "se cret", "s\u00e9cret"])
+def test_token_that_cannot_be_sent_is_refused_without_showing_it(monkeypatch, token):
+    monkeypatch.setenv("STORE_URL", "influxdb://host")
+    monkeypatch.setenv("INFLUX_TOKEN", token)
+    with pytest.raises(SettingsError, match="INFLUX_TOKEN: expected a token of InfluxDB, got something else") as caught:
+        load_settings(StoreSettings)
+    assert "cret" not in str(caught.value)

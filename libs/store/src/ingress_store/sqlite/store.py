@@ -242,11 +242,11 @@ class SqliteStore:
             _retry_while_busy(lambda: connection.execute("PRAGMA journal_mode = WAL"), self._busy_seconds)
             connection.execute("PRAGMA synchronous = FULL")
             schema.create_missing(connection, self.location)
-        except (sqlite3.Error, schema.LayoutError) as error:
+            log = Path(f"{self._path.resolve()}-wal")
+            self._opened = {path: path.stat() for path in (self._path, log)}
+        except (sqlite3.Error, schema.LayoutError, OSError) as error:
             connection.close()
             raise StoreOpenError(f"expected a SQLite file at {self._path}, got: {_reason(error)}") from error
-        log = Path(f"{self._path.resolve()}-wal")
-        self._opened = {path: path.stat() for path in (self._path, log)}
         self._connection = connection
 
     def _close(self) -> None:
