@@ -150,7 +150,8 @@ class SymbolState:
     on the bus.
 
     `timeframes`: those with a candle, closed or forming. `stored`: the newest closed candles that are known to be in
-    the store. `seen_at`: receipt of the last candle; `since`: of the first one. All in unix seconds.
+    the store. `seen_at`: receipt of the last candle; `since`: of the first one since the broker was last connected. All
+    in unix seconds.
     """
 
     seen_at: float
@@ -209,6 +210,14 @@ class SystemState:
         self.unshown_since: float | None = None
         """Since when (unix seconds) gateways have published updates while no candle of any symbol has arrived."""
         self._skew = 0.0  # our clock less the gateways' when the last watermark arrived
+
+    def reconnected(self, now: float) -> None:
+        """Expect no candle of before `now` (unix seconds): what was published while the broker was away is missed, but
+        for the newest candle of each series, which may be the forming one already.
+        """
+        self.unshown_since = None
+        for symbol in self.symbols.values():
+            symbol.since = now
 
     def filters(self) -> tuple[str, ...]:
         """The topic filters to subscribe to."""
