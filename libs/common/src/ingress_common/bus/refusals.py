@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from ingress_common.logs import get_logger
 
-_REMEMBERED_SECONDS = 120.0
+_REMEMBERED_SECONDS = 25.0
 _RECENT_SECONDS = 15.0
 _MOST_TOPICS = 1_000
 _LOG_SECONDS = 10.0
@@ -17,7 +17,8 @@ class Refusals:
 
     Rights apply to a kind of topic (the topic without its last two levels), and some topics have a message a week. So
     an accepted message also clears the refusals of its kind that are older than 15 s. A topic without messages is
-    forgotten after two minutes. `steady`: a monotonic clock in seconds.
+    forgotten after 25 s: nothing is refused meanwhile, and the right may be back. `steady`: a monotonic clock in
+    seconds.
     """
 
     def __init__(self, steady: Callable[[], float]) -> None:

@@ -18,7 +18,7 @@ _NEIGHBOURS = 3_600.0
 """Seconds between two gaps of minutes up to which they are requested together."""
 
 _SEED_REPEAT_SECONDS = 15.0
-_GAP_BACKOFF = Backoff(5.0, 120.0)
+_GAP_BACKOFF = Backoff(5.0, 20.0)
 
 NO_GAPS = float("inf")
 """`check_gaps_at` of a series without gaps."""
