@@ -32,6 +32,9 @@ MAXIMUM_BATCH = 20_000
 lengths and keep a forged message from exhausting a service's memory.
 """
 
+Series = tuple[str, Timeframe]
+"""A candle series: symbol and timeframe."""
+
 _Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _Revision = Annotated[int, Meta(ge=0, le=10**9)]
 _Name = Annotated[str, Meta(max_length=200)]

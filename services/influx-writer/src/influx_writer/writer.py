@@ -36,11 +36,11 @@ from ingress_common.payloads import (
     encode_candle,
 )
 from ingress_common.prefix import PrefixGuard
+from ingress_common.service_names import WRITER
 from ingress_common.times import rfc3339
 from ingress_common.topics import TopicError, Topics
 from ingress_store import CandleStore, Rejection, StoreOpenError, StoreUnavailableError
 
-NAME = "influx-writer"
 SESSION_SECONDS = 7 * 86400
 """How long the broker keeps what an absent writer has not acknowledged."""
 
@@ -80,17 +80,17 @@ class Limits:
 
 def client_id(topics: Topics, instance: str) -> str:
     """The MQTT client of an instance: stable, because the broker keeps its session under this name."""
-    return f"{topics.prefix}-{NAME}-{instance}"
+    return f"{topics.prefix}-{WRITER}-{instance}"
 
 
 def control_client_id(topics: Topics, instance: str) -> str:
     """The client of the connection for status, requests and dead letters, which has no session."""
-    return f"{topics.prefix}-{NAME}-{instance}-control"
+    return f"{topics.prefix}-{WRITER}-{instance}-control"
 
 
 def last_will(topics: Topics, instance: str, started_at: float) -> LastWill:
     """The last will of the control connection. `started_at` in unix seconds."""
-    return will_of(topics, NAME, instance, version=version(NAME), started_at=started_at)
+    return will_of(topics, WRITER, instance, version=version(WRITER), started_at=started_at)
 
 
 class Writer:
@@ -108,7 +108,7 @@ class Writer:
     the stack share (`ingress_common.prefix`), if it is not the store's location.
     """
 
-    name = NAME
+    name = WRITER
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class Writer:
         self._backoff = backoff
         self._metrics = WriterMetrics(registry)
         self._intake = Intake(topics)
-        self._dead_letters = DeadLetterPublisher(control, topics, NAME)
+        self._dead_letters = DeadLetterPublisher(control, topics, WRITER)
         self._time = GatewayTime(clock, time.monotonic)
         self._forming = FormingBuffer()
         # One is filled while the other one is written.
@@ -154,16 +154,16 @@ class Writer:
         self._status = StatusPublisher(
             control,
             topics,
-            NAME,
+            WRITER,
             instance,
-            version(NAME),
+            version(WRITER),
             started_at,
             self._details,
             published_secrets=published_secrets,
         )
-        self._prefix = PrefixGuard(topics, NAME, started_at, store_name or store.location)
-        self._shares = Shares(topics, NAME, instance)
-        self._marks = QueueMarks(control, topics.marks(NAME, instance), self._is_behind)
+        self._prefix = PrefixGuard(topics, WRITER, started_at, store_name or store.location)
+        self._shares = Shares(topics, WRITER, instance)
+        self._marks = QueueMarks(control, topics.marks(WRITER, instance), self._is_behind)
         self._assignment = Assignment(
             bus,
             topics,

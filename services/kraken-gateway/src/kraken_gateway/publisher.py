@@ -15,13 +15,11 @@ from ingress_common.payloads import (
     encode_history,
     encode_watermark,
 )
+from ingress_common.service_names import GATEWAY
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
 from kraken_gateway.kraken.protocol import IntervalRow
 from kraken_gateway.metrics import GatewayMetrics
-
-SERVICE = "kraken-gateway"
-"""The service's name on topics."""
 
 _PACKET_OVERHEAD = 512
 _REFUSED_KEPT = 100
@@ -71,7 +69,7 @@ class Publisher:
         self._metrics = metrics
         self._origin = origin
         self._raw_topics: dict[str, str] = {}
-        self._dead_letters = DeadLetterPublisher(bus, topics, SERVICE)
+        self._dead_letters = DeadLetterPublisher(bus, topics, GATEWAY)
         self._refused: deque[tuple[str, bytes, str, float]] = deque(maxlen=_REFUSED_KEPT)
 
     async def tick(self, candle: Candle) -> None:
