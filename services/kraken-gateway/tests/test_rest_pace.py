@@ -62,7 +62,7 @@ async def test_endless_response_fails_with_the_reason(metrics, monkeypatch):
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         kraken = KrakenRest("https://kraken.invalid", client, metrics, KrakenClock(lambda: 1e9))
-        with pytest.raises(KrakenAilingError, match="no answer from https://kraken"):
+        with pytest.raises(KrakenAilingError, match="no response from https://kraken"):
             await kraken.ohlc(PAIR, Timeframe.M1, 0)
 
 

@@ -1,4 +1,4 @@
-"""The gateway as a service: which symbols it owns, which feed carries each, and what answers requests."""
+"""The gateway as a service: which symbols it owns, which feed carries each, and what serves requests."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -74,7 +74,7 @@ class _Parts:
 
 
 class GatewayService:
-    """Speaks Kraken.
+    """The gateway of one process: follows Kraken and publishes to the bus.
 
     `open_bus` makes bus connections: one for requests and status, one for each feed; `clock` is unix seconds.
     `attempts_limit`: connection attempts in 10 minutes, shared by the gateways that are online.
@@ -204,8 +204,8 @@ class GatewayService:
             feed.retry(found.appeared & feed.wanted)
 
     async def _retry_rejected(self, parts: _Parts) -> None:
-        """Subscribe again the symbols that Kraken refuses although its list has them as traded, and read REST's list
-        again while it lacks a live symbol: either may be the first to know.
+        """Resubscribe the symbols that Kraken rejects although its list has them as traded, and refresh REST's list
+        while it lacks a live symbol: either may be the first to have a symbol.
         """
         while True:
             await asyncio.sleep(_RETRY_REJECTED_SECONDS)
