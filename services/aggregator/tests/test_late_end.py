@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from aggregator.core import LateEnd
 from aggregator.core.feeds import ImplausibleError
-from aggregator.late_ends import ANSWER_SECONDS, MOST_AT_ONCE, REPEAT_SECONDS, LateEnds, LateStep
+from aggregator.late_ends import MOST_AT_ONCE, REPEAT_SECONDS, RESPONSE_SECONDS, LateEnds, LateStep
 from aggregator.service import Aggregator
 from aggregator.subscriptions import SingleFilterSubscription, SymbolSubscriptions
 from ingress_common.bus import Message
@@ -83,7 +83,7 @@ def ended(retained: list[Candle], answer: list[History]) -> LateEnd:
 def test_late_end_windows_have_stored_and_later_trades_and_are_incomplete():
     ticks = candle(M1, OPEN, 7), candle(M1, OPEN + 120, 3, price="120.0")
     late = ended(retained(), stored(*ticks))
-    assert late.answered
+    assert late.has_response
     last = late.last(OPEN + 1000.0)
     assert [(c.timeframe, c.open_time, c.trades) for c in last if c.closed] == [(M1, OPEN, 7)]
     open_windows = {c.timeframe: c for c in last if not c.closed}
@@ -116,7 +116,7 @@ def test_retained_candle_counts_where_the_store_has_fewer_trades():
 
 def test_retained_candles_alone_close_the_windows_that_traded():
     late = ended([candle(M1, OPEN, 0), *retained()[1:]], [])
-    assert not late.answered
+    assert not late.has_response
     last = late.last(OPEN + 9.0)
     assert [(c.timeframe, c.trades, c.complete) for c in last] == [(t, 6, False) for t in TIMEFRAMES[1:]]
 
@@ -137,7 +137,7 @@ def test_seed_request_is_repeated_until_the_symbol_ends_without_it():
     assert ends.next("OLD/USD", 1.0) is LateStep.REQUEST
     assert ends.next("OLD/USD", REPEAT_SECONDS) is LateStep.WAIT
     assert ends.next("OLD/USD", 1.0 + REPEAT_SECONDS) is LateStep.REQUEST
-    assert ends.next("OLD/USD", ANSWER_SECONDS) is LateStep.END
+    assert ends.next("OLD/USD", RESPONSE_SECONDS) is LateStep.END
     assert ends.end("OLD/USD", OPEN) == []
     assert ends.symbols == frozenset()
 

@@ -124,7 +124,7 @@ class Endings:
         self._last.setdefault(candle.symbol, {})[candle.timeframe] = candle
 
     def remove(self, symbol: str, timeframe: Timeframe) -> None:
-        """The window is closed, or its symbol is followed again."""
+        """The window is closed, or its symbol is followed anew."""
         windows = self._last.get(symbol, {})
         windows.pop(timeframe, None)
         if not windows:

@@ -305,8 +305,8 @@ class Aggregator:
             for candle in candles:
                 self._note_newest(candle)
             for position, candle in enumerate(candles, 1):
-                answer = {REQUEST: name} if name and position == len(candles) else {}
-                deliveries.append(await self._publish(candle, lambda _: PublicationKind.REPEATED, answer))
+                properties = {REQUEST: name} if name and position == len(candles) else {}
+                deliveries.append(await self._publish(candle, lambda _: PublicationKind.REPEATED, properties))
         return deliveries
 
     async def _publish(
@@ -500,8 +500,8 @@ class Aggregator:
     async def _reassign(self) -> None:
         """Gain the symbols that are ours now, and release the others.
 
-        Messages are handled meanwhile: a broker that answers only after its messages are received, as the embedded one
-        does, would otherwise never answer.
+        Messages are handled meanwhile: a broker that responds only after its messages are received, as the embedded one
+        does, would otherwise never respond.
         """
         async with self._turn:
             carried = self._engine.carried
