@@ -43,8 +43,8 @@ TOPICS = Topics("ingress")
 class World:
     """The broker, the file, the clock, and a client that publishes as an aggregator does and collects dead letters.
 
-    `published`: the closed candles that it keeps; `answers`: whether it answers requests for them; `drops`: how many
-    of the next answers the broker drops.
+    `published`: the closed candles that it keeps; `responds`: whether it responds to requests for them; `drops`: how
+    many of the next responses the broker drops.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class World:
     published: dict[tuple[str, Timeframe, int], Candle] = field(default_factory=dict)
     requests: list[RepublishRequest] = field(default_factory=list)
     numbering: Numbering = field(default_factory=Numbering)
-    answers: bool = True
+    responds: bool = True
     request_seconds: float = 60
     drops: int = 0
     last_request: tuple[RepublishRequest, str | None] | None = None
@@ -178,7 +178,7 @@ class World:
             self.keep(candle)
             self.numbering.next(candle.symbol)
 
-    async def answer(self, request: RepublishRequest, name: str | None) -> None:
+    async def respond(self, request: RepublishRequest, name: str | None) -> None:
         """Publish again, as an aggregator does."""
         for symbol in request.symbols:
             kept = [c for c in self.published.values() if c.symbol == symbol and request.start <= c.at <= request.end]
@@ -230,8 +230,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
                     request = decode_republish_request(event.payload)
                     world.requests.append(request)
                     world.last_request = request, request_of(event.properties)
-                    if world.answers:
-                        await world.answer(*world.last_request)
+                    if world.responds:
+                        await world.respond(*world.last_request)
                 else:
                     world.dead.append(decode_dead_letter(event.payload))
                 event.ack()

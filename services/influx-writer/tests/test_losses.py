@@ -18,8 +18,8 @@ async def test_candles_dropped_by_the_broker_are_requested_and_stored(world, can
     rows = [candle(-n) for n in range(9, 0, -1)]
     async with world.running(writer):
         await world.send(rows[0])
-        # What it asked for at the start is answered.
-        await world.answer(*world.last_request)
+        # The response to its request at the start.
+        await world.respond(*world.last_request)
         await world.until(lambda: world.metric("ingress_writer_written_total", kind="candle") == 2)
         await world.send(*rows[1:3])
         world.lose(*rows[3:8])
@@ -39,8 +39,8 @@ async def test_new_candle_dropped_before_an_old_one_is_requested(world, candle):
     rows = [candle(-n, at=world.now - 60.0 * n) for n in range(9, 0, -1)]
     async with world.running(writer):
         await world.send(*rows[:8])
-        # What it asked for at the start is answered.
-        await world.answer(*world.last_request)
+        # The response to its request at the start.
+        await world.respond(*world.last_request)
         await world.until(lambda: world.metric("ingress_writer_written_total", kind="candle") == 16)
         world.lose(rows[8])
         # Somebody had it republished, and it is stored already.
@@ -52,7 +52,7 @@ async def test_new_candle_dropped_before_an_old_one_is_requested(world, candle):
 
 
 async def test_publisher_received_from_its_first_candle_has_no_gap(world, candle):
-    world.answers, world.request_seconds = False, 0.01
+    world.responds, world.request_seconds = False, 0.01
     writer, _ = world.writer()
     rows = [candle(-n) for n in range(20, 0, -1)]
     async with world.running(writer):
@@ -68,7 +68,7 @@ async def test_publisher_received_from_its_first_candle_has_no_gap(world, candle
 
 
 async def test_candles_published_before_the_writer_started_are_requested_until_stored(world, candle):
-    world.answers, world.request_seconds = False, 0.1
+    world.responds, world.request_seconds = False, 0.1
     rows = [candle(-n) for n in range(4, 0, -1)]
     world.lose(*rows[:2])
     writer, _ = world.writer()
@@ -76,15 +76,15 @@ async def test_candles_published_before_the_writer_started_are_requested_until_s
         await world.send(rows[2])
         asked = len(world.requests)
         await world.until(lambda: len(world.requests) >= asked + 2)
-        world.answers = True
+        world.responds = True
         await world.send(rows[3])
         await world.until(lambda: world.metric("ingress_writer_written_total", kind="candle") >= 4)
         await world.until(lambda: writer._assignment._republishing.due == [])
     assert await world.stored() == rows
 
 
-async def test_request_for_missing_candles_is_repeated_and_shown_until_answered(world, candle):
-    world.answers, world.request_seconds = False, 0.1
+async def test_request_for_missing_candles_is_repeated_and_shown_until_they_arrive(world, candle):
+    world.responds, world.request_seconds = False, 0.1
     writer, _ = world.writer()
     rows = [candle(-n) for n in range(4, 0, -1)]
     async with world.running(writer):
@@ -96,7 +96,7 @@ async def test_request_for_missing_candles_is_repeated_and_shown_until_answered(
         await world.until(lambda: status(world)["missing_candles"] == 2)
         details = status(world)
         assert datetime.fromisoformat(details["missing_since"]).astimezone(UTC).timestamp() == world.now
-        world.answers = True
+        world.responds = True
         await world.until(lambda: world.metric("ingress_writer_missing_candles") == 0)
     assert await world.stored() == rows
 

@@ -391,7 +391,9 @@ class Silent(SqliteStore):
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize(("silent", "problem"), [("write", "no answer to a write"), ("ping", "no answer within 1 s")])
+@pytest.mark.parametrize(
+    ("silent", "problem"), [("write", "no response to a write"), ("ping", "no response within 1 s")]
+)
 async def test_writer_is_not_ready_while_its_store_does_not_respond(world, candle, silent, problem):
     store = Silent(world.path, clock=lambda: world.now)
     writer, _ = world.writer(limits=Limits(seconds=0.05, patience_seconds=0.6), store=store)

@@ -97,7 +97,7 @@ class Writer:
     """Writes the candles and ticks of its share of the symbols (`assignment`), in batches.
 
     A message is acknowledged when the store's commit has returned, or when its dead letter is with the broker. While
-    the store does not answer, at most two batches wait here: the broker keeps the rest, and memory stays flat. Candles
+    the store does not respond, at most two batches wait here: the broker keeps the rest, and memory stays flat. Candles
     of a timeframe that the store does not accept are acknowledged, and requested from the aggregator once it accepts
     them.
 
@@ -180,12 +180,12 @@ class Writer:
         self._metrics.symbols.set_function(lambda: len(self._assignment.symbols))
 
     def health(self) -> Health:
-        """Ready when the store and the broker answer, and the writer's own messages return."""
+        """Ready when the store and the broker respond, and the writer's own messages return."""
         error = self._write_error or self._ping_error or self._waiting
         checks = (
             Check("store", error is None, error or self._store.location),
             broker_check(self._bus, self._control),
-            Check("marks", self._marks.trouble is None, self._marks.trouble or "this writer's own messages return"),
+            Check("marks", self._marks.problem is None, self._marks.problem or "this writer's own messages return"),
         )
         return Health(live=True, ready=all(check.ok for check in checks), checks=checks)
 
@@ -200,13 +200,13 @@ class Writer:
 
     @property
     def _waiting(self) -> str | None:
-        """What the store has not answered for too long; None if there is nothing."""
+        """Why the store's response is overdue; None if it is not."""
         if (
             self._write_started is None
             or (waited := time.monotonic() - self._write_started) <= self._limits.patience_seconds
         ):
             return None
-        return f"{self._store.location}: no answer to a write for {waited:.0f} s"
+        return f"{self._store.location}: no response to a write for {waited:.0f} s"
 
     @property
     def written(self) -> int:
@@ -280,7 +280,7 @@ class Writer:
             except StoreUnavailableError as error:
                 self._ping_error = str(error)
             except TimeoutError:
-                self._ping_error = f"{self._store.location}: no answer within {self._limits.patience_seconds:.0f} s"
+                self._ping_error = f"{self._store.location}: no response within {self._limits.patience_seconds:.0f} s"
             else:
                 self._ping_error = None
             if self._ping_error is not None and before in (None, _NOT_YET):
@@ -307,15 +307,15 @@ class Writer:
                 self._status.announce()
                 continue
             try:
-                if self._publishes(event):
+                if self._process_control(event):
                     self._assignment.changed()
             except (PayloadError, TopicError) as error:
                 self._metrics.rejected_statuses.inc()
                 log.debug("status.rejected", topic=event.topic, reason=str(error))
             event.ack()
 
-    def _publishes(self, message: Message) -> bool:
-        """Take what a writer or a feed publishes; whether symbols may have another owner now."""
+    def _process_control(self, message: Message) -> bool:
+        """Process a status, feed or watermark. Return whether owners may have changed."""
         match self._topics.split(message.topic):
             case ("status", _, _) if message.payload:
                 status = decode_status_on(message.topic, message.payload)
@@ -383,8 +383,8 @@ class Writer:
         else:
             self._forming.closed(row)
             batch.candles.append(row)
-            if answered := self._assignment.closed(candle, message):
-                batch.answers.append((candle.symbol, answered))
+            if request := self._assignment.closed(candle, message):
+                batch.republished.append((candle.symbol, request))
 
     async def _read(self, message: Message) -> tuple[RowKind, Candle]:
         try:
@@ -489,8 +489,8 @@ class Writer:
         for message, number in batch.marks:
             message.ack()
             self._marks.stored(number)
-        for symbol, request in batch.answers:
-            self._assignment.answered(symbol, request)
+        for symbol, request in batch.republished:
+            self._assignment.republished(symbol, request)
         await self._acknowledge_dead_letters(batch)
         self._writing = Batch()
 
