@@ -629,7 +629,7 @@ async def test_server_that_does_not_answer_is_a_bus_error(monkeypatch, client):
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         bus = MqttBus(f"mqtt://127.0.0.1:{silent.getsockname()[1]}", client_id="a", client=client)
-        with pytest.raises(BusError, match="no answer"):
+        with pytest.raises(BusError, match="no response"):
             async with bus:
                 pass
 

@@ -186,7 +186,7 @@ class HistoryRequest(Struct, frozen=True, rename={"start": "from", "end": "to"})
 
 
 class RepublishRequest(Struct, frozen=True, rename={"start": "from", "end": "to"}):
-    """A request to the aggregator to publish once more the closed candles of `symbols` that it keeps.
+    """A request to the aggregator to republish the closed candles of `symbols` that it keeps.
 
     It selects candles whose `at` is from `start` to `end`, both included (unix seconds; on the wire `from` and `to`).
     """
