@@ -43,8 +43,8 @@ class _Taken:
 
     `since`: messages from before (unix seconds) may not have arrived here. `mark`: once it has returned, the older
     queue has been read. `stored`: the comparison with the store. `first`: the open time of the first closed minute
-    received. `from_start`: the first closed candle received was its publisher's first one. `verified`: the aggregator
-    was asked for what may be missing. `released`: unsubscribed.
+    received. `from_start`: the first closed candle received was its publisher's first one. `verified`: what may be
+    missing was requested from the aggregator. `released`: unsubscribed.
     """
 
     since: float

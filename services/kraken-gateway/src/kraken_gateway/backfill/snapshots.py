@@ -48,7 +48,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Kraken refuses the symbol."""
+    """Kraken rejects the symbol."""
 
     symbol: str
     reason: str

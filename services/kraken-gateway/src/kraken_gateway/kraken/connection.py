@@ -412,7 +412,7 @@ class Kraken:
             reason = "too-many-connects" if code == 429 else "refused"
             raise ConnectionLost(reason, f"{self.url} responded HTTP {code}") from None
         except TimeoutError:
-            raise ConnectionLost("unreachable", f"{self.url} did not answer within {_OPEN_SECONDS:.0f} s") from None
+            raise ConnectionLost("unreachable", f"{self.url} did not respond within {_OPEN_SECONDS:.0f} s") from None
         except (OSError, WebSocketException, EOFError) as error:
             raise ConnectionLost("unreachable", unreachable(self.url, error)) from None
         if not isinstance(socket, _Socket):

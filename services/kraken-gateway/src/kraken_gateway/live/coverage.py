@@ -17,7 +17,7 @@ _GROWTH_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """A feed covers `symbols` from `since` on; `rejected`: the refused symbols, with the reason."""
+    """A feed covers `symbols` from `since` on; `rejected`: the rejected symbols, with the reason."""
 
     since: float
     symbols: tuple[str, ...]

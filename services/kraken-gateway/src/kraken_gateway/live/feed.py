@@ -56,7 +56,7 @@ class FeedReport:
 
     @property
     def rejected(self) -> Mapping[str, str]:
-        """The symbols that Kraken refuses or does not trade, with the reason."""
+        """The symbols that Kraken rejects or does not trade, with the reason."""
         return {**self.state.rejected, **self.gone}
 
     @property
@@ -66,7 +66,7 @@ class FeedReport:
 
     @property
     def idle(self) -> bool:
-        """Whether Kraken refuses or does not trade any of its symbols."""
+        """Whether Kraken rejects or does not trade all of its symbols."""
         return self.wanted <= self.rejected.keys()
 
 
@@ -295,5 +295,5 @@ class Feed:
 
 
 def rejected_of(reports: Collection[FeedReport]) -> dict[str, str]:
-    """All refused symbols with Kraken's reason."""
+    """All rejected symbols with Kraken's reason."""
     return {symbol: reason for report in reports for symbol, reason in report.rejected.items()}

@@ -1,6 +1,6 @@
 """The subscriptions of one connection: what was sent for each symbol, and Kraken's responses.
 
-Pure; times are steady seconds unless said otherwise.
+Pure; times are steady seconds unless stated otherwise.
 """
 
 from collections.abc import Collection, Mapping
@@ -37,7 +37,7 @@ class Stage(Enum):
     LIVE = auto()
     """Acked, and its snapshot is on the bus."""
     REJECTED = auto()
-    """Kraken refuses it."""
+    """Kraken rejects it."""
 
 
 _SUBSCRIBED = (Stage.SUBSCRIBING, Stage.LIVE, Stage.UNSUBSCRIBING)
@@ -87,7 +87,7 @@ class Subscriptions:
     # --- what is wanted ---
 
     def want(self, symbols: Collection[str], rejected: Mapping[str, tuple[str, float]], now: float) -> None:
-        """Carry `symbols` from now on. `rejected`: reason and time of the next try of those refused before."""
+        """Carry `symbols` from now on. `rejected`: reason and time of the next try of those rejected before."""
         for name in [s for s in self._symbols if s not in symbols]:
             self._pending.pop(name, None)
             if self._symbols.pop(name).stage in _SUBSCRIBED:
@@ -137,7 +137,7 @@ class Subscriptions:
             entry.due = now
 
     def on_refusal(self, req_id: int | None, symbol: str | None, error: str, now: float) -> tuple[str, ...]:
-        """Process Kraken's refusal of a request; returns the symbols that it rejects."""
+        """Process a refused request; returns the symbols that Kraken rejects."""
         found = [entry for entry in self._pending.values() if _meant(entry, req_id, symbol)]
         rejected = []
         for entry in found:
@@ -237,7 +237,7 @@ class Subscriptions:
         return entry is not None and entry.stage is Stage.LIVE
 
     def rejected(self) -> dict[str, tuple[str, float]]:
-        """The refused symbols with Kraken's reason and the time of the next try."""
+        """The rejected symbols with Kraken's reason and the time of the next try."""
         return {s: (e.reason, e.due) for s, e in self._pending.items() if e.reason}
 
     def all_rejected(self) -> bool:
