@@ -60,7 +60,7 @@ def retained(trades: int = 4) -> list[Candle]:
 
 
 def stored(*later: Candle, minutes: int = 2) -> list[History]:
-    """The answer of a store that has `minutes` closed minutes of one trade each, windows above them, and raw ticks."""
+    """The response of a store with `minutes` closed minutes of one trade each, windows above them, and raw ticks."""
     batches = []
     for timeframe in TIMEFRAMES:
         end = timeframe.floor(OPEN)
@@ -71,11 +71,11 @@ def stored(*later: Candle, minutes: int = 2) -> list[History]:
     return batches
 
 
-def ended(retained: list[Candle], answer: list[History]) -> LateEnd:
+def ended(retained: list[Candle], response: list[History]) -> LateEnd:
     late = LateEnd("OLD/USD")
     for one in retained:
         late.resume(one)
-    for batch in answer:
+    for batch in response:
         late.history(batch)
     return late
 
@@ -153,11 +153,11 @@ def test_few_symbols_are_under_way_at_a_time():
 
 @dataclass
 class Outside:
-    """A gateway that does not follow OLD/USD any more, and everybody who listens. `answer`: what the store has."""
+    """A gateway that does not follow OLD/USD any more, and everybody who listens. `response`: what the store has."""
 
     broker: MemoryBroker
     now: float
-    answer: list[History] = field(default_factory=list)
+    response: list[History] = field(default_factory=list)
     published: list[Candle] = field(default_factory=list)
     retained: dict[str, bytes] = field(default_factory=dict)
     bus: MemoryBus = field(init=False)
@@ -174,7 +174,7 @@ class Outside:
     async def _take(self, message: Message) -> None:
         if message.topic == TOPICS.seed_requests():
             assert decode_seed_request(message.payload).symbols == ("OLD/USD",)
-            for batch in self.answer:
+            for batch in self.response:
                 await self.bus.publish(TOPICS.history("OLD/USD", batch.timeframe), encode_history(batch))
         if "/candles/" in message.topic or "/ending/" in message.topic:
             self.retained[message.topic] = message.payload

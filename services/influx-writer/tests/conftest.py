@@ -128,7 +128,7 @@ class World:
             connection.resume()
 
     def listed(self, instance: str = "w1") -> set[str]:
-        """The symbols that a writer says it has."""
+        """The symbols that a writer lists."""
         payload = self.broker.retained.get(self.topics.status("influx-writer", instance))
         return set(decode_status(payload).details.get("symbols", ())) if payload else set()
 
@@ -136,13 +136,13 @@ class World:
     async def running(
         self, writer: Writer, instance: str = "w1", begun: Callable[[], Any] | None = None
     ) -> AsyncIterator[asyncio.Task[None]]:
-        """Run `writer`, once it has `begun`: it has its symbols and has asked for what it may lack. Stop it cleanly."""
+        """Run `writer`, once it has `begun`: it has its symbols and has requested what it may lack. Stop it cleanly."""
         before = len(self.requests)
         task = asyncio.create_task(writer.run())
 
         def has_begun() -> bool:
-            asked = {symbol for request in self.requests[before:] for symbol in request.symbols}
-            return writer.health().ready and bool(self.listed(instance)) and asked >= self.listed(instance)
+            requested = {symbol for request in self.requests[before:] for symbol in request.symbols}
+            return writer.health().ready and bool(self.listed(instance)) and requested >= self.listed(instance)
 
         try:
             await self.until(lambda: (begun or has_begun)() or task.done())

@@ -1,4 +1,4 @@
-"""What the broker drops is noticed from the numbers, and asked for until it has come."""
+"""What the broker drops is found by the numbers and requested until it arrives."""
 
 from datetime import UTC, datetime
 
@@ -58,12 +58,12 @@ async def test_publisher_received_from_its_first_candle_has_no_gap(world, candle
     async with world.running(writer):
         await world.send(rows[0])
         await world.until(lambda: world.metric("ingress_writer_written_total", kind="candle") == 1)
-        asked = len(world.requests)
+        requests = len(world.requests)
         for position, row in enumerate(rows[1:], 2):
             await world.send(row)
             await world.until(lambda p=position: world.metric("ingress_writer_written_total", kind="candle") == p)
         # Of the other symbol nothing has come.
-        assert all(request.symbols == ("ETH/USD",) for request in world.requests[asked:])
+        assert all(request.symbols == ("ETH/USD",) for request in world.requests[requests:])
     assert await world.stored() == rows
 
 
@@ -74,8 +74,8 @@ async def test_candles_published_before_the_writer_started_are_requested_until_s
     writer, _ = world.writer()
     async with world.running(writer):
         await world.send(rows[2])
-        asked = len(world.requests)
-        await world.until(lambda: len(world.requests) >= asked + 2)
+        requests = len(world.requests)
+        await world.until(lambda: len(world.requests) >= requests + 2)
         world.responds = True
         await world.send(rows[3])
         await world.until(lambda: world.metric("ingress_writer_written_total", kind="candle") >= 4)
@@ -90,9 +90,9 @@ async def test_request_for_missing_candles_is_repeated_and_shown_until_they_arri
     async with world.running(writer):
         await world.send(rows[0])
         world.lose(*rows[1:3])
-        asked = len(world.requests)
+        requests = len(world.requests)
         await world.send(rows[3])
-        await world.until(lambda: len(world.requests) >= asked + 3)
+        await world.until(lambda: len(world.requests) >= requests + 3)
         await world.until(lambda: status(world)["missing_candles"] == 2)
         details = status(world)
         assert datetime.fromisoformat(details["missing_since"]).astimezone(UTC).timestamp() == world.now

@@ -374,7 +374,7 @@ def _outstanding(world) -> int:
 
 
 class Silent(SqliteStore):
-    """Answers neither a write nor a ping while `silent` names it."""
+    """Responds to neither a write nor a ping while `silent` names it."""
 
     silent = ""
 
@@ -431,11 +431,11 @@ async def test_candles_of_a_refused_timeframe_are_requested_once_accepted(world,
         assert writer.health().problems == ["store: candles_5m: gone"]
         assert await world.stored() == minutes
         assert await world.stored(Timeframe.M5) == []
-        asked = len(world.requests)
+        requests = len(world.requests)
         store.away.clear()
         await world.send(candle(0, timeframe=Timeframe.M5, closed=False))
         await world.until(lambda: writer.health().ready)
-        await world.until(lambda: len(world.requests) > asked)
+        await world.until(lambda: len(world.requests) > requests)
         await world.until(lambda: world.metric("ingress_writer_received_total", kind="candle") >= 180)
         await world.until(lambda: _outstanding(world) == 0)
     assert await world.stored(Timeframe.M5) == fives

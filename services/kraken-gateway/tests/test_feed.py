@@ -98,7 +98,7 @@ def listed(listener) -> tuple[str, ...]:
 
 @pytest.fixture
 def play(listener):
-    """Makes a script: answer like Kraken, and do `steps` once the feed covers everything that it has subscribed."""
+    """Makes a script: respond like Kraken, and do `steps` once the feed covers everything that it has subscribed."""
 
     def make(*steps: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         async def script(client) -> None:
@@ -225,7 +225,7 @@ async def test_symbols_that_are_not_traded_are_rejected_and_not_subscribed_until
 
 async def test_connection_silent_after_the_ack_is_replaced(start, listener, fake_kraken, play):
     async def mute(client) -> None:
-        client.answering = dict.fromkeys(client.answering, False)
+        client.responding = dict.fromkeys(client.responding, False)
 
     fake_kraken.scripts = [play(mute), play()]
     start("BTC/USD", silence=4.0)
@@ -238,15 +238,15 @@ async def test_connection_silent_after_the_ack_is_replaced(start, listener, fake
 
 async def test_symbol_without_snapshot_or_ack_is_unlisted_and_resubscribed(start, listener, fake_kraken):
     async def script(client) -> None:
-        original = client._answer_symbol
+        original = client._respond_about
 
-        async def answer(request, symbol, now):
+        async def respond(request, symbol, now):
             again = client.subscribed().count(symbol) > 1
-            client.answering["ack"] = again or symbol != "ETH/USD"
-            client.answering["snapshot"] = again or symbol == "BTC/USD"
+            client.responding["ack"] = again or symbol != "ETH/USD"
+            client.responding["snapshot"] = again or symbol == "BTC/USD"
             await original(request, symbol, now)
 
-        client._answer_symbol = answer
+        client._respond_about = respond
         await client.serve()
 
     fake_kraken.scripts = [script]
@@ -255,7 +255,7 @@ async def test_symbol_without_snapshot_or_ack_is_unlisted_and_resubscribed(start
     await listener.until(lambda: listed(listener) == ("BTC/USD", "ETH/USD", "SOL/USD"))
     assert lives(listener) == 1
     ended = [r["params"]["symbol"] for r in fake_kraken.clients[0].requests if r["method"] == "unsubscribe"]
-    # Only what was acked has to be ended before it can be asked for anew.
+    # Only what was acked has to be ended before it can be requested anew.
     assert ended == [["SOL/USD"]]
 
 
@@ -319,15 +319,15 @@ async def test_malformed_row_unlists_its_symbol_until_a_new_snapshot(start, list
 
 async def test_exceeded_rate_slows_down_and_resubscribes(start, listener, fake_kraken):
     async def script(client) -> None:
-        answer = client._answer_symbol
+        respond = client._respond_about
 
         async def first_ignored(request, symbol, now):
             if client.subscribed().count(symbol) == 1:
                 await client.send('{"Error":"Exceeded msg rate"}')
             else:
-                await answer(request, symbol, now)
+                await respond(request, symbol, now)
 
-        client._answer_symbol = first_ignored
+        client._respond_about = first_ignored
         await client.serve()
 
     fake_kraken.scripts = [script]
@@ -342,7 +342,7 @@ async def test_maintenance_stops_the_watermark_until_kraken_is_online(
     async def closed_then_open(client) -> None:
         await client.send(system_status("maintenance"))
         request = json.loads(await client.socket.recv())
-        await client.answer(request)
+        await client.respond(request)
         assert request["method"] == "ping"
         await client.serve()
 
@@ -367,7 +367,7 @@ async def test_delayed_frame_does_not_advance_the_watermark(start, listener, fak
     minute = time.time() // 60 * 60
 
     async def delayed(client) -> None:
-        client.answering["heartbeat"] = False
+        client.responding["heartbeat"] = False
         made = time.time() - 30.0
         for n in range(1, 11):
             await client.send(frame("update", [{"symbol": "BTC/USD", "begin": minute - 60}], made))
@@ -457,7 +457,7 @@ async def test_late_heartbeat_does_not_cover_an_update_behind_it(
 
     async def hold_up(client) -> None:
         # The gateway pings after a stall; the pong would follow the update.
-        client.answering["heartbeat"] = client.answering["pong"] = False
+        client.responding["heartbeat"] = client.responding["pong"] = False
 
         async def heartbeat() -> None:
             processed = heartbeats()

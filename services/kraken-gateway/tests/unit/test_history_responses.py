@@ -1,4 +1,4 @@
-"""From REST's answers to history batches: pages of trades, prices before a range, rows that Kraken has filled in."""
+"""From REST's responses to history batches: pages of trades, prices before a range, rows that Kraken infilled."""
 
 from decimal import Decimal
 
