@@ -86,7 +86,7 @@ def form_of(options: argparse.Namespace, name: FormName, script: Sequence[Fault]
         "symbols": options.symbols,
         "seed": options.seed,
         "activity": options.activity,
-        "connection_budget": options.connection_budget,
+        "connection_limit": options.connection_limit,
         "clocks": any(fault.kind == "clock" for fault in script),
     }
     if name is FormName.COMPOSE:
@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--target", help="a service, broker, influxdb or kraken-simulator")
     parser.add_argument("--every", type=_range, help="seconds from one fault to the next, such as 3..8")
     parser.add_argument("--activity", type=float, default=1.0, help="factor on the trading")
-    parser.add_argument("--connection-budget", type=int, default=150, help="connections in 10 minutes before a ban")
+    parser.add_argument("--connection-limit", type=int, default=150, help="connections in 10 minutes before a ban")
     parser.add_argument("--settle", type=float, default=300, help="seconds after the last fault until all is right")
     parser.add_argument("--recovery", type=float, default=60, help="seconds that a recovery may take")
     parser.add_argument("--folder", help="for logs, script and report (default: a new one)")

@@ -32,7 +32,7 @@ class ComposeForm:
     """The Compose files of the demo as project `name`, with `symbols` markets; its own files go into `folder`."""
 
     def __init__(
-        self, name: str, folder: Path, *, symbols: int, seed: int, activity: float, connection_budget: int, clocks: bool
+        self, name: str, folder: Path, *, symbols: int, seed: int, activity: float, connection_limit: int, clocks: bool
     ) -> None:
         self.name = name
         self._folder = folder
@@ -43,7 +43,7 @@ class ComposeForm:
             "SIM_SYMBOLS": markets(symbols),
             "SIM_SEED": str(seed),
             "SIM_ACTIVITY": str(activity),
-            "SIM_CONNECTION_BUDGET": str(connection_budget),
+            "SIM_CONNECTION_LIMIT": str(connection_limit),
         }
         files = [f"{_FOLDER}/chaos.yml"]
         self._clocks: Clocks | None = None

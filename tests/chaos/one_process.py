@@ -32,7 +32,7 @@ class OneProcessForm:
     """The command line as a child process, and the simulator as another; their files are in `folder`."""
 
     def __init__(
-        self, folder: Path, *, symbols: int, seed: int, activity: float, connection_budget: int, clocks: bool
+        self, folder: Path, *, symbols: int, seed: int, activity: float, connection_limit: int, clocks: bool
     ) -> None:
         self._folder = folder
         self._store = folder / "store.db"
@@ -43,7 +43,7 @@ class OneProcessForm:
             "SIM_SYMBOLS": markets(symbols),
             "SIM_SEED": str(seed),
             "SIM_ACTIVITY": str(activity),
-            "SIM_CONNECTION_BUDGET": str(connection_budget),
+            "SIM_CONNECTION_LIMIT": str(connection_limit),
         }
         self._clocks = Clocks(folder / "clocks", (ONE_PROCESS,)) if clocks else None
         self._simulator: subprocess.Popen[bytes] | None = None

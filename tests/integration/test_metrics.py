@@ -213,7 +213,7 @@ async def test_every_stage_counts_what_goes_over_the_bus_and_into_the_store(tmp_
             receipt = p.value("influx-writer", "ingress_writer_receipt_to_store_seconds_count", kind=kind)
             assert receipt == written > 0
 
-        # Feeds, budget, queues, the system as admin-api sees it.
+        # Feeds, connection attempts, queues, the system as admin-api sees it.
         assert p.value("kraken-gateway", "ingress_gateway_feed_symbols") == len(SYMBOLS)
         assert p.value("kraken-gateway", "ingress_gateway_watermark_lag_seconds") > 0
         assert p.value("admin-api", "ingress_watermark_age_seconds") > 0

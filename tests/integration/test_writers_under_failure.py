@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from command import Running
 from example import CANDLE
-from influx_writer.writer import NAME, client_id
+from influx_writer.writer import client_id
 from ingress_common.bus import Message
 from ingress_common.bus.mqtt import MqttBus
 from ingress_common.model import Candle, FeedCondition, FeedState, InstanceState
@@ -25,6 +25,7 @@ from ingress_common.payloads import (
     encode_feed_state,
 )
 from ingress_common.sequence import REQUEST, Numbering, request_of
+from ingress_common.service_names import WRITER
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.topics import Topics
 from ingress_store import CandleStore, InfluxAccess, InfluxStore, Retention, SqliteStore
@@ -139,7 +140,7 @@ class World:
     async def follow(self) -> None:
         state = FeedState("f", FeedCondition.LIVE, time.time(), SYMBOLS)
         await self.bus.publish(TOPICS.feed("f"), encode_feed_state(state), retain=True)
-        await self.bus.subscribe(TOPICS.status(NAME, "+"), TOPICS.republish_requests())
+        await self.bus.subscribe(TOPICS.status(WRITER, "+"), TOPICS.republish_requests())
         async for event in self.bus.events():
             if not isinstance(event, Message):
                 continue

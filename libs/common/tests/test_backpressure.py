@@ -29,7 +29,7 @@ class EagerBroker:
             # A client that has received enough closes its end.
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._send(writer))
-                tasks.create_task(self._answer(reader, writer))
+                tasks.create_task(self._respond(reader, writer))
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         for number in range(1, COUNT + 1):
@@ -38,7 +38,7 @@ class EagerBroker:
             self.written = number
         self._all_sent.set()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         data = b""
         while received := await reader.read(4096):
             data += received
@@ -95,7 +95,7 @@ async def test_messages_beyond_the_inbound_limit_stay_at_the_broker():
 async def test_publication_is_confirmed_without_a_reader_of_messages():
     async with overwhelmed() as (broker, bus):
         await idle(broker)
-        await (await bus.publish("b", b"answered behind all that waits"))
+        await (await bus.publish("b", b"behind all that waits"))
         assert bus.inbox.waiting > LIMIT
 
 

@@ -270,7 +270,7 @@ async def test_unacknowledged_messages_are_redelivered_after_a_disconnect(durabl
     first = await receive(receiver, 20, ack=False)
     for message in first[:10]:
         message.ack()
-    # An answered round trip behind the acknowledgements: the broker has them.
+    # A round trip behind the acknowledgements: the broker has them.
     await receiver.subscribe(durable.topic("unused"))
     durable.cut(receiver)
     redelivered = await receive(receiver, 10)
@@ -629,7 +629,7 @@ async def test_server_that_does_not_answer_is_a_bus_error(monkeypatch, client):
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         bus = MqttBus(f"mqtt://127.0.0.1:{silent.getsockname()[1]}", client_id="a", client=client)
-        with pytest.raises(BusError, match="no answer"):
+        with pytest.raises(BusError, match="no response"):
             async with bus:
                 pass
 
@@ -676,7 +676,7 @@ async def test_message_that_is_too_large_fails_alone(mosquitto_of, client):
 
 
 async def test_message_that_ends_the_connection_fails_alone(mosquitto_of, client):
-    # Mosquitto ends the connection, or answers with a PUBACK that MQTT 5 does not have, each time it is sent.
+    # Mosquitto ends the connection, or responds with a PUBACK that MQTT 5 does not have, each time it is sent.
     server = mosquitto_of("allow_anonymous true\nmessage_size_limit 2000\n")
     registry = CollectorRegistry()
     async with MqttBus(server.url, client_id="a", client=client, metrics=BusMetrics(registry, "test")) as bus:

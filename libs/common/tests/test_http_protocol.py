@@ -49,7 +49,7 @@ async def connection():
             writer.transport.abort()
 
 
-async def answer_of(reader):
+async def response_of(reader):
     head = await reader.readuntil(b"\r\n\r\n")
     length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
     return int(head.split()[1]), head.lower(), await reader.readexactly(length)
@@ -59,12 +59,12 @@ async def test_many_requests_and_bodies_go_through_one_connection():
     async with connection() as (reader, writer):
         for _ in range(1500):
             writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nX-Padding: " + b"x" * 100 + b"\r\n\r\n")
-            assert (await answer_of(reader))[2] == b"small"
+            assert (await response_of(reader))[2] == b"small"
         writer.write(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
         for _ in range(1000):
             writer.write(b"x" * 100)
             await writer.drain()
-        assert (await answer_of(reader))[2] == b"100000"
+        assert (await response_of(reader))[2] == b"100000"
 
 
 async def test_endless_request_head_is_refused():
@@ -75,7 +75,7 @@ async def test_endless_request_head_is_refused():
             await asyncio.sleep(0)
             if reader._buffer:
                 break
-        status, head, body = await answer_of(reader)
+        status, head, body = await response_of(reader)
         assert status == 431
         assert b"content-type: application/problem+json" in head
         assert json.loads(body)["status"] == 431
@@ -85,9 +85,9 @@ async def test_endless_request_head_is_refused():
 async def test_a_long_head_that_arrives_at_once_is_refused_and_a_long_one_within_the_limit_is_not(headers):
     async with connection() as (reader, writer):
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 32_000 + b"\r\n\r\n")
-        assert (await answer_of(reader))[0] == 200
+        assert (await response_of(reader))[0] == 200
         writer.write(b"\r\n".join([b"GET / HTTP/1.1", b"Host: a", *headers, b"", b""]))
-        status, _, body = await answer_of(reader)
+        status, _, body = await response_of(reader)
         assert status == 431
         assert "head of at most 32768 bytes" in json.loads(body)["detail"]
         assert await reader.read() == b""
@@ -99,7 +99,7 @@ async def test_a_long_head_that_arrives_at_once_is_refused_and_a_long_one_within
 async def test_what_is_not_http_is_refused(junk):
     async with connection() as (reader, writer):
         writer.write(junk)
-        status, head, body = await answer_of(reader)
+        status, head, body = await response_of(reader)
         assert status == 400
         assert b"content-type: application/problem+json" in head
         assert json.loads(body)["title"] == "Bad Request"

@@ -26,7 +26,7 @@ class Handler:
     def __init__(self) -> None:
         self.granted: Opened | None = None
         self.messages: list[tuple[str, bytes, int, int]] = []
-        self.answers: list[tuple[int, str | None]] = []
+        self.responses: list[tuple[int, str | None]] = []
         self.blamed: list[int] = []
         self.confirmations: list[tuple[int, list[str | None]]] = []
         self.end: tuple[str, bool] | None = None
@@ -38,7 +38,7 @@ class Handler:
         self.messages.append((topic, payload, qos, token))
 
     def published(self, token: int, error: str | None, *, blamed: bool = False) -> None:
-        self.answers.append((token, error))
+        self.responses.append((token, error))
         if blamed:
             self.blamed.append(token)
 
@@ -77,8 +77,10 @@ class Peer:
 
 
 @asynccontextmanager
-async def connected(answer: bytes = CONNACK, **options) -> AsyncIterator[tuple[Mqtt5Link, Handler, Peer, mqtt5.Packet]]:
-    """A link to a peer that has accepted it with `answer`, and the CONNECT that came."""
+async def connected(
+    response: bytes = CONNACK, **options
+) -> AsyncIterator[tuple[Mqtt5Link, Handler, Peer, mqtt5.Packet]]:
+    """A link to a peer that has accepted it with `response`, and the CONNECT that came."""
     peers: asyncio.Queue[Peer] = asyncio.Queue()
     server = await asyncio.start_server(lambda r, w: peers.put_nowait(Peer(r, w)), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -89,7 +91,7 @@ async def connected(answer: bytes = CONNACK, **options) -> AsyncIterator[tuple[M
     try:
         peer = await peers.get()
         connect = await peer.receive()
-        peer.send(answer)
+        peer.send(response)
         await opening
         yield link, handler, peer, connect
     finally:
@@ -113,8 +115,8 @@ async def test_connect_packet_has_client_id_and_limits():
 
 
 async def test_limits_of_the_broker_are_reported():
-    answer = mqtt5.ConnAckPacket(session_present=True, receive_max=7, max_packet_size=1000).write()
-    async with connected(answer) as (_, handler, _, _):
+    response = mqtt5.ConnAckPacket(session_present=True, receive_max=7, max_packet_size=1000).write()
+    async with connected(response) as (_, handler, _, _):
         assert handler.granted == Opened(session_kept=True, window=7, maximum_packet=1000)
     async with connected() as (_, handler, _, _):
         assert handler.granted.maximum_packet == MAXIMUM_PACKET
@@ -244,9 +246,9 @@ async def test_pubacks_complete_their_messages_whatever_the_reason_code():
         peer.send(mqtt5.PubAckPacket(tokens[1], reason_code=mqtt5.PubAckReasonCode.NOT_AUTHORIZED).write())
         # Packet too large is no reason code of a PUBACK, but Mosquitto sends it.
         peer.send(bytes([0x40, 3, *tokens[2].to_bytes(2), 0x95]))
-        await until(lambda: len(handler.answers) == 3)
+        await until(lambda: len(handler.responses) == 3)
         too_large = "Packet too large; raise the broker's limit (Mosquitto: message_size_limit)"
-        assert handler.answers == [(tokens[0], None), (tokens[1], "Not authorized"), (tokens[2], too_large)]
+        assert handler.responses == [(tokens[0], None), (tokens[1], "Not authorized"), (tokens[2], too_large)]
         assert handler.blamed == [tokens[2]]
         assert handler.end is None
 
@@ -271,7 +273,7 @@ async def test_packet_identifiers_in_use_are_not_reused():
             token = link.publish("a", b"", qos=1, retain=False, properties=None)
             assert token != first
             link.data_received(mqtt5.PubAckPacket(token).write())
-        assert len(handler.answers) == 65_535
+        assert len(handler.responses) == 65_535
 
 
 async def test_silent_broker_is_pinged_and_then_disconnected():
@@ -303,7 +305,7 @@ class Sink(asyncio.Transport):
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("response", "expected"),
     [
         (b"\x20\x02\x00\x01", NO_MQTT_5),
         (mqtt5.ConnAckPacket(reason_code=mqtt5.ConnAckReasonCode.UNSUPPORTED_PROTOCOL_VERSION).write(), NO_MQTT_5),
@@ -313,15 +315,15 @@ class Sink(asyncio.Transport):
         (mqtt5.ConnAckPacket(session_expiry_interval=0).write(), "Session Expiry Interval"),
     ],
 )
-async def test_broker_without_required_capabilities_is_refused_at_once(answer, expected):
+async def test_broker_without_required_capabilities_is_refused_at_once(response, expected):
     with pytest.raises(LinkError) as caught:
-        async with connected(answer, session_expiry=60):
+        async with connected(response, session_expiry=60):
             pass
     assert expected in str(caught.value)
     assert caught.value.permanent
 
 
 async def test_small_broker_limits_are_respected():
-    answer = mqtt5.ConnAckPacket(max_packet_size=128 * 1024, receive_max=20, session_expiry_interval=30).write()
-    async with connected(answer, session_expiry=3600) as (_, handler, _, _):
+    response = mqtt5.ConnAckPacket(max_packet_size=128 * 1024, receive_max=20, session_expiry_interval=30).write()
+    async with connected(response, session_expiry=3600) as (_, handler, _, _):
         assert (handler.granted.window, handler.granted.maximum_packet) == (20, 128 * 1024)

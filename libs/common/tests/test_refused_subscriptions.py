@@ -28,9 +28,9 @@ class Broker:
                 except IndexError:
                     break
                 data = data[size:]
-                writer.write(self._answer(packet))
+                writer.write(self._response_to(packet))
 
-    def _answer(self, packet: mqtt5.Packet) -> bytes:
+    def _response_to(self, packet: mqtt5.Packet) -> bytes:
         match packet:
             case mqtt5.ConnectPacket():
                 return mqtt5.ConnAckPacket().write()

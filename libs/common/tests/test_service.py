@@ -69,8 +69,8 @@ def test_probes_are_served_while_it_runs(tmp_path):
         port = probe.getsockname()[1]
     process = start(tmp_path, "run", HTTP_PORT=str(port))
     assert process.stdout.readline() == "running\n"
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=10) as answer:
-        assert answer.status == 200
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=10) as response:
+        assert response.status == 200
     process.terminate()
     process.communicate(timeout=30)
 

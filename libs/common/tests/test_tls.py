@@ -117,8 +117,8 @@ async def test_http_is_served_over_tls_alone(certificates):
     async with HealthServer("127.0.0.1", 0, health, CollectorRegistry(), ours) as server:
         context = ssl.create_default_context(cafile=str(certificates.ca))
         async with httpx.AsyncClient(verify=context) as client:
-            answer = await client.get(f"https://127.0.0.1:{server.port}/health/ready")
-            assert answer.status_code == 200
+            response = await client.get(f"https://127.0.0.1:{server.port}/health/ready")
+            assert response.status_code == 200
             with pytest.raises(httpx.HTTPError):
                 await client.get(f"http://127.0.0.1:{server.port}/health/ready")
 

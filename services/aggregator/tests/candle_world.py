@@ -74,7 +74,7 @@ def candle_of(
 
 
 def price_row(price: Decimal, timeframe: Timeframe, opens: int, at: float) -> Candle:
-    """The row of a REST answer that tells the price with which its range, which `opens` then, begins."""
+    """The row of a REST response that gives the price with which its range, which `opens` then, begins."""
     row = candle_of([Trade(0.0, price, Decimal(1))], timeframe, opens - timeframe.seconds, at, Source.REST)
     return replace(row, volume=Decimal(0), trades=0, infilled=True)
 
@@ -116,7 +116,7 @@ class World:
     sent: int = 0  # trades before this index have been sent as ticks, or were missed
     ticks: list[Candle] = field(default_factory=list)
     late: list[tuple[float, Candle]] = field(default_factory=list)
-    answers: list[tuple[float, History]] = field(default_factory=list)
+    responses: list[tuple[float, History]] = field(default_factory=list)
     requests: list[Output] = field(default_factory=list)
     closed: dict[tuple[Timeframe, int], Candle] = field(default_factory=dict)
     retained: dict[Timeframe, Candle] = field(default_factory=dict)
@@ -134,7 +134,7 @@ class World:
     def new_engine(self) -> Engine:
         return Engine(self.depth)
 
-    # --- what the exchange would answer ---
+    # --- what the exchange would respond ---
 
     def _windows(self, timeframe: Timeframe) -> dict[int, list[Trade]]:
         windows = defaultdict(list)
@@ -203,14 +203,14 @@ class World:
         """Kill the engine and start another: it finds what is retained on the bus."""
         self.engine = self.new_engine()
         self.requests.clear()
-        self.answers.clear()
+        self.responses.clear()
         self.engine.feed_state(self.feed_state(), retained=True)
         self.engine.gain([SYMBOL])
         for candle in self.retained.values():
             self.engine.resume(candle)
 
     def step(self, seconds: float, *, delays: bool = False) -> None:
-        """Let time pass, send what traded, then the watermark, then answer what is due."""
+        """Let time pass, send what traded, then the watermark, then respond to what is due."""
         self.now += seconds
         updated: dict[int, dict[str, int]] = {}
         if self.live:
@@ -237,20 +237,20 @@ class World:
             trades = {minute: self.published.pop(minute) for minute in over}
             stated = {} if self.drops is None else trades | updated
             self.take(self.engine.watermark(Watermark("feed", self.now - 1, self.now), stated))
-        for due, history in list(self.answers):
+        for due, history in list(self.responses):
             if due <= self.now:
-                self.answers.remove((due, history))
+                self.responses.remove((due, history))
                 self.take(self.engine.history(history))
         requests, self.requests = self.requests, []
         for request in requests:
             if isinstance(request, SeedRequest):
-                self.answers += [(self.now + self.random.randint(0, 20), self.snapshot(tf)) for tf in TIMEFRAMES]
+                self.responses += [(self.now + self.random.randint(0, 20), self.snapshot(tf)) for tf in TIMEFRAMES]
             elif isinstance(request, HistoryRequest):
-                self.answers.append((self.now + self.random.randint(0, 90), self.rest(request)))
+                self.responses.append((self.now + self.random.randint(0, 90), self.rest(request)))
         self.flush_forming()
 
     def settle(self, minutes: int = 40) -> None:
-        """Let the dust settle: everything late arrives, everything asked for is answered."""
+        """Let the dust settle: everything late arrives, everything requested arrives."""
         if not self.live:
             self.connect()
         for _ in range(minutes * 6):

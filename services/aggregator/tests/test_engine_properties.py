@@ -142,7 +142,7 @@ def test_late_ticks_become_corrections_all_the_way_up(seed, share, script, memor
         looked_after_from = world.engine.series[SYMBOL].horizons
         for candle in world.log:
             if candle.open_time < looked_after_from[candle.timeframe]:
-                continue  # rebuilt from an answer, anew with each
+                continue  # rebuilt from a response, anew with each
             key = (candle.timeframe, candle.open_time)
             # What is published again is the same to the last field; what is not is a correction.
             before = last.get(key)

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from aggregator.core import LateEnd
 from aggregator.core.feeds import ImplausibleError
-from aggregator.late_ends import ANSWER_SECONDS, MOST_AT_ONCE, REPEAT_SECONDS, LateEnds, LateStep
+from aggregator.late_ends import MOST_AT_ONCE, REPEAT_SECONDS, RESPONSE_SECONDS, LateEnds, LateStep
 from aggregator.service import Aggregator
 from aggregator.subscriptions import SingleFilterSubscription, SymbolSubscriptions
 from ingress_common.bus import Message
@@ -60,7 +60,7 @@ def retained(trades: int = 4) -> list[Candle]:
 
 
 def stored(*later: Candle, minutes: int = 2) -> list[History]:
-    """The answer of a store that has `minutes` closed minutes of one trade each, windows above them, and raw ticks."""
+    """The response of a store with `minutes` closed minutes of one trade each, windows above them, and raw ticks."""
     batches = []
     for timeframe in TIMEFRAMES:
         end = timeframe.floor(OPEN)
@@ -71,11 +71,11 @@ def stored(*later: Candle, minutes: int = 2) -> list[History]:
     return batches
 
 
-def ended(retained: list[Candle], answer: list[History]) -> LateEnd:
+def ended(retained: list[Candle], response: list[History]) -> LateEnd:
     late = LateEnd("OLD/USD")
     for one in retained:
         late.resume(one)
-    for batch in answer:
+    for batch in response:
         late.history(batch)
     return late
 
@@ -83,7 +83,7 @@ def ended(retained: list[Candle], answer: list[History]) -> LateEnd:
 def test_late_end_windows_have_stored_and_later_trades_and_are_incomplete():
     ticks = candle(M1, OPEN, 7), candle(M1, OPEN + 120, 3, price="120.0")
     late = ended(retained(), stored(*ticks))
-    assert late.answered
+    assert late.has_response
     last = late.last(OPEN + 1000.0)
     assert [(c.timeframe, c.open_time, c.trades) for c in last if c.closed] == [(M1, OPEN, 7)]
     open_windows = {c.timeframe: c for c in last if not c.closed}
@@ -116,7 +116,7 @@ def test_retained_candle_counts_where_the_store_has_fewer_trades():
 
 def test_retained_candles_alone_close_the_windows_that_traded():
     late = ended([candle(M1, OPEN, 0), *retained()[1:]], [])
-    assert not late.answered
+    assert not late.has_response
     last = late.last(OPEN + 9.0)
     assert [(c.timeframe, c.trades, c.complete) for c in last] == [(t, 6, False) for t in TIMEFRAMES[1:]]
 
@@ -137,7 +137,7 @@ def test_seed_request_is_repeated_until_the_symbol_ends_without_it():
     assert ends.next("OLD/USD", 1.0) is LateStep.REQUEST
     assert ends.next("OLD/USD", REPEAT_SECONDS) is LateStep.WAIT
     assert ends.next("OLD/USD", 1.0 + REPEAT_SECONDS) is LateStep.REQUEST
-    assert ends.next("OLD/USD", ANSWER_SECONDS) is LateStep.END
+    assert ends.next("OLD/USD", RESPONSE_SECONDS) is LateStep.END
     assert ends.end("OLD/USD", OPEN) == []
     assert ends.symbols == frozenset()
 
@@ -153,11 +153,11 @@ def test_few_symbols_are_under_way_at_a_time():
 
 @dataclass
 class Outside:
-    """A gateway that does not follow OLD/USD any more, and everybody who listens. `answer`: what the store has."""
+    """A gateway that does not follow OLD/USD any more, and everybody who listens. `response`: what the store has."""
 
     broker: MemoryBroker
     now: float
-    answer: list[History] = field(default_factory=list)
+    response: list[History] = field(default_factory=list)
     published: list[Candle] = field(default_factory=list)
     retained: dict[str, bytes] = field(default_factory=dict)
     bus: MemoryBus = field(init=False)
@@ -174,7 +174,7 @@ class Outside:
     async def _take(self, message: Message) -> None:
         if message.topic == TOPICS.seed_requests():
             assert decode_seed_request(message.payload).symbols == ("OLD/USD",)
-            for batch in self.answer:
+            for batch in self.response:
                 await self.bus.publish(TOPICS.history("OLD/USD", batch.timeframe), encode_history(batch))
         if "/candles/" in message.topic or "/ending/" in message.topic:
             self.retained[message.topic] = message.payload

@@ -1,4 +1,4 @@
-"""Candles of forgotten times, rebuilt from answers that come in pieces: compared with the naive reference."""
+"""Candles of forgotten times, rebuilt from responses that come in pieces: compared with the naive reference."""
 
 from decimal import Decimal
 from itertools import pairwise
@@ -18,8 +18,8 @@ M1 = Timeframe.M1
 FAR = dict.fromkeys(TIMEFRAMES, START + 10**9)
 
 
-def answer(trades: list[Trade], timeframe: Timeframe, start: int, end: int, at: float) -> History:
-    """What a gateway answers: traded rows, and before them the price where the range begins without trades."""
+def response(trades: list[Trade], timeframe: Timeframe, start: int, end: int, at: float) -> History:
+    """What a gateway responds: traded rows, and before them the price where the range begins without trades."""
     rows = [
         candle_of(inside, timeframe, window, at, Source.TRADES)
         for window in range(start, end, timeframe.seconds)
@@ -48,7 +48,7 @@ def test_pieces_in_any_order_rebuild_every_covered_window(seed, share, offset, m
     rebuild = Rebuild(SYMBOL)
     closed: dict[tuple[Timeframe, int], Candle] = {}
     for first, last in pieces:
-        closed |= rebuilt(rebuild, answer(trades, M1, first, last, end + 5.0))
+        closed |= rebuilt(rebuild, response(trades, M1, first, last, end + 5.0))
     expected = {
         (timeframe, window)
         for timeframe in TIMEFRAMES
@@ -64,7 +64,7 @@ def test_pieces_in_any_order_rebuild_every_covered_window(seed, share, offset, m
 
 def test_rows_of_a_higher_timeframe_become_candles_of_it_with_flat_ones_between():
     trades = [Trade(START + 10.0, Decimal(100), Decimal(1)), Trade(START + 3 * 14400 + 5.0, Decimal(90), Decimal(1))]
-    history = answer(trades, Timeframe.H4, START // 14400 * 14400, START // 14400 * 14400 + 5 * 14400, START + 10**6)
+    history = response(trades, Timeframe.H4, START // 14400 * 14400, START // 14400 * 14400 + 5 * 14400, START + 10**6)
     closed = rebuilt(Rebuild(SYMBOL), history)
     assert len(closed) == 5
     for (timeframe, window), candle in closed.items():
@@ -73,14 +73,14 @@ def test_rows_of_a_higher_timeframe_become_candles_of_it_with_flat_ones_between(
 
 def test_minute_without_trades_before_the_first_price_yields_no_candle():
     trades = [Trade(START + 130.0, Decimal(100), Decimal(1))]
-    closed = rebuilt(Rebuild(SYMBOL), answer(trades, M1, START, START + 300, START + 400.0))
+    closed = rebuilt(Rebuild(SYMBOL), response(trades, M1, START, START + 300, START + 400.0))
     assert sorted(window for timeframe, window in closed if timeframe is M1) == [START + 120, START + 180, START + 240]
 
 
 def test_maintained_windows_are_not_rebuilt():
     trades = random_trades(Random(1), 60, 0.9)
     horizons = {**FAR, M1: START + 600, Timeframe.M5: START + 300}
-    closed = rebuilt(Rebuild(SYMBOL), answer(trades, M1, START, START + 1200, START + 2000.0), horizons)
+    closed = rebuilt(Rebuild(SYMBOL), response(trades, M1, START, START + 1200, START + 2000.0), horizons)
     assert max(window for timeframe, window in closed if timeframe is M1) == START + 540
     assert [window for timeframe, window in closed if timeframe is Timeframe.M5] == [START]
 
@@ -132,19 +132,19 @@ def test_engine_republishes_nothing_unchanged_by_a_response_to_its_own_request()
     world.now += 3_000
     world.connect()
     world.step(10)
-    (_, answer), *_ = world.answers
-    # With the gap some minutes are asked for that are known.
-    known = [c for (tf, window), c in world.closed.items() if tf is M1 and window >= answer.covers.start]
+    (_, response), *_ = world.responses
+    # With the gap some known minutes are requested.
+    known = [c for (tf, window), c in world.closed.items() if tf is M1 and window >= response.covers.start]
     assert known
     world.log.clear()
-    world.take(world.engine.history(answer))
+    world.take(world.engine.history(response))
     filled = [candle for candle in world.log if candle.timeframe is M1]
     assert filled
     assert not set(filled) & set(known)
-    # Whoever else asks for the same gets all of it.
+    # Another client that requests the same gets all of it.
     world.log.clear()
-    world.take(world.engine.history(answer))
-    minutes = {candle.open_time for candle in [*known, *filled] if candle.open_time < answer.covers.end}
+    world.take(world.engine.history(response))
+    minutes = {candle.open_time for candle in [*known, *filled] if candle.open_time < response.covers.end}
     assert {candle.open_time for candle in world.log} == minutes
 
 

@@ -1,4 +1,4 @@
-"""The shell on the bus: what it subscribes to, asks for, publishes and acknowledges."""
+"""The shell on the bus: what it subscribes to, requests, publishes and acknowledges."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -224,29 +224,29 @@ async def test_start_publishes_no_old_candles_as_retained():
     assert [open_time for open_time, retained in closed if retained] == [OPEN - 60, OPEN]
 
 
-class Unanswering(MemoryBus):
-    """The broker answers a subscription to candles only once `answers` is set."""
+class Unresponsive(MemoryBus):
+    """The broker responds to a subscription to candles only once `responds` is set."""
 
     def __init__(self, *args, **named) -> None:
         super().__init__(*args, **named)
-        self.answers = asyncio.Event()
+        self.responds = asyncio.Event()
 
     async def subscribe(self, *filters, no_local=False):
         await super().subscribe(*filters, no_local=no_local)
         if any("/candles/" in topic_filter for topic_filter in filters):
-            await self.answers.wait()
+            await self.responds.wait()
 
 
 async def test_messages_are_processed_while_a_subscription_is_unconfirmed():
     broker = MemoryBroker()
-    bus = Unanswering(broker, client_id="a", session_expiry=60)
+    bus = Unresponsive(broker, client_id="a", session_expiry=60)
     service = Aggregator(bus, TOPICS, SymbolSubscriptions(TOPICS), "a", CollectorRegistry(), lambda: float(OPEN))
     async with outside(broker) as out, running(service):
         await out.feed(("BTC/USD",))
         await out.until(lambda: "BTC/USD" in service._engine.series)
         await out.publish(TOPICS.raw("BTC/USD"), b"{broken")
         await out.until(lambda: any(m.topic == TOPICS.dead_letter("aggregator") for m in out.seen))
-        bus.answers.set()
+        bus.responds.set()
         await start_symbol(out, service)
 
 
@@ -315,8 +315,8 @@ async def test_restarted_aggregator_fills_what_was_missed_while_it_was_away():
             await out.seed("BTC/USD", later + 12.0)
             await out.watermark(later + 61.0)
             await out.until(lambda: any(m.topic == TOPICS.history_requests() for m in out.seen))
-            [asked, *_] = [m for m in out.seen if m.topic == TOPICS.history_requests()]
-            assert b'"1m"' in asked.payload
+            [request, *_] = [m for m in out.seen if m.topic == TOPICS.history_requests()]
+            assert b'"1m"' in request.payload
             history = History("BTC/USD", Timeframe.M1, Source.REST, Range(OPEN - 300, later), ())
             await out.publish(TOPICS.history("BTC/USD", Timeframe.M1), encode_history(history))
 

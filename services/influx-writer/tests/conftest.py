@@ -43,8 +43,8 @@ TOPICS = Topics("ingress")
 class World:
     """The broker, the file, the clock, and a client that publishes as an aggregator does and collects dead letters.
 
-    `published`: the closed candles that it keeps; `answers`: whether it answers requests for them; `drops`: how many
-    of the next answers the broker drops.
+    `published`: the closed candles that it keeps; `responds`: whether it responds to requests for them; `drops`: how
+    many of the next responses the broker drops.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class World:
     published: dict[tuple[str, Timeframe, int], Candle] = field(default_factory=dict)
     requests: list[RepublishRequest] = field(default_factory=list)
     numbering: Numbering = field(default_factory=Numbering)
-    answers: bool = True
+    responds: bool = True
     request_seconds: float = 60
     drops: int = 0
     last_request: tuple[RepublishRequest, str | None] | None = None
@@ -128,7 +128,7 @@ class World:
             connection.resume()
 
     def listed(self, instance: str = "w1") -> set[str]:
-        """The symbols that a writer says it has."""
+        """The symbols that a writer lists."""
         payload = self.broker.retained.get(self.topics.status("influx-writer", instance))
         return set(decode_status(payload).details.get("symbols", ())) if payload else set()
 
@@ -136,13 +136,13 @@ class World:
     async def running(
         self, writer: Writer, instance: str = "w1", begun: Callable[[], Any] | None = None
     ) -> AsyncIterator[asyncio.Task[None]]:
-        """Run `writer`, once it has `begun`: it has its symbols and has asked for what it may lack. Stop it cleanly."""
+        """Run `writer`, once it has `begun`: it has its symbols and has requested what it may lack. Stop it cleanly."""
         before = len(self.requests)
         task = asyncio.create_task(writer.run())
 
         def has_begun() -> bool:
-            asked = {symbol for request in self.requests[before:] for symbol in request.symbols}
-            return writer.health().ready and bool(self.listed(instance)) and asked >= self.listed(instance)
+            requested = {symbol for request in self.requests[before:] for symbol in request.symbols}
+            return writer.health().ready and bool(self.listed(instance)) and requested >= self.listed(instance)
 
         try:
             await self.until(lambda: (begun or has_begun)() or task.done())
@@ -178,7 +178,7 @@ class World:
             self.keep(candle)
             self.numbering.next(candle.symbol)
 
-    async def answer(self, request: RepublishRequest, name: str | None) -> None:
+    async def respond(self, request: RepublishRequest, name: str | None) -> None:
         """Publish again, as an aggregator does."""
         for symbol in request.symbols:
             kept = [c for c in self.published.values() if c.symbol == symbol and request.start <= c.at <= request.end]
@@ -230,8 +230,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
                     request = decode_republish_request(event.payload)
                     world.requests.append(request)
                     world.last_request = request, request_of(event.properties)
-                    if world.answers:
-                        await world.answer(*world.last_request)
+                    if world.responds:
+                        await world.respond(*world.last_request)
                 else:
                     world.dead.append(decode_dead_letter(event.payload))
                 event.ack()

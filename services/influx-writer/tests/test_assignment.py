@@ -100,13 +100,13 @@ async def test_last_leaving_writer_keeps_its_queue_for_the_next_start(world, can
         await world.until(lambda: all_stored(world))
     for minute in range(-8, 0):
         await world.send(*rows_of(candle, minute))
-    asked = len(world.requests)
+    requests = len(world.requests)
     one, _ = world.writer("w1")
     async with world.running(one):
         await world.until(lambda: all_stored(world))
         # The queue joins on to what is stored, so nothing of before was missed.
-        await world.until(lambda: len(world.requests) > asked)
-        assert min(request.start for request in world.requests[asked:]) > rows_of(candle, -9)[0].at
+        await world.until(lambda: len(world.requests) > requests)
+        assert min(request.start for request in world.requests[requests:]) > rows_of(candle, -9)[0].at
 
 
 async def test_takeover_requests_the_candles_queued_for_the_dead_writer(world, candle):

@@ -1,4 +1,4 @@
-"""What the broker drops is noticed from the numbers, and asked for until it has come."""
+"""What the broker drops is found by the numbers and requested until it arrives."""
 
 from datetime import UTC, datetime
 
@@ -18,8 +18,8 @@ async def test_candles_dropped_by_the_broker_are_requested_and_stored(world, can
     rows = [candle(-n) for n in range(9, 0, -1)]
     async with world.running(writer):
         await world.send(rows[0])
-        # What it asked for at the start is answered.
-        await world.answer(*world.last_request)
+        # The response to its request at the start.
+        await world.respond(*world.last_request)
         await world.until(lambda: world.metric("ingress_writer_written_total", kind="candle") == 2)
         await world.send(*rows[1:3])
         world.lose(*rows[3:8])
@@ -39,8 +39,8 @@ async def test_new_candle_dropped_before_an_old_one_is_requested(world, candle):
     rows = [candle(-n, at=world.now - 60.0 * n) for n in range(9, 0, -1)]
     async with world.running(writer):
         await world.send(*rows[:8])
-        # What it asked for at the start is answered.
-        await world.answer(*world.last_request)
+        # The response to its request at the start.
+        await world.respond(*world.last_request)
         await world.until(lambda: world.metric("ingress_writer_written_total", kind="candle") == 16)
         world.lose(rows[8])
         # Somebody had it republished, and it is stored already.
@@ -52,51 +52,51 @@ async def test_new_candle_dropped_before_an_old_one_is_requested(world, candle):
 
 
 async def test_publisher_received_from_its_first_candle_has_no_gap(world, candle):
-    world.answers, world.request_seconds = False, 0.01
+    world.responds, world.request_seconds = False, 0.01
     writer, _ = world.writer()
     rows = [candle(-n) for n in range(20, 0, -1)]
     async with world.running(writer):
         await world.send(rows[0])
         await world.until(lambda: world.metric("ingress_writer_written_total", kind="candle") == 1)
-        asked = len(world.requests)
+        requests = len(world.requests)
         for position, row in enumerate(rows[1:], 2):
             await world.send(row)
             await world.until(lambda p=position: world.metric("ingress_writer_written_total", kind="candle") == p)
         # Of the other symbol nothing has come.
-        assert all(request.symbols == ("ETH/USD",) for request in world.requests[asked:])
+        assert all(request.symbols == ("ETH/USD",) for request in world.requests[requests:])
     assert await world.stored() == rows
 
 
 async def test_candles_published_before_the_writer_started_are_requested_until_stored(world, candle):
-    world.answers, world.request_seconds = False, 0.1
+    world.responds, world.request_seconds = False, 0.1
     rows = [candle(-n) for n in range(4, 0, -1)]
     world.lose(*rows[:2])
     writer, _ = world.writer()
     async with world.running(writer):
         await world.send(rows[2])
-        asked = len(world.requests)
-        await world.until(lambda: len(world.requests) >= asked + 2)
-        world.answers = True
+        requests = len(world.requests)
+        await world.until(lambda: len(world.requests) >= requests + 2)
+        world.responds = True
         await world.send(rows[3])
         await world.until(lambda: world.metric("ingress_writer_written_total", kind="candle") >= 4)
         await world.until(lambda: writer._assignment._republishing.due == [])
     assert await world.stored() == rows
 
 
-async def test_request_for_missing_candles_is_repeated_and_shown_until_answered(world, candle):
-    world.answers, world.request_seconds = False, 0.1
+async def test_request_for_missing_candles_is_repeated_and_shown_until_they_arrive(world, candle):
+    world.responds, world.request_seconds = False, 0.1
     writer, _ = world.writer()
     rows = [candle(-n) for n in range(4, 0, -1)]
     async with world.running(writer):
         await world.send(rows[0])
         world.lose(*rows[1:3])
-        asked = len(world.requests)
+        requests = len(world.requests)
         await world.send(rows[3])
-        await world.until(lambda: len(world.requests) >= asked + 3)
+        await world.until(lambda: len(world.requests) >= requests + 3)
         await world.until(lambda: status(world)["missing_candles"] == 2)
         details = status(world)
         assert datetime.fromisoformat(details["missing_since"]).astimezone(UTC).timestamp() == world.now
-        world.answers = True
+        world.responds = True
         await world.until(lambda: world.metric("ingress_writer_missing_candles") == 0)
     assert await world.stored() == rows
 

@@ -14,18 +14,18 @@ async def test_marks_that_never_return_are_a_problem_unless_messages_wait_in_fro
     async with MemoryBus(MemoryBroker(), client_id="w1") as bus:
         marks = QueueMarks(bus, TOPIC, lambda: waiting)
         await marks.repeat()
-        assert marks.trouble is None
+        assert marks.problem is None
         await marks.send()
         for _ in range(5):
             await marks.repeat()
-        assert marks.trouble is None
+        assert marks.problem is None
         waiting = False
         await marks.repeat()
-        assert marks.trouble is None
+        assert marks.problem is None
         await marks.repeat()
-        assert TOPIC in str(marks.trouble)
+        assert TOPIC in str(marks.problem)
         marks.reconnected()
-        assert marks.trouble is None
+        assert marks.problem is None
 
 
 async def test_a_mark_that_returns_ends_the_problem(monkeypatch):
@@ -35,12 +35,12 @@ async def test_a_mark_that_returns_ends_the_problem(monkeypatch):
         await marks.send()
         await marks.repeat()
         await marks.repeat()
-        assert marks.trouble is not None
+        assert marks.problem is not None
         await bus.subscribe(TOPIC)
         await marks.repeat()
         message = await anext(bus.events())
         while not hasattr(message, "payload"):
             message = await anext(bus.events())
         marks.stored(marks.number_of(message))
-        assert marks.trouble is None
+        assert marks.problem is None
         assert marks.reached(3)

@@ -374,7 +374,7 @@ def _outstanding(world) -> int:
 
 
 class Silent(SqliteStore):
-    """Answers neither a write nor a ping while `silent` names it."""
+    """Responds to neither a write nor a ping while `silent` names it."""
 
     silent = ""
 
@@ -391,7 +391,9 @@ class Silent(SqliteStore):
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize(("silent", "problem"), [("write", "no answer to a write"), ("ping", "no answer within 1 s")])
+@pytest.mark.parametrize(
+    ("silent", "problem"), [("write", "no response to a write"), ("ping", "no response within 1 s")]
+)
 async def test_writer_is_not_ready_while_its_store_does_not_respond(world, candle, silent, problem):
     store = Silent(world.path, clock=lambda: world.now)
     writer, _ = world.writer(limits=Limits(seconds=0.05, patience_seconds=0.6), store=store)
@@ -429,11 +431,11 @@ async def test_candles_of_a_refused_timeframe_are_requested_once_accepted(world,
         assert writer.health().problems == ["store: candles_5m: gone"]
         assert await world.stored() == minutes
         assert await world.stored(Timeframe.M5) == []
-        asked = len(world.requests)
+        requests = len(world.requests)
         store.away.clear()
         await world.send(candle(0, timeframe=Timeframe.M5, closed=False))
         await world.until(lambda: writer.health().ready)
-        await world.until(lambda: len(world.requests) > asked)
+        await world.until(lambda: len(world.requests) > requests)
         await world.until(lambda: world.metric("ingress_writer_received_total", kind="candle") >= 180)
         await world.until(lambda: _outstanding(world) == 0)
     assert await world.stored(Timeframe.M5) == fives

@@ -54,12 +54,12 @@ def status_frame(system: str) -> str:
 
 
 class Client:
-    """The server's side of one connection: what the gateway asked, and ways to answer."""
+    """The server's side of one connection: what the gateway requested, and ways to respond."""
 
     def __init__(self, socket: ServerConnection) -> None:
         self.socket = socket
         self.requests: list[dict] = []
-        self.answering = {"pong": True, "ack": True, "snapshot": True, "heartbeat": True}
+        self.responding = {"pong": True, "ack": True, "snapshot": True, "heartbeat": True}
         self.refusals: dict[str, str] = {}
         self.snapshot_sent = asyncio.Event()
         self.snapshot_rows: Callable[[str], list[dict]] = lambda symbol: [
@@ -70,45 +70,45 @@ class Client:
         await self.socket.send(text)
 
     async def serve(self) -> None:
-        """Answer like Kraken until the connection ends."""
+        """Respond like Kraken until the connection ends."""
         await self.send(status_frame("online"))
         async with asyncio.TaskGroup() as tasks:
             beat = tasks.create_task(self._beat())
             with contextlib.suppress(ConnectionClosed):
                 async for text in self.socket:
-                    await self.answer(json.loads(text))
+                    await self.respond(json.loads(text))
             beat.cancel()
 
     async def _beat(self) -> None:
         with contextlib.suppress(ConnectionClosed):
             while True:
                 await asyncio.sleep(0.2)
-                if self.answering["heartbeat"] and self.subscribed():
+                if self.responding["heartbeat"] and self.subscribed():
                     await self.send(HEARTBEAT)
 
     def subscribed(self) -> list[str]:
         return [s for r in self.requests if r["method"] == "subscribe" for s in r["params"].get("symbol", [])]
 
-    async def answer(self, request: dict) -> None:
+    async def respond(self, request: dict) -> None:
         self.requests.append(request)
         now = rfc3339(time.time())
         if request["method"] == "ping":
-            if self.answering["pong"]:
+            if self.responding["pong"]:
                 pong = {"method": "pong", "req_id": request["req_id"], "time_in": now, "time_out": now}
                 await self.send(json.dumps(pong))
             return
         for symbol in request["params"]["symbol"]:
-            await self._answer_symbol(request, symbol, now)
+            await self._respond_about(request, symbol, now)
 
-    async def _answer_symbol(self, request: dict, symbol: str, now: str) -> None:
+    async def _respond_about(self, request: dict, symbol: str, now: str) -> None:
         common = {"method": request["method"], "req_id": request["req_id"], "time_in": now, "time_out": now}
         if symbol in self.refusals:
             await self.send(json.dumps({**common, "success": False, "symbol": symbol, "error": self.refusals[symbol]}))
             return
         result = {"channel": "ohlc", "interval": request["params"]["interval"], "symbol": symbol}
-        if self.answering["ack"]:
+        if self.responding["ack"]:
             await self.send(json.dumps({**common, "success": True, "result": result}))
-        if request["method"] == "subscribe" and self.answering["snapshot"]:
+        if request["method"] == "subscribe" and self.responding["snapshot"]:
             rows = self.snapshot_rows(symbol)
             if rows:
                 await self.send(frame_of("snapshot", rows))

@@ -52,7 +52,7 @@ class Follower:
             case "raw":
                 self._tick(item)
             case "history" if item.timeframe is Timeframe.M1:
-                # A row without trades tells a price and no minute.
+                # A row without trades gives a price and no minute.
                 for candle in (row for row in item.candles if row.trades):
                     if candle.close_time <= item.covers.end - 1:
                         self.states[candle.symbol, candle.open_time] = _numbers(candle)
@@ -91,11 +91,11 @@ def _numbers(candle) -> tuple:
 async def truth_of(simulator, symbol: str, minutes: list[int]) -> dict[int, tuple]:
     async with httpx.AsyncClient(timeout=30.0) as client:
         url = f"{simulator.control_url}/truth/{symbol.replace('/', '-')}"
-        answer = await client.get(
+        response = await client.get(
             url, params={"timeframe": "1m", "from": str(min(minutes)), "to": str(max(minutes) + 60)}
         )
     candles: dict[int, tuple] = {}
-    for row in answer.json()["candles"]:
+    for row in response.json()["candles"]:
         prices = (Decimal(str(row[name])) for name in ("open", "high", "low", "close", "volume"))
         candles[int(parse_rfc3339(row["open_time"]))] = (*prices, row["trades"])
     return candles

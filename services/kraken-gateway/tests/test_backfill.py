@@ -31,7 +31,7 @@ BUSY, THIN = "BTC/USD", "XRP/GBP"
 
 @dataclass
 class World:
-    """Where history is asked for, and what came of it."""
+    """Where history is requested, and what arrived."""
 
     backfill: Backfill
     simulator: Simulator
@@ -53,11 +53,11 @@ class World:
     async def truth(self, symbol: str, start: float, end: float) -> dict[int, tuple]:
         url = f"{self.simulator.control_url}/truth/{symbol.replace('/', '-')}"
         async with httpx.AsyncClient() as http:
-            answer = await http.get(url, params={"timeframe": "1m", "from": str(int(start)), "to": str(int(end))})
+            response = await http.get(url, params={"timeframe": "1m", "from": str(int(start)), "to": str(int(end))})
         names = ("open", "high", "low", "close", "volume", "trades")
         return {
             int(parse_rfc3339(row["open_time"])): tuple(float(row[name]) for name in names)
-            for row in answer.json()["candles"]
+            for row in response.json()["candles"]
         }
 
 
@@ -105,8 +105,8 @@ async def expect_truth(world: World, symbol: str, start: float, end: float) -> N
     assert batches[0].covers.start <= start
     assert batches[-1].covers.end >= end
     assert all(a.covers.end == b.covers.start for a, b in pairwise(batches))
-    told = {c.open_time: numbers(c) for h in batches for c in h.candles if c.trades and c.open_time < end}
-    assert told == await world.truth(symbol, batches[0].covers.start, end)
+    published = {c.open_time: numbers(c) for h in batches for c in h.candles if c.trades and c.open_time < end}
+    assert published == await world.truth(symbol, batches[0].covers.start, end)
     assert not [c for h in batches for c in h.candles[1:] if c.trades == 0]
 
 

@@ -85,20 +85,20 @@ class Published:
 
 
 class Kraken:
-    """Snapshots of the last minutes as Kraken has them at `now`, answered as soon as `answering`."""
+    """Snapshots of the last minutes as Kraken has them at `now`, given as soon as `responding`."""
 
     def __init__(self):
         self.now = MINUTE + 60 + 4.5
-        self.answering = asyncio.Event()
-        self.answering.set()
-        self.asked = asyncio.Event()
+        self.responding = asyncio.Event()
+        self.responding.set()
+        self.requested = asyncio.Event()
 
     def read(self, symbol, *, urgent=False):
-        self.asked.set()
-        return asyncio.ensure_future(self._answer(symbol, self.now))
+        self.requested.set()
+        return asyncio.ensure_future(self._snapshot(symbol, self.now))
 
-    async def _answer(self, symbol, taken):
-        await self.answering.wait()
+    async def _snapshot(self, symbol, taken):
+        await self.responding.wait()
         trades = {MINUTE - 60: 5, MINUTE: 5, MINUTE + 60: 1} if taken > MINUTE + 61 else {MINUTE - 60: 5, MINUTE: 4}
         prices = (PRICE,) * 4
         rows = tuple(
@@ -146,11 +146,11 @@ async def test_symbol_of_a_lagging_feed_is_read_once_it_has_caught_up():
 
 async def test_reading_from_before_the_minutes_end_does_not_count_as_the_one_after_it():
     feed, kraken = LiveFeed(trades={MINUTE - 60: 5, MINUTE: 4}), Kraken()
-    feed.suspects = lambda: {SYMBOL: 2.0} if not kraken.asked.is_set() else {}
-    kraken.answering.clear()
+    feed.suspects = lambda: {SYMBOL: 2.0} if not kraken.requested.is_set() else {}
+    kraken.responding.clear()
     async with detecting(feed, kraken) as published:
-        await kraken.asked.wait()
+        await kraken.requested.wait()
         kraken.now += 60
         await feed.next_look()  # the minute ends for the detector while the earlier reading is on its way
-        kraken.answering.set()
+        kraken.responding.set()
         assert await correction(published) == 5

@@ -21,12 +21,39 @@ HEARTBEAT = '{"channel":"heartbeat"}'
 
 
 @pytest.fixture
+async def skip(monkeypatch) -> Callable[[float], None]:
+    """Advances the loop's clock and the wall clock by some seconds: what is due by then happens at once."""
+    loop = asyncio.get_running_loop()
+    steady, wall, skipped = loop.time, time.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: steady() + skipped)
+    monkeypatch.setattr(time, "time", lambda: wall() + skipped)
+
+    def advance(seconds: float) -> None:
+        nonlocal skipped
+        skipped += seconds
+
+    return advance
+
+
+@pytest.fixture
+def heartbeats(metrics) -> Callable[[], float]:
+    """Counts the heartbeats that the gateway has processed."""
+
+    def count() -> float:
+        samples = metrics.frames.collect()[0].samples
+        return sum(s.value for s in samples if s.name.endswith("_total") and s.labels == {"kind": "heartbeat"})
+
+    return count
+
+
+@pytest.fixture
 async def start(fake_kraken, open_bus, metrics, listener):
     """Starts a feed of some symbols; stops it at the end and checks what must hold whatever happened."""
     tasks = []
 
     def begin(*symbols: str, silence: float = INACTIVITY) -> Feed:
-        kraken = Kraken(fake_kraken.url, ConnectionLimiter(time.monotonic), KrakenClock(time.time), metrics)
+        clock = KrakenClock(time.time, asyncio.get_running_loop().time)
+        kraken = Kraken(fake_kraken.url, ConnectionLimiter(time.monotonic), clock, metrics)
         feed = Feed("gw-0", kraken, open_bus, Topics(), metrics, silence)
         feed.assign(frozenset(symbols), {})
         tasks.append(asyncio.create_task(feed.run()))
@@ -71,7 +98,7 @@ def listed(listener) -> tuple[str, ...]:
 
 @pytest.fixture
 def play(listener):
-    """Makes a script: answer like Kraken, and do `steps` once the feed covers everything that it has subscribed."""
+    """Makes a script: respond like Kraken, and do `steps` once the feed covers everything that it has subscribed."""
 
     def make(*steps: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         async def script(client) -> None:
@@ -198,7 +225,7 @@ async def test_symbols_that_are_not_traded_are_rejected_and_not_subscribed_until
 
 async def test_connection_silent_after_the_ack_is_replaced(start, listener, fake_kraken, play):
     async def mute(client) -> None:
-        client.answering = dict.fromkeys(client.answering, False)
+        client.responding = dict.fromkeys(client.responding, False)
 
     fake_kraken.scripts = [play(mute), play()]
     start("BTC/USD", silence=4.0)
@@ -211,15 +238,15 @@ async def test_connection_silent_after_the_ack_is_replaced(start, listener, fake
 
 async def test_symbol_without_snapshot_or_ack_is_unlisted_and_resubscribed(start, listener, fake_kraken):
     async def script(client) -> None:
-        original = client._answer_symbol
+        original = client._respond_about
 
-        async def answer(request, symbol, now):
+        async def respond(request, symbol, now):
             again = client.subscribed().count(symbol) > 1
-            client.answering["ack"] = again or symbol != "ETH/USD"
-            client.answering["snapshot"] = again or symbol == "BTC/USD"
+            client.responding["ack"] = again or symbol != "ETH/USD"
+            client.responding["snapshot"] = again or symbol == "BTC/USD"
             await original(request, symbol, now)
 
-        client._answer_symbol = answer
+        client._respond_about = respond
         await client.serve()
 
     fake_kraken.scripts = [script]
@@ -228,7 +255,7 @@ async def test_symbol_without_snapshot_or_ack_is_unlisted_and_resubscribed(start
     await listener.until(lambda: listed(listener) == ("BTC/USD", "ETH/USD", "SOL/USD"))
     assert lives(listener) == 1
     ended = [r["params"]["symbol"] for r in fake_kraken.clients[0].requests if r["method"] == "unsubscribe"]
-    # Only what was acked has to be ended before it can be asked for anew.
+    # Only what was acked has to be ended before it can be requested anew.
     assert ended == [["SOL/USD"]]
 
 
@@ -292,15 +319,15 @@ async def test_malformed_row_unlists_its_symbol_until_a_new_snapshot(start, list
 
 async def test_exceeded_rate_slows_down_and_resubscribes(start, listener, fake_kraken):
     async def script(client) -> None:
-        answer = client._answer_symbol
+        respond = client._respond_about
 
         async def first_ignored(request, symbol, now):
             if client.subscribed().count(symbol) == 1:
                 await client.send('{"Error":"Exceeded msg rate"}')
             else:
-                await answer(request, symbol, now)
+                await respond(request, symbol, now)
 
-        client._answer_symbol = first_ignored
+        client._respond_about = first_ignored
         await client.serve()
 
     fake_kraken.scripts = [script]
@@ -315,7 +342,7 @@ async def test_maintenance_stops_the_watermark_until_kraken_is_online(
     async def closed_then_open(client) -> None:
         await client.send(system_status("maintenance"))
         request = json.loads(await client.socket.recv())
-        await client.answer(request)
+        await client.respond(request)
         assert request["method"] == "ping"
         await client.serve()
 
@@ -336,15 +363,16 @@ async def test_feed_continues_in_other_engine_states(start, listener, fake_krake
     assert lives(listener) == 1
 
 
-async def test_delayed_frame_does_not_advance_the_watermark(start, listener, fake_kraken, frame, play):
+async def test_delayed_frame_does_not_advance_the_watermark(start, listener, fake_kraken, frame, play, skip):
     minute = time.time() // 60 * 60
 
     async def delayed(client) -> None:
-        client.answering["heartbeat"] = False
+        client.responding["heartbeat"] = False
         made = time.time() - 30.0
-        for _ in range(10):
+        for n in range(1, 11):
             await client.send(frame("update", [{"symbol": "BTC/USD", "begin": minute - 60}], made))
-            await asyncio.sleep(0.2)
+            await listener.until(lambda n=n: len(listener.of("raw")) == n)
+            skip(0.2)
 
     fake_kraken.scripts = [play(delayed)]
     start("BTC/USD")
@@ -354,20 +382,21 @@ async def test_delayed_frame_does_not_advance_the_watermark(start, listener, fak
 
 @pytest.mark.parametrize("step", [3600.0, -3600.0])
 async def test_step_of_our_wall_clock_changes_nothing_that_is_stamped(
-    fake_kraken, open_bus, metrics, listener, frame, step, play
+    fake_kraken, open_bus, metrics, listener, frame, step, play, skip
 ):
     stepped = 0.0
-    clock = KrakenClock(lambda: time.time() + stepped)
+    clock = KrakenClock(lambda: time.time() + stepped, asyncio.get_running_loop().time)
 
     async def trade(client) -> None:
         nonlocal stepped
-        for n in range(1, 41):
+        for n in range(1, 31):
             if n == 15:
                 stepped = step
+            published = len(listener.of("raw"))
             await client.send(frame("update", [{"symbol": "BTC/USD", "begin": time.time() // 60 * 60, "trades": n}]))
-            await asyncio.sleep(0.1)
-            if n == 30:
-                await cut(client)
+            await listener.until(lambda published=published: len(listener.of("raw")) > published)
+            skip(0.1)
+        await cut(client)
 
     fake_kraken.scripts = [play(trade)]
     kraken = Kraken(fake_kraken.url, ConnectionLimiter(time.monotonic), clock, metrics)
@@ -421,18 +450,25 @@ async def test_symbol_whose_snapshot_begins_late_moves_the_coverage_and_leaves_n
             assert item.since <= max(watermark, states(listener, LIVE)[0].since)
 
 
-async def test_late_heartbeat_does_not_cover_an_update_behind_it(start, listener, fake_kraken, frame, play):
+async def test_late_heartbeat_does_not_cover_an_update_behind_it(
+    start, listener, fake_kraken, frame, heartbeats, play, skip
+):
     made: list[float] = []
 
     async def hold_up(client) -> None:
-        client.answering["heartbeat"] = False
-        await client.send(HEARTBEAT)
+        # The gateway pings after a stall; the pong would follow the update.
+        client.responding["heartbeat"] = client.responding["pong"] = False
+
+        async def heartbeat() -> None:
+            processed = heartbeats()
+            await client.send(HEARTBEAT)
+            await listener.until(lambda: heartbeats() > processed)
+
+        await heartbeat()
         made.append(time.time() + 1.1)
-        # The next one is due after a second and takes more than the grace, which is real time.
-        await asyncio.sleep(1.0 + GRACE + 0.3)
-        await client.send(HEARTBEAT)
-        for _ in range(20):
-            await asyncio.sleep(0)
+        # The next one is due after a second and takes more than the grace.
+        skip(1.0 + GRACE + 0.3)
+        await heartbeat()
         row = {"symbol": "BTC/USD", "begin": made[0] // 60 * 60, "trades": 77}
         await client.send(frame("update", [row], stamp=made[0]))
 
@@ -502,7 +538,7 @@ async def test_feed_waits_while_kraken_cannot_be_reached(start, listener, fake_k
 
 
 async def test_the_watermark_that_ends_a_minute_states_the_trades_that_were_published_of_it(
-    start, listener, fake_kraken, frame, broker, play
+    start, listener, fake_kraken, frame, heartbeats, play, skip
 ):
     minute = time.time() // 60 * 60
     rows = [
@@ -513,7 +549,13 @@ async def test_the_watermark_that_ends_a_minute_states_the_trades_that_were_publ
     fake_kraken.scripts = [play(sends(*(frame("update", [row]) for row in rows)))]
     start("BTC/USD", "ETH/USD")
     stated = {int(minute) - 60: {"BTC/USD": 7}, int(minute) - 120: {"ETH/USD": 2}}
-    await listener.until(lambda: listener.stated == stated, 75)
+    await listener.until(lambda: len(listener.of("raw")) == 3)
+    end = minute + 60 + GRACE + 1.0
+    while time.time() < end and listener.stated != stated:
+        processed = heartbeats()
+        skip(0.5)
+        await listener.until(lambda processed=processed: heartbeats() > processed)
+    assert listener.stated == stated
 
 
 async def test_the_next_watermark_states_the_trades_of_what_was_updated(start, listener, fake_kraken, frame, play):

@@ -19,7 +19,7 @@ from kraken_gateway.publisher import Publisher, halves
 
 
 class Bus:
-    """A broker that announces `maximum_packet` and refuses what `refuses` says."""
+    """A broker that announces `maximum_packet` and refuses what `refuses` selects."""
 
     def __init__(self, maximum_packet: int | None = None, refuses: str = "nothing") -> None:
         self.maximum_packet = maximum_packet

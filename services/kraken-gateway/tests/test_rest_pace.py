@@ -1,4 +1,4 @@
-"""How often one pair is asked for, and answers that do not come."""
+"""How often one pair is requested, and responses that do not come."""
 
 import asyncio
 from itertools import pairwise
@@ -27,20 +27,20 @@ ROWS = b'{"error":[],"result":{"XXBTZUSD":[],"last":0}}'
 async def test_call_gap_doubles_while_rate_limited_and_resets_after_a_success(metrics, monkeypatch):
     monkeypatch.setattr(rest, "CALL_GAP", 0.01)
     monkeypatch.setattr(rest, "LONGEST_GAP", 0.08)
-    answers = [TOO_MANY] * 5 + [ROWS]
-    asked: list[float] = []
+    responses = [TOO_MANY] * 5 + [ROWS]
+    requested_at: list[float] = []
 
-    async def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(asyncio.get_running_loop().time())
-        return httpx.Response(200, content=answers[len(asked) - 1])
+    async def respond(request: httpx.Request) -> httpx.Response:
+        requested_at.append(asyncio.get_running_loop().time())
+        return httpx.Response(200, content=responses[len(requested_at) - 1])
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(respond)) as client:
         kraken = KrakenRest("https://kraken.invalid", client, metrics, KrakenClock(lambda: 1e9))
         for _ in range(5):
             with pytest.raises(TooManyRequestsError):
                 await kraken.ohlc(PAIR, Timeframe.M1, 0)
         assert await kraken.ohlc(PAIR, Timeframe.M1, 0) == ()
-    gaps = [later - earlier for earlier, later in pairwise(asked)]
+    gaps = [later - earlier for earlier, later in pairwise(requested_at)]
     assert all(gap >= least for gap, least in zip(gaps, (0.02, 0.04, 0.08, 0.08, 0.08), strict=True))
     assert kraken.ready_at("ETH/USD") == float("-inf")
 
@@ -57,22 +57,22 @@ class Dripping(httpx.AsyncByteStream):
 async def test_endless_response_fails_with_the_reason(metrics, monkeypatch):
     monkeypatch.setattr(rest, "_TIMEOUT", 0.1)
 
-    async def answer(request: httpx.Request) -> httpx.Response:
+    async def respond(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, stream=Dripping())
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(respond)) as client:
         kraken = KrakenRest("https://kraken.invalid", client, metrics, KrakenClock(lambda: 1e9))
-        with pytest.raises(KrakenAilingError, match="no answer from https://kraken"):
+        with pytest.raises(KrakenAilingError, match="no response from https://kraken"):
             await kraken.ohlc(PAIR, Timeframe.M1, 0)
 
 
 async def test_a_list_without_pairs_is_an_error_and_no_pair_becomes_unknown(metrics, monkeypatch):
     monkeypatch.setattr(rest, "CALL_GAP", 0.01)
 
-    async def answer(request: httpx.Request) -> httpx.Response:
+    async def respond(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, content=b'{"error":[],"result":{}}')
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(respond)) as client:
         kraken = KrakenRest("https://kraken.invalid", client, metrics, KrakenClock(lambda: 1e9))
         with pytest.raises(RestError, match="expected pairs in Kraken's AssetPairs, got none"):
             await kraken.pair("BTC/USD")
@@ -84,11 +84,11 @@ async def test_date_of_a_response_is_krakens_time_until_measured(metrics):
     time = KrakenClock(lambda: 5_000.0, lambda: steady)
     dates = iter(["Thu, 01 Jan 1970 00:20:00 GMT", "no date"])
 
-    async def answer(request: httpx.Request) -> httpx.Response:
+    async def respond(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, content=ROWS, headers={"date": next(dates)})
 
     assert time.now() == 5_000.0
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(respond)) as client:
         kraken = KrakenRest("https://kraken.invalid", client, metrics, time)
         await kraken.ohlc(PAIR, Timeframe.M1, 0)
         await kraken.ohlc(PAIR, Timeframe.M5, 0)
@@ -100,25 +100,25 @@ async def test_date_of_a_response_is_krakens_time_until_measured(metrics):
 
 
 async def test_no_call_is_made_before_the_time_that_kraken_names(metrics):
-    asked: list[float] = []
+    requested_at: list[float] = []
 
-    async def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(asyncio.get_running_loop().time())
+    async def respond(request: httpx.Request) -> httpx.Response:
+        requested_at.append(asyncio.get_running_loop().time())
         throttled = b'{"error":["EService:Throttled: 1000000000"]}'
-        return httpx.Response(200, content=throttled if len(asked) == 1 else ROWS)
+        return httpx.Response(200, content=throttled if len(requested_at) == 1 else ROWS)
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(respond)) as client:
         # 1.5 s before that time; a call of the same pair could be made after 1 s.
         kraken = KrakenRest("https://kraken.invalid", client, metrics, KrakenClock(lambda: 1e9 - 1.5))
         with pytest.raises(ThrottledError):
             await kraken.ohlc(PAIR, Timeframe.M1, 0)
-        assert kraken.ready_at("ETH/USD") >= asked[0] + 1.5
+        assert kraken.ready_at("ETH/USD") >= requested_at[0] + 1.5
         await kraken.ohlc(Pair("ETHUSD", 1), Timeframe.M1, 0)
-    assert asked[1] >= asked[0] + 1.5
+    assert requested_at[1] >= requested_at[0] + 1.5
 
 
 class ListedPairs:
-    """A Kraken whose list of pairs changes, and that answers only for the class that a pair has."""
+    """A Kraken whose list of pairs changes, and that responds only for the class that a pair has."""
 
     def __init__(self) -> None:
         self.names = {"currency": "OLD", "tokenized_asset": "AAPLx"}
@@ -161,12 +161,12 @@ async def test_pairs_are_reread_for_an_unknown_pair_or_a_changed_list(metrics, m
 
 
 async def test_class_that_kraken_does_not_have_lists_no_pairs(metrics):
-    async def answer(request: httpx.Request) -> httpx.Response:
+    async def respond(request: httpx.Request) -> httpx.Response:
         if "aclass_base" in request.url.params:
             return httpx.Response(200, json={"error": ["EGeneral:Invalid arguments"]})
         entry = {"altname": "XBTUSD", "wsname": "XBT/USD", "pair_decimals": 1}
         return httpx.Response(200, json={"error": [], "result": {"XXBTZUSD": entry}})
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(respond)) as client:
         kraken = KrakenRest("https://kraken.invalid", client, metrics, KrakenClock(lambda: 1e9))
         assert (await kraken.pairs()).keys() == {"BTC/USD"}

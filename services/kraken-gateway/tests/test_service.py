@@ -148,10 +148,10 @@ async def test_status_has_owned_since_and_clock_skew(simulator, gateway, listene
         return dict(statuses[-1].details) if statuses else {}
 
     await listener.until(lambda: details().get("feeds") == {"gw-0": "live"}, 15.0)
-    told = details()
-    assert abs(parse_rfc3339(told["owned_since"]["BTC/USD"]) - simulator.now()) < 60.0
-    assert abs(told["clock_skew_seconds"] - (time.time() - simulator.now())) < 1.0
-    assert (told["suspect"], told["excluded"], told["stale"], told["overloaded"]) == ([], [], [], [])
+    status = details()
+    assert abs(parse_rfc3339(status["owned_since"]["BTC/USD"]) - simulator.now()) < 60.0
+    assert abs(status["clock_skew_seconds"] - (time.time() - simulator.now())) < 1.0
+    assert (status["suspect"], status["excluded"], status["stale"], status["overloaded"]) == ([], [], [], [])
 
 
 async def test_wildcard_without_a_match_is_reported(gateway, listener):

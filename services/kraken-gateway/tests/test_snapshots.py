@@ -109,7 +109,7 @@ async def test_lost_connection_is_reopened_and_pending_reads_continue(reader, fa
 
 
 async def test_symbol_that_is_acked_twice_without_a_snapshot_never_traded(reader, fake_kraken, monkeypatch):
-    monkeypatch.setattr(snapshots, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(snapshots, "RESPONSE_SECONDS", 0.3)
 
     async def script(client) -> None:
         client.snapshot_rows = lambda symbol: [] if symbol == "NEW/USD" else rows_of(symbol)
@@ -122,7 +122,7 @@ async def test_symbol_that_is_acked_twice_without_a_snapshot_never_traded(reader
 
 
 async def test_connection_without_snapshot_of_a_traded_symbol_is_replaced(reader, fake_kraken, monkeypatch):
-    monkeypatch.setattr(snapshots, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(snapshots, "RESPONSE_SECONDS", 0.3)
 
     async def goes_stale(client) -> None:
         client.snapshot_rows = lambda symbol: rows_of(symbol) if len(client.subscribed()) == 1 else []
@@ -141,7 +141,7 @@ async def test_connection_without_snapshot_of_a_traded_symbol_is_replaced(reader
 async def test_malformed_row_becomes_a_dead_letter_and_its_snapshot_is_reread(
     reader, fake_kraken, listener, monkeypatch
 ):
-    monkeypatch.setattr(snapshots, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(snapshots, "RESPONSE_SECONDS", 0.3)
 
     async def script(client) -> None:
         def rows(symbol: str) -> list[dict]:

@@ -37,19 +37,19 @@ class Client:
         self.clock = clock
 
     async def rest(self, method: str, **query: Any) -> dict[str, Any]:
-        async with self.http.get(f"{self.simulator.rest_url}/0/public/{method}", params=query) as answer:
-            assert answer.status == 200
-            return json.loads(await answer.text(), parse_float=Decimal)
+        async with self.http.get(f"{self.simulator.rest_url}/0/public/{method}", params=query) as response:
+            assert response.status == 200
+            return json.loads(await response.text(), parse_float=Decimal)
 
     async def truth(self, symbol: str, timeframe: str = "1m", **query: Any) -> list[dict[str, Any]]:
         url = f"{self.simulator.control_url}/truth/{symbol.replace('/', '-')}"
-        async with self.http.get(url, params={"timeframe": timeframe, **query}) as answer:
-            assert answer.status == 200
-            return json.loads(await answer.text(), parse_float=Decimal)["candles"]
+        async with self.http.get(url, params={"timeframe": timeframe, **query}) as response:
+            assert response.status == 200
+            return json.loads(await response.text(), parse_float=Decimal)["candles"]
 
     async def control(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        async with self.http.request(method, self.simulator.control_url + path, json=body) as answer:
-            return answer.status, await answer.json()
+        async with self.http.request(method, self.simulator.control_url + path, json=body) as response:
+            return response.status, await response.json()
 
     async def fault(self, kind: str, seconds: float = 30.0, **more: Any) -> Any:
         status, body = await self.control("POST", "/faults", {"kind": kind, "seconds": seconds, **more})

@@ -278,8 +278,8 @@ async def test_outage_drops_everyone_and_trading_goes_on(client: Client) -> None
 
 async def test_rest_can_be_down_slow_or_limited(client: Client) -> None:
     await client.fault("rest_down")
-    async with client.http.get(client.simulator.rest_url + "/0/public/SystemStatus") as answer:
-        assert (answer.status, answer.content_type) == (503, "text/html")
+    async with client.http.get(client.simulator.rest_url + "/0/public/SystemStatus") as response:
+        assert (response.status, response.content_type) == (503, "text/html")
     await client.control("DELETE", "/faults")
     await client.fault("rest_limit")
     assert await client.rest("OHLC", pair="XBTUSD") == {"error": ["EGeneral:Too many requests"]}

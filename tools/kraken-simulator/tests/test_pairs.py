@@ -171,8 +171,8 @@ async def test_pair_trades_in_every_status_but_cancel_only(client: Client, statu
     ],
 )
 async def test_wrong_change_is_refused_with_a_reason(client: Client, body: dict[str, Any], part: str) -> None:
-    status, answer = await client.control("POST", "/faults", body)
-    assert (status, part in answer["error"]) == (400, True)
+    status, response = await client.control("POST", "/faults", body)
+    assert (status, part in response["error"]) == (400, True)
 
 
 async def test_tokenised_pair_streams_like_any_other_but_rest_requires_its_class() -> None:
@@ -182,8 +182,8 @@ async def test_tokenised_pair_streams_like_any_other_but_rest_requires_its_class
         assert await client.rest("OHLC", pair="AAPLxUSD") == UNKNOWN_PAIR
         assert await client.rest("AssetPairs", pair="AAPLxUSD") == UNKNOWN_PAIR
         for method in ("OHLC", "Trades", "Ticker", "Depth", "Spread"):
-            answer = await client.rest(method, pair="AAPLxUSD", asset_class="tokenized_asset")
-            assert "AAPLxUSD" in answer["result"]
+            response = await client.rest(method, pair="AAPLxUSD", asset_class="tokenized_asset")
+            assert "AAPLxUSD" in response["result"]
             assert await client.rest(method, pair="XBTUSD", asset_class="tokenized_asset") == UNKNOWN_PAIR
         listed = (await client.rest("AssetPairs", aclass_base="tokenized_asset"))["result"]
         assert {key: row["aclass_base"] for key, row in listed.items()} == {"AAPLxUSD": "tokenized_asset"}

@@ -18,12 +18,12 @@ def recorded_market() -> Market:
 
 def test_recorded_trades_give_the_recorded_ohlc_rows() -> None:
     market = recorded_market()
-    answer = json.loads(shared_data("kraken/rest_ohlc_XBTUSDT_1m.json").read_text())["result"]
-    mine = json.loads(ohlc_json(market, "XBTUSDT", 1, answer["XBTUSDT"][-1][0] + 7, None))["result"]
-    whole = [row for row in answer["XBTUSDT"] if row[0] * 10**9 > market.tape.time(0)]
+    response = json.loads(shared_data("kraken/rest_ohlc_XBTUSDT_1m.json").read_text())["result"]
+    mine = json.loads(ohlc_json(market, "XBTUSDT", 1, response["XBTUSDT"][-1][0] + 7, None))["result"]
+    whole = [row for row in response["XBTUSDT"] if row[0] * 10**9 > market.tape.time(0)]
     assert len(whole) >= 409
     assert mine["XBTUSDT"][-len(whole) :] == whole
-    assert mine["last"] == answer["last"]
+    assert mine["last"] == response["last"]
 
 
 def test_recorded_trades_are_given_as_recorded() -> None:
@@ -84,8 +84,8 @@ async def test_errors_come_with_status_200(client: Client) -> None:
 
 async def test_calls_over_the_rate_are_refused_for_each_pair() -> None:
     async with running(rest_burst=2) as client:
-        answers = [await client.rest("OHLC", pair="XBTUSD") for _ in range(3)]
-        assert [answer["error"] for answer in answers] == [[], [], ["EGeneral:Too many requests"]]
+        responses = [await client.rest("OHLC", pair="XBTUSD") for _ in range(3)]
+        assert [response["error"] for response in responses] == [[], [], ["EGeneral:Too many requests"]]
         assert (await client.rest("OHLC", pair="ADAEUR"))["error"] == []
         client.clock.advance(1)
         assert (await client.rest("OHLC", pair="XBTUSD"))["error"] == []
@@ -122,9 +122,9 @@ async def test_asset_pairs_have_legacy_names_and_the_recorded_fields(client: Cli
 
 async def test_system_status_has_the_recorded_form(client: Client) -> None:
     recorded = json.loads(shared_data("kraken/rest_system_status.json").read_text())
-    answer = await client.rest("SystemStatus")
-    assert list(answer["result"]) == list(recorded["result"])
-    assert answer["result"]["status"] == "online"
+    response = await client.rest("SystemStatus")
+    assert list(response["result"]) == list(recorded["result"])
+    assert response["result"]["status"] == "online"
 
 
 async def test_assets_have_their_legacy_keys_and_can_be_chosen(client: Client) -> None:

@@ -161,12 +161,12 @@ async def test_malformed_request_gets_an_error(client: Client) -> None:
 
 
 async def test_connection_attempts_over_the_limit_get_429_until_the_window_has_passed() -> None:
-    async with running(connection_budget=2) as client:
+    async with running(connection_limit=2) as client:
         async with client.connect() as first, client.connect() as second:
             await first.frame(channel="status")
             await second.frame(channel="status")
-            async with client.http.get(client.simulator.rest_url + "/v2") as answer:
-                assert answer.status == 429
+            async with client.http.get(client.simulator.rest_url + "/v2") as response:
+                assert response.status == 429
         client.clock.advance(601)
         async with client.connect() as socket:
             await socket.frame(channel="status")

@@ -18,7 +18,7 @@ class Backoff:
     `jitter`: the range of the random factor of each pause, so that many clients do not retry at the same moment;
     `uniform` returns numbers from 0 to 1 for it.
 
-    The caller counts its failed attempts and starts again from 0 after a success:
+    The caller counts its failed attempts and restarts from 0 after a success:
 
         backoff, attempt = Backoff(0.2, 10.0, FULL_JITTER), 0
         while not await try_it():

@@ -20,7 +20,7 @@ class Gap:
     incomplete: bool = False
 
     def __str__(self) -> str:
-        """For people."""
+        """Symbol, timeframe and range, for logs."""
         start, end = rfc3339(self.range.start), rfc3339(self.range.end)
         return f"{self.symbol} {self.timeframe.value} from {start} to {end}"
 

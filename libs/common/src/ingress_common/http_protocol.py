@@ -48,7 +48,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse `data`; answer 431 if the head is longer than `MAX_HEAD`."""
+        """Parse `data`; respond 431 if the head is longer than `MAX_HEAD`."""
         self._head += len(data)
         super().data_received(data)
         # The parser has reset the count if the head was complete.
@@ -56,7 +56,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse(431, _TOO_LONG)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer 400: the data is not HTTP; 431 if the head was refused."""
+        """Respond 400: the data is not HTTP; 431 if the head was refused."""
         if self._fields > MAX_HEAD:
             self._refuse(431, _TOO_LONG)
         else:
@@ -107,7 +107,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def _refuse(self, status: int, detail: str) -> None:
-        """Answer with a problem (RFC 9457) and close the connection."""
+        """Respond with a problem (RFC 9457) and close the connection."""
         phrase = HTTPStatus(status).phrase
         body = json.dumps({"type": "about:blank", "title": phrase, "status": status, "detail": detail})
         self.transport.write(

@@ -25,8 +25,8 @@ class BusGauges:
 class MetricsPage:
     """The text of all metrics, as `/metrics` serves it.
 
-    Scrapes are not rate-limited, so rendering takes at most a tenth of the time; in between the last text is served
-    again. `steady`: a monotonic clock in seconds.
+    Scrapes are not rate-limited, so rendering takes at most a tenth of the time; in between it serves the last text.
+    `steady`: a monotonic clock in seconds.
     """
 
     def __init__(self, registry: CollectorRegistry, steady: Callable[[], float] = time.monotonic) -> None:

@@ -32,6 +32,9 @@ MAXIMUM_BATCH = 20_000
 lengths and keep a forged message from exhausting a service's memory.
 """
 
+Series = tuple[str, Timeframe]
+"""A candle series: symbol and timeframe."""
+
 _Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _Revision = Annotated[int, Meta(ge=0, le=10**9)]
 _Name = Annotated[str, Meta(max_length=200)]
@@ -183,7 +186,7 @@ class HistoryRequest(Struct, frozen=True, rename={"start": "from", "end": "to"})
 
 
 class RepublishRequest(Struct, frozen=True, rename={"start": "from", "end": "to"}):
-    """A request to the aggregator to publish once more the closed candles of `symbols` that it keeps.
+    """A request to the aggregator to republish the closed candles of `symbols` that it keeps.
 
     It selects candles whose `at` is from `start` to `end`, both included (unix seconds; on the wire `from` and `to`).
     """

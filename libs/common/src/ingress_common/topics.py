@@ -83,7 +83,7 @@ class Topics:
         return f"{self.prefix}/request/{EXCHANGE}/history"
 
     def republish_requests(self) -> str:
-        """Requests to publish closed candles once more."""
+        """Requests to republish closed candles."""
         return f"{self.prefix}/request/{EXCHANGE}/republish"
 
     def status(self, service: str, instance: str) -> str:

@@ -12,9 +12,6 @@ from ingress_common.symbols import matches
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import parse_rfc3339
 
-GATEWAY = "kraken-gateway"
-"""The service whose status lists the followed symbols."""
-
 LAST_SECONDS = 3.0
 """Seconds after the end of a symbol in which its last updates may still arrive."""
 
@@ -127,7 +124,7 @@ class Endings:
         self._last.setdefault(candle.symbol, {})[candle.timeframe] = candle
 
     def remove(self, symbol: str, timeframe: Timeframe) -> None:
-        """The window is closed, or its symbol is followed again."""
+        """The window is closed, or its symbol is followed anew."""
         windows = self._last.get(symbol, {})
         windows.pop(timeframe, None)
         if not windows:

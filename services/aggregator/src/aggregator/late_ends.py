@@ -8,7 +8,7 @@ from aggregator.core import LateEnd
 from aggregator.core.feeds import SUDDEN, ImplausibleError
 from ingress_common.model import Candle, History
 
-ANSWER_SECONDS = 15.0
+RESPONSE_SECONDS = 15.0
 """Seconds after which a symbol ends by its retained candles alone."""
 
 REPEAT_SECONDS = 5.0
@@ -56,9 +56,9 @@ class LateEnds:
         if known is None:
             if len(self._under_way) >= MOST_AT_ONCE:
                 return LateStep.WAIT
-            self._under_way[symbol] = _UnderWay(LateEnd(symbol), now + ANSWER_SECONDS, now)
+            self._under_way[symbol] = _UnderWay(LateEnd(symbol), now + RESPONSE_SECONDS, now)
             return LateStep.SUBSCRIBE
-        if known.last.answered or now >= known.until:
+        if known.last.has_response or now >= known.until:
             return LateStep.END
         if now < known.request_at:
             return LateStep.WAIT

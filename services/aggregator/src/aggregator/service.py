@@ -14,7 +14,7 @@ from aggregator.compact import compact
 from aggregator.core import Engine, Output
 from aggregator.core.engine import UncoveredGap
 from aggregator.core.feeds import ImplausibleError
-from aggregator.endings import GATEWAY, Endings, Following, Standing
+from aggregator.endings import Endings, Following, Standing
 from aggregator.forming import TURN_SECONDS, FormingCandles
 from aggregator.late_ends import LateEnds, LateStep
 from aggregator.metrics import AggregatorMetrics, PublicationKind, kind_of_response, kind_of_update
@@ -40,6 +40,7 @@ from ingress_common.payloads import (
     encode_seed_request,
 )
 from ingress_common.sequence import REQUEST, Numbering, request_of
+from ingress_common.service_names import AGGREGATOR, GATEWAY
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import TopicError, Topics, symbol_of
@@ -74,7 +75,7 @@ class Aggregator:
     dates status and dead letters, and measures latencies; candles depend on the messages alone.
     """
 
-    name = "aggregator"
+    name = AGGREGATOR
 
     def __init__(
         self,
@@ -304,8 +305,8 @@ class Aggregator:
             for candle in candles:
                 self._note_newest(candle)
             for position, candle in enumerate(candles, 1):
-                answer = {REQUEST: name} if name and position == len(candles) else {}
-                deliveries.append(await self._publish(candle, lambda _: PublicationKind.REPEATED, answer))
+                properties = {REQUEST: name} if name and position == len(candles) else {}
+                deliveries.append(await self._publish(candle, lambda _: PublicationKind.REPEATED, properties))
         return deliveries
 
     async def _publish(
@@ -499,8 +500,8 @@ class Aggregator:
     async def _reassign(self) -> None:
         """Gain the symbols that are ours now, and release the others.
 
-        Messages are handled meanwhile: a broker that answers only after its messages are received, as the embedded one
-        does, would otherwise never answer.
+        Messages are handled meanwhile: a broker that responds only after its messages are received, as the embedded one
+        does, would otherwise never respond.
         """
         async with self._turn:
             carried = self._engine.carried

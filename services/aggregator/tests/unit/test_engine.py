@@ -211,11 +211,11 @@ def test_gap_is_given_up_on_only_after_a_request(world):
     for candle in world.retained.values():
         world.engine.resume(candle)
     world.connect()
-    while not any(history.source is Source.REST for _, history in world.answers):
+    while not any(history.source is Source.REST for _, history in world.responses):
         world.step(10)
     assert not any(gap.lost for gap in world.engine.gaps()[SYMBOL])
     for _ in range(12):
-        world.answers.clear()
+        world.responses.clear()
         world.step(10)
     assert any(gap.lost for gap in world.engine.gaps()[SYMBOL])
 
@@ -231,7 +231,7 @@ def test_candles_continue_after_the_only_gap_is_given_up_on():
     world.now += 60
     while not any(gap.lost for gap in world.engine.gaps().get(SYMBOL, ())):
         world.step(10)
-        world.answers.clear()
+        world.responses.clear()
     assert all(gap.lost for gap in world.engine.gaps()[SYMBOL])
     closed = len(world.log)
     world.settle(5)
@@ -257,12 +257,12 @@ def test_a_lost_request_for_history_is_repeated_within_seconds():
     world.disconnect()
     world.now += 30  # across the end of a minute
     world.connect()
-    answer, times = world.rest, []
+    response, times = world.rest, []
 
     def lose_the_first(request: HistoryRequest) -> History:
         times.append(world.now)
         # Without rows and range it is as if none had come.
-        return answer(request) if len(times) > 1 else History(SYMBOL, Timeframe.M1, Source.REST, Range(0, 0), ())
+        return response(request) if len(times) > 1 else History(SYMBOL, Timeframe.M1, Source.REST, Range(0, 0), ())
 
     world.rest = lose_the_first
     while not world.engine.gaps():

@@ -186,7 +186,7 @@ def test_first_row_without_trades_gives_only_the_price_of_a_response():
     price = candle(5, "99", volume="0", trades=0, infilled=True, source=Source.REST, at=OPEN + 700)
     filled = series.history(History("BTC/USD", M1, Source.REST, Range(OPEN + 360, OPEN + 480), (price,)))
     assert [(c.open_time - OPEN, c.close) for c in pick(filled, M1)] == [(360, 99), (420, 99)]
-    # The minute of the row itself is not in the answer's range: it may have traded.
+    # The minute of the row itself is not in the response's range: it may have traded.
     assert (M1, Range(OPEN + 60, OPEN + 360)) in series.gaps()
 
 
@@ -198,8 +198,8 @@ def test_incomplete_higher_candle_is_complete_with_krakens_own_candle():
     (incomplete,) = pick(series.give_up(M1, Range(OPEN + 60, OPEN + 180), OPEN + 400), Timeframe.M5)
     assert not incomplete.complete
     row = candle(0, "103", timeframe=Timeframe.M5, source=Source.REST, at=OPEN + 500)
-    answer = History("BTC/USD", Timeframe.M5, Source.REST, Range(OPEN, OPEN + 300), (row,))
-    assert [(c.timeframe, c.complete, c.revision) for c in series.history(answer)] == [(Timeframe.M5, True, 1)]
+    response = History("BTC/USD", Timeframe.M5, Source.REST, Range(OPEN, OPEN + 300), (row,))
+    assert [(c.timeframe, c.complete, c.revision) for c in series.history(response)] == [(Timeframe.M5, True, 1)]
 
 
 def test_response_about_forgotten_minutes_infills_none():
@@ -416,8 +416,8 @@ def test_unknown_higher_candle_is_flat_once_kraken_reports_no_trades():
     series.cover(OPEN, OPEN + 240, OPEN + 241)
     series.cover(OPEN + 300, OPEN + 660, OPEN + 661)
     assert series.give_up(M1, Range(OPEN + 240, OPEN + 300), OPEN + 700) == []
-    answer = History("BTC/USD", Timeframe.M5, Source.REST, Range(OPEN, OPEN + 600), ())
-    closed = pick(series.history(answer), Timeframe.M5)
+    response = History("BTC/USD", Timeframe.M5, Source.REST, Range(OPEN, OPEN + 600), ())
+    closed = pick(series.history(response), Timeframe.M5)
     assert [(c.open_time - OPEN, c.close, c.infilled, c.complete) for c in closed] == [
         (0, Decimal(100), True, True),
         (300, Decimal(100), True, True),
@@ -425,7 +425,7 @@ def test_unknown_higher_candle_is_flat_once_kraken_reports_no_trades():
 
 
 def resumed_series(now: int) -> CandleSeries:
-    """A series that owes all that it can remember at `now`, of which its seed tells the last minute only."""
+    """A series that owes all that it can remember at `now`, of which its seed has the last minute only."""
     series = CandleSeries("BTC/USD", Depth())
     for timeframe in TIMEFRAMES:
         if timeframe is M1:
@@ -442,8 +442,8 @@ def resumed_series(now: int) -> CandleSeries:
 def test_first_remembered_minute_has_the_price_of_an_earlier_response(rows):
     series = resumed_series(OPEN + 43_200)
     series.cover(OPEN + 43_200, OPEN + 43_380, OPEN + 43_381)
-    answer = History("BTC/USD", M1, Source.REST, Range(OPEN - 3_540, OPEN + 120), tuple(rows))
-    closed = pick(series.history(answer), M1)
+    response = History("BTC/USD", M1, Source.REST, Range(OPEN - 3_540, OPEN + 120), tuple(rows))
+    closed = pick(series.history(response), M1)
     assert [(c.open_time - OPEN, c.close, c.infilled) for c in closed] == [
         (0, Decimal(95), True),
         (60, Decimal(95), True),

@@ -4,13 +4,13 @@ import sys
 
 from influx_writer.composition import build
 from influx_writer.settings import WriterSettings
-from influx_writer.writer import NAME
 from ingress_common.service import run_service
+from ingress_common.service_names import WRITER
 
 
 def main() -> int:
     """Run until SIGTERM or SIGINT."""
-    return run_service(NAME, WriterSettings, build)
+    return run_service(WRITER, WriterSettings, build)
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ class _Taken:
 
     `since`: messages from before (unix seconds) may not have arrived here. `mark`: once it has returned, the older
     queue has been read. `stored`: the comparison with the store. `first`: the open time of the first closed minute
-    received. `from_start`: the first closed candle received was its publisher's first one. `verified`: the aggregator
-    was asked for what may be missing. `released`: unsubscribed.
+    received. `from_start`: the first closed candle received was its publisher's first one. `verified`: what may be
+    missing was requested from the aggregator. `released`: unsubscribed.
     """
 
     since: float
@@ -69,7 +69,7 @@ class Assignment:
       queue has been read and no other writer lists the symbol, request from the aggregator what may be missing.
     - **Handing over**: unsubscribe once the new owner lists the symbol; list it until everything received is stored.
       So the new owner requests after this writer's last write, and receives the newest candles.
-    - **Reconnecting**: as if every symbol were taken over again. A session that the broker kept proves little
+    - **Reconnecting**: as if every symbol were taken over anew. A session that the broker kept proves little
       (decision 8).
 
     `clock` gives unix seconds; `reassign_seconds` pass between a change of the members and the reassignment.
@@ -137,7 +137,7 @@ class Assignment:
             self._reassign_at = asyncio.get_running_loop().time() + self._reassign_seconds
 
     def reconnected(self) -> None:
-        """Take over every symbol once more: after a reconnect messages may have been lost."""
+        """Take over every symbol anew: after a reconnect messages may have been lost."""
         self._marks.reconnected()
         now = self._clock()
         for symbol, taken in self._taken.items():
@@ -154,7 +154,7 @@ class Assignment:
             self.changed()
 
     def closed(self, candle: Candle, message: Message) -> str | None:
-        """Process a received closed candle. Returns the name of the request that it answers once stored, if any."""
+        """Process a received closed candle. Returns the name of the request that is done once it is stored, if any."""
         number = None if message.retain else numbered(message.properties)
         taken = self._taken.get(candle.symbol)
         if number is None or taken is None:
@@ -170,14 +170,14 @@ class Assignment:
             log.warning("candles.missing", symbol=candle.symbol, missing=self._gaps.missing)
             if self._missing_since is None:
                 self._missing_since = self._clock()
-            # The candles on either side of the hole may be old ones that somebody had republished, so they limit it on
+            # The candles on either side of the gap may be old ones that somebody had republished, so they limit it on
             # one side only: the missing ones may be new. Candles that one watermark closed have one `at`.
             self._republishing.want(candle.symbol, min(since, candle.at) - 1, self._clock() + _AHEAD)
         return request_of(message.properties)
 
-    def answered(self, symbol: str, name: str) -> None:
-        """Note that the last candle that answers a request is stored."""
-        if self._republishing.answered(symbol, name):
+    def republished(self, symbol: str, name: str) -> None:
+        """Note that the last candle of the response to request `name` is stored."""
+        if self._republishing.done(symbol, name):
             self._gaps.filled(symbol)
 
     def written(self, stored: Iterable[Candle], unstored: Collection[Candle]) -> None:
@@ -197,7 +197,7 @@ class Assignment:
                         self._republishing.want(symbol, start - 1, end + 1)
 
     async def compare(self, store: CandleStore) -> None:
-        """Read what the store holds of the symbols that were taken over. StoreUnavailableError if it does not answer.
+        """Read what the store holds of the symbols that were taken over. StoreUnavailableError if it does not respond.
 
         Call this before writing any of their candles: a newer candle in the store would hide a gap before it.
         """

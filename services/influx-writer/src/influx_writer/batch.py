@@ -12,14 +12,15 @@ class Batch:
     """Rows to write together, and what follows once they are stored.
 
     `dead_letters`: unusable messages, each with the delivery of its dead letter. `marks`: the writer's own messages
-    that came after the rows (`marks`). `answers`: symbol and name of the republish requests that the rows answer.
+    that came after the rows (`marks`). `republished`: symbol and name of the republish requests that are done with
+    these rows.
     """
 
     candles: list[PendingRow] = field(default_factory=list)
     ticks: list[PendingRow] = field(default_factory=list)
     dead_letters: list[tuple[Message, Awaitable[None]]] = field(default_factory=list)
     marks: list[tuple[Message, int]] = field(default_factory=list)
-    answers: list[tuple[str, str]] = field(default_factory=list)
+    republished: list[tuple[str, str]] = field(default_factory=list)
 
     def extend(self, later: "Batch") -> None:
         """Add all of `later`."""
@@ -27,7 +28,7 @@ class Batch:
         self.ticks += later.ticks
         self.dead_letters += later.dead_letters
         self.marks += later.marks
-        self.answers += later.answers
+        self.republished += later.republished
 
     def __len__(self) -> int:
         return len(self.candles) + len(self.ticks) + len(self.dead_letters) + len(self.marks)

@@ -7,9 +7,10 @@ from prometheus_client import CollectorRegistry
 
 from influx_writer.intake import PAYLOAD_LIMIT
 from influx_writer.settings import WriterSettings
-from influx_writer.writer import NAME, SESSION_SECONDS, Limits, Writer, client_id, control_client_id, last_will
+from influx_writer.writer import SESSION_SECONDS, Limits, Writer, client_id, control_client_id, last_will
 from ingress_common.connector import Connector
 from ingress_common.prefix import claim_name_and_prefix
+from ingress_common.service_names import WRITER
 
 _EMBEDDED_BATCH_SECONDS = 0.02
 """The embedded broker stops at 100 unacknowledged messages, so a batch must be written quickly."""
@@ -32,7 +33,7 @@ def build(settings: WriterSettings, registry: CollectorRegistry, connector: Conn
         control=connector.open(
             control_client_id(topics, instance),
             will=last_will(topics, instance, started_at),
-            before=partial(claim_name_and_prefix, NAME, settings, settings.store_name),
+            before=partial(claim_name_and_prefix, WRITER, settings, settings.store_name),
             publishes=False,
         ),
         store=settings.store(),

@@ -59,7 +59,7 @@ class WriterMetrics:
         close_to_store = Histogram(
             "ingress_writer_close_to_store_seconds",
             "From the end of a closed candle's window to the commit, of first versions, by way: live (received and "
-            "taken within 10 s each), late (seeded, repaired, kept by the broker, published again)",
+            "taken within 10 s each), late (seeded, repaired, kept by the broker, republished)",
             ("way",),
             buckets=_WAY_SECONDS,
             registry=registry,

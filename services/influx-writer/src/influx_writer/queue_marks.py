@@ -45,14 +45,14 @@ class QueueMarks:
             await self.send()
 
     @property
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """The reason why no mark returns; None while they return."""
         if self._lost < _LOST_MARKS:
             return None
         return f"none of this writer's own messages returns; its user may not read or publish {self.topic}"
 
     def reconnected(self) -> None:
-        """The connection was made again: the marks before it may have been lost."""
+        """Forget the lost marks: the marks before a reconnect may have been lost with the connection."""
         self._lost = 0
 
     def number_of(self, message: Message) -> int:

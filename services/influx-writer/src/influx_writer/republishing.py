@@ -24,7 +24,7 @@ log = get_logger(__name__)
 class _Wanted:
     """The candles wanted of a symbol, `at` from `start` to `end` (unix seconds); `due`: when to request (steady clock).
 
-    `names`: the requests sent for them; an answer to any of these is enough, however late.
+    `names`: the requests sent for them; a response to any of these is enough, however late.
     """
 
     start: float
@@ -34,7 +34,7 @@ class _Wanted:
 
 
 class Republishing:
-    """The requests of one writer. Each is repeated with `backoff` until it is answered.
+    """The requests of one writer. Each is repeated with `backoff` until its response is stored.
 
     `steady` is a monotonic clock; `sent` is called for each message.
     """
@@ -61,8 +61,10 @@ class Republishing:
             start, end = min(start, before.start), max(end, before.end)
         self._wanted[symbol] = _Wanted(start, end, self._steady())
 
-    def answered(self, symbol: str, name: str) -> bool:
-        """Note that the last candle that answers request `name` is stored. Returns whether nothing more is wanted."""
+    def done(self, symbol: str, name: str) -> bool:
+        """Note that the last candle of the response to request `name` is stored. Returns whether nothing more is
+        wanted.
+        """
         wanted = self._wanted.get(symbol)
         if wanted is None or name not in wanted.names:
             return False

@@ -7,10 +7,10 @@ from ingress_common.model import FeedState, Status
 from ingress_common.topics import TopicError, Topics, topic_symbol
 
 LEAVING = "leaving"
-"""Detail of a writer's status: it takes no more symbols, and hands over those that it lists."""
+"""Status field: this writer takes no more symbols and hands over the listed ones."""
 
 SYMBOLS = "symbols"
-"""Detail of a writer's status: the symbols to which it is subscribed, or of which it still holds candles."""
+"""Status field: the symbols to which this writer is subscribed, or of which it still holds candles."""
 
 _MOST_SYMBOLS = 5_000
 

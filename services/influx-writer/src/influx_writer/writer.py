@@ -36,11 +36,11 @@ from ingress_common.payloads import (
     encode_candle,
 )
 from ingress_common.prefix import PrefixGuard
+from ingress_common.service_names import WRITER
 from ingress_common.times import rfc3339
 from ingress_common.topics import TopicError, Topics
 from ingress_store import CandleStore, Rejection, StoreOpenError, StoreUnavailableError
 
-NAME = "influx-writer"
 SESSION_SECONDS = 7 * 86400
 """How long the broker keeps what an absent writer has not acknowledged."""
 
@@ -80,24 +80,24 @@ class Limits:
 
 def client_id(topics: Topics, instance: str) -> str:
     """The MQTT client of an instance: stable, because the broker keeps its session under this name."""
-    return f"{topics.prefix}-{NAME}-{instance}"
+    return f"{topics.prefix}-{WRITER}-{instance}"
 
 
 def control_client_id(topics: Topics, instance: str) -> str:
     """The client of the connection for status, requests and dead letters, which has no session."""
-    return f"{topics.prefix}-{NAME}-{instance}-control"
+    return f"{topics.prefix}-{WRITER}-{instance}-control"
 
 
 def last_will(topics: Topics, instance: str, started_at: float) -> LastWill:
     """The last will of the control connection. `started_at` in unix seconds."""
-    return will_of(topics, NAME, instance, version=version(NAME), started_at=started_at)
+    return will_of(topics, WRITER, instance, version=version(WRITER), started_at=started_at)
 
 
 class Writer:
     """Writes the candles and ticks of its share of the symbols (`assignment`), in batches.
 
     A message is acknowledged when the store's commit has returned, or when its dead letter is with the broker. While
-    the store does not answer, at most two batches wait here: the broker keeps the rest, and memory stays flat. Candles
+    the store does not respond, at most two batches wait here: the broker keeps the rest, and memory stays flat. Candles
     of a timeframe that the store does not accept are acknowledged, and requested from the aggregator once it accepts
     them.
 
@@ -108,7 +108,7 @@ class Writer:
     the stack share (`ingress_common.prefix`), if it is not the store's location.
     """
 
-    name = NAME
+    name = WRITER
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class Writer:
         self._backoff = backoff
         self._metrics = WriterMetrics(registry)
         self._intake = Intake(topics)
-        self._dead_letters = DeadLetterPublisher(control, topics, NAME)
+        self._dead_letters = DeadLetterPublisher(control, topics, WRITER)
         self._time = GatewayTime(clock, time.monotonic)
         self._forming = FormingBuffer()
         # One is filled while the other one is written.
@@ -154,16 +154,16 @@ class Writer:
         self._status = StatusPublisher(
             control,
             topics,
-            NAME,
+            WRITER,
             instance,
-            version(NAME),
+            version(WRITER),
             started_at,
             self._details,
             published_secrets=published_secrets,
         )
-        self._prefix = PrefixGuard(topics, NAME, started_at, store_name or store.location)
-        self._shares = Shares(topics, NAME, instance)
-        self._marks = QueueMarks(control, topics.marks(NAME, instance), self._is_behind)
+        self._prefix = PrefixGuard(topics, WRITER, started_at, store_name or store.location)
+        self._shares = Shares(topics, WRITER, instance)
+        self._marks = QueueMarks(control, topics.marks(WRITER, instance), self._is_behind)
         self._assignment = Assignment(
             bus,
             topics,
@@ -180,12 +180,12 @@ class Writer:
         self._metrics.symbols.set_function(lambda: len(self._assignment.symbols))
 
     def health(self) -> Health:
-        """Ready when the store and the broker answer, and the writer's own messages return."""
+        """Ready when the store and the broker respond, and the writer's own messages return."""
         error = self._write_error or self._ping_error or self._waiting
         checks = (
             Check("store", error is None, error or self._store.location),
             broker_check(self._bus, self._control),
-            Check("marks", self._marks.trouble is None, self._marks.trouble or "this writer's own messages return"),
+            Check("marks", self._marks.problem is None, self._marks.problem or "this writer's own messages return"),
         )
         return Health(live=True, ready=all(check.ok for check in checks), checks=checks)
 
@@ -200,13 +200,13 @@ class Writer:
 
     @property
     def _waiting(self) -> str | None:
-        """What the store has not answered for too long; None if there is nothing."""
+        """Why the store's response is overdue; None if it is not."""
         if (
             self._write_started is None
             or (waited := time.monotonic() - self._write_started) <= self._limits.patience_seconds
         ):
             return None
-        return f"{self._store.location}: no answer to a write for {waited:.0f} s"
+        return f"{self._store.location}: no response to a write for {waited:.0f} s"
 
     @property
     def written(self) -> int:
@@ -280,7 +280,7 @@ class Writer:
             except StoreUnavailableError as error:
                 self._ping_error = str(error)
             except TimeoutError:
-                self._ping_error = f"{self._store.location}: no answer within {self._limits.patience_seconds:.0f} s"
+                self._ping_error = f"{self._store.location}: no response within {self._limits.patience_seconds:.0f} s"
             else:
                 self._ping_error = None
             if self._ping_error is not None and before in (None, _NOT_YET):
@@ -307,15 +307,15 @@ class Writer:
                 self._status.announce()
                 continue
             try:
-                if self._publishes(event):
+                if self._process_control(event):
                     self._assignment.changed()
             except (PayloadError, TopicError) as error:
                 self._metrics.rejected_statuses.inc()
                 log.debug("status.rejected", topic=event.topic, reason=str(error))
             event.ack()
 
-    def _publishes(self, message: Message) -> bool:
-        """Take what a writer or a feed publishes; whether symbols may have another owner now."""
+    def _process_control(self, message: Message) -> bool:
+        """Process a status, feed or watermark. Return whether owners may have changed."""
         match self._topics.split(message.topic):
             case ("status", _, _) if message.payload:
                 status = decode_status_on(message.topic, message.payload)
@@ -383,8 +383,8 @@ class Writer:
         else:
             self._forming.closed(row)
             batch.candles.append(row)
-            if answered := self._assignment.closed(candle, message):
-                batch.answers.append((candle.symbol, answered))
+            if request := self._assignment.closed(candle, message):
+                batch.republished.append((candle.symbol, request))
 
     async def _read(self, message: Message) -> tuple[RowKind, Candle]:
         try:
@@ -489,8 +489,8 @@ class Writer:
         for message, number in batch.marks:
             message.ack()
             self._marks.stored(number)
-        for symbol, request in batch.answers:
-            self._assignment.answered(symbol, request)
+        for symbol, request in batch.republished:
+            self._assignment.republished(symbol, request)
         await self._acknowledge_dead_letters(batch)
         self._writing = Batch()
 

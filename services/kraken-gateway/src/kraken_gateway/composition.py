@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from ingress_common.bus import Bus, LastWill
 from ingress_common.connector import Connector
 from ingress_common.heartbeat import claim_name
-from kraken_gateway.publisher import SERVICE
+from ingress_common.service_names import GATEWAY
 from kraken_gateway.service import REQUESTS, GatewayService
 from kraken_gateway.settings import GatewaySettings
 
@@ -18,9 +18,9 @@ def build(settings: GatewaySettings, registry: CollectorRegistry, connector: Con
 
     def open_bus(suffix: str, will: LastWill | None) -> Bus:
         return connector.open(
-            f"{settings.ingress_topic_prefix}-{SERVICE}-{settings.instance_id}-{suffix}",
+            f"{settings.ingress_topic_prefix}-{GATEWAY}-{settings.instance_id}-{suffix}",
             will=will,
-            before=partial(claim_name, SERVICE, settings) if suffix == REQUESTS else None,
+            before=partial(claim_name, GATEWAY, settings) if suffix == REQUESTS else None,
         )
 
     return GatewayService(settings, registry, open_bus, time.time)

@@ -36,7 +36,7 @@ class GatewayMetrics:
             "Seconds since the last update of the feed's most inactive symbol",
             "feed",
         )
-        self.rejected = self._gauge("rejected_symbols", "Symbols that Kraken refuses")
+        self.rejected = self._gauge("rejected_symbols", "Symbols that Kraken rejects")
         self.suspect = self._gauge("suspect_symbols", "Symbols that are inactive for longer than is usual for them")
         self.excluded = self._gauge("excluded_symbols", "Symbols left out of the coverage until they are verified")
         self.stale = self._gauge("stale_subscriptions", "Symbols whose subscription is stale at present")
@@ -46,7 +46,7 @@ class GatewayMetrics:
             "verifications", "Symbols compared with an independent reading, by outcome", "outcome"
         )
         self.seeds_pending = self._gauge("seeds_pending", "Snapshots requested and not yet published")
-        self.snapshot_retries = self._counter("snapshot_retries", "Snapshots requested again")
+        self.snapshot_retries = self._counter("snapshot_retries", "Snapshot requests that were retried")
         self.backfill_pending = self._gauge("backfill_pending", "History ranges requested and not yet published")
         self.backfill_oldest = self._gauge(
             "backfill_oldest_seconds", "Age of the oldest history request that is not yet published"

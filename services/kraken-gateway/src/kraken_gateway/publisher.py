@@ -15,13 +15,11 @@ from ingress_common.payloads import (
     encode_history,
     encode_watermark,
 )
+from ingress_common.service_names import GATEWAY
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
 from kraken_gateway.kraken.protocol import IntervalRow
 from kraken_gateway.metrics import GatewayMetrics
-
-SERVICE = "kraken-gateway"
-"""The service's name on topics."""
 
 _PACKET_OVERHEAD = 512
 _REFUSED_KEPT = 100
@@ -71,18 +69,18 @@ class Publisher:
         self._metrics = metrics
         self._origin = origin
         self._raw_topics: dict[str, str] = {}
-        self._dead_letters = DeadLetterPublisher(bus, topics, SERVICE)
+        self._dead_letters = DeadLetterPublisher(bus, topics, GATEWAY)
         self._refused: deque[tuple[str, bytes, str, float]] = deque(maxlen=_REFUSED_KEPT)
 
     async def tick(self, candle: Candle) -> None:
-        """A raw 1m candle, as Kraken sent it."""
+        """Publish a raw 1m candle, as Kraken sent it."""
         topic = self._raw_topics.get(candle.symbol)
         if topic is None:
             topic = self._raw_topics[candle.symbol] = self._topics.raw(candle.symbol)
         await self._bus.publish(topic, encode_candle(candle))
 
     async def history(self, history: History) -> None:
-        """A history batch, in as many messages as the broker's maximum packet size requires.
+        """Publish a history batch, in as many messages as the broker's maximum packet size requires.
 
         A message that the broker still refuses becomes a dead letter.
         """
@@ -99,7 +97,7 @@ class Publisher:
         self._metrics.history_rows.labels(history.source.value).inc(len(history.candles))
 
     async def watermark(self, watermark: Watermark, trades: MinuteTrades = MappingProxyType({})) -> None:
-        """A watermark, after everything that it covers.
+        """Publish a watermark, after everything that it covers.
 
         `trades`: what was published of the minutes that it ends, and of the symbols that were updated since the last.
         """
@@ -107,7 +105,7 @@ class Publisher:
         await self._bus.publish(topic, encode_watermark(watermark), properties=properties or None)
 
     async def feed_state(self, state: FeedState) -> Awaitable[None]:
-        """A feed's state, retained."""
+        """Publish a feed's state, retained. Returns its delivery."""
         return await self._bus.publish(self._topics.feed(state.feed), encode_feed_state(state), retain=True)
 
     async def dead_letter(self, payload: bytes, reason: str, at: float, topic: str | None = None) -> Awaitable[None]:

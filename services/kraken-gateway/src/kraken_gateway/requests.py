@@ -66,7 +66,7 @@ class RequestConsumer:
         topics = self._topics
         await bus.subscribe(self._members.filter, topics.seed_requests(), topics.history_requests())
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._answer_refused(), name="requests.refused")
+            tasks.create_task(self._dead_letter_refused(), name="requests.refused")
             async for event in bus.events():
                 if isinstance(event, Connected):
                     self._members.reconnected()
@@ -113,7 +113,7 @@ class RequestConsumer:
         if self._members.update(status):
             self._members_changed()
 
-    async def _answer_refused(self) -> None:
+    async def _dead_letter_refused(self) -> None:
         """Send a dead letter; the message is acknowledged once the broker has confirmed it."""
         while True:
             message, reason = await self._refused.get()

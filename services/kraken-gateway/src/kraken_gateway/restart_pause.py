@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 from ingress_common.bus import Bus, LastWill, Message
 from ingress_common.payloads import PayloadError, decode_status
+from ingress_common.service_names import GATEWAY
 from ingress_common.topics import Topics
 from kraken_gateway.kraken.limits import WINDOW
-from kraken_gateway.publisher import SERVICE
 
 ALLOWED = 10
 """Starts in any WINDOW: each makes up to about 14 connections."""
@@ -26,7 +26,7 @@ async def earlier_starts(
     A start in the future (the clock was set back) counts as now.
     """
     async with open_bus("starts", None) as bus:
-        await bus.subscribe(topics.status(SERVICE, instance))
+        await bus.subscribe(topics.status(GATEWAY, instance))
         try:
             async with asyncio.timeout(_RETAINED_SECONDS):
                 async for event in bus.events():

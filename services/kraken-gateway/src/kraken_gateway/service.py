@@ -1,4 +1,4 @@
-"""The gateway as a service: which symbols it owns, which feed carries each, and what answers requests."""
+"""The gateway as a service: which symbols it owns, which feed carries each, and what serves requests."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -15,6 +15,7 @@ from ingress_common.logs import get_logger
 from ingress_common.membership import Members
 from ingress_common.model import InstanceState, Status
 from ingress_common.payloads import encode_status
+from ingress_common.service_names import GATEWAY
 from ingress_common.timeframes import Timeframe
 from kraken_gateway.backfill.backfill import Backfill
 from kraken_gateway.backfill.seeds import Seeds
@@ -30,7 +31,7 @@ from kraken_gateway.live.detector import StaleDetector
 from kraken_gateway.live.feed import Feed, OpenBus
 from kraken_gateway.live.untraded import UntradedPairs
 from kraken_gateway.metrics import GatewayMetrics
-from kraken_gateway.publisher import SERVICE, Publisher
+from kraken_gateway.publisher import Publisher
 from kraken_gateway.requests import RequestConsumer
 from kraken_gateway.restart_pause import DETAIL, earlier_starts, pause_before
 from kraken_gateway.settings import GatewaySettings
@@ -73,13 +74,13 @@ class _Parts:
 
 
 class GatewayService:
-    """Speaks Kraken.
+    """The gateway of one process: follows Kraken and publishes to the bus.
 
     `open_bus` makes bus connections: one for requests and status, one for each feed; `clock` is unix seconds.
     `attempts_limit`: connection attempts in 10 minutes, shared by the gateways that are online.
     """
 
-    name = SERVICE
+    name = GATEWAY
 
     def __init__(
         self,
@@ -96,7 +97,7 @@ class GatewayService:
         self._open_bus = open_bus
         self._time = KrakenClock(clock)
         self._metrics = GatewayMetrics(registry)
-        self._members = Members(self._topics, SERVICE, settings.instance_id)
+        self._members = Members(self._topics, GATEWAY, settings.instance_id)
         self._starts: tuple[float, ...] = ()
         self._pairs: dict[str, str] = {}
         self._gone: Mapping[str, str] = {}
@@ -114,15 +115,15 @@ class GatewayService:
         starts = await earlier_starts(self._open_bus, self._topics, instance, started_at)
         self._starts = (*starts, started_at)
         details = {DETAIL: list(self._starts)}
-        will = Status(SERVICE, instance, InstanceState.OFFLINE, VERSION, started_at, details)
+        will = Status(GATEWAY, instance, InstanceState.OFFLINE, VERSION, started_at, details)
         async with (
-            self._open_bus(REQUESTS, LastWill(self._topics.status(SERVICE, instance), encode_status(will))) as bus,
+            self._open_bus(REQUESTS, LastWill(self._topics.status(GATEWAY, instance), encode_status(will))) as bus,
             httpx.AsyncClient(follow_redirects=False, verify=self._settings.kraken_tls.client_context()) as client,
         ):
             status = StatusPublisher(
                 bus,
                 self._topics,
-                SERVICE,
+                GATEWAY,
                 instance,
                 VERSION,
                 started_at,
@@ -203,8 +204,8 @@ class GatewayService:
             feed.retry(found.appeared & feed.wanted)
 
     async def _retry_rejected(self, parts: _Parts) -> None:
-        """Subscribe again the symbols that Kraken refuses although its list has them as traded, and read REST's list
-        again while it lacks a live symbol: either may be the first to know.
+        """Resubscribe the symbols that Kraken rejects although its list has them as traded, and refresh REST's list
+        while it lacks a live symbol: either may be the first to have a symbol.
         """
         while True:
             await asyncio.sleep(_RETRY_REJECTED_SECONDS)

@@ -36,8 +36,8 @@ class Worker:
             self.ready[call.wanted.symbol] = self.steady + 1.0
         return call
 
-    def answer(self, call: Call, step: float = HOUR) -> Range:
-        """Make the call: OHLC answers all, Trades `step` seconds of the latest range."""
+    def respond(self, call: Call, step: float = HOUR) -> Range:
+        """Make the call: OHLC gives all, Trades `step` seconds of the latest range."""
         (span,) = call.take()
         if call.endpoint is Endpoint.TRADES and span.start + step < span.end:
             call.wanted.put_back([Range(span.start + step, span.end)], NOW + self.steady)
@@ -52,15 +52,15 @@ def test_short_request_is_next_although_a_long_one_has_begun():
     assert first.endpoint is Endpoint.TRADES
     worker.request("A/B", NOW - 600, NOW)
     assert worker.begin() == float("inf")
-    assert worker.answer(first).start == NOW - 20 * HOUR
+    assert worker.respond(first).start == NOW - 20 * HOUR
     worker.steady = 1.0
     second = worker.begin()
     assert second.endpoint is Endpoint.OHLC
-    assert worker.answer(second) == Range(NOW - 600, NOW)
+    assert worker.respond(second) == Range(NOW - 600, NOW)
     worker.steady = 2.0
     third = worker.begin()
     assert third.endpoint is Endpoint.TRADES
-    assert worker.answer(third).start == NOW - 19 * HOUR
+    assert worker.respond(third).start == NOW - 19 * HOUR
     assert worker.queue.pending == 1
 
 
@@ -84,7 +84,7 @@ def test_symbols_take_turns():
         while not isinstance(call, Call):
             worker.steady = call
             call = worker.begin()
-        worker.answer(call)
+        worker.respond(call)
         order.append(call.wanted.symbol)
     assert all(sorted(order[i : i + 3]) == ["S0/B", "S1/B", "S2/B"] for i in (0, 3, 6))
 
@@ -96,7 +96,7 @@ def test_latest_of_several_long_ranges_is_first_and_each_resumes():
     starts = []
     for second in range(4):
         worker.steady = float(second)
-        starts.append((worker.answer(worker.begin()).start - NOW) / HOUR)
+        starts.append((worker.respond(worker.begin()).start - NOW) / HOUR)
     assert starts == [-20, -19, -100, -99]
     assert worker.queue.pending == 0
     assert worker.queue.pending == 0
@@ -111,7 +111,7 @@ def test_long_range_ends_with_what_ohlc_reaches():
         worker.steady = float(second)
         call = worker.begin()
         endpoints.append(call.endpoint)
-        worker.answer(call)
+        worker.respond(call)
     assert endpoints == [Endpoint.TRADES, Endpoint.TRADES, Endpoint.OHLC]
     assert worker.queue.pending == 0
 
@@ -131,7 +131,7 @@ def test_repeated_request_of_a_shrinking_gap_does_not_restart_the_reading(in_han
     worker = Worker()
     begin, end = NOW - 30 * HOUR, NOW - 20 * HOUR
     worker.request("A/B", begin, end)
-    worker.answer(worker.begin())
+    worker.respond(worker.begin())
     done = begin + HOUR
     (wanted,) = worker.queue._all()
     wanted.readings = {done: replace(TradeReading.begin(begin, None), done=done)}
@@ -169,7 +169,7 @@ def test_request_beyond_the_last_minutes_is_served_from_its_start():
     worker = Worker()
     begin, end = NOW - 30 * HOUR, NOW - 20 * HOUR
     worker.request("A/B", begin, end)
-    worker.answer(worker.begin())
+    worker.respond(worker.begin())
     (wanted,) = worker.queue._all()
     wanted.readings = {begin + HOUR: replace(TradeReading.begin(begin, None), done=begin + HOUR)}
     worker.request("A/B", begin, end)

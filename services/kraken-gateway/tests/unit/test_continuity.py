@@ -1,4 +1,4 @@
-"""What was held up is told from what was cut by when Kraken sent it, never by how many frames come."""
+"""When Kraken sent a frame distinguishes a delay from a cut; the number of frames does not."""
 
 from itertools import cycle
 
@@ -11,7 +11,7 @@ CUT_AT, CUT_SECONDS = 20.0, 9.0
 
 
 def missing_frames(frames: list[tuple[float, float | None]]) -> list[float]:
-    """When frames were found to be missing; each frame has its receipt, and when it was sent if it says so."""
+    """When frames were found to be missing; each frame has its receipt, and when it was sent if it has that."""
     continuity = Continuity(0.0)
     return [arrival for arrival, sent in frames if continuity.arrived(arrival, sent)]
 
@@ -54,7 +54,7 @@ def test_frames_that_were_left_out_are_not_missing():
 
 @st.composite
 def sent_frames(draw) -> list[tuple[float, bool]]:
-    """Frames of 65 s, no two more than 1.1 s apart: when each was sent, and whether it says so."""
+    """Frames of 65 s, no two more than 1.1 s apart: when each was sent, and whether it has that."""
     steps = draw(st.lists(st.tuples(st.floats(0.05, 1.1), st.booleans()), min_size=1, max_size=20))
     moments, now = [], 0.0
     for step, dated in cycle(steps):

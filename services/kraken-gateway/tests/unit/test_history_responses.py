@@ -1,4 +1,4 @@
-"""From REST's answers to history batches: pages of trades, prices before a range, rows that Kraken has filled in."""
+"""From REST's responses to history batches: pages of trades, prices before a range, rows that Kraken infilled."""
 
 from decimal import Decimal
 
@@ -11,10 +11,10 @@ from ingress_common.timeframes import Timeframe
 from kraken_gateway.backfill.responses import (
     COMMITTED_ROWS,
     TradeReading,
-    ohlc_answer,
+    ohlc_history,
     price_window,
     reach_of,
-    trades_answer,
+    trades_history,
 )
 from kraken_gateway.kraken.rest import PAGE, Trade, TradePage, parse_envelope, parse_ohlc, parse_trades
 
@@ -22,7 +22,7 @@ M1 = Timeframe.M1
 
 
 def page_after(trades: list[Trade], since: int, count: int) -> TradePage:
-    """What Kraken answers: `since` (ns) is exclusive, `last` the time of the last trade."""
+    """What Kraken responds: `since` (ns) is exclusive, `last` the time of the last trade."""
     found = [trade for trade in trades if int(trade.time * 10**9) > since][:count]
     return TradePage(tuple(found), int(found[-1].time * 10**9) if found else since)
 
@@ -84,7 +84,7 @@ def test_minutes_from_recorded_trades_begin_with_the_price_that_kraken_has_fille
     for minute in silent:
         before = [trade for trade in trades if trade.time < minute][-1].price
         after = [trade for trade in trades if minute <= trade.time < last]
-        history = trades_answer("BTC/USDT", after, Range(minute, last), before, 1, last + 100.0)
+        history = trades_history("BTC/USDT", after, Range(minute, last), before, 1, last + 100.0)
         row = history.candles[0]
         assert (row.open_time, row.trades, row.infilled, row.source) == (minute - 60, 0, True, Source.REST)
         assert {str(p) for p in (row.open, row.high, row.low, row.close, row.vwap)} == {str(ohlc[minute].close)}
@@ -94,7 +94,7 @@ def test_minutes_from_recorded_trades_begin_with_the_price_that_kraken_has_fille
 def test_minutes_that_begin_with_a_trade_need_no_price(recorded):
     trades = parse_trades(parse_envelope(200, recorded("rest_trades_XBTUSDT.json").encode())).trades
     start = M1.floor(float(trades[0].time))
-    history = trades_answer("BTC/USDT", trades, Range(start, start + 600), Decimal(1), 1, start + 9999.0)
+    history = trades_history("BTC/USDT", trades, Range(start, start + 600), Decimal(1), 1, start + 9999.0)
     assert history.candles[0].open_time == start
     assert history.candles[0].trades
 
@@ -104,7 +104,7 @@ def test_filled_in_rows_of_a_recorded_answer_are_left_out_but_for_one_in_front(r
     taken = rows[-1].open_time + 30.0
     for position in range(0, len(rows) - 1, 5):
         span = Range(rows[position].open_time, rows[-1].open_time + 60)
-        history = ohlc_answer("BTC/USDT", M1, rows, span, taken)
+        history = ohlc_history("BTC/USDT", M1, rows, span, taken)
         assert history.covers == Range(span.start, taken)
         assert history.candles[0].open_time == span.start
         assert history.candles[0].infilled == (rows[position].trades == 0)
@@ -118,7 +118,7 @@ def test_row_without_a_price_has_no_price(recorded):
     rows = parse_ohlc(parse_envelope(200, recorded("rest_ohlc_XBTUSDT_1m.json").encode()), M1)
     zero = Decimal(0)
     silent = replace(rows[0], trades=0, open=zero, high=zero, low=zero, close=zero)
-    history = ohlc_answer("A/B", M1, [silent, *rows[1:]], Range(silent.open_time, silent.open_time + 60), 1e10)
+    history = ohlc_history("A/B", M1, [silent, *rows[1:]], Range(silent.open_time, silent.open_time + 60), 1e10)
     assert history.candles == ()
     assert history.covers == Range(silent.open_time, silent.open_time + 60)
 

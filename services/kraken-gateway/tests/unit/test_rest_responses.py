@@ -1,4 +1,4 @@
-"""What REST answers, recorded and made up."""
+"""REST responses, recorded and made up."""
 
 import json
 from decimal import Decimal

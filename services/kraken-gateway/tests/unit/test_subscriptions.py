@@ -5,8 +5,8 @@ from kraken_gateway.kraken.protocol import CHUNK
 from kraken_gateway.live.subscriptions import RETRY_REJECTED_SECONDS, Subscribe, Subscriptions, Unsubscribe
 
 
-def asked(*symbols: str) -> Subscriptions:
-    """Subscriptions whose `symbols` were asked for as request 1 at time 0."""
+def requested(*symbols: str) -> Subscriptions:
+    """Subscriptions whose `symbols` were requested as request 1 at time 0."""
     subscriptions = Subscriptions()
     subscriptions.want(symbols, {}, 0.0)
     request = subscriptions.next_request(0.0)
@@ -16,7 +16,7 @@ def asked(*symbols: str) -> Subscriptions:
 
 
 def test_symbol_is_ready_after_ack_and_snapshot_in_either_order():
-    subscriptions = asked("A/B", "C/D")
+    subscriptions = requested("A/B", "C/D")
     subscriptions.on_ack("A/B", "subscribe", 1.0)
     subscriptions.on_snapshot("C/D", 60.0, 1.0)
     assert subscriptions.live() == {}
@@ -36,13 +36,13 @@ def test_messages_have_a_maximum_of_symbols():
 
 
 def test_refusal_without_symbol_means_all_of_its_request():
-    subscriptions = asked("A/B", "C/D")
+    subscriptions = requested("A/B", "C/D")
     assert set(subscriptions.on_refusal(1, None, "Subscription ohlc interval not supported", 1.0)) == {"A/B", "C/D"}
     assert subscriptions.on_refusal(None, None, "something", 1.0) == ()
 
 
 def test_rejected_symbol_is_retried_later_and_listed_meanwhile():
-    subscriptions = asked("X/Y")
+    subscriptions = requested("X/Y")
     subscriptions.on_refusal(1, "X/Y", "Currency pair not supported X/Y", 1.0)
     assert subscriptions.all_rejected()
     assert subscriptions.next_request(RETRY_REJECTED_SECONDS) is None
@@ -51,7 +51,7 @@ def test_rejected_symbol_is_retried_later_and_listed_meanwhile():
 
 
 def test_already_subscribed_counts_as_ack_if_the_snapshot_is_there_and_is_ended_if_not():
-    subscriptions = asked("A/B", "C/D")
+    subscriptions = requested("A/B", "C/D")
     subscriptions.on_snapshot("A/B", 60.0, 1.0)
     for symbol in ("A/B", "C/D"):
         error = "Already subscribed to one ohlc interval on this symbol"
@@ -61,7 +61,7 @@ def test_already_subscribed_counts_as_ack_if_the_snapshot_is_there_and_is_ended_
 
 
 def test_broken_symbol_is_unsubscribed_and_resubscribed():
-    subscriptions = asked("A/B")
+    subscriptions = requested("A/B")
     subscriptions.on_ack("A/B", "subscribe", 0.0)
     subscriptions.on_snapshot("A/B", 60.0, 0.0)
     subscriptions.on_broken("A/B", 5.0)
@@ -76,19 +76,19 @@ def test_broken_symbol_is_unsubscribed_and_resubscribed():
 
 
 def test_returning_symbol_is_unsubscribed_first():
-    subscriptions = asked("A/B")
+    subscriptions = requested("A/B")
     subscriptions.want([], {}, 1.0)
     subscriptions.want(["A/B"], {}, 1.0)
     assert subscriptions.next_request(1.0) == Unsubscribe(("A/B",))
 
 
 class _Kraken:
-    """Loses messages now and then, and else answers by the protocol."""
+    """Loses messages now and then, and otherwise responds by the protocol."""
 
     def __init__(self) -> None:
         self.subscribed: set[str] = set()
 
-    def answer(self, subscriptions: Subscriptions, request, req_id: int, now: float, lost: bool, mute: bool) -> None:
+    def respond(self, subscriptions: Subscriptions, request, req_id: int, now: float, lost: bool, mute: bool) -> None:
         if lost:
             return
         for symbol in request.symbols:
@@ -116,7 +116,7 @@ def test_every_symbol_becomes_live_despite_losses(faults, breaks):
         while (request := subscriptions.next_request(now)) is not None:
             subscriptions.sent(request, req_id, now)
             lost, mute = next(steps, (False, False))
-            kraken.answer(subscriptions, request, req_id, now, lost, mute)
+            kraken.respond(subscriptions, request, req_id, now, lost, mute)
         if len(subscriptions.live()) == 2 and next(broken, False):
             subscriptions.on_broken("A/B", now)
         due = subscriptions.next_due()

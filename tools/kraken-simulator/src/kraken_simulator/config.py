@@ -63,7 +63,7 @@ class SimulatorConfig(BaseModel):
     history_weeks: int | None = Field(
         None, ge=1, le=1_000, description="weeks of history (default: 720, many pairs 12)"
     )
-    connection_budget: int = Field(150, ge=0, description="connection attempts per window and address before 429")
+    connection_limit: int = Field(150, ge=0, description="connection attempts per window and address before 429")
     connection_window: float = Field(600.0, gt=0, description="seconds of that window")
     rest_rate: float = Field(1.0, gt=0, description="REST calls per second for each address and pair")
     rest_burst: int = Field(5, ge=1, description="maximum burst of REST calls")

@@ -18,7 +18,7 @@ KINDS = MappingProxyType(
         "new ones if new_connections is true; trading goes on, the frames are lost",
         "half_open": "the sockets (of the symbol) stay open, but nothing is read or sent; new ones too if "
         "new_connections is true. They are reset at the end",
-        "msg_rate": 'answers every WebSocket request with {"Error":"Exceeded msg rate"} and ignores it',
+        "msg_rate": 'responds to every WebSocket request with {"Error":"Exceeded msg rate"} and ignores it',
         "http_429": "refuses new WebSocket connections with HTTP 429",
         "maintenance": "status maintenance, no trading, REST responds EService:Unavailable; online at the end",
         "cancel_only": "status cancel_only, no trading; online at the end",

@@ -21,7 +21,7 @@ class ExchangeServer:
     def __init__(self, exchange: Exchange) -> None:
         config = exchange.config
         self._exchange = exchange
-        self.attempt_limit = ConnectionRateLimit(config.connection_budget, config.connection_window)
+        self.attempt_limit = ConnectionRateLimit(config.connection_limit, config.connection_window)
         self._api = PublicApi(exchange)
 
     def application(self) -> web.Application:

@@ -100,14 +100,14 @@ class _Tester:
         """Queue `count` numbered messages in the session of the disconnected client `name`; yields their topic."""
         topic = f"{self._topic}/{name}"
         async with self.bus(name, expiry=_SESSION_SECONDS) as bus:
-            await _answered(bus.subscribe(topic))
+            await _in_time(bus.subscribe(topic))
         async with self.bus(f"{name}-publisher") as publisher:
             taken = [
-                await _answered(publisher.publish(topic, f"{number:{_CANDLE_BYTES}}".encode()))
+                await _in_time(publisher.publish(topic, f"{number:{_CANDLE_BYTES}}".encode()))
                 for number in range(count)
             ]
             for publication in taken:
-                await _answered(publication)
+                await _in_time(publication)
         try:
             yield topic
         finally:
@@ -187,13 +187,13 @@ class _Tester:
             )
 
 
-async def _answered(response: Awaitable[ResultT]) -> ResultT:
-    """What `response` gives; LackingError if the broker does not answer at all."""
+async def _in_time(response: Awaitable[ResultT]) -> ResultT:
+    """Return the result of `response`; LackingError if the broker does not respond at all."""
     try:
         async with asyncio.timeout(_STALL_SECONDS):
             return await response
     except TimeoutError:
-        raise LackingError(f"the broker stopped answering, for {_STALL_SECONDS:.0f} s") from None
+        raise LackingError(f"the broker stopped responding, for {_STALL_SECONDS:.0f} s") from None
 
 
 async def _messages(

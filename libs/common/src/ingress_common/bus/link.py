@@ -80,19 +80,19 @@ def failed_to_connect(error: OSError | TlsFileError, url: MqttUrl) -> LinkError:
     return LinkError(reason, permanent=url.tls and refused)
 
 
-def ended_before_answer(reason: str, url: MqttUrl) -> LinkError:
+def ended_before_response(reason: str, url: MqttUrl) -> LinkError:
     """The LinkError for a broker that ended the connection instead of responding to CONNECT, with a likely cause."""
     if url.tls:
         may = "require a client certificate" if url.tls_files.cert_file is None else "not trust our certificate"
         return LinkError(f"{reason}; the broker may {may} (MQTT_CERT_FILE), or not speak MQTT 5")
-    return LinkError(f"{reason}, before it answered; the broker may not speak MQTT 5")
+    return LinkError(f"{reason}, before it responded; the broker may not speak MQTT 5")
 
 
-def no_answer(timeout: float, *, connected: bool) -> LinkError:
+def no_response(timeout: float, *, connected: bool) -> LinkError:
     """The LinkError for an open that took longer than `timeout` seconds. `connected`: the server accepted the
     connection.
     """
-    reason = f"no answer within {timeout:.0f} s"
+    reason = f"no response within {timeout:.0f} s"
     return LinkError(f"{reason}, although it accepted the connection; it may not speak MQTT 5" if connected else reason)
 
 

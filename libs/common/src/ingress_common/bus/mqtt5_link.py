@@ -21,9 +21,9 @@ from ingress_common.bus.link import (
     LinkError,
     LinkHandler,
     Opened,
-    ended_before_answer,
+    ended_before_response,
     failed_to_connect,
-    no_answer,
+    no_response,
 )
 from ingress_common.bus.port import NO_PROPERTIES
 from ingress_common.tls import TlsFileError
@@ -58,7 +58,7 @@ class Mqtt5Link(asyncio.Protocol):
         self._identifiers: set[int] = set()
         self._last_identifier = 0
         # QoS 0 has no identifier and no PUBACK: it counts as published once it is written.
-        self._unanswered = count(-1, -1)
+        self._qos_0_tokens = count(-1, -1)
         self._leaving: list[int] = []
         self._keep_alive = float(KEEP_ALIVE_SECONDS)
         self._timer: asyncio.TimerHandle | None = None
@@ -80,7 +80,7 @@ class Mqtt5Link(asyncio.Protocol):
                 await self._accepted
             established = True
         except TimeoutError:
-            raise no_answer(timeout, connected=self._transport is not None) from None
+            raise no_response(timeout, connected=self._transport is not None) from None
         except UnicodeError as error:
             raise LinkError(f"{url.host!r} is not a host name: {error}", permanent=True) from None
         except (OSError, TlsFileError) as error:
@@ -102,7 +102,7 @@ class Mqtt5Link(asyncio.Protocol):
                 topic, payload, qos=_AT_LEAST_ONCE, retain=retain, packet_id=token, user_properties=pairs
             )
         else:
-            token = next(self._unanswered)
+            token = next(self._qos_0_tokens)
             packet = mqtt5.PublishPacket(topic, payload, retain=retain, user_properties=pairs)
             self._leaving.append(token)
         self._send(packet.write())
@@ -377,7 +377,7 @@ class Mqtt5Link(asyncio.Protocol):
         if transport is not None and not transport.is_closing():
             transport.abort()
         if not self._accepted.done():
-            self._accepted.set_exception(ended_before_answer(reason, self._options.url))
+            self._accepted.set_exception(ended_before_response(reason, self._options.url))
         if self._opened:
             self._opened = False
             self._handler.lost(reason, blamed=blamed)

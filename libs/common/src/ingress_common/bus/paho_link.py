@@ -29,9 +29,9 @@ from ingress_common.bus.link import (
     LinkError,
     LinkHandler,
     Opened,
-    ended_before_answer,
+    ended_before_response,
     failed_to_connect,
-    no_answer,
+    no_response,
 )
 from ingress_common.bus.port import NO_PROPERTIES
 from ingress_common.logs import get_logger
@@ -54,7 +54,7 @@ class PahoLink:
         self._handler = handler
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
-        self._answer: asyncio.Future[None] = self._loop.create_future()
+        self._accepted: asyncio.Future[None] = self._loop.create_future()
         self._socket: socket.socket | None = None
         self._poll = select.poll()
         self._opened = False
@@ -90,10 +90,10 @@ class PahoLink:
             async with asyncio.timeout(timeout):
                 await asyncio.shield(connecting)
                 self._attach()
-                await self._answer
+                await self._accepted
             established = True
         except TimeoutError:
-            raise no_answer(timeout, connected=self._socket is not None) from None
+            raise no_response(timeout, connected=self._socket is not None) from None
         except UnicodeError as error:
             raise LinkError(f"{self._options.url.host!r} is not a host name: {error}", permanent=True) from None
         except (OSError, TlsFileError) as error:
@@ -237,11 +237,11 @@ class PahoLink:
         self._release()
         if not self._ended.done():
             self._ended.set_result(None)
-        if not self._answer.done():
-            self._answer.set_exception(ended_before_answer(reason, self._options.url))
+        if not self._accepted.done():
+            self._accepted.set_exception(ended_before_response(reason, self._options.url))
         if self._opened:
             self._opened = False
-            # After the responses that came before the end (`_on_publish`): a refused message is not to be sent again.
+            # After the responses that came before the end (`_on_publish`): a refused message must not be resent.
             self._loop.call_soon(partial(self._handler.lost, reason, blamed=blamed))
 
     # paho's callbacks
@@ -249,11 +249,11 @@ class PahoLink:
     def _on_connect(
         self, _client: Any, _data: Any, flags: paho.ConnectFlags, code: ReasonCode, properties: Properties | None
     ) -> None:
-        if self._answer.done():
+        if self._accepted.done():
             return
         if code.is_failure:
             reason = NO_MQTT_5 if code.value == UNSUPPORTED_VERSION else str(code)
-            self._answer.set_exception(LinkError(reason, permanent=code.value in PERMANENT))
+            self._accepted.set_exception(LinkError(reason, permanent=code.value in PERMANENT))
             return
         granted = Granted(
             retained=bool(getattr(properties, "RetainAvailable", 1)),
@@ -264,12 +264,12 @@ class PahoLink:
         try:
             granted.check(self._options.session_expiry)
         except LinkError as error:
-            self._answer.set_exception(error)
+            self._accepted.set_exception(error)
             return
         window: int = getattr(properties, "ReceiveMaximum", RECEIVE_MAXIMUM)
         maximum = min(getattr(properties, "MaximumPacketSize", MAXIMUM_PACKET), MAXIMUM_PACKET)
         self._opened = True
-        self._answer.set_result(None)
+        self._accepted.set_result(None)
         self._handler.opened(Opened(flags.session_present, window, maximum))
 
     def _on_disconnect(

@@ -189,7 +189,7 @@ class Engine:
         self.refresh_forming()
 
     def _forget_requests(self, symbol: str) -> None:
-        """Request again what a symbol lacks: no gateway may have received the request."""
+        """Re-request the gaps of a symbol: no gateway may have received the request."""
         self._requests.forget(symbol)
         if series := self._series.get(symbol):
             series.check_gaps_at = _NEVER
@@ -300,15 +300,15 @@ class Engine:
         covers, at = history.covers, history.at
         latest = max(map(_open_time, history.candles), default=covers.end)
         self._feeds.check(series.symbol, series.clock, max(latest, covers.end), at if history.candles else None)
-        # A forming candle is newer than an answer about the past.
+        # A forming candle is newer than a response about the past.
         self._news[history.symbol] = max(at, self._last_news(series))
         requested = history.source in REQUESTED
-        closed = self._answer(history, series) if requested else series.history(history)
+        closed = self._process_response(history, series) if requested else series.history(history)
         out: list[Output] = []
         self._add_with_requests(out, series, closed, at)
         return out
 
-    def _answer(self, history: History, series: CandleSeries) -> list[Candle]:
+    def _process_response(self, history: History, series: CandleSeries) -> list[Candle]:
         """The candles that follow from a response, also for windows that the series has forgotten.
 
         Candles that somebody else requested are republished even if they have not changed: the store may lack them.
@@ -317,7 +317,7 @@ class Engine:
         windows = (covers.end - covers.start) / timeframe.seconds
         if windows > MAX_WINDOWS:
             raise ImplausibleError(f"expected a response of at most {MAX_WINDOWS} windows, got {windows:.0f}")
-        others = self._requests.take_answer(history)
+        others = self._requests.take_response(history)
         horizons = series.horizons
         if not horizons:
             return series.history(history)
@@ -358,7 +358,7 @@ class Engine:
         out += closed
         out += requests
 
-    # --- what is published again, what is forming, what is missing ---------------------------------------------------
+    # --- what is republished, what is forming, what is missing -------------------------------------------------------
 
     def republish(self, symbols: Iterable[str], start: float, end: float) -> list[Candle]:
         """The remembered closed candles of `symbols` with `at` in [start, end] (unix seconds), as they were published:

@@ -118,7 +118,7 @@ class GapRequests:
                 closed += series.give_up(timeframe, span, at)
         return closed
 
-    def take_answer(self, history: History) -> list[tuple[float, float]]:
+    def take_response(self, history: History) -> list[tuple[float, float]]:
         """Process a received `history`. Returns the parts of its range that another client must have requested."""
         covers = history.covers
         state = self._symbols.get(history.symbol)
@@ -145,7 +145,7 @@ def _requests(symbol: str, gaps: list[tuple[Timeframe, Range]]) -> list[HistoryR
 
 
 def _together(gaps: Intervals) -> Intervals:
-    """Gaps of minutes, with the time between neighbours: one REST call of the gateway answers hours or a minute."""
+    """Gaps of minutes, with the time between neighbours: hours or a minute, the gateway needs one REST call."""
     together = Intervals()
     until = None
     for start, end in gaps:

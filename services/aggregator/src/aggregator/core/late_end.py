@@ -21,7 +21,7 @@ class LateEnd:
         self._closed: list[Candle] = []
 
     @property
-    def answered(self) -> bool:
+    def has_response(self) -> bool:
         """Whether history of all timeframes has arrived."""
         return self._series.initialized
 

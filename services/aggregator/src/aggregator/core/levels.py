@@ -26,10 +26,10 @@ _M1 = Timeframe.M1
 class Level:
     """The windows of one timeframe.
 
-    `known`: the settled time. `lost`: the part of it that was given up on. `pending`: the pending windows, in order.
+    `known`: the known time. `lost`: the part of it that was given up on. `pending`: the pending windows, in order.
     `horizon`: the first published window; `due`: the next window to end, far in the future before the start. `parts`:
-    the traded closed children of the window that is open at `due`; `whole`: all its closed children are settled and
-    complete; `settled_so_far`: they are settled. `forming`: the forming candle returned last. `forgotten_until`:
+    the traded closed children of the window that is open at `due`; `whole`: all its closed children are known and
+    complete; `known_so_far`: they are known. `forming`: the forming candle returned last. `forgotten_until`:
     everything earlier was dropped; `forget_at`: the `due` at which to look for more to drop.
     """
 
@@ -47,7 +47,7 @@ class Level:
     forming: Candle | None = None
     parts: list[Window] = field(default_factory=list)
     whole: bool = False
-    settled_so_far: bool = False
+    known_so_far: bool = False
     forgotten_until: float = _NEVER
     forget_at: float = _NEVER
     seconds: int = field(init=False)
@@ -151,16 +151,16 @@ class Levels:
     def __getitem__(self, timeframe: Timeframe) -> Level:
         return self._by_timeframe[timeframe]
 
-    # --- what is settled ---------------------------------------------------------------------------------------------
+    # --- what is known -----------------------------------------------------------------------------------------------
 
-    def settled(self, level: Level, window: int) -> bool:
-        """Whether a window that is over is settled. One before the horizon is rolled up here, when it is needed."""
+    def knows(self, level: Level, window: int) -> bool:
+        """Whether a window that is over is known. One before the horizon is rolled up here, when it is needed."""
         if level.is_known(window):
             return True
         return level.lower is not None and window < level.horizon and self.resolve(level, window)
 
     def resolve(self, level: Level, window: int) -> bool:
-        """Whether a window that is over is settled. Rolls it up from its children if all of them are."""
+        """Whether a window that is over is known. Rolls it up from its children if all of them are."""
         lower = level.lower
         state = level.windows.get(window)
         if lower is None or (state and not self._follows_children(level, window, state)):
@@ -168,7 +168,7 @@ class Levels:
         end = window + level.seconds
         children = range(window, end, lower.seconds)
         if not lower.known.covers(window, end) and not (
-            window < lower.horizon and all(self.settled(lower, child) for child in children)
+            window < lower.horizon and all(self.knows(lower, child) for child in children)
         ):
             return level.is_known(window)
         parts = [part for child in children if (part := lower.windows.get(child))]
@@ -192,7 +192,7 @@ class Levels:
             state.origin is STALE
             and lower is not None
             and all(
-                self.settled(lower, child) and self.complete(lower, child, child + lower.seconds)
+                self.knows(lower, child) and self.complete(lower, child, child + lower.seconds)
                 for child in range(window, window + level.seconds, lower.seconds)
             )
         )
@@ -232,7 +232,7 @@ class Levels:
         if lower is None or earliest >= lower.horizon:
             return
         for child in range(max(level.horizon, lower.floor(earliest)), lower.horizon, lower.seconds):
-            self.settled(lower, child)
+            self.knows(lower, child)
 
     def find_parts(self, level: Level, until: int) -> None:
         """Find the parts of the window of `level` that is open at `until` (unix seconds)."""
@@ -241,7 +241,7 @@ class Levels:
             return
         window = level.floor(until)
         level.parts.clear()
-        level.whole = level.settled_so_far = True
+        level.whole = level.known_so_far = True
         for child in range(window, lower.floor(until), lower.seconds):
             self.carry(level, child)
         level.whole = level.whole and not level.lost.overlaps(window, until)
@@ -251,15 +251,15 @@ class Levels:
         lower = level.lower
         if lower is None:
             return
-        if not self.settled(lower, child):
-            level.whole = level.settled_so_far = False
+        if not self.knows(lower, child):
+            level.whole = level.known_so_far = False
         elif level.whole and not self.complete(lower, child, child + lower.seconds):
             level.whole = False
         if content := self._content(lower, child):
             level.parts.append(content)
 
     def _content(self, level: Level, window: int) -> Window | None:
-        """The trades known of a window that is over, settled or not; None without any."""
+        """The trades of a window that is over, as far as they are known; None without any."""
         state = level.windows.get(window)
         if state and state.traded:
             return state
@@ -331,12 +331,12 @@ class Levels:
                     wanted[level].add(window, window + level.seconds)
             if lower := level.lower:
                 for child in range(level.floor(clock), min(lower.floor(clock), minutes.horizon), lower.seconds):
-                    if not (self.settled(lower, child) or self._follows_from_minutes(lower, child)):
+                    if not (self.knows(lower, child) or self._follows_from_minutes(lower, child)):
                         wanted[lower].add(child, child + lower.seconds)
         return [(level.timeframe, start, end) for level, spans in wanted.items() for start, end in spans]
 
     def _follows_from_minutes(self, level: Level, window: int) -> bool:
-        """Whether a window will be settled once all published minutes are known."""
+        """Whether a window will be known once all published minutes are known."""
         lower = level.lower
         if lower is None:
             return window >= level.horizon

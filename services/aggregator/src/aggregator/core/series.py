@@ -165,27 +165,27 @@ class CandleSeries:
         """
         level = self._levels[history.timeframe]
         at, final, covers = history.at, final_until(history), history.covers
-        settled_to = min(covers.end, final)
+        known_to = min(covers.end, final)
         start = max(covers.start, level.remembered_from) if self.initialized else covers.start
         touched = self._take_rows(level, history, start, final)
-        level.known.add(start, settled_to)
+        level.known.add(start, known_to)
         level.seeded = True
         if not self.initialized:
             if level is self._minutes:
-                self.clock = max(self.clock, settled_to)
+                self.clock = max(self.clock, known_to)
             return self._start(at)
         self._note_change()
         gives_price = any(row.trades == 0 for row in history.candles)
         for one, windows in self._pending_over(start, max(level.known.end_of(start), covers.end)).items():
             if gives_price or one.seconds >= level.seconds:
                 touched.setdefault(one, set()).update(windows)
-        touched[level] |= self._mended(level, start, settled_to)
+        touched[level] |= self._mended(level, start, known_to)
         if (untraded := _untraded_until(history)) > self._levels.untraded_until:
             self._levels.untraded_until = untraded
             for one in self._levels:
                 touched.setdefault(one, set()).update(window for window in one.pending if window < untraded)
         if level is self._minutes:
-            self.clock = max(self.clock, settled_to)
+            self.clock = max(self.clock, known_to)
         return self._advance(at, touched)
 
     def give_up(self, timeframe: Timeframe, span: Range, at: float) -> list[Candle]:
@@ -269,7 +269,7 @@ class CandleSeries:
         return self._forming(self._levels, at)
 
     def _forming(self, levels: Iterable[Level], at: float) -> list[Candle]:
-        """What changed of the forming candles of `levels`, which begin with the lowest."""
+        """Return the forming candles of `levels` that changed; `levels` are lowest first."""
         if not self.initialized:
             return []
         if not self._parts_found:
@@ -280,7 +280,7 @@ class CandleSeries:
         so_far = minutes.windows.get(now)
         for level in levels:
             window = now - now % level.seconds
-            complete = complete and (level is minutes or level.settled_so_far)
+            complete = complete and (level is minutes or level.known_so_far)
             whole = complete and self._levels.complete(level, window, self.clock)
             if level is minutes:
                 traded = so_far.traded if so_far else None
@@ -436,7 +436,7 @@ class CandleSeries:
 
     def _born(self) -> float | None:
         """An instant (unix seconds) up to a window before the pair's first trade, of a pair so young that one REST
-        answer may have all its minutes; else None.
+        response may have all its minutes; else None.
 
         A snapshot holds the last ten or so windows that traded, so one with fewer holds all there ever were.
         """
@@ -474,7 +474,7 @@ class CandleSeries:
             self._note_gaps()
 
     def _note_change(self) -> None:
-        """What is kept changes beyond what the fast lane adds: the parts and the gaps must be found anew."""
+        """Mark the parts and the gaps as outdated: the kept windows changed otherwise than by the fast lane."""
         self._parts_found = self._in_order = False
         self.in_order_from = _FAR
         self._note_gaps()
@@ -486,7 +486,7 @@ class CandleSeries:
     # --- the fast lane -----------------------------------------------------------------------------------------------
 
     def _find_parts(self) -> None:
-        """Find the parts of the open windows in what is kept, and whether the fast lane may go on from them."""
+        """Find the parts of the open windows among the kept ones, and whether the fast lane can continue from them."""
         due, minutes = self._minutes.due, self._minutes
         for level in self._levels.above_minutes:
             self._levels.find_parts(level, due)
@@ -566,7 +566,7 @@ class CandleSeries:
             if candle:
                 out.append(candle)
             parts.clear()
-            level.whole = level.settled_so_far = True
+            level.whole = level.known_so_far = True
         if end >= self._minutes.forget_at:
             self._forget()
 
@@ -653,9 +653,9 @@ def _follows(level: Level, window: int, before: Candle) -> bool:
 
 
 def _untraded_until(history: History) -> float:
-    """Up to when (unix seconds) the pair had not traded at all, by a REST answer; minus infinity if that is not known.
+    """Up to when (unix seconds) a REST response shows that the pair had not traded at all; else minus infinity.
 
-    An answer begins with the last price if there is one, in the first whole window that it covers.
+    A response begins with the last price if there is one, in the first whole window that it covers.
     """
     start, end = history.timeframe.ceil(history.covers.start), history.covers.end
     if history.source not in _FINAL or not start < end:

@@ -10,7 +10,7 @@ from ingress_common.model import Candle, Source
 from ingress_common.timeframes import Timeframe
 
 _ZERO = Decimal(0)
-# Sums are exact for every sum that can occur. A quotient gets one digit more than a float can tell apart.
+# Every sum that can occur is exact. A quotient has one digit more than a float can distinguish.
 _EXACT = Context(prec=60)
 _add, _add_product, _divide = _EXACT.add, _EXACT.fma, Context(prec=18).divide
 # Looking a member up in an enum costs as much as building a candle.

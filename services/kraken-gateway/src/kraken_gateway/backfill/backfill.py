@@ -10,7 +10,7 @@ from ingress_common.model import HistoryRequest, Range
 from ingress_common.timeframes import Timeframe
 from kraken_gateway.backfill.queue import BackfillQueue, Call, Endpoint, PendingBackfill
 from kraken_gateway.backfill.ranges import aligned, longest
-from kraken_gateway.backfill.responses import COMMITTED_ROWS, TradeReading, ohlc_answer, price_window, trades_answer
+from kraken_gateway.backfill.responses import COMMITTED_ROWS, TradeReading, ohlc_history, price_window, trades_history
 from kraken_gateway.kraken.rest import (
     CONCURRENCY,
     KrakenAilingError,
@@ -40,7 +40,7 @@ class _Failure:
 class Backfill:
     """Publishes the history that is requested of our symbols: OHLC where it reaches, Trades for minutes further back.
 
-    A range is published in ascending order, one batch per call. A published batch is not requested again when a later
+    A range is published in ascending order, one batch per call. A published batch is not re-requested when a later
     call fails. Failed calls are retried with backoff, without end. `kraken_now` is Kraken's time (unix seconds), which
     also dates the candles: the moment before the call, because what came later may not be in the response.
     """
@@ -168,7 +168,7 @@ class Backfill:
         self._failure = _Failure(str(error), since)
 
     async def _call_ohlc(self, wanted: PendingBackfill, pair: Pair, left: list[Range]) -> None:
-        """Publish what OHLC has of the ranges in `left`, and remove what is answered: one response answers all."""
+        """Publish what OHLC has of the ranges in `left`, and remove it from them: one response serves all."""
         if not left:
             return
         # Before the call: the response may lack trades that happen meanwhile.
@@ -181,7 +181,7 @@ class Backfill:
             if wanted.timeframe is Timeframe.M1 and begins > span.start:
                 wanted.begins = begins
                 continue
-            await self._publisher.history(ohlc_answer(wanted.symbol, wanted.timeframe, rows, span, taken, begins))
+            await self._publisher.history(ohlc_history(wanted.symbol, wanted.timeframe, rows, span, taken, begins))
             left.remove(span)
 
     async def _known_from(self, pair: Pair, rows: Sequence[OhlcRow]) -> float:
@@ -215,7 +215,7 @@ class Backfill:
         if further.done > reading.done:
             covers = Range(reading.done, further.done)
             await self._publisher.history(
-                trades_answer(wanted.symbol, trades, covers, reading.price, pair.price_decimals, taken)
+                trades_history(wanted.symbol, trades, covers, reading.price, pair.price_decimals, taken)
             )
         del wanted.readings[reading.done]
         wanted.readings[further.done] = further

@@ -14,7 +14,7 @@ from kraken_gateway.backfill.ranges import LIMIT, RequestRefusedError, merged
 from kraken_gateway.backfill.responses import TradeReading, reach_of
 
 TRADES_AT_ONCE = 2
-"""Calls for Trades at the same time: the others are kept free for OHLC, which answers at once."""
+"""Calls for Trades at the same time: the others are kept free for OHLC, which responds at once."""
 
 _OVERLAP_SECONDS = 600
 """Where a range begins at most this many seconds before a Trades reading's position, its part before that position is
@@ -26,7 +26,7 @@ after every page. A requester that still lacks these minutes repeats its request
 
 
 class Endpoint(Enum):
-    """The Kraken endpoint that answers a range."""
+    """The Kraken endpoint that has a range."""
 
     OHLC = "ohlc"
     TRADES = "trades"
@@ -70,14 +70,14 @@ class PendingBackfill:
         self.ranges = far + near
 
     def has(self, endpoint: Endpoint, reach: float) -> bool:
-        """Whether any range is answered by `endpoint`; `reach` is that of 1m (unix seconds)."""
+        """Whether `endpoint` has any range; `reach` is that of 1m (unix seconds)."""
         if self.timeframe is not Timeframe.M1:
             return endpoint is Endpoint.OHLC and bool(self.ranges)
         reach = max(self.begins, reach)
         return any((span.start < reach) is (endpoint is Endpoint.TRADES) for span in self.ranges)
 
     def take_near(self, now: float) -> list[Range]:
-        """Remove and return the ranges that one OHLC response answers, oldest first."""
+        """Remove and return the ranges that one OHLC response can have, oldest first."""
         reach = self.reach(now)
         near = [span for span in self.ranges if span.start >= reach]
         self.ranges = [span for span in self.ranges if span.start < reach]
@@ -92,7 +92,7 @@ class PendingBackfill:
         return latest
 
     def put_back(self, spans: Iterable[Range], now: float) -> None:
-        """Put back ranges that were not answered, or only up to where `spans` begin."""
+        """Put back ranges that got no response, or only up to where `spans` begin."""
         self.in_hand = None
         far, near = self._sorted([*self.ranges, *spans], now)
         self.ranges = far + near
@@ -195,8 +195,8 @@ class BackfillQueue:
                 raise
 
     def next(self) -> Call | float:
-        """The call to make now, which counts as begun; else when to look again (steady seconds), infinity if nothing
-        waits.
+        """Return the call to make now and count it as begun. If none is due, return the time of the next one (steady
+        seconds), infinity if nothing waits.
         """
         now, instant = self._steady(), self._kraken_now()
         reach = reach_of(Timeframe.M1, instant)

@@ -36,7 +36,7 @@ def price_window(start: float, now: float) -> tuple[Timeframe, int] | None:
     return None
 
 
-def ohlc_answer(
+def ohlc_history(
     symbol: str, timeframe: Timeframe, rows: Sequence[OhlcRow], span: Range, taken: float, begins: float | None = None
 ) -> History:
     """The batch that `rows`, requested at `taken` (unix seconds, Kraken's time), give for `span`.
@@ -62,7 +62,7 @@ def ohlc_answer(
     return History(symbol, timeframe, Source.REST, Range(known_from, end), candles)
 
 
-def trades_answer(
+def trades_history(
     symbol: str, trades: Iterable[Trade], covers: Range, price_before: Decimal | None, decimals: int, taken: float
 ) -> History:
     """The minutes of `covers`, all of whose trades are `trades`, requested at `taken` (unix seconds, Kraken's time)."""

@@ -15,7 +15,7 @@ log = get_logger(__name__)
 class Seeds:
     """Publishes the snapshots of our symbols (`owns`) on request.
 
-    The queue is bounded by the number of symbols: one that is requested again while it waits is published once.
+    The queue is bounded by the number of symbols: one that is re-requested while it waits is published once.
     Requesters are not remembered: an aggregator repeats a request whose seed does not arrive.
     """
 

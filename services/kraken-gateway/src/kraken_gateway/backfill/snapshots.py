@@ -14,11 +14,11 @@ from kraken_gateway.kraken.protocol import IntervalRow
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.publisher import Publisher
 
-ANSWER_SECONDS = 5.0
-"""Seconds without any response on the connection after which unanswered symbols are subscribed once more."""
+RESPONSE_SECONDS = 5.0
+"""Seconds without any response on the connection after which symbols without a snapshot are resubscribed."""
 
 LONGEST_SECONDS = 30.0
-"""Seconds after which an unanswered symbol is subscribed once more, although others get responses."""
+"""Seconds after which a symbol without a snapshot is resubscribed, although others get responses."""
 
 MOST_SUBSCRIBED = 300
 """Maximum number of symbols subscribed on one connection at a time; clients report that it works (`kraken-protocol.md`,
@@ -48,7 +48,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Kraken refuses the symbol."""
+    """Kraken rejects the symbol."""
 
     symbol: str
     reason: str
@@ -86,7 +86,7 @@ class SnapshotConnection:
         self._demand = asyncio.Event()
         self._connection: Connection | None = None
         self._open: dict[str, _Open] = {}
-        self._answered: dict[str, None] = {}
+        self._to_end: dict[str, None] = {}
         self._ending: dict[str, float] = {}
         self._empty: dict[str, int] = {}
         self._progressed = float("-inf")
@@ -127,12 +127,12 @@ class SnapshotConnection:
                 await asyncio.sleep(backoff.pause(at_least=floor, cap=self._kraken.limiter.fair_pause))
 
     def _take_back(self) -> None:
-        """Put unanswered symbols back, before all others."""
-        unanswered = {symbol: entry.reading for symbol, entry in self._open.items() if not entry.reading.done()}
-        self._metrics.snapshot_retries.inc(len(unanswered))
-        self._waiting = {**unanswered, **self._waiting}
+        """Put the symbols without a snapshot back, before all others."""
+        unread = {symbol: entry.reading for symbol, entry in self._open.items() if not entry.reading.done()}
+        self._metrics.snapshot_retries.inc(len(unread))
+        self._waiting = {**unread, **self._waiting}
         self._open.clear()
-        self._answered.clear()
+        self._to_end.clear()
         self._ending.clear()
 
     async def _until_needed(self) -> None:
@@ -156,19 +156,19 @@ class SnapshotConnection:
             self._expire(connection)
 
     def _wake_at(self, connection: Connection) -> float:
-        next_look = self._steady() + (0.01 if self._waiting or self._answered else _IDLE_SECONDS)
+        next_look = self._steady() + (0.01 if self._waiting or self._to_end else _IDLE_SECONDS)
         return max(connection.next_send, next_look)
 
     async def _send_due(self, connection: Connection) -> None:
         if self._steady() < connection.next_send or not connection.may_subscribe():
             return
-        subscribed = self._open.keys() | self._answered.keys() | self._ending.keys()
+        subscribed = self._open.keys() | self._to_end.keys() | self._ending.keys()
         room = min(protocol.CHUNK, MOST_SUBSCRIBED - len(subscribed))
         wanted = [s for s in self._waiting if s not in subscribed][: max(0, room)]
-        if self._answered and (len(self._answered) >= protocol.CHUNK or not wanted):
-            symbols = tuple(self._answered)[: protocol.CHUNK]
+        if self._to_end and (len(self._to_end) >= protocol.CHUNK or not wanted):
+            symbols = tuple(self._to_end)[: protocol.CHUNK]
             for symbol in symbols:
-                del self._answered[symbol]
+                del self._to_end[symbol]
                 self._ending[symbol] = self._steady()
             await connection.unsubscribe(protocol.candles(symbols, self._timeframe), connection.next_id())
         elif wanted:
@@ -217,7 +217,7 @@ class SnapshotConnection:
             self._traded.add(symbol)
             self._empty.pop(symbol, None)
             if symbol not in broken and None not in broken:
-                self._answer(symbol, Snapshot(symbol, tuple(its_rows), taken, received.at))
+                self._complete(symbol, Snapshot(symbol, tuple(its_rows), taken, received.at))
 
     def _refused(self, symbol: str, refusal: protocol.Refusal) -> None:
         if refusal.method == "unsubscribe":
@@ -226,31 +226,31 @@ class SnapshotConnection:
             if entry := self._open.pop(symbol, None):
                 _resolve(entry.reading, Rejected(symbol, refusal.error))
         elif entry := self._open.get(symbol):
-            # It may still be subscribed: unsubscribe, and read again.
+            # It may still be subscribed: unsubscribe, and retry.
             self._retry(symbol, entry)
 
-    def _answer(self, symbol: str, reading: Reading) -> None:
+    def _complete(self, symbol: str, reading: Reading) -> None:
         entry = self._open.pop(symbol, None)
         if entry is not None:
-            self._answered[symbol] = None
+            self._to_end[symbol] = None
             _resolve(entry.reading, reading)
 
     def _retry(self, symbol: str, entry: _Open) -> None:
         del self._open[symbol]
-        self._answered[symbol] = None
+        self._to_end[symbol] = None
         self._waiting.setdefault(symbol, entry.reading)
         self._metrics.snapshot_retries.inc()
 
     def _expire(self, connection: Connection) -> None:
-        """Read unanswered symbols again. A symbol that was acknowledged without a snapshot never traded, or this
-        connection is stale.
+        """Retry symbols without a snapshot. A symbol that was acknowledged without one never traded, or this connection
+        is stale.
         """
         if not connection.caught_up:
             return
         now = self._steady()
-        for symbol in [symbol for symbol, since in self._ending.items() if now - since > ANSWER_SECONDS]:
+        for symbol in [symbol for symbol, since in self._ending.items() if now - since > RESPONSE_SECONDS]:
             del self._ending[symbol]
-        limit = ANSWER_SECONDS if now - self._progressed > ANSWER_SECONDS else LONGEST_SECONDS
+        limit = RESPONSE_SECONDS if now - self._progressed > RESPONSE_SECONDS else LONGEST_SECONDS
         overdue = [symbol for symbol, entry in self._open.items() if now - entry.sent_at > limit]
         for symbol in overdue:
             entry = self._open[symbol]
@@ -263,7 +263,7 @@ class SnapshotConnection:
             else:
                 self._empty.pop(symbol)
                 taken = connection.time.at(connection.last_arrival)
-                self._answer(symbol, Snapshot(symbol, (), taken, taken))
+                self._complete(symbol, Snapshot(symbol, (), taken, taken))
 
 
 class Snapshots:

@@ -36,7 +36,7 @@ INACTIVITY = 10.0
 _OPEN_SECONDS = 10.0
 _SEND_SECONDS = 5.0
 _STATUS_SECONDS = 2.0
-_UNANSWERED_SECONDS = 30.0
+_RESPONSE_SECONDS = 30.0
 _PING_SECONDS = 20.0
 _IDLE_PING_SECONDS = 5.0
 _GATHER_SECONDS = 0.02
@@ -127,7 +127,7 @@ class Connection:
         self._gap = SEND_GAP
         self._next_send = self.opened = self.last_arrival = self._active_since = loop.time()
         self._pinged = self.opened - _PING_SECONDS
-        self._answered = False
+        self._responded = False
         self._subscribed_at: float | None = None
         self._continuity = Continuity(self.opened)
         self._last_id = 1
@@ -253,8 +253,8 @@ class Connection:
 
     async def _check_activity(self) -> None:
         now = self._steady()
-        if self._subscribed_at is not None and not self._answered and now - self._subscribed_at > _UNANSWERED_SECONDS:
-            raise ConnectionLost("unanswered", f"no subscription was answered within {_UNANSWERED_SECONDS:.0f} s")
+        if self._subscribed_at is not None and not self._responded and now - self._subscribed_at > _RESPONSE_SECONDS:
+            raise ConnectionLost("unanswered", f"no subscription got a response within {_RESPONSE_SECONDS:.0f} s")
         if now - self._active_since < self._inactivity:
             return
         await self._read_socket()
@@ -283,19 +283,19 @@ class Connection:
             self._socket.transport.resume_reading()
 
     def _note(self, frame: Frame, steady: float) -> None:
-        """Process what concerns every connection."""
+        """Update clock, pace and system state from a frame."""
         match frame:
             case protocol.OhlcFrame():
-                self._answered = True
+                self._responded = True
                 if frame.timestamp is not None and not frame.snapshot:
                     self.time.observe_frame(frame.timestamp, steady)
             case protocol.InstrumentFrame():
-                self._answered = True
+                self._responded = True
             case protocol.Pong(time=float(stamp)):
                 self.time.observe_reply(stamp, steady)
                 self._clock.learn(self.purpose, self.time.offset)
             case protocol.Ack() | protocol.Refusal():
-                self._answered = True
+                self._responded = True
                 if frame.time is not None:
                     self.time.observe_reply(frame.time, steady)
                     self._clock.learn(self.purpose, self.time.offset)
@@ -410,9 +410,9 @@ class Kraken:
         except InvalidStatus as error:
             code = error.response.status_code
             reason = "too-many-connects" if code == 429 else "refused"
-            raise ConnectionLost(reason, f"{self.url} answered HTTP {code}") from None
+            raise ConnectionLost(reason, f"{self.url} responded HTTP {code}") from None
         except TimeoutError:
-            raise ConnectionLost("unreachable", f"{self.url} did not answer within {_OPEN_SECONDS:.0f} s") from None
+            raise ConnectionLost("unreachable", f"{self.url} did not respond within {_OPEN_SECONDS:.0f} s") from None
         except (OSError, WebSocketException, EOFError) as error:
             raise ConnectionLost("unreachable", unreachable(self.url, error)) from None
         if not isinstance(socket, _Socket):

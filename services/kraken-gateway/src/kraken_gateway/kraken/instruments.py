@@ -22,7 +22,7 @@ log = get_logger(__name__)
 class Instruments:
     """Follows the list of pairs. `changed` receives the whole list, with each pair's status, after each change.
 
-    The first list is REST's, because that needs no connection; it is read again with every change.
+    The first list is REST's, because that needs no connection; it is refreshed with every change.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Instruments:
         return self._problem
 
     def refresh(self) -> None:
-        """Read REST's list again."""
+        """Refresh REST's list."""
         self._rest.pairs_changed()
         self._changed_at_rest.set()
 
@@ -128,7 +128,7 @@ class Instruments:
             case protocol.Refusal() as frame:
                 raise ConnectionLost("refused", f"{self._kraken.url} does not list its pairs: {frame.error}")
             case protocol.RateExceeded():
-                raise ConnectionLost("rate", "Kraken answers: exceeded msg rate")
+                raise ConnectionLost("rate", "Kraken responded: exceeded msg rate")
             case protocol.Unreadable() as frame if self._listed:
                 # It may have been a change: a new list contains it.
                 raise ConnectionLost("unreadable", f"a change may be lost: {frame.reason}")

@@ -159,7 +159,7 @@ class CircuitBreaker:
         self.left(attempt)
 
     def failed(self, attempt: object, reason: str, longest_pause: float = LONGEST_PAUSE) -> None:
-        """`attempt` failed for `reason`: nobody tries again before a pause of at most `longest_pause` seconds."""
+        """`attempt` failed for `reason`: nobody retries before a pause of at most `longest_pause` seconds."""
         self._works.clear()
         pause = self._backoff.pause(at_least=LEAST_PAUSE.get(reason, 0.0), cap=longest_pause)
         self._not_before = asyncio.get_running_loop().time() + pause

@@ -156,7 +156,7 @@ class KrakenRest:
         self._throttled_until = float("-inf")
 
     def ready_at(self, symbol: str) -> float:
-        """When the pair of `symbol` may be requested again without waiting (seconds of the loop's clock)."""
+        """When the pair of `symbol` may be requested next without waiting (seconds of the loop's clock)."""
         pair = self._pairs.get(symbol)
         return max(self._next_call.get(pair.name, float("-inf")) if pair else float("-inf"), self._throttled_until)
 
@@ -165,7 +165,7 @@ class KrakenRest:
         return self._pairs_changed or symbol in self._pairs
 
     def pairs_changed(self) -> None:
-        """Read the pairs once more before the next call, because they may have changed."""
+        """Refresh the pairs before the next call, because they may have changed."""
         self._pairs_changed = True
 
     async def pair(self, symbol: str) -> Pair:
@@ -234,13 +234,13 @@ class KrakenRest:
         async with self._slots:
             self._metrics.rest_requests.labels(endpoint).inc()
             try:
-                # httpx limits each read, not the whole answer.
+                # httpx limits each read, not the whole response.
                 async with asyncio.timeout(_TIMEOUT):
                     response = await self._client.get(
                         f"{self._url}/0/public/{endpoint}", params=dict(parameters), timeout=None
                     )
             except TimeoutError:
-                raise KrakenAilingError(f"no answer from {self._url} within {_TIMEOUT:.0f} s") from None
+                raise KrakenAilingError(f"no response from {self._url} within {_TIMEOUT:.0f} s") from None
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise KrakenAilingError(unreachable(self._url, error)) from None
         if (date := parse_date(response.headers.get("date", ""))) is not None:
@@ -272,7 +272,7 @@ class KrakenRest:
         await asyncio.sleep(turn - now)
 
 
-# --- answers ----------------------------------------------------------------------------------------------------------
+# --- responses --------------------------------------------------------------------------------------------------------
 
 
 def parse_date(text: str) -> float | None:
@@ -286,7 +286,7 @@ def parse_date(text: str) -> float | None:
 def parse_envelope(status: int, body: bytes) -> msgspec.Raw:
     """The `result` of a response. Kraken sends errors with HTTP 200 and a list of texts."""
     if status == httpx.codes.TOO_MANY_REQUESTS:
-        raise TooManyRequestsError("Kraken answers: HTTP 429")
+        raise TooManyRequestsError("Kraken responded: HTTP 429")
     try:
         envelope = msgspec.json.decode(body, type=_Envelope)
     except msgspec.ValidationError as error:
@@ -300,15 +300,15 @@ def parse_envelope(status: int, body: bytes) -> msgspec.Raw:
         raise UnknownPairError(texts)
     for text in envelope.error:
         if text.startswith(_THROTTLED):
-            raise ThrottledError(f"Kraken answers: {texts}", _until(text))
+            raise ThrottledError(f"Kraken responded: {texts}", _until(text))
     if any(text.startswith(_TOO_MANY) for text in envelope.error):
-        raise TooManyRequestsError(f"Kraken answers: {texts}")
+        raise TooManyRequestsError(f"Kraken responded: {texts}")
     if any(text.startswith("EService:") for text in envelope.error):
-        raise KrakenAilingError(f"Kraken answers: {texts}")
+        raise KrakenAilingError(f"Kraken responded: {texts}")
     if any(text.startswith("EGeneral:Invalid arguments") for text in envelope.error):
-        raise InvalidArgumentsError(f"Kraken answers: {texts}")
+        raise InvalidArgumentsError(f"Kraken responded: {texts}")
     if envelope.error:
-        raise RestError(f"Kraken answers: {texts}")
+        raise RestError(f"Kraken responded: {texts}")
     if status >= httpx.codes.INTERNAL_SERVER_ERROR:
         raise KrakenAilingError(f"expected a result from Kraken, got HTTP {status}")
     if status != httpx.codes.OK or not bytes(envelope.result):

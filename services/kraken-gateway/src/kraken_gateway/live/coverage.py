@@ -17,7 +17,7 @@ _GROWTH_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """A feed covers `symbols` from `since` on; `rejected`: the refused symbols, with the reason."""
+    """A feed covers `symbols` from `since` on; `rejected`: the rejected symbols, with the reason."""
 
     since: float
     symbols: tuple[str, ...]
@@ -100,7 +100,7 @@ class CoverageTracker:
             self._dated = (sent, received.at)
 
     def advance(self, steady: float, *, caught_up: bool) -> Reach | None:
-        """How far the coverage reaches, if that is to be published now.
+        """Return the watermark to publish now (unix seconds of Kraken); None if none is due.
 
         A frame that was delayed, on its way or in our queue, counts for the time that Kraken wrote into it. A heartbeat
         has no time, and counts only when nothing else waits (`caught_up`).

@@ -1,4 +1,4 @@
-"""The detector of stale subscriptions: an independent reading, a verdict for each symbol, a cure for each symbol.
+"""The detector of stale subscriptions: an independent reading, then for each symbol a verdict and the recovery.
 
 Heartbeats prove that a connection works, not that each symbol on it does. An update that was never sent leaves no trace
 on its own connection.
@@ -12,7 +12,7 @@ from ingress_common.backoff import Backoff
 from ingress_common.logs import get_logger
 from ingress_common.model import GRACE, History, Range
 from ingress_common.timeframes import Timeframe
-from kraken_gateway.backfill.responses import ohlc_answer
+from kraken_gateway.backfill.responses import ohlc_history
 from kraken_gateway.backfill.snapshots import Reading, Snapshot, SnapshotConnection
 from kraken_gateway.kraken.rest import KrakenRest, RestError, UnknownPairError
 from kraken_gateway.live.feed import Feed
@@ -25,7 +25,7 @@ AUDITED = 300
 """Symbols that are read after each minute, beside the suspects; more of them take turns."""
 
 RESTART = Backoff(60.0, 600.0)
-"""The pauses before the same symbol is moved, or the same feed restarted, once more."""
+"""The pauses between two moves of the same symbol, and between two restarts of the same feed."""
 
 _LOOK_SECONDS = 0.25
 _AFTER_MINUTE = 4.0
@@ -36,7 +36,7 @@ _ON_ITS_WAY_SECONDS = 0.8
 _PASSED_SECONDS = 3.0
 _RETRY_SECONDS = 10.0
 _BEHIND_SECONDS = 1.0
-_CURE_SECONDS = 6.0
+_RECOVERY_SECONDS = 6.0
 _FORGIVEN_SECONDS = 1200.0
 _SILENT_FEED = (4.0, 3)
 """A feed on which no symbol has had an update for so many seconds, while so many are suspect, is stale as a whole."""
@@ -64,7 +64,7 @@ class _Stale:
     at: float
     newest: tuple[int, int]
     tries: int = 1
-    cured: bool = False
+    recovered: bool = False
     moved_at: float = float("-inf")
     moves: int = 0
 
@@ -77,8 +77,9 @@ class StaleDetector:
     """Verifies suspect symbols at once, and all symbols in turns after each minute, until each has been read.
 
     A subscription is stale when a reading (a snapshot, else REST) has trades that the live feed has not received,
-    although everything received has been processed: a feed that is behind is not judged. Then the symbol is subscribed
-    again; if that fails it is moved to another connection (`move`). Only a connection without any updates is restarted.
+    although everything received has been processed: a feed that is behind is not judged. Then the symbol is
+    resubscribed; if that fails it is moved to another connection (`move`). Only a connection without any updates is
+    restarted.
     A reading with news is published. `kraken_now` is Kraken's time (unix seconds).
     """
 
@@ -111,7 +112,7 @@ class StaleDetector:
     @property
     def stale(self) -> frozenset[str]:
         """The symbols whose subscription is stale at present."""
-        return frozenset(symbol for symbol, stale in self._stale.items() if not stale.cured)
+        return frozenset(symbol for symbol, stale in self._stale.items() if not stale.recovered)
 
     def keep(self, symbols: Collection[str]) -> None:
         """Forget every symbol but `symbols`."""
@@ -124,7 +125,7 @@ class StaleDetector:
         """Detect until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
-                self._follow_cures()
+                self._follow_recoveries()
                 for symbol, feed in self._due().items():
                     self._verifying.add(symbol)
                     tasks.create_task(self._verify(symbol, feed), name=f"verify.{symbol}")
@@ -209,7 +210,7 @@ class StaleDetector:
             return None
         if not rows or rows[-1].open_time < Timeframe.M1.floor(taken):
             return None  # older than the present minute, so it proves nothing
-        return self._reading(ohlc_answer(symbol, Timeframe.M1, rows, Range(start, taken), taken), taken)
+        return self._reading(ohlc_history(symbol, Timeframe.M1, rows, Range(start, taken), taken), taken)
 
     def _reading(self, history: History, taken: float) -> _Reading:
         trades = {candle.open_time: candle.trades for candle in history.candles if candle.trades}
@@ -228,7 +229,7 @@ class StaleDetector:
         behind = is_behind(seen, reading.trades)
         missed = has_missed(seen, reading.trades, reading.taken - GRACE - Timeframe.M1.seconds)
         stale = self._stale.get(symbol)
-        unpublished = stale is not None and not stale.cured and newest(reading.trades) > stale.newest
+        unpublished = stale is not None and not stale.recovered and newest(reading.trades) > stale.newest
         if behind or missed or unpublished:
             await self._publisher.history(reading.history)
             stream.published(symbol, reading.trades)
@@ -273,7 +274,7 @@ class StaleDetector:
         self._metrics.verifications.labels(outcome).inc()
         self._not_before[symbol] = self._steady() + seconds
 
-    # --- cure ---
+    # --- recovery ---
 
     def _found_stale(self, symbol: str, feed: Feed, stream: LiveStream, known: tuple[int, int]) -> None:
         now = self._steady()
@@ -282,7 +283,7 @@ class StaleDetector:
         if stale is None or now - stale.at > _FORGIVEN_SECONDS:
             stale = self._stale[symbol] = _Stale(now, known)
         else:
-            stale.at, stale.tries, stale.cured = now, stale.tries + 1, False
+            stale.at, stale.tries, stale.recovered = now, stale.tries + 1, False
         log.warning("subscription.stale", feed=feed.name, symbol=symbol, tries=stale.tries)
         seconds, many = _SILENT_FEED
         if stream.without_updates_for > seconds and len(stream.suspects()) >= many and self._restart(feed):
@@ -312,16 +313,16 @@ class StaleDetector:
         log.warning("subscription.moved", symbol=symbol)
         self._move(symbol)
 
-    def _follow_cures(self) -> None:
-        """A subscription that is live again is cured; one that is not for a while is moved."""
+    def _follow_recoveries(self) -> None:
+        """Mark a subscription as recovered once it is live; move one that stays stale."""
         now = self._steady()
         streams = {symbol: feed.stream for feed in self._feeds() for symbol in feed.wanted & self._stale.keys()}
         for symbol, stale in self._stale.items():
             stream = streams.get(symbol)
-            if stale.cured or stream is None:
+            if stale.recovered or stream is None:
                 continue
             if stream.is_live(symbol) and now > stale.at:
-                stale.cured = True
+                stale.recovered = True
                 log.info("subscription.recovered", symbol=symbol, seconds=round(now - stale.at, 1))
-            elif now - stale.at > _CURE_SECONDS and stale.may_move(now):
+            elif now - stale.at > _RECOVERY_SECONDS and stale.may_move(now):
                 self._move_or_resubscribe(symbol, stale, stream)

@@ -56,7 +56,7 @@ class FeedReport:
 
     @property
     def rejected(self) -> Mapping[str, str]:
-        """The symbols that Kraken refuses or does not trade, with the reason."""
+        """The symbols that Kraken rejects or does not trade, with the reason."""
         return {**self.state.rejected, **self.gone}
 
     @property
@@ -66,7 +66,7 @@ class FeedReport:
 
     @property
     def idle(self) -> bool:
-        """Whether Kraken refuses or does not trade any of its symbols."""
+        """Whether Kraken rejects or does not trade all of its symbols."""
         return self.wanted <= self.rejected.keys()
 
 
@@ -123,7 +123,7 @@ class Feed:
             self._stream.want(self._traded(), self._rejected)
 
     def retry(self, symbols: Collection[str]) -> None:
-        """Subscribe again those of `symbols` that Kraken has refused."""
+        """Resubscribe those of `symbols` that Kraken has rejected."""
         for symbol in symbols:
             self._rejected.pop(symbol, None)
         self._changed.set()
@@ -181,13 +181,13 @@ class Feed:
         return LastWill(self._topics.feed(self.name), encode_feed_state(state))
 
     async def _listen(self, bus: Bus, publisher: Publisher) -> None:
-        """Publish the state again after a reconnect: the broker has published the last will meanwhile."""
+        """Republish the state after a reconnect: the broker has published the last will meanwhile."""
         async for event in bus.events():
             if isinstance(event, Connected):
                 await self._announce(publisher)
 
     async def _repeat(self, publisher: Publisher) -> None:
-        """Publish the state again and again: a broker that restarts may not deliver it to a session that it kept."""
+        """Republish the state regularly: a broker that restarts may not deliver it to a session that it kept."""
         while True:
             await asyncio.sleep(_REPEAT_SECONDS)
             await self._announce(publisher)
@@ -295,5 +295,5 @@ class Feed:
 
 
 def rejected_of(reports: Collection[FeedReport]) -> dict[str, str]:
-    """All refused symbols with Kraken's reason."""
+    """All rejected symbols with Kraken's reason."""
     return {symbol: reason for report in reports for symbol, reason in report.rejected.items()}

@@ -71,7 +71,7 @@ class Inactivity:
         return (now - habit.last) / max(_usual(habit), habit.verified_until)
 
     def verified(self, symbol: str, now: float) -> None:
-        """Note that by a reading nothing has traded. The inactivity is unusual once more when it has doubled."""
+        """Note that by a reading nothing has traded. The inactivity becomes unusual when it has doubled."""
         habit = self._habits.get(symbol)
         if habit is not None and habit.counted is not None:
             habit.verified_until = max(habit.verified_until, 2 * (now - habit.last))

@@ -45,9 +45,10 @@ def is_behind(seen: Mapping[int, int], reading: Mapping[int, int]) -> bool:
 
 
 def has_missed(seen: Mapping[int, int], reading: Mapping[int, int], closed: float) -> bool:
-    """Whether the reading has more trades in a minute that opened by `closed` (unix seconds) than were seen.
+    """Whether the reading has a minute with more trades than the feed received. `closed`: open time of the last minute
+    to compare (unix seconds).
 
-    Minutes up to the oldest one seen are not judged: the feed may not have received them at all.
+    Minutes up to the oldest one seen are not compared: the feed may not have received them at all.
     """
     if not seen:
         return False

@@ -109,7 +109,7 @@ class LiveStream:
         self._connection.wake()
 
     def rejected(self) -> dict[str, tuple[str, float]]:
-        """Kraken's reason for each refused symbol, and when to try again (steady seconds)."""
+        """Kraken's reason for each rejected symbol, and when to retry it (steady seconds)."""
         return self._subscriptions.rejected()
 
     def end(self, reason: str) -> None:
@@ -118,7 +118,7 @@ class LiveStream:
         self._connection.wake()
 
     def retry(self, symbols: Collection[str]) -> None:
-        """Subscribe again those of `symbols` that were refused."""
+        """Resubscribe those of `symbols` that Kraken has rejected."""
         self._subscriptions.retry(symbols, self._steady())
 
     def inactive_for(self) -> dict[str, float]:
@@ -176,7 +176,7 @@ class LiveStream:
     # --- the connection's life ---
 
     async def run(self) -> None:
-        """Subscribe, publish what is received, cover what is certain."""
+        """Subscribe, publish what is received, publish watermarks."""
         connection = self._connection
         while True:
             await self._send_due()

@@ -1,6 +1,6 @@
 """The subscriptions of one connection: what was sent for each symbol, and Kraken's responses.
 
-Pure; times are steady seconds unless said otherwise.
+Pure; times are steady seconds unless stated otherwise.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,11 +10,11 @@ from enum import Enum, auto
 from ingress_common.backoff import Backoff
 from kraken_gateway.kraken.protocol import CHUNK
 
-ANSWER_SECONDS = 5.0
-"""After this time without ack or snapshot a symbol is subscribed again."""
+RESPONSE_SECONDS = 5.0
+"""After this time without ack or snapshot a symbol is resubscribed."""
 
 RETRY_REJECTED_SECONDS = 600.0
-"""A rejected symbol is tried again after this time: pairs can appear."""
+"""A rejected symbol is retried after this time: pairs can appear."""
 
 LEAVE_SECONDS = 2.0
 """How long a symbol that is not wanted any more stays subscribed: its last updates may be on their way."""
@@ -22,7 +22,7 @@ LEAVE_SECONDS = 2.0
 _RETRY_OTHER_SECONDS = 60.0
 _CALM_SECONDS = 60.0
 _RENEWAL = Backoff(1.0, 600.0)
-_RESPONSE = Backoff(ANSWER_SECONDS, 600.0)
+_RESPONSE = Backoff(RESPONSE_SECONDS, 600.0)
 
 
 class Stage(Enum):
@@ -31,13 +31,13 @@ class Stage(Enum):
     WANTED = auto()
     """To be subscribed, not before its time."""
     SUBSCRIBING = auto()
-    """Subscribe sent; ack and snapshot have not both come."""
+    """Subscribe request sent; ack or snapshot is missing."""
     UNSUBSCRIBING = auto()
     """To be unsubscribed, or unsubscribe sent; subscribed anew after that."""
     LIVE = auto()
     """Acked, and its snapshot is on the bus."""
     REJECTED = auto()
-    """Kraken refuses it."""
+    """Kraken rejects it."""
 
 
 _SUBSCRIBED = (Stage.SUBSCRIBING, Stage.LIVE, Stage.UNSUBSCRIBING)
@@ -87,7 +87,7 @@ class Subscriptions:
     # --- what is wanted ---
 
     def want(self, symbols: Collection[str], rejected: Mapping[str, tuple[str, float]], now: float) -> None:
-        """Carry `symbols` from now on. `rejected`: reason and time of the next try of those refused before."""
+        """Carry `symbols` from now on. `rejected`: reason and time of the next try of those rejected before."""
         for name in [s for s in self._symbols if s not in symbols]:
             self._pending.pop(name, None)
             if self._symbols.pop(name).stage in _SUBSCRIBED:
@@ -114,7 +114,7 @@ class Subscriptions:
         """Whether `symbol` was carried here before, so that its rows may still arrive."""
         return symbol in self._left
 
-    # --- what Kraken answers ---
+    # --- Kraken's responses ---
 
     def on_ack(self, symbol: str, method: str, now: float) -> None:
         """Note that Kraken has accepted a subscription or its end."""
@@ -127,17 +127,17 @@ class Subscriptions:
                 self._move(entry, Stage.WANTED)
         elif entry.stage is Stage.SUBSCRIBING:
             entry.acked, entry.reason = True, ""
-            entry.due = max(entry.due, now + ANSWER_SECONDS)
+            entry.due = max(entry.due, now + RESPONSE_SECONDS)
             self._complete(entry, now)
 
     def on_update(self, symbol: str, now: float) -> None:
         """Note a received row of `symbol`. It has traded, so if it lacks a snapshot it can get one now."""
         entry = self._pending.get(symbol)
-        if entry is not None and entry.stage is Stage.SUBSCRIBING and entry.sent_at + ANSWER_SECONDS <= now:
+        if entry is not None and entry.stage is Stage.SUBSCRIBING and entry.sent_at + RESPONSE_SECONDS <= now:
             entry.due = now
 
     def on_refusal(self, req_id: int | None, symbol: str | None, error: str, now: float) -> tuple[str, ...]:
-        """Process Kraken's refusal of a request; returns the symbols that it rejects."""
+        """Process a refused request; returns the symbols that Kraken rejects."""
         found = [entry for entry in self._pending.values() if _meant(entry, req_id, symbol)]
         rejected = []
         for entry in found:
@@ -171,23 +171,23 @@ class Subscriptions:
         self._renew(entry, now + _next_pause(entry, _RENEWAL))
 
     def resubscribe(self, symbol: str, now: float) -> None:
-        """Unsubscribe `symbol` and subscribe it again at once, to get a new snapshot."""
+        """Unsubscribe `symbol` and subscribe it at once, to get a new snapshot."""
         entry = self._symbols.get(symbol)
         if entry is not None and entry.stage is Stage.LIVE:
             self._renew(entry, now)
 
     def retry(self, symbols: Collection[str], now: float) -> None:
-        """Subscribe at once those of `symbols` that were refused."""
+        """Resubscribe at once those of `symbols` that Kraken has rejected."""
         for symbol in symbols:
             entry = self._symbols.get(symbol)
             if entry is not None and entry.stage is Stage.REJECTED:
                 entry.due = now
 
     def on_rate_exceeded(self, now: float) -> None:
-        """Repeat the unanswered requests after a pause, because Kraken ignores requests."""
+        """Retry the requests that have no response after a pause, because Kraken ignores requests."""
         for entry in self._pending.values():
             if entry.stage in (Stage.SUBSCRIBING, Stage.UNSUBSCRIBING) and not entry.acked:
-                entry.due = min(entry.due, now + ANSWER_SECONDS)
+                entry.due = min(entry.due, now + RESPONSE_SECONDS)
 
     # --- what to send ---
 
@@ -218,7 +218,7 @@ class Subscriptions:
                 entry.due = now + _next_pause(entry, _RESPONSE)
                 self._move(entry, Stage.SUBSCRIBING)
             else:
-                entry.due = now + ANSWER_SECONDS
+                entry.due = now + RESPONSE_SECONDS
                 self._move(entry, Stage.UNSUBSCRIBING)
 
     def next_due(self) -> float:
@@ -237,7 +237,7 @@ class Subscriptions:
         return entry is not None and entry.stage is Stage.LIVE
 
     def rejected(self) -> dict[str, tuple[str, float]]:
-        """The refused symbols with Kraken's reason and the time of the next try."""
+        """The rejected symbols with Kraken's reason and the time of the next try."""
         return {s: (e.reason, e.due) for s, e in self._pending.items() if e.reason}
 
     def all_rejected(self) -> bool:
@@ -268,7 +268,7 @@ class Subscriptions:
             if entry.due > now:
                 continue
             if entry.stage is Stage.SUBSCRIBING:
-                # Acknowledged without a snapshot: unsubscribe to get one. Not acknowledged: subscribe again.
+                # Acknowledged without a snapshot: unsubscribe to get one. Not acknowledged: resubscribe.
                 entry.req_id = None
                 self._move(entry, Stage.UNSUBSCRIBING if entry.acked else Stage.WANTED)
             elif entry.stage is Stage.UNSUBSCRIBING and entry.req_id is not None:

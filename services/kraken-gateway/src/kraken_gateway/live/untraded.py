@@ -66,7 +66,7 @@ class UntradedPairs:
             self._changed()
 
     def _uncovered(self) -> frozenset[str]:
-        """The symbols that live feeds neither cover, nor exclude until they are verified, nor see refused."""
+        """The symbols that live feeds neither cover, nor exclude until they are verified, nor see rejected."""
         reports = [feed.report() for feed in self._feeds()]
         waiting = (
             report.wanted - report.excluded - report.rejected.keys() - set(report.state.symbols)

@@ -45,14 +45,14 @@ def _moved(trades: list[TapeTrade], shift: int) -> Iterator[TapeTrade]:
 
 def _rows(path: Path) -> list[Any]:
     try:
-        answer = json.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+        response = json.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
     except OSError as error:
         message = f"{path}: cannot be read ({error.strerror})"
         raise SourceError(message) from error
     except ValueError as error:
         message = f"{path}: expected JSON of Kraken's REST Trades, was something else ({error})"
         raise SourceError(message) from error
-    result = answer.get("result") if isinstance(answer, dict) else None
+    result = response.get("result") if isinstance(response, dict) else None
     rows = next((rows for key, rows in result.items() if key != "last"), None) if isinstance(result, dict) else None
     if not isinstance(rows, list) or not rows:
         message = f"{path}: expected trades under result, found none"
