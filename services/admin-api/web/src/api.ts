@@ -38,8 +38,8 @@ function patiently(request: Request): Promise<Response> {
 }
 
 /** The body of a response; one with an error has become an ApiError. */
-async function bodyOf<T>(answer: Promise<{ readonly data?: T }>): Promise<T> {
-  return (await answer).data as T;
+async function bodyOf<T>(response: Promise<{ readonly data?: T }>): Promise<T> {
+  return (await response).data as T;
 }
 
 /** A symbol in a path: `BTC-USD` for `BTC/USD`. */

@@ -9,7 +9,7 @@ from admin_api.admin.authorization import Authorization
 from admin_api.admin.bodies import DeadLettersBody, Dropped, Resent
 from admin_api.admin.dead_letters import DeadLetters
 from admin_api.http.problems import documented
-from admin_api.http.responses import answer, described
+from admin_api.http.responses import described, json_response
 
 _DEFAULT, _MOST = 100, 500
 
@@ -27,7 +27,7 @@ def router(letters: DeadLetters, authorization: Authorization) -> APIRouter:
     ) -> Response:
         """The dead letters that are kept, newest first."""
         found = letters.newest_first(service or None)
-        return answer(DeadLettersBody(found[:limit], len(found)))
+        return json_response(DeadLettersBody(found[:limit], len(found)))
 
     @routes.post(
         "/dead-letters/{letter_id}/resend",
@@ -36,7 +36,7 @@ def router(letters: DeadLetters, authorization: Authorization) -> APIRouter:
     )
     async def resend(letter_id: LetterId) -> Response:
         """Republish the message on its topic (QoS 1, not retained), and drop the dead letter."""
-        return answer(Resent(await letters.resend(letter_id)))
+        return json_response(Resent(await letters.resend(letter_id)))
 
     @routes.delete(
         "/dead-letters/{letter_id}",
@@ -45,6 +45,6 @@ def router(letters: DeadLetters, authorization: Authorization) -> APIRouter:
     )
     async def drop(letter_id: LetterId) -> Response:
         """Drop a dead letter."""
-        return answer(Dropped(letters.drop(letter_id)))
+        return json_response(Dropped(letters.drop(letter_id)))
 
     return routes
