@@ -47,7 +47,7 @@ class Api:
     def gaps(self) -> list[dict[str, Any]]:
         return self._http.get("/gaps").raise_for_status().json()["gaps"]
 
-    def letters(self) -> list[dict[str, Any]]:
+    def dead_letters(self) -> list[dict[str, Any]]:
         return self._http.get("/dead-letters").raise_for_status().json()["dead_letters"]
 
     def repair(self, **wanted: str) -> None:

@@ -18,8 +18,8 @@ from admin_api.admin.authorization import Authorization
 from admin_api.admin.dead_letters import (
     DEAD_LETTERS_INBOUND_SPARE,
     DEAD_LETTERS_KEPT,
+    DEAD_LETTERS_KEPT_EMBEDDED,
     DEAD_LETTERS_SESSION_SECONDS,
-    LETTERS_KEPT_EMBEDDED,
     client_id_of_dead_letters,
 )
 from admin_api.candles import bodies as candles_bodies
@@ -71,7 +71,7 @@ def last_will(topics: Topics, instance: str, started_at: float) -> LastWill:
 def build(settings: AdminSettings, registry: CollectorRegistry, connector: Connector) -> "AdminApi":
     """The admin-api of one process; SettingsError if STORE_URL names an unknown kind of store."""
     started_at = time.time()
-    kept = LETTERS_KEPT_EMBEDDED if connector.embedded else DEAD_LETTERS_KEPT
+    kept = DEAD_LETTERS_KEPT_EMBEDDED if connector.embedded else DEAD_LETTERS_KEPT
     return AdminApi(
         settings,
         bus=connector.open(

@@ -95,12 +95,18 @@ export function getDeadLetters(limit: number, signal: AbortSignal): Promise<Dead
 
 /** Republish a dead letter's message on its topic. */
 export async function postResend(id: string, token: string): Promise<void> {
-  await api.POST("/dead-letters/{letter_id}/resend", { params: { path: { letter_id: id } }, headers: bearer(token) });
+  await api.POST("/dead-letters/{dead_letter_id}/resend", {
+    params: { path: { dead_letter_id: id } },
+    headers: bearer(token),
+  });
 }
 
 /** Drop a dead letter. */
 export async function deleteDeadLetter(id: string, token: string): Promise<void> {
-  await api.DELETE("/dead-letters/{letter_id}", { params: { path: { letter_id: id } }, headers: bearer(token) });
+  await api.DELETE("/dead-letters/{dead_letter_id}", {
+    params: { path: { dead_letter_id: id } },
+    headers: bearer(token),
+  });
 }
 
 /** The maximum number of windows in a request with a range. */

@@ -130,7 +130,7 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/dead-letters/{letter_id}/resend": {
+    "/dead-letters/{dead_letter_id}/resend": {
         parameters: {
             query?: never;
             header?: never;
@@ -143,14 +143,14 @@ export interface paths {
          * Resend
          * @description Republish the message on its topic (QoS 1, not retained), and drop the dead letter.
          */
-        post: operations["resend_dead_letters__letter_id__resend_post"];
+        post: operations["resend_dead_letters__dead_letter_id__resend_post"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/dead-letters/{letter_id}": {
+    "/dead-letters/{dead_letter_id}": {
         parameters: {
             query?: never;
             header?: never;
@@ -164,7 +164,7 @@ export interface paths {
          * Drop
          * @description Drop a dead letter.
          */
-        delete: operations["drop_dead_letters__letter_id__delete"];
+        delete: operations["drop_dead_letters__dead_letter_id__delete"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1542,13 +1542,13 @@ export interface operations {
             };
         };
     };
-    resend_dead_letters__letter_id__resend_post: {
+    resend_dead_letters__dead_letter_id__resend_post: {
         parameters: {
             query?: never;
             header?: never;
             path: {
                 /** @description The dead letter's id */
-                letter_id: string;
+                dead_letter_id: string;
             };
             cookie?: never;
         };
@@ -1707,13 +1707,13 @@ export interface operations {
             };
         };
     };
-    drop_dead_letters__letter_id__delete: {
+    drop_dead_letters__dead_letter_id__delete: {
         parameters: {
             query?: never;
             header?: never;
             path: {
                 /** @description The dead letter's id */
-                letter_id: string;
+                dead_letter_id: string;
             };
             cookie?: never;
         };
