@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from admin_api.admin import bodies as admin_bodies
 from admin_api.admin.admin import Admin
 from admin_api.admin.authorization import Authorization
+from admin_api.admin.bootstrap import StoreMonitor
 from admin_api.admin.dead_letters import (
     DEAD_LETTERS_INBOUND_SPARE,
     DEAD_LETTERS_KEPT,
@@ -145,6 +146,7 @@ class AdminApi:
             clock=clock,
         )
         authorization = Authorization(settings.admin_token.get_secret_value() if settings.admin_token else None)
+        monitor = StoreMonitor(store)
         self.reconciler = Reconciler(
             state=self.state,
             bus=bus,
@@ -153,21 +155,22 @@ class AdminApi:
             service=NAME,
             instance=instance,
             pace=settings.pace,
-            store_ready=lambda: self.admin.monitor.check.ok,
+            store_ready=monitor.is_ready,
             authorized=authorization.required,
             registry=registry,
             clock=clock,
         )
+        monitor.on_deleted(self.reconciler.stored.forget)
         self.admin = Admin(
             state=self.state,
             store=store,
+            monitor=monitor,
             dead_letter_bus=dead_letter_bus,
             dead_letters_kept=dead_letters_kept,
             topics=topics,
             broker=partial(broker_check, bus),
             authorization=authorization,
-            others=self.reconciler,
-            on_deleted=self.reconciler.stored.forget,
+            contribution=self.reconciler,
             registry=registry,
             clock=clock,
         )

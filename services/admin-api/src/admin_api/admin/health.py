@@ -60,13 +60,13 @@ class HealthReporter:
         state: SystemState,
         broker: Callable[[], Check],
         monitor: StoreMonitor,
-        others: Contribution,
+        contribution: Contribution,
         clock: Callable[[], float],
     ) -> None:
         self._state = state
         self._broker = broker
         self._monitor = monitor
-        self._others = others
+        self._contribution = contribution
         self._clock = clock
         self._ownership = OwnershipWatch(state)
         self._new_pairs = NewPairs(state)
@@ -103,11 +103,11 @@ class HealthReporter:
             *([tasks_check(tasks, now)] if tasks else []),
             losses_check(state, now),
             self._ownership.check(now),
-            *self._others.checks(now),
+            *self._contribution.checks(now),
         )
 
     def report(self) -> tuple[SystemHealth, Body]:
-        """The health of the system: the fields of this package, and those of the others."""
+        """The health of the system: the fields of this package, and those of the contribution."""
         state, now = self._state, self._clock()
         self._look(now)
         checks = self.checks()
@@ -131,7 +131,7 @@ class HealthReporter:
             ownership=owners,
             ownership_trouble=trouble,
         )
-        return report, self._others.details()
+        return report, self._contribution.details()
 
 
 def _warnings(state: SystemState, now: float) -> list[str]:

@@ -27,12 +27,12 @@ def _uncached(body: object, *, ok: bool) -> Response:
     return json_response(body, 200 if ok else 503, {"Cache-Control": "no-store"})
 
 
-def router(health: HealthReporter, others: type[Body], registry: CollectorRegistry) -> APIRouter:
-    """Routes of health and metrics. `others`: the fields of other packages in the report."""
+def router(health: HealthReporter, contribution: type[Body], registry: CollectorRegistry) -> APIRouter:
+    """Routes of health and metrics. `contribution`: the fields of other packages in the report."""
     routes = APIRouter(tags=["health"], default_response_class=Response)
     page = MetricsPage(registry)
 
-    @routes.get("/health", responses=_responses(SystemHealth, others))
+    @routes.get("/health", responses=_responses(SystemHealth, contribution))
     async def system() -> Response:
         """The health of the system: services, broker, store, feeds, symbols."""
         report, more = health.report()
