@@ -9,7 +9,7 @@ from itertools import islice
 
 from ingress_common.model import EXCHANGE
 from ingress_common.timeframes import Timeframe
-from ingress_store.bulk import COLUMNS, Row
+from ingress_store.bulk import COLUMNS, BulkRow
 from ingress_store.errors import StoreUnavailableError
 from ingress_store.influx import flux, names
 from ingress_store.influx.lines import microseconds
@@ -101,7 +101,7 @@ class InfluxSeries:
         ]
         return (min(found), max(found)) if found else None
 
-    async def write(self, rows: Iterable[Row]) -> int:
+    async def write(self, rows: Iterable[BulkRow]) -> int:
         """Write rows in batches of lines."""
         written = 0
         lines = self._lines(rows)
@@ -129,7 +129,7 @@ class InfluxSeries:
         for time in times:
             await self._server.delete_points(self._bucket, flux.time(time), flux.time(time), predicate)
 
-    def _lines(self, rows: Iterable[Row]) -> Iterator[str]:
+    def _lines(self, rows: Iterable[BulkRow]) -> Iterator[str]:
         head = self._head
         for time, o, h, low, c, volume, vwap, trades, closed, infilled, complete, revision, source, at in rows:
             yield (

@@ -21,7 +21,7 @@ from ingress_store.influx.new_shards import CONFIRM_SECONDS, NewShards, lost
 from ingress_store.influx.reading import Reader
 from ingress_store.influx.server import NoRightError, NotThereError, ResultT, Server, TokenError, with_store_errors
 from ingress_store.influx.setup import Setup
-from ingress_store.influx.versions import Identity, KnownVersions, Version
+from ingress_store.influx.versions import Identity, KnownVersions, StoredVersion
 from ingress_store.influx.writing import Line, LineWriter, RejectingError
 from ingress_store.port import Freshness, Rejection, TaskState, WriteResult
 from ingress_store.retention import Retention
@@ -163,9 +163,9 @@ class InfluxStore:
 
     def _candle_lines(
         self, candles: Sequence[Candle]
-    ) -> tuple[dict[Timeframe, list[Line]], dict[Identity, Version], list[Rejection]]:
+    ) -> tuple[dict[Timeframe, list[Line]], dict[Identity, StoredVersion], list[Rejection]]:
         """The lines of the candles that are not older than the known versions, oldest first; and their versions."""
-        newest: dict[Identity, Version] = {}
+        newest: dict[Identity, StoredVersion] = {}
         chosen: dict[Identity, Line] = {}
         rejected: list[Rejection] = []
         for index, candle in enumerate(candles):
@@ -185,7 +185,7 @@ class InfluxStore:
             lines.setdefault(identity[1], []).append(chosen[identity])
         return lines, newest, rejected
 
-    async def _confirm(self, written: Mapping[Identity, Version]) -> None:
+    async def _confirm(self, written: Mapping[Identity, StoredVersion]) -> None:
         """Read a row of each new shard back; StoreUnavailableError if it is lost, so that all are written again."""
         now = time.monotonic()
         unconfirmed = self._new_shards.unconfirmed(written, now)
