@@ -19,6 +19,9 @@ from ingress_common.times import UnixSeconds, UnixTime
 EXCHANGE = "kraken"
 """The only exchange so far; topics and payloads leave room for others."""
 
+Series = tuple[str, Timeframe]
+"""Symbol and timeframe of a candle series."""
+
 GRACE = 1.0
 """Seconds to wait for late messages of a minute that has ended (`docs/design.md`, section 3)."""
 

@@ -45,11 +45,12 @@ from ingress_common.heartbeat import StatusPublisher, will_of
 from ingress_common.logs import get_logger
 from ingress_common.payloads import decode_status
 from ingress_common.prefix import PrefixGuard, claim_name_and_prefix
+from ingress_common.service_names import ADMIN_API
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics, symbol_of
 from ingress_store import CandleStore, StoreOpenError
 
-NAME = "admin-api"
+NAME = ADMIN_API
 
 _INBOUND = 20_000
 """Maximum number of unprocessed messages. The retained candles of all pairs and timeframes arrive at once and fit."""

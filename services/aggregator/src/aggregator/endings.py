@@ -12,9 +12,6 @@ from ingress_common.symbols import matches
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import parse_rfc3339
 
-GATEWAY = "kraken-gateway"
-"""The service whose status lists the followed symbols."""
-
 LAST_SECONDS = 3.0
 """Seconds after the end of a symbol in which its last updates may still arrive."""
 

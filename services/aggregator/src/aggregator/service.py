@@ -14,7 +14,7 @@ from aggregator.compact import compact
 from aggregator.core import Engine, Output
 from aggregator.core.engine import UncoveredGap
 from aggregator.core.feeds import ImplausibleError
-from aggregator.endings import GATEWAY, Endings, Following, Standing
+from aggregator.endings import Endings, Following, Standing
 from aggregator.forming import TURN_SECONDS, FormingCandles
 from aggregator.late_ends import LateEnds, LateStep
 from aggregator.metrics import AggregatorMetrics, PublicationKind, kind_of_response, kind_of_update
@@ -40,6 +40,7 @@ from ingress_common.payloads import (
     encode_seed_request,
 )
 from ingress_common.sequence import REQUEST, Numbering, request_of
+from ingress_common.service_names import AGGREGATOR, GATEWAY
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import TopicError, Topics, symbol_of
@@ -74,7 +75,7 @@ class Aggregator:
     dates status and dead letters, and measures latencies; candles depend on the messages alone.
     """
 
-    name = "aggregator"
+    name = AGGREGATOR
 
     def __init__(
         self,

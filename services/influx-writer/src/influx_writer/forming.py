@@ -3,12 +3,10 @@
 from collections.abc import Iterable
 
 from influx_writer.intake import PendingRow
-from ingress_common.timeframes import Timeframe
+from ingress_common.model import Series
 from ingress_store import replaces
 
 _EVERY_SECONDS = 1.0
-
-Series = tuple[str, Timeframe]
 
 
 class FormingBuffer:

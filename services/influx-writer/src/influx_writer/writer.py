@@ -36,11 +36,12 @@ from ingress_common.payloads import (
     encode_candle,
 )
 from ingress_common.prefix import PrefixGuard
+from ingress_common.service_names import WRITER
 from ingress_common.times import rfc3339
 from ingress_common.topics import TopicError, Topics
 from ingress_store import CandleStore, Rejection, StoreOpenError, StoreUnavailableError
 
-NAME = "influx-writer"
+NAME = WRITER
 SESSION_SECONDS = 7 * 86400
 """How long the broker keeps what an absent writer has not acknowledged."""
 

@@ -15,12 +15,13 @@ from ingress_common.payloads import (
     encode_history,
     encode_watermark,
 )
+from ingress_common.service_names import GATEWAY
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics
 from kraken_gateway.kraken.protocol import IntervalRow
 from kraken_gateway.metrics import GatewayMetrics
 
-SERVICE = "kraken-gateway"
+SERVICE = GATEWAY
 """The service's name on topics."""
 
 _PACKET_OVERHEAD = 512

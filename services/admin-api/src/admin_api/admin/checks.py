@@ -9,17 +9,15 @@ from typing import Any
 
 from admin_api.system.details import instant_of, some, texts
 from admin_api.system.state import (
-    AGGREGATOR,
-    GATEWAY,
     OWNER_SILENCE_SECONDS,
     WATERMARK_SECONDS,
-    WRITER,
     ReportedFeed,
     SymbolState,
     SystemState,
 )
 from admin_api.system.wanted import Wanted
 from ingress_common.health import Check
+from ingress_common.service_names import AGGREGATOR, GATEWAY, WRITER
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store import TaskState
 

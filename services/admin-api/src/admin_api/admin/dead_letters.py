@@ -20,6 +20,7 @@ from admin_api.admin.bodies import DeadLetterBody
 from ingress_common.bus import Bus, BusClosedError, BusError, Connected, Message
 from ingress_common.logs import get_logger
 from ingress_common.payloads import PayloadError, decode_dead_letter
+from ingress_common.service_names import ADMIN_API, AGGREGATOR, GATEWAY, WRITER
 from ingress_common.times import rfc3339
 from ingress_common.topics import TopicError, Topics
 
@@ -36,10 +37,10 @@ DEAD_LETTERS_SESSION_SECONDS = 7 * 86400
 """How long the broker keeps dead letters while this service is down."""
 
 _RESENDABLE: Mapping[str, tuple[str, ...]] = {
-    "kraken-gateway": ("request", "raw", "history", "feed"),
-    "aggregator": ("raw", "history", "candles", "feed", "request"),
-    "influx-writer": ("raw", "candles", "feed"),
-    "admin-api": ("candles", "history", "feed"),
+    GATEWAY: ("request", "raw", "history", "feed"),
+    AGGREGATOR: ("raw", "history", "candles", "feed", "request"),
+    WRITER: ("raw", "candles", "feed"),
+    ADMIN_API: ("candles", "history", "feed"),
 }
 """What each service receives, or publishes itself. We may publish more than it may, so its dead letter must not make us
 publish anything else.
@@ -60,7 +61,7 @@ class _Kept:
 
 def client_id_of_dead_letters(topics: Topics, instance: str) -> str:
     """The MQTT client id for dead letters of an instance of admin-api; the same after a restart."""
-    return f"{topics.prefix}-admin-api-{instance}-letters"
+    return f"{topics.prefix}-{ADMIN_API}-{instance}-letters"
 
 
 def dead_letter_of(service: str, payload: bytes) -> DeadLetterBody:

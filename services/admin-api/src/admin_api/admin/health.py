@@ -21,10 +21,11 @@ from admin_api.admin.checks import (
 from admin_api.admin.ownership import OwnershipWatch, ownership
 from admin_api.http.responses import Body, time_of
 from admin_api.system.details import texts
-from admin_api.system.state import AGGREGATOR, GATEWAY, WRITER, SystemState
+from admin_api.system.state import SystemState
 from admin_api.system.wanted import NewPairs, wanted
 from ingress_common.health import Check, Health
 from ingress_common.heartbeat import PUBLISHED_SECRETS
+from ingress_common.service_names import AGGREGATOR, GATEWAY, WRITER
 from ingress_common.times import rfc3339
 
 WORKERS = (GATEWAY, AGGREGATOR, WRITER)

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from admin_api.admin.bodies import OwnershipBody, OwnershipTrouble
 from admin_api.system.details import owned_since, some, texts
-from admin_api.system.state import AGGREGATOR, GATEWAY, OWNER_SILENCE_SECONDS, SystemState
+from admin_api.system.state import OWNER_SILENCE_SECONDS, SystemState
 from ingress_common.health import Check
+from ingress_common.service_names import AGGREGATOR, GATEWAY
 from ingress_common.times import rfc3339
 
 UNOWNED_SECONDS = 40.0

@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
-from admin_api.candles.live import Frame, LiveCandles, Series, Version
+from admin_api.candles.live import Frame, LiveCandles, StateVersion
 from admin_api.candles.reads import BoundedReads
 from ingress_common.logs import get_logger
-from ingress_common.model import Candle
+from ingress_common.model import Candle, Series
 from ingress_common.payloads import encode_candle
 from ingress_store import StoreUnavailableError
 
@@ -68,9 +68,9 @@ class _Window:
     used_at: float
     times: list[int] = field(default_factory=list)
     payloads: list[bytes] = field(default_factory=list)
-    versions: list[Version] = field(default_factory=list)
+    versions: list[StateVersion] = field(default_factory=list)
 
-    def put(self, open_time: int, version: Version, payload: bytes) -> int:
+    def put(self, open_time: int, version: StateVersion, payload: bytes) -> int:
         """Add or replace a candle unless the window has a newer version; returns by how many the count grows."""
         place = bisect_left(self.times, open_time)
         if place < len(self.times) and self.times[place] == open_time:
@@ -281,7 +281,7 @@ class CandleCache:
         return Page(window.times, window.payloads)
 
 
-async def _fill(window: _Window, candles: Sequence[Candle], known: Mapping[int, tuple[Version, bytes]]) -> None:
+async def _fill(window: _Window, candles: Sequence[Candle], known: Mapping[int, tuple[StateVersion, bytes]]) -> None:
     """Put stored candles into an empty window; those `known` in the same version keep their payload."""
     for place, candle in enumerate(candles):
         version = (candle.at, candle.revision)

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from admin_api.candles import bodies, bulk
 from admin_api.candles.cache import CandleCache, Page
 from admin_api.candles.formats import ARROW_MEDIA_TYPE, PARQUET_MEDIA_TYPE, Csv, Format, Numbers
-from admin_api.candles.live import Frame, Series
+from admin_api.candles.live import Frame
 from admin_api.candles.parameters import (
     DEFAULT_LIMIT,
     MAX_LIMIT,
@@ -36,7 +36,7 @@ from admin_api.http.compression import conditional
 from admin_api.http.parameters import once
 from admin_api.http.problems import InvalidError, documented
 from admin_api.http.responses import JSON, described, json_response
-from ingress_common.model import Candle
+from ingress_common.model import Candle, Series
 from ingress_common.payloads import encode_candle
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339

@@ -11,10 +11,11 @@ from admin_api.reconciler.bodies import AuditBody
 from admin_api.reconciler.context import Context
 from admin_api.reconciler.gaps import ARRIVAL_SECONDS, FoundGap, GapSource
 from admin_api.system.details import instant_of
-from admin_api.system.state import AGGREGATOR, OWNER_SILENCE_SECONDS, SystemState
+from admin_api.system.state import OWNER_SILENCE_SECONDS, SystemState
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
 from ingress_common.model import Range
+from ingress_common.service_names import AGGREGATOR
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import TopicError, topic_symbol

@@ -4,7 +4,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from admin_api.system.details import some, texts
-from admin_api.system.state import OWNER_SILENCE_SECONDS, WRITER, SymbolState, SystemState
+from admin_api.system.state import OWNER_SILENCE_SECONDS, SymbolState, SystemState
+from ingress_common.service_names import WRITER
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
 from ingress_store import CandleStore

@@ -21,8 +21,6 @@ from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import Topics, symbol_of, topic_symbol
 
-GATEWAY, AGGREGATOR, WRITER = "kraken-gateway", "aggregator", "influx-writer"
-
 MAX_ENTRIES = 1_000
 """Maximum number of instances, of feeds, and of services with dead letters."""
 

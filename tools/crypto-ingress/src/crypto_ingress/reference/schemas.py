@@ -30,6 +30,7 @@ from ingress_common.model import (
     Status,
     Watermark,
 )
+from ingress_common.service_names import AGGREGATOR
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import UnixSeconds, UnixTime
 
@@ -146,7 +147,7 @@ _EXAMPLES: Mapping[str, bytes] = {
     ),
     "republish-request": payloads.encode_republish_request(RepublishRequest(("BTC/USD",), _SPAN.start, _SPAN.end)),
     "mark": payloads.encode_mark(17),
-    "status": payloads.encode_status(Status("aggregator", "aggregator-1", InstanceState.OFFLINE, "0.1.0", _STARTED)),
+    "status": payloads.encode_status(Status(AGGREGATOR, "aggregator-1", InstanceState.OFFLINE, "0.1.0", _STARTED)),
     "dead-letter": payloads.encode_dead_letter(
         DeadLetter("ingress/raw/kraken/BTC-USD/1m", "{", "expected a Candle as JSON", _STARTED)
     ),

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from ingress_common.service_names import ADMIN_API, AGGREGATOR, GATEWAY, WRITER
 from ingress_common.timeframes import Timeframe
 
 _Text = msgspec.Meta
@@ -82,9 +83,9 @@ class AdminStatus(msgspec.Struct, frozen=True):
 
 
 STATUSES: Mapping[str, type[msgspec.Struct]] = {
-    "kraken-gateway": GatewayStatus,
-    "aggregator": AggregatorStatus,
-    "influx-writer": WriterStatus,
-    "admin-api": AdminStatus,
+    GATEWAY: GatewayStatus,
+    AGGREGATOR: AggregatorStatus,
+    WRITER: WriterStatus,
+    ADMIN_API: AdminStatus,
 }
 """The details in the status of each service."""

@@ -1,0 +1,9 @@
+"""The names of the services, on topics and in statuses."""
+
+GATEWAY = "kraken-gateway"
+AGGREGATOR = "aggregator"
+WRITER = "influx-writer"
+ADMIN_API = "admin-api"
+
+SERVICES = (GATEWAY, AGGREGATOR, WRITER, ADMIN_API)
+"""All services, in the order in which data passes them."""
