@@ -7,7 +7,7 @@ from hashlib import blake2b
 from ingress_common.model import InstanceState, Status
 from ingress_common.topics import Topics
 
-SILENT_SECONDS = 30.0
+TAKEOVER_SECONDS = 30.0
 """A member is offline after this long without a status message. Each member publishes one every 5 s (`heartbeat`), and
 normally a last will arrives first. The limit applies to members that died together with the broker.
 """
@@ -67,7 +67,7 @@ class Members:
         return new
 
     def expire(self) -> bool:
-        """Remove members without a message for SILENT_SECONDS. Returns whether the membership has changed.
+        """Remove members without a message for TAKEOVER_SECONDS. Returns whether the membership has changed.
 
         Call it every few seconds while the broker is connected. After this process was suspended, the call removes
         nobody, because the messages of that time are still unread.
@@ -75,13 +75,13 @@ class Members:
         checked_at, self._checked_at = self._checked_at, self._steady()
         if checked_at is not None and self._checked_at - checked_at > SUSPENDED_SECONDS:
             self.reconnected()
-        silent = [name for name, seen_at in self._seen_at.items() if self._steady() - seen_at > SILENT_SECONDS]
+        silent = [name for name, seen_at in self._seen_at.items() if self._steady() - seen_at > TAKEOVER_SECONDS]
         for name in silent:
             del self._seen_at[name]
         return bool(silent)
 
     def reconnected(self) -> None:
-        """Restart every member's SILENT_SECONDS, because the broker delivered nothing while it was disconnected."""
+        """Restart every member's TAKEOVER_SECONDS, because the broker delivered nothing while it was disconnected."""
         self._seen_at = dict.fromkeys(self._seen_at, self._steady())
 
     def owns(self, symbol: str) -> bool:

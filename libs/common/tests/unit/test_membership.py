@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingress_common.membership import MAXIMUM_MEMBERS, SILENT_SECONDS, Members, owner_of
+from ingress_common.membership import MAXIMUM_MEMBERS, TAKEOVER_SECONDS, Members, owner_of
 from ingress_common.model import InstanceState, Status
 from ingress_common.topics import Topics
 
@@ -92,9 +92,9 @@ class Clocked:
 def test_silent_member_expires_except_while_the_broker_is_disconnected():
     clocked = Clocked()
     clocked.members.update(status("other"))
-    assert not clocked.pass_by(int(SILENT_SECONDS))
+    assert not clocked.pass_by(int(TAKEOVER_SECONDS))
     clocked.members.reconnected()
-    assert not clocked.pass_by(int(SILENT_SECONDS) - 1)
+    assert not clocked.pass_by(int(TAKEOVER_SECONDS) - 1)
     assert clocked.pass_by(2)
     assert clocked.members.online == {"me"}
     assert not clocked.pass_by(2)
@@ -104,8 +104,8 @@ def test_resumed_process_expires_nobody_before_statuses_can_arrive():
     clocked = Clocked()
     clocked.members.update(status("other"))
     clocked.pass_by(1)
-    clocked.now += 10 * SILENT_SECONDS
-    assert not clocked.pass_by(int(SILENT_SECONDS) - 1)
+    clocked.now += 10 * TAKEOVER_SECONDS
+    assert not clocked.pass_by(int(TAKEOVER_SECONDS) - 1)
     assert clocked.members.online == {"me", "other"}
     assert clocked.pass_by(3)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from admin_api.system.details import instant_of, some, texts
 from admin_api.system.state import (
-    OWNER_SILENCE_SECONDS,
     WATERMARK_SECONDS,
     ReportedFeed,
     SymbolState,
@@ -17,6 +16,7 @@ from admin_api.system.state import (
 )
 from admin_api.system.wanted import Wanted
 from ingress_common.health import Check
+from ingress_common.membership import TAKEOVER_SECONDS
 from ingress_common.service_names import AGGREGATOR, GATEWAY, WRITER
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store import TaskState
@@ -36,8 +36,8 @@ LOST_SECONDS = 15.0
 TASK_SECONDS = 120.0
 """Maximum delay of a task's run after its due time."""
 
-TAKEOVER_SECONDS = 60.0
-"""Maximum time in which other gateways take over the symbols of one that is gone, and carry them."""
+GONE_FEED_SECONDS = 60.0
+"""A feed of a gateway that is gone is a problem for this long: meanwhile other gateways take over its symbols."""
 
 _DAY = 86_400.0
 _NEVER_SEEN = SymbolState(seen_at=0.0, since=0.0)
@@ -96,7 +96,7 @@ def feeds_check(state: SystemState, now: float, carried: frozenset[str], wanted:
         for name, feed in sorted(state.feeds.items())
         if name not in fresh
         and not carried.issuperset(feed.carried)
-        and (name in kept or now - feed.ran_at <= TAKEOVER_SECONDS)
+        and (name in kept or now - feed.ran_at <= GONE_FEED_SECONDS)
     ]
     if failing:
         return Check("feeds", ok=False, detail=some(failing))
@@ -216,7 +216,7 @@ def losses_check(state: SystemState, now: float) -> Check:
     """Red when a writer lacks published candles for longer than LOST_SECONDS, by their sequence numbers."""
     lost: list[str] = []
     late = False
-    for instance, details in state.online(WRITER, now, OWNER_SILENCE_SECONDS):
+    for instance, details in state.online(WRITER, now, TAKEOVER_SECONDS):
         count, since = details.get("missing_candles"), instant_of(details.get("missing_since"))
         if isinstance(count, int) and count and since is not None:
             lost.append(f"{count} for {max(0.0, now - since):.0f} s ({instance})")

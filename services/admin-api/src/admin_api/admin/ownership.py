@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from admin_api.admin.bodies import OwnershipBody, OwnershipTrouble
 from admin_api.system.details import owned_since, some, texts
-from admin_api.system.state import OWNER_SILENCE_SECONDS, SystemState
+from admin_api.system.state import SystemState
 from ingress_common.health import Check
+from ingress_common.membership import TAKEOVER_SECONDS
 from ingress_common.service_names import AGGREGATOR, GATEWAY
 from ingress_common.times import rfc3339
 
@@ -29,12 +30,12 @@ def ownership(state: SystemState, now: float) -> tuple[list[OwnershipBody], Owne
     feeds: defaultdict[str, list[_Owner]] = defaultdict(list)
     gateways: defaultdict[str, list[_Owner]] = defaultdict(list)
     aggregators: defaultdict[str, list[_Owner]] = defaultdict(list)
-    for name, details in state.online(AGGREGATOR, now, OWNER_SILENCE_SECONDS):
+    for name, details in state.online(AGGREGATOR, now, TAKEOVER_SECONDS):
         since = owned_since(details)
         for symbol in texts(details.get("symbols")):
             aggregators[symbol].append(_Owner(since.get(symbol, inf), name))
     gateway_of: dict[str, tuple[str, dict[str, float]]] = {}
-    for name, details in state.online(GATEWAY, now, OWNER_SILENCE_SECONDS):
+    for name, details in state.online(GATEWAY, now, TAKEOVER_SECONDS):
         gateway_of.update(dict.fromkeys(texts(details.get("feeds")), (name, owned_since(details))))
     for name, feed in state.feeds.items():
         if not feed.is_fresh(now):
@@ -65,7 +66,7 @@ class OwnershipWatch:
         """Update the symbols without an aggregator at `now` (unix seconds)."""
         owned = {
             symbol
-            for _, details in self._state.online(AGGREGATOR, now, OWNER_SILENCE_SECONDS)
+            for _, details in self._state.online(AGGREGATOR, now, TAKEOVER_SECONDS)
             for symbol in texts(details.get("symbols"))
         }
         unowned = self._state.live_since(now).keys() - owned

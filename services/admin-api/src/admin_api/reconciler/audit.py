@@ -11,9 +11,10 @@ from admin_api.reconciler.bodies import AuditBody
 from admin_api.reconciler.context import Context
 from admin_api.reconciler.gaps import ARRIVAL_SECONDS, FoundGap, GapSource
 from admin_api.system.details import instant_of
-from admin_api.system.state import OWNER_SILENCE_SECONDS, SystemState
+from admin_api.system.state import SystemState
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
+from ingress_common.membership import TAKEOVER_SECONDS
 from ingress_common.model import Range
 from ingress_common.service_names import AGGREGATOR
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
@@ -71,7 +72,7 @@ def late_series(latest: Iterable[Freshness], closed_until: Mapping[str, int | No
 
 def gaps_of_aggregators(state: SystemState, now: float) -> list[FoundGap]:
     """The gaps in `missing` of the aggregators' statuses; invalid entries are ignored."""
-    lists = [details.get("missing") for _, details in state.online(AGGREGATOR, now, OWNER_SILENCE_SECONDS)]
+    lists = [details.get("missing") for _, details in state.online(AGGREGATOR, now, TAKEOVER_SECONDS)]
     items = [item for missing in lists if isinstance(missing, list) for item in missing]
     return [gap for item in items if (gap := _gap_of(item, now)) is not None]
 
