@@ -28,7 +28,7 @@ from ingress_store.retention import Retention
 from ingress_store.url import InfluxUrl
 
 _OTHERS_SECONDS = 900.0
-"""A bucket is alone in its trouble if another one took candles in this time: in every 5 minutes several are due."""
+"""Only this bucket has a problem if another one took candles in this time: in every 5 minutes several are due."""
 
 _BUCKETS = {timeframe: names.candles(timeframe) for timeframe in TIMEFRAMES}
 

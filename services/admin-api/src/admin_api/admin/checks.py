@@ -92,7 +92,7 @@ def feeds_check(state: SystemState, now: float, carried: frozenset[str], wanted:
     # The retained feeds of a gateway that is gone stay. They are no problem once other feeds carry the symbols, or once
     # the other gateways have had the time to take over those that are still wanted.
     failing = [
-        f"{name}: {_trouble(feed, now)}"
+        f"{name}: {_describe(feed, now)}"
         for name, feed in sorted(state.feeds.items())
         if name not in fresh
         and not carried.issuperset(feed.carried)
@@ -103,12 +103,12 @@ def feeds_check(state: SystemState, now: float, carried: frozenset[str], wanted:
     if not fresh and not wanted.symbols and wanted.untraded:
         return Check("feeds", ok=True, detail="none needed: no pair has traded yet")
     if not fresh:
-        away = [f"{name}: {_trouble(feed, now)}" for name, feed in sorted(state.feeds.items())]
+        away = [f"{name}: {_describe(feed, now)}" for name, feed in sorted(state.feeds.items())]
         return Check("feeds", ok=False, detail=f"no live feed ({some(away)})" if away else "no live feed")
     return Check("feeds", ok=True, detail=f"live: {some(fresh)}")
 
 
-def _trouble(feed: ReportedFeed, now: float) -> str:
+def _describe(feed: ReportedFeed, now: float) -> str:
     age = feed.age(now)
     return f"{feed.state.state.value}, " + ("no watermark yet" if age is None else f"watermark {age:.0f} s old")
 
@@ -177,7 +177,9 @@ def candles_check(state: SystemState, now: float, wanted: Wanted) -> Check:
     """
     since = state.unshown_since
     if since is not None and now - since > UPDATE_SECONDS:
-        return Check("candles", ok=False, detail=f"gateways publish updates, but no candle for {now - since:.0f} s")
+        return Check(
+            "candles", ok=False, detail=f"gateways publish updates, but no candle was received for {now - since:.0f} s"
+        )
     gapped: set[str] = set()
     for _, details in state.online(AGGREGATOR, now):
         gapped.update(texts(details.get("gaps")))
@@ -225,7 +227,7 @@ def losses_check(state: SystemState, now: float) -> Check:
     return Check("losses", ok=not late, detail=detail)
 
 
-def task_trouble(task: TaskState, now: float) -> str | None:
+def task_problem(task: TaskState, now: float) -> str | None:
     """The problem of a store's task at `now` (unix seconds); None if it works."""
     if not task.exists:
         return "is missing"
@@ -241,7 +243,7 @@ def task_trouble(task: TaskState, now: float) -> str | None:
 
 def tasks_check(tasks: Sequence[TaskState], now: float) -> Check:
     """Red when a task of the store is missing, off, failed or late."""
-    found = [f"{task.name} {trouble}" for task in tasks if (trouble := task_trouble(task, now))]
+    found = [f"{task.name} {problem}" for task in tasks if (problem := task_problem(task, now))]
     if found:
         return Check("tasks", ok=False, detail=some(found))
     return Check("tasks", ok=True, detail=f"{len(tasks)} tasks run on time")

@@ -15,7 +15,7 @@ from admin_api.admin.checks import (
     seeds_check,
     service_check,
     symbols_check,
-    task_trouble,
+    task_problem,
     tasks_check,
 )
 from admin_api.admin.ownership import OwnershipWatch, ownership
@@ -112,7 +112,7 @@ class HealthReporter:
         state, now = self._state, self._clock()
         self._look(now)
         checks = self.checks()
-        owners, trouble = ownership(state, now)
+        owners, problems = ownership(state, now)
         report = SystemHealth(
             status="ok" if all(check.ok for check in checks) else "failing",
             checks=checks,
@@ -126,11 +126,11 @@ class HealthReporter:
                 for service, entry in sorted(state.dead_letters.items())
             ],
             tasks=[
-                TaskBody(task.name, task.every, time_of(task.last_run), task_trouble(task, now))
+                TaskBody(task.name, task.every, time_of(task.last_run), task_problem(task, now))
                 for task in self._monitor.tasks
             ],
             ownership=owners,
-            ownership_trouble=trouble,
+            ownership_trouble=problems,
         )
         return report, self._contribution.details()
 

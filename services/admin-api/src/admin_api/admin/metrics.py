@@ -6,7 +6,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from admin_api.admin.checks import task_trouble
+from admin_api.admin.checks import task_problem
 from admin_api.admin.health import WORKERS
 from admin_api.system.state import SystemState
 from ingress_common.health import Check
@@ -63,7 +63,7 @@ class SystemCollector(Collector):
             "ingress_task_ok",
             "Whether a task of the store runs on time",
             ("task",),
-            [((task.name,), task_trouble(task, now) is None) for task in self._tasks()],
+            [((task.name,), task_problem(task, now) is None) for task in self._tasks()],
         )
         yield _gauge(
             "ingress_task_last_run_age_seconds",

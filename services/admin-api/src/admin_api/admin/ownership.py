@@ -4,7 +4,7 @@ from collections import defaultdict
 from math import inf
 from typing import NamedTuple
 
-from admin_api.admin.bodies import OwnershipBody, OwnershipTrouble
+from admin_api.admin.bodies import OwnershipBody, OwnershipProblems
 from admin_api.system.details import owned_since, some, texts
 from admin_api.system.state import SystemState
 from ingress_common.health import Check
@@ -23,7 +23,7 @@ class _Owner(NamedTuple):
     name: str
 
 
-def ownership(state: SystemState, now: float) -> tuple[list[OwnershipBody], OwnershipTrouble]:
+def ownership(state: SystemState, now: float) -> tuple[list[OwnershipBody], OwnershipProblems]:
     """The owners of every symbol of a live feed or an aggregator at `now` (unix seconds), by symbol, and the symbols
     that do not have one of each.
     """
@@ -46,13 +46,13 @@ def ownership(state: SystemState, now: float) -> tuple[list[OwnershipBody], Owne
             if gateway:
                 gateways[symbol].append(_Owner(since.get(symbol, inf), gateway))
     symbols = sorted(feeds.keys() | aggregators.keys())
-    trouble = OwnershipTrouble(
+    problems = OwnershipProblems(
         without_aggregator=[symbol for symbol in symbols if not aggregators[symbol]],
         without_feed=[symbol for symbol in symbols if not feeds[symbol]],
         several_aggregators=[symbol for symbol in symbols if len(aggregators[symbol]) > 1],
         several_feeds=[symbol for symbol in symbols if len(feeds[symbol]) > 1],
     )
-    return [_body(symbol, gateways[symbol], feeds[symbol], aggregators[symbol]) for symbol in symbols], trouble
+    return [_body(symbol, gateways[symbol], feeds[symbol], aggregators[symbol]) for symbol in symbols], problems
 
 
 class OwnershipWatch:
