@@ -105,7 +105,7 @@ $(BENCH_STAMP): requirements.lock $(BENCH_PEERS) $(addsuffix /pyproject.toml,$(P
 	$(BENCH_VENV)/bin/python -m pip install --quiet --no-deps --require-hashes --only-binary :all: -r $(BENCH_PEERS) || echo "The peers could not be installed, see above; their figures are skipped." >&2
 	touch $@
 
-# What docs/reading.md says of other tools, with these tools: their versions are pinned, in an environment of its own.
+# Checks docs/reading.md with the tools that it describes: their versions are pinned, in an environment of its own.
 READERS := .venv-readers
 READERS_NODE := tests/readers/node
 READERS_STAMP := $(READERS)/.installed

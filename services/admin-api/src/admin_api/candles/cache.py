@@ -185,8 +185,7 @@ class CandleCache:
     async def forming(self, series: Series) -> Frame | Candle | None:
         """The forming candle: from the bus if the series is live there, else from the store. StoreUnavailableError.
 
-        The store keeps the one of a symbol that is not followed any more and of whose window nobody knows more: it is
-        none once the window is over.
+        A symbol that is no longer followed may keep a forming candle in the store. It counts until its window is over.
         """
         if self._is_live(series):
             return self._live.forming(series)
@@ -204,7 +203,7 @@ class CandleCache:
         return (frame for frame in self._live.closed(series) if frame.came >= since)
 
     def _is_recent(self, series: Series, end: float | None) -> bool:
-        """Whether a range ends within a possible window."""
+        """Whether a cached window can serve a range that ends at `end`."""
         if end is None:
             return True
         window = self._fresh(series)

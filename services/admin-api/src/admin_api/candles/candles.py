@@ -68,7 +68,7 @@ class Candles:
         self.live.interrupted("the connection to the broker was interrupted", self._clock())
 
     async def run(self) -> None:
-        """Run until cancelled."""
+        """Keep the candle cache and the list of symbols current until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.cache.refresh(), name="candles.refresh")
             tasks.create_task(self._stored.refresh(), name="candles.refresh-symbols")

@@ -13,7 +13,7 @@ from ingress_store.bulk import BulkRow
 
 _ATTEMPTS = 3
 _ROUNDED = 1e-5
-"""The store rounds times to microseconds."""
+"""Tolerance for comparing times (seconds): the store rounds to microseconds."""
 
 
 @dataclass(frozen=True, slots=True)

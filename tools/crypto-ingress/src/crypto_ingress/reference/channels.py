@@ -157,7 +157,7 @@ def channels(topics: Topics) -> tuple[Channel, ...]:
         Channel(
             "republishRequest",
             address["republishRequest"],
-            "Requests to publish closed candles once more. The user property `request` is the request's id; the last "
+            "Requests to republish closed candles. The user property `request` is the request's id; the last "
             "republished candle of each symbol carries the same id.",
             (
                 Sending("republish", (WRITER,), ("republish-request",), "When it may have missed candles."),
