@@ -194,7 +194,7 @@ async def send(bus: MqttBus, messages: list[Hostile], *, retain: bool = False) -
 def differences(
     symbol: str, timeframe: Timeframe, rows: dict[int, Candle], truth: dict[int, dict[str, Any]]
 ) -> list[str]:
-    """How closed candles differ from the truth: holes, wrong numbers, trades that nobody made."""
+    """How closed candles differ from the truth: gaps, wrong numbers, trades that nobody made."""
     found = []
     for open_time in range(min(rows), max(rows) + 1, timeframe.seconds):
         row, true = rows.get(open_time), truth.get(open_time)
