@@ -259,7 +259,7 @@ async def _against_files(
     _name_unread(found, write_line)
     others = [file for file in found.files if file.symbol not in symbols]
     if others:
-        write_line(f"{len(others):,} files of symbols that are not verified were not used, such as {others[0].label}")
+        write_line(f"not used: {len(others):,} of the files: their symbols are not verified, such as {others[0].label}")
     for file in found.files:
         if file.symbol not in symbols:
             continue
