@@ -11,6 +11,7 @@ BENCH_STAMP := $(BENCH_VENV)/.installed
 WEB := services/admin-api/web
 # The dashboard as admin-api serves it; built by npm, or by a Node.js from PyPI where there is none that is new enough.
 PAGE := services/admin-api/src/admin_api/static/index.html
+WEB_MODULES := $(WEB)/node_modules/.package-lock.json
 WEB_SOURCES := $(addprefix $(WEB)/,index.html docs.html build.mjs package.json package-lock.json tsconfig.json) $(wildcard $(WEB)/src/* $(WEB)/src/*/*)
 NODE_FITS := node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18)' 2>/dev/null && npm --version >/dev/null 2>&1
 IN_WEB := { $(NODE_FITS) || PATH="$(CURDIR)/$(BIN):$$PATH"; } && cd $(WEB) &&
@@ -30,9 +31,12 @@ $(STAMP): requirements.lock pyproject.toml $(addsuffix /pyproject.toml,$(PACKAGE
 
 web: $(PAGE)
 
-$(PAGE): $(WEB_SOURCES) requirements-node.lock | $(STAMP)
+$(WEB_MODULES): $(WEB)/package.json $(WEB)/package-lock.json requirements-node.lock | $(STAMP)
 	@{ $(NODE_FITS); } || test -x $(BIN)/npm || $(BIN)/python -m pip install --quiet --require-hashes -r requirements-node.lock
-	@$(IN_WEB) npm ci --loglevel error --prefer-offline && npm run --silent build
+	@$(IN_WEB) npm ci --loglevel error --prefer-offline && touch node_modules/.package-lock.json
+
+$(PAGE): $(WEB_SOURCES) $(WEB_MODULES)
+	@$(IN_WEB) npm run --silent build
 
 web-check: $(PAGE)
 	@$(IN_WEB) npm run --silent check && npm test --silent
@@ -101,7 +105,7 @@ $(BENCH_STAMP): requirements.lock $(BENCH_PEERS) $(addsuffix /pyproject.toml,$(P
 	$(BENCH_VENV)/bin/python -m pip install --quiet --no-deps --require-hashes --only-binary :all: -r $(BENCH_PEERS) || echo "The peers could not be installed, see above; their figures are skipped." >&2
 	touch $@
 
-# What docs/reading.md says of other tools, with these tools: their versions are pinned, in an environment of its own.
+# Checks docs/reading.md with the tools that it describes: their versions are pinned, in an environment of its own.
 READERS := .venv-readers
 READERS_NODE := tests/readers/node
 READERS_STAMP := $(READERS)/.installed
@@ -135,8 +139,8 @@ format: setup
 	$(BIN)/ruff format .
 
 # What is generated from the code: the descriptions of the bus and of HTTP, the payloads' schemas, the settings, the
-# metrics, the dashboard's types.
-docs: setup
+# metrics, the dashboard's types. The dashboard is not built: its types may not fit its sources until this has run.
+docs: $(STAMP) $(WEB_MODULES)
 	$(BIN)/python -m crypto_ingress.reference docs
 	$(BIN)/python deploy/monitoring/generate
 	@$(IN_WEB) npm run --silent types

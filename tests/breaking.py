@@ -31,7 +31,7 @@ class Watched(Protocol):
     url: str
     http: httpx.AsyncClient
 
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """Why nothing can come of it any more: it has ended; None while it runs."""
         ...
 
@@ -79,7 +79,7 @@ async def _until(
         found = await failing(system)
         if condition(found):
             return time.monotonic() - began, found
-        assert system.trouble() is None, system.trouble()
+        assert system.problem() is None, system.problem()
         assert time.monotonic() - began < seconds, f"expected {expected} within {seconds:.0f} s, found {found}"
         await asyncio.sleep(0.2)
 

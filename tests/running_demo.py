@@ -34,7 +34,7 @@ class Demo:
         except httpx.TransportError:
             return None
 
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """What it printed, if it has ended; None while it runs."""
         return None if self.running.process.returncode is None else self.running.output()
 

@@ -31,12 +31,12 @@ def main() -> int:
     connection = _connection(port)
     try:
         connection.request("GET", path)
-        answer = connection.getresponse()
-        sys.stdout.write(f"{answer.status} {answer.read(2000).decode(errors='replace')}\n")
+        response = connection.getresponse()
+        sys.stdout.write(f"{response.status} {response.read(2000).decode(errors='replace')}\n")
     except OSError as error:
         sys.stdout.write(f"nothing answers on port {port}: {error}\n")
         return 1
-    return 0 if answer.status == http.client.OK else 1
+    return 0 if response.status == http.client.OK else 1
 
 
 if __name__ == "__main__":

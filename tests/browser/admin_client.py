@@ -1,4 +1,4 @@
-"""Questions to admin-api and the simulator, and their answers digit for digit."""
+"""Requests to admin-api and the simulator; numbers keep their digits."""
 
 import json
 import time
@@ -23,11 +23,11 @@ class Api:
         self._http = httpx.Client(base_url=base, timeout=10)
 
     def candles(self, symbol: str, timeframe: str, **query: Any) -> list[dict[str, Any]]:
-        answer = self._http.get(
+        response = self._http.get(
             f"/candles/{symbol.replace('/', '-')}", params={"timeframe": timeframe, "limit": 5000, **query}
         )
-        answer.raise_for_status()
-        return json.loads(answer.text, parse_float=str, parse_int=str)["candles"]
+        response.raise_for_status()
+        return json.loads(response.text, parse_float=str, parse_int=str)["candles"]
 
     def closed(self, symbol: str, timeframe: str) -> list[dict[str, Any]]:
         """The closed ones; none while the symbol is not known yet."""
@@ -47,22 +47,22 @@ class Api:
     def gaps(self) -> list[dict[str, Any]]:
         return self._http.get("/gaps").raise_for_status().json()["gaps"]
 
-    def letters(self) -> list[dict[str, Any]]:
+    def dead_letters(self) -> list[dict[str, Any]]:
         return self._http.get("/dead-letters").raise_for_status().json()["dead_letters"]
 
     def repair(self, **wanted: str) -> None:
-        answer = self._http.post("/repair", json=wanted, headers={"Authorization": f"Bearer {self.token}"})
-        assert answer.status_code == 202, answer.text
+        response = self._http.post("/repair", json=wanted, headers={"Authorization": f"Bearer {self.token}"})
+        assert response.status_code == 202, response.text
 
     def fault(self, kind: str, seconds: float, **more: str) -> None:
         """Start a fault of the simulator."""
-        answer = httpx.post(f"{self.control}/faults", json={"kind": kind, "seconds": seconds, **more})
-        assert answer.status_code == 201, answer.text
+        response = httpx.post(f"{self.control}/faults", json={"kind": kind, "seconds": seconds, **more})
+        assert response.status_code == 201, response.text
 
     def truth(self, symbol: str) -> dict[str, dict[str, Any]]:
         """The minutes that traded by their opens, straight from the simulator's trades."""
-        answer = httpx.get(f"{self.control}/truth/{symbol.replace('/', '-')}", params={"timeframe": "1m"})
-        candles = json.loads(answer.raise_for_status().text, parse_float=str, parse_int=str)["candles"]
+        response = httpx.get(f"{self.control}/truth/{symbol.replace('/', '-')}", params={"timeframe": "1m"})
+        candles = json.loads(response.raise_for_status().text, parse_float=str, parse_int=str)["candles"]
         return {candle["open_time"]: candle for candle in candles}
 
     def faults(self) -> set[str]:

@@ -40,25 +40,25 @@ def test_audit_repair_and_gateways_are_shown(browser, demo):
 async def test_dead_letter_is_resent_and_dropped_by_click(browser, demo):
     nonsense = '{"symbol":"BTC/USD"}'
     await publish(demo.broker, RAW, nonsense.encode())
-    until(lambda: len(demo.letters()) == 2, 30, lambda: f"a letter of each of its readers, got {demo.letters()}")
-    first = demo.letters()[0]
+    until(lambda: len(demo.dead_letters()) == 2, 30, lambda: f"one of each reader, got {demo.dead_letters()}")
+    first = demo.dead_letters()[0]
     row = f'[data-section="Dead letters"] tr[data-key="{first["id"]}"]'
     browser.open("#/health")
-    browser.until(lambda: browser.all(row), 30, "the letter on the page")
+    browser.until(lambda: browser.all(row), 30, "the dead letter on the page")
     assert nonsense in browser.text(row)
 
     browser.run("document.querySelector(arguments[0]).focus()", f'{row} [data-label="Resend"] button')
     browser.press(Keys.ENTER)
     browser.until(lambda: browser.all("dialog[open] #token"), 10, "the question for the token")
     browser.press(demo.token, Keys.ENTER)
-    browser.until(lambda: not browser.all(row), 20, "the letter to be gone")
+    browser.until(lambda: not browser.all(row), 20, "the dead letter to be gone")
     assert f"Resent on {RAW}" in browser.text('[data-section="Dead letters"] .notice')
 
-    # It is as little use as before, so both of its readers write another letter.
-    until(lambda: len(demo.letters()) == 3, 30, lambda: f"three letters, got {demo.letters()}")
-    for letter in demo.letters():
-        row = f'[data-section="Dead letters"] tr[data-key="{letter["id"]}"]'
-        browser.until(lambda wanted=row: browser.all(wanted), 20, "the letter on the page")
+    # It is as little use as before, so both of its readers write another dead letter.
+    until(lambda: len(demo.dead_letters()) == 3, 30, lambda: f"three dead letters, got {demo.dead_letters()}")
+    for dead_letter in demo.dead_letters():
+        row = f'[data-section="Dead letters"] tr[data-key="{dead_letter["id"]}"]'
+        browser.until(lambda wanted=row: browser.all(wanted), 20, "the dead letter on the page")
         browser.run("document.querySelector(arguments[0]).click()", f'{row} [data-label="Drop"] button')
-        browser.until(lambda dropped=row: not browser.all(dropped), 20, "the letter to be gone")
-    assert demo.letters() == []
+        browser.until(lambda dropped=row: not browser.all(dropped), 20, "the dead letter to be gone")
+    assert demo.dead_letters() == []

@@ -43,10 +43,10 @@ TOPICS: Mapping[str, str] = {
     "writer": f"{PREFIX}/status/influx-writer/i1",
     "marks": f"{PREFIX}/status/influx-writer/i1/marks",
     "admin": f"{PREFIX}/status/admin-api/i1",
-    "gateway's letters": f"{PREFIX}/dead-letter/kraken-gateway",
-    "aggregator's letters": f"{PREFIX}/dead-letter/aggregator",
-    "writer's letters": f"{PREFIX}/dead-letter/influx-writer",
-    "admin's letters": f"{PREFIX}/dead-letter/admin-api",
+    "gateway's dead letters": f"{PREFIX}/dead-letter/kraken-gateway",
+    "aggregator's dead letters": f"{PREFIX}/dead-letter/aggregator",
+    "writer's dead letters": f"{PREFIX}/dead-letter/influx-writer",
+    "admin's dead letters": f"{PREFIX}/dead-letter/admin-api",
     "other stack": "other/candles/kraken/BTC-USD/1m",
 }
 """One topic of each kind."""
@@ -68,17 +68,17 @@ def _rights(publishes: str, reads: str) -> Rights:
 
 RIGHTS: Mapping[str, Rights] = {
     "kraken-gateway": _rights(
-        "raw, history, feed, watermark, gateway, gateway's letters", "seed, backfill, republish, gateway"
+        "raw, history, feed, watermark, gateway, gateway's dead letters", "seed, backfill, republish, gateway"
     ),
     "aggregator": _rights(
-        "candles, ending, seed, backfill, republish, aggregator, aggregator's letters",
+        "candles, ending, seed, backfill, republish, aggregator, aggregator's dead letters",
         "raw, history, feed, watermark, candles, ending, republish, gateway, aggregator",
     ),
     "influx-writer": _rights(
-        "republish, writer, marks, writer's letters", "raw, feed, watermark, candles, writer, marks"
+        "republish, writer, marks, writer's dead letters", "raw, feed, watermark, candles, writer, marks"
     ),
     "admin-api": _rights(
-        "raw, history, feed, watermark, candles, seed, backfill, republish, check, admin, admin's letters",
+        "raw, history, feed, watermark, candles, seed, backfill, republish, check, admin, admin's dead letters",
         ", ".join(_OWN),
     ),
     "viewer": Rights(frozenset(), _OWN),

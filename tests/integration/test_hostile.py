@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ TOPICS = Topics()
 BROKER = "allow_anonymous true\nautosave_on_changes false\nmessage_size_limit 4194304\nmax_inflight_bytes 16777216\n"
 
 
-class Letters:
+class DeadLetters:
     """The dead letters, by service and the topic that they are about."""
 
     def __init__(self) -> None:
@@ -193,7 +194,7 @@ async def send(bus: MqttBus, messages: list[Hostile], *, retain: bool = False) -
 def differences(
     symbol: str, timeframe: Timeframe, rows: dict[int, Candle], truth: dict[int, dict[str, Any]]
 ) -> list[str]:
-    """How closed candles differ from the truth: holes, wrong numbers, trades that nobody made."""
+    """How closed candles differ from the truth: gaps, wrong numbers, trades that nobody made."""
     found = []
     for open_time in range(min(rows), max(rows) + 1, timeframe.seconds):
         row, true = rows.get(open_time), truth.get(open_time)
@@ -254,14 +255,14 @@ async def test_hostile_messages_are_dead_lettered_or_counted_and_candles_continu
     mosquitto_of: Callable[..., Any], tmp_path: Path
 ) -> None:
     mosquitto = mosquitto_of(BROKER)
-    letters = Letters()
+    dead_letters = DeadLetters()
     async with (
         MqttBus(mosquitto.url, client_id="enemy", outbound_limit=1_000) as bus,
         system_on(mosquitto.url, tmp_path) as system,
         asyncio.TaskGroup() as tasks,
     ):
         await send(bus, [Hostile(topic, payload, frozenset()) for topic, payload in GARBAGE.items()], retain=True)
-        follower = tasks.create_task(letters.follow(mosquitto.url))
+        follower = tasks.create_task(dead_letters.follow(mosquitto.url))
         await system.start()
         for service in (WRITER, ADMIN, GATEWAY):
             await until(lambda s=service: system.ready(s), 90, system.running[service].output)  # type: ignore[misc]
@@ -270,10 +271,10 @@ async def test_hostile_messages_are_dead_lettered_or_counted_and_candles_continu
         await until(system.followed, 90, lambda: _text_of(system.get(AGGREGATOR, "/health/ready")))
 
         enemy = Enemy(5, World(SYMBOLS, FEED, INSTANCES, time.time()))
-        await _flood(bus, enemy, letters, WARM_UP)
+        await _flood(bus, enemy, dead_letters, WARM_UP)
         before, started, told = system.memory(), time.time(), await _counted(system)
-        sent = await _flood(bus, enemy, letters, COUNT)
-        print(f"{sum(sent.values())} letters for {COUNT} messages of each kind in {time.time() - started:.1f} s")
+        sent = await _flood(bus, enemy, dead_letters, COUNT)
+        print(f"{sum(sent.values())} dead letters for {COUNT} messages of each kind in {time.time() - started:.1f} s")
         after, ended = system.memory(), time.time()
         print("resident KiB", {service: (before[service], after[service]) for service in before})
 
@@ -288,9 +289,9 @@ async def test_hostile_messages_are_dead_lettered_or_counted_and_candles_continu
             )
             assert status.instance == INSTANCES[service]
         assert {s: kib - before[s] for s, kib in after.items() if kib - before[s] > MEMORY_KIB} == {}
-        assert letters.longest < 1024 * 1024
+        assert dead_letters.longest < 1024 * 1024
 
-        # What makes no letter is counted.
+        # What makes no dead letter is counted.
         counted = await _counted(system)
         assert {name: counted[name] - told[name] for name in told if counted[name] <= told[name]} == {}
 
@@ -326,9 +327,9 @@ async def _counted(system: System) -> dict[str, float]:
     return {name: await system.metric(service, name) for name, service in names.items()}
 
 
-async def _flood(bus: MqttBus, enemy: Enemy, letters: Letters, count: int) -> Counter[tuple[str, str]]:
-    """Send `count` messages of each kind, and wait for the letters about them."""
-    expected = Counter(letters.count)
+async def _flood(bus: MqttBus, enemy: Enemy, dead_letters: DeadLetters, count: int) -> Counter[tuple[str, str]]:
+    """Send `count` messages of each kind, and wait for the dead letters about them."""
+    expected = Counter(dead_letters.count)
     promised: Counter[tuple[str, str]] = Counter()
     for kind in enemy.kinds():
         started = time.time()
@@ -337,7 +338,7 @@ async def _flood(bus: MqttBus, enemy: Enemy, letters: Letters, count: int) -> Co
             await send(bus, messages)
             promised.update((service, message.topic) for message in messages for service in message.refused_by)
         sent_at = time.time()
-        due = expected + promised
-        await until(lambda due=due: not letters.missing(due), 300, lambda due=due: letters.missing(due).most_common(9))  # type: ignore[misc]
+        missing = partial(dead_letters.missing, expected + promised)
+        await until(lambda missing=missing: not missing(), 300, lambda missing=missing: missing().most_common(9))  # type: ignore[misc]
         print(f"{kind}: {count} sent in {sent_at - started:.1f} s, all answered {time.time() - sent_at:.1f} s later")
     return promised

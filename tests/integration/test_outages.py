@@ -150,7 +150,7 @@ class Outage:
         return {int(parse_rfc3339(candle["open_time"])): candle for candle in candles}
 
     async def note_what_is_stored(self) -> None:
-        """From now on every series must go on without a hole from where it begins."""
+        """From now on every series must continue without a gap from where it begins."""
         for symbol in SYMBOLS:
             for timeframe in TIMEFRAMES:
                 if candles := await self.store.candles(symbol, timeframe, limit=1):

@@ -98,7 +98,7 @@ async def check_that_gaps_are_repaired(world: World) -> None:
     await demo.until(all_timeframes, 90)
     await demo.until_health(200, 60)
 
-    # A past to make holes in: further back than one answer of REST OHLC, and than an aggregator remembers.
+    # A past to make gaps in: further back than one response of REST OHLC, and than an aggregator remembers.
     start = Timeframe.H1.floor(time.time() - 16 * HOUR)
     answer = await demo.http.post(f"{demo.url}/repair", json={"symbol": SYMBOL, "from": rfc3339(start)}, headers=TOKEN)
     assert answer.status_code == 202, answer.text
@@ -120,7 +120,7 @@ async def check_that_gaps_are_repaired(world: World) -> None:
             await world.delete(timeframe, span)
         # At once: the audit is at it already.
         left = await stored(world, timeframe, now)
-        assert left < counts[timeframe], f"expected a hole in {timeframe.value}"
+        assert left < counts[timeframe], f"expected a gap in {timeframe.value}"
         deleted += counts[timeframe] - left
 
     async def repaired() -> str | None:
@@ -150,7 +150,7 @@ def gaps_to_make(timeframe: Timeframe, start: int, now: float) -> list[Range]:
 
 
 async def stored(world: World, timeframe: Timeframe, now: float) -> int:
-    """How many closed candles the store has that opened long enough ago to be settled when the test began.
+    """How many closed candles the store has that opened long enough ago to be final when the test began.
 
     Past the API: `/candles` knows better for a while.
     """

@@ -34,7 +34,7 @@ class Processes:
     writer_token_id: str = ""
     running: dict[str, Running] = field(default_factory=dict)
 
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         running = self.running["admin_api"]
         return None if running.process.returncode is None else running.output()
 

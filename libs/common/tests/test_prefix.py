@@ -1,6 +1,7 @@
 """Two stacks under one topic prefix: the second one is refused, whatever its instances are called."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from memory_broker import MemoryBroker, MemoryBus
@@ -36,7 +37,7 @@ async def publish(bus: MemoryBus, store: str, state: InstanceState = InstanceSta
     await (await bus.publish(TOPICS.status("admin-api", "another-name"), encode_status(status), qos=1, retain=True))
 
 
-async def repeated(bus: MemoryBus, store: str, claiming: asyncio.Task[None]) -> None:
+async def repeated(bus: MemoryBus, store: str, claiming: asyncio.Task[Any]) -> None:
     """Publish a living instance's status over and over, until the claim has ended."""
 
     async def ended() -> bool:
@@ -68,9 +69,9 @@ async def test_more_instances_of_one_stack_share_its_prefix():
     broker = MemoryBroker()
     async with MemoryBus(broker, client_id="other") as other:
         await publish(other, OURS)
-        claiming = asyncio.create_task(claim(broker))
+        claiming = asyncio.create_task(is_free(broker))
         await repeated(other, OURS, claiming)
-        await claiming
+        assert await claiming
 
 
 async def test_malformed_status_does_not_count_as_a_stack():

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from admin_api.admin.checks import task_trouble
+from admin_api.admin.checks import task_problem
 from ingress_common.bus import Message
 from ingress_common.model import FeedCondition, FeedState, InstanceState, Status, Watermark
 from ingress_common.payloads import (
@@ -514,7 +514,7 @@ async def test_metrics_show_the_system(world, candle):
 
 
 @pytest.mark.parametrize(
-    ("changes", "trouble"),
+    ("changes", "problem"),
     [
         ({}, None),
         ({"exists": False}, "is missing"),
@@ -525,11 +525,11 @@ async def test_metrics_show_the_system(world, candle):
         ({"last_run": None, "since": 0.0}, "is 565 s late"),
     ],
 )
-def test_missing_disabled_failed_or_late_task_is_red(changes, trouble):
+def test_missing_disabled_failed_or_late_task_is_red(changes, problem):
     state = TaskState("downsample_5m", 300, 15, exists=True, active=True, since=900.0, last_run=900.0)
     if changes.get("last_run"):
         changes = {**changes, "since": 0.0}
-    assert task_trouble(replace(state, **changes), 1000.0) == trouble
+    assert task_problem(replace(state, **changes), 1000.0) == problem
 
 
 async def test_candles_missed_by_a_writer_are_red_after_fifteen_seconds_until_received(world):

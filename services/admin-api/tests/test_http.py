@@ -232,18 +232,18 @@ async def test_every_documented_endpoint_responds(world, candle):
             "/gaps",
             "/repair",
             "/dead-letters",
-            "/dead-letters/{letter_id}",
-            "/dead-letters/{letter_id}/resend",
+            "/dead-letters/{dead_letter_id}",
+            "/dead-letters/{dead_letter_id}/resend",
         }
         # A stream has no end; it has tests of its own.
         del paths["/stream"]
         for path, methods in paths.items():
             for method, operation in methods.items():
-                url = path.replace("{symbol}", "BTC-USD").replace("{letter_id}", "none")
+                url = path.replace("{symbol}", "BTC-USD").replace("{dead_letter_id}", "none")
                 answer = await http.request(method, url, headers=token())
                 assert str(answer.status_code) in operation["responses"], (method, path, answer.text)
                 expected = {"/health": (200, 503), "/repair": (202,)}.get(
-                    path, (404,) if "letter_id" in path else (200,)
+                    path, (404,) if "dead_letter_id" in path else (200,)
                 )
                 assert answer.status_code in expected
         assert (await http.get("/docs")).status_code == 200

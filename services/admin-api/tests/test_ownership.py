@@ -17,7 +17,7 @@ async def test_a_symbol_is_shown_with_its_gateway_feed_and_aggregator_and_since_
         await world.status("aggregator", symbols=["BTC/USD"], owned_since=since)
         await world.status("kraken-gateway", feeds={"f1": "live"}, owned_since={"BTC/USD": rfc3339(world.now - 90)})
         await world.until_failing()
-        entry, trouble = await shown(world)
+        entry, problems = await shown(world)
         assert entry == {
             "symbol": "BTC/USD",
             "gateway": "i1",
@@ -28,7 +28,7 @@ async def test_a_symbol_is_shown_with_its_gateway_feed_and_aggregator_and_since_
             "aggregator_since": rfc3339(world.now - 60),
             "also": [],
         }
-        assert not any(trouble.values())
+        assert not any(problems.values())
 
 
 async def test_malformed_statuses_own_nothing(world):
@@ -53,8 +53,8 @@ async def test_symbol_with_two_owners_is_reported(world):
         await world.watermark("f2")
 
         async def twice():
-            entry, trouble = await shown(world)
-            both = trouble["several_aggregators"] == ["BTC/USD"] and trouble["several_feeds"] == ["BTC/USD"]
+            entry, problems = await shown(world)
+            both = problems["several_aggregators"] == ["BTC/USD"] and problems["several_feeds"] == ["BTC/USD"]
             return both and set(entry["also"]) == {"f2", "i2"}
 
         await world.until(twice)
@@ -87,8 +87,8 @@ async def test_an_aggregator_that_went_away_or_silent_owns_nothing(world):
         await world.watermark("f2")
 
         async def only_the_other():
-            trouble = (await shown(world))[1]
-            return trouble["without_aggregator"] == ["BTC/USD"]
+            problems = (await shown(world))[1]
+            return problems["without_aggregator"] == ["BTC/USD"]
 
         await world.until(only_the_other)
         world.now += 31

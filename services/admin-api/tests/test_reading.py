@@ -84,8 +84,8 @@ async def test_unchanged_response_gets_304(world, candle):
 
 
 async def test_only_past_ranges_without_gaps_may_be_cached_long(world, candle):
-    hole = [candle(n) for n in range(-200, 0) if n != -150]
-    await world.store(*hole, candle(0, closed=False))
+    with_gap = [candle(n) for n in range(-200, 0) if n != -150]
+    await world.store(*with_gap, candle(0, closed=False))
     async with world.running() as http:
 
         async def kept(start, end):

@@ -217,7 +217,7 @@ async def test_symbols_take_turns_and_then_the_hours(bench, hour, candle):
 
 
 async def test_missing_response_is_not_a_difference(bench, hour, monkeypatch):
-    monkeypatch.setattr("admin_api.reconciler.self_check.ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr("admin_api.reconciler.self_check.RESPONSE_SECONDS", 0.05)
     await bench.store.write(hour, [])
     bench.gateway.drop(reconnect=False)
     await bench.look()

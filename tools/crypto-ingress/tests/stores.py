@@ -10,7 +10,7 @@ import pytest
 
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store import CandleStore, InfluxAccess, InfluxStore, Retention, SqliteStore
-from ingress_store.bulk import COLUMNS, BulkSeries, Row
+from ingress_store.bulk import COLUMNS, BulkRow, BulkSeries
 from servers import InfluxPlace
 
 STORES = ("sqlite", "influx")
@@ -49,7 +49,7 @@ def killed(store: CandleStore, after: int) -> Iterator[None]:
         series = series_of(symbol, timeframe)
         write = series.write
 
-        async def dying(rows: Iterable[Row]) -> int:
+        async def dying(rows: Iterable[BulkRow]) -> int:
             nonlocal writes
             writes += 1
             rows = list(rows)
@@ -90,7 +90,7 @@ def all_as_kept(store: CandleStore, candles: dict[Timeframe, list[tuple]]) -> di
     return {timeframe: as_kept(store, rows) for timeframe, rows in candles.items()}
 
 
-async def row_at(store: CandleStore, timeframe: Timeframe, time: int) -> Row:
+async def row_at(store: CandleStore, timeframe: Timeframe, time: int) -> BulkRow:
     """The row of BTC/USD that opens at `time`, a closed or a forming one."""
     text = (await store.series("BTC/USD", timeframe).read(time, time + 1)).decode().split()
     (values,) = (line.split(",") for line in text[1:])
@@ -109,7 +109,7 @@ async def damage(store: CandleStore, timeframe: Timeframe, time: int, /, **field
         await series.write([tuple({**row, **fields}.values())])
 
 
-async def write_second_series(store: InfluxStore, timeframe: Timeframe, row: Row) -> None:
+async def write_second_series(store: InfluxStore, timeframe: Timeframe, row: BulkRow) -> None:
     """Write a row of BTC/USD under one tag more, so that InfluxDB keeps it beside the one that is there."""
     series = store.series("BTC/USD", timeframe)
     series._head = series._head.replace("candle,", "candle,by=somebody,", 1)

@@ -367,7 +367,7 @@ async def test_file_of_another_symbol_is_not_compared(store, tmp_path, file):
     ]
     wanted = Verification(("BTC/USD",), None, None, fix=False)
     await verify(store, wanted, files, None, lines.append, lambda *_: None)
-    assert any("not verified: 1, such as" in line and "ETHUSD_60.csv" in line for line in lines)
+    assert any("not used: 1 of the files" in line and "ETHUSD_60.csv" in line for line in lines)
     assert any("XBTUSD_2.csv: candles of 2 minutes" in line for line in lines)
     await verify(store, wanted, files[:1], None, lines.append, lambda *_: None)
 

@@ -19,6 +19,9 @@ from ingress_common.times import UnixSeconds, UnixTime
 EXCHANGE = "kraken"
 """The only exchange so far; topics and payloads leave room for others."""
 
+Series = tuple[str, Timeframe]
+"""Symbol and timeframe of a candle series."""
+
 GRACE = 1.0
 """Seconds to wait for late messages of a minute that has ended (`docs/design.md`, section 3)."""
 
@@ -31,9 +34,6 @@ MAXIMUM_BATCH = 20_000
 """Limits on symbols in one feed, symbols in one request and candles in one history batch. They are far above real
 lengths and keep a forged message from exhausting a service's memory.
 """
-
-Series = tuple[str, Timeframe]
-"""A candle series: symbol and timeframe."""
 
 _Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _Revision = Annotated[int, Meta(ge=0, le=10**9)]

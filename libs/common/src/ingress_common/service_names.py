@@ -3,7 +3,7 @@
 GATEWAY = "kraken-gateway"
 AGGREGATOR = "aggregator"
 WRITER = "influx-writer"
-ADMIN = "admin-api"
+ADMIN_API = "admin-api"
 
-SERVICES = (GATEWAY, AGGREGATOR, WRITER, ADMIN)
-"""All of them, in the order in which a tick passes them."""
+SERVICES = (GATEWAY, AGGREGATOR, WRITER, ADMIN_API)
+"""All services, in the order in which data passes them."""

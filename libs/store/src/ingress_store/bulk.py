@@ -26,7 +26,7 @@ COLUMNS = (
 source, and `at` (unix seconds).
 """
 
-Row = tuple[int, str, str, str, str, str, str, int, bool, bool, bool, int, str, float]
+BulkRow = tuple[int, str, str, str, str, str, str, int, bool, bool, bool, int, str, float]
 """The values of a candle in the order of `COLUMNS`."""
 
 
@@ -51,7 +51,7 @@ class BulkSeries(Protocol):
         """The open times of the oldest and the newest closed candle; None if there is none."""
         ...
 
-    async def write(self, rows: Iterable[Row]) -> int:
+    async def write(self, rows: Iterable[BulkRow]) -> int:
         """Write closed candles; they are durable on return. A store that can compare keeps the newer version
         (`ordering.replaces`). Returns the number of given rows.
         """

@@ -15,11 +15,12 @@ from starlette.middleware.cors import CORSMiddleware
 from admin_api.admin import bodies as admin_bodies
 from admin_api.admin.admin import Admin
 from admin_api.admin.authorization import Authorization
+from admin_api.admin.bootstrap import StoreMonitor
 from admin_api.admin.dead_letters import (
     DEAD_LETTERS_INBOUND_SPARE,
     DEAD_LETTERS_KEPT,
+    DEAD_LETTERS_KEPT_EMBEDDED,
     DEAD_LETTERS_SESSION_SECONDS,
-    LETTERS_KEPT_EMBEDDED,
     client_id_of_dead_letters,
 )
 from admin_api.candles import bodies as candles_bodies
@@ -44,11 +45,12 @@ from ingress_common.heartbeat import StatusPublisher, will_of
 from ingress_common.logs import get_logger
 from ingress_common.payloads import decode_status
 from ingress_common.prefix import PrefixGuard, claim_name_and_prefix
+from ingress_common.service_names import ADMIN_API
 from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics, symbol_of
 from ingress_store import CandleStore, StoreOpenError
 
-NAME = "admin-api"
+NAME = ADMIN_API
 
 _INBOUND = 20_000
 """Maximum number of unprocessed messages. The retained candles of all pairs and timeframes arrive at once and fit."""
@@ -71,7 +73,7 @@ def last_will(topics: Topics, instance: str, started_at: float) -> LastWill:
 def build(settings: AdminSettings, registry: CollectorRegistry, connector: Connector) -> "AdminApi":
     """The admin-api of one process; SettingsError if STORE_URL names an unknown kind of store."""
     started_at = time.time()
-    kept = LETTERS_KEPT_EMBEDDED if connector.embedded else DEAD_LETTERS_KEPT
+    kept = DEAD_LETTERS_KEPT_EMBEDDED if connector.embedded else DEAD_LETTERS_KEPT
     return AdminApi(
         settings,
         bus=connector.open(
@@ -145,6 +147,7 @@ class AdminApi:
             clock=clock,
         )
         authorization = Authorization(settings.admin_token.get_secret_value() if settings.admin_token else None)
+        monitor = StoreMonitor(store)
         self.reconciler = Reconciler(
             state=self.state,
             bus=bus,
@@ -153,21 +156,22 @@ class AdminApi:
             service=NAME,
             instance=instance,
             pace=settings.pace,
-            store_ready=lambda: self.admin.monitor.check.ok,
+            store_ready=monitor.is_ready,
             authorized=authorization.required,
             registry=registry,
             clock=clock,
         )
+        monitor.on_deleted(self.reconciler.stored.forget)
         self.admin = Admin(
             state=self.state,
             store=store,
+            monitor=monitor,
             dead_letter_bus=dead_letter_bus,
             dead_letters_kept=dead_letters_kept,
             topics=topics,
             broker=partial(broker_check, bus),
             authorization=authorization,
-            others=self.reconciler,
-            on_deleted=self.reconciler.stored.forget,
+            contribution=self.reconciler,
             registry=registry,
             clock=clock,
         )

@@ -5,9 +5,9 @@ import pytest
 from admin_api.admin.checks import candles_check, clock_check
 from admin_api.system.state import (
     AHEAD_SECONDS,
+    EVICTABLE_SECONDS,
     MAX_BYTES,
     MAX_ENTRIES,
-    SILENT_SECONDS,
     AheadOfClockError,
     StateFullError,
     SystemState,
@@ -35,8 +35,8 @@ def test_excess_instance_is_refused_unless_it_replaces_a_silent_one():
         publish_status(state, f"i{number}")
     with pytest.raises(StateFullError):
         publish_status(state, "new")
-    publish_status(state, "i0", NOW + SILENT_SECONDS)
-    publish_status(state, "new", NOW + SILENT_SECONDS + 1)
+    publish_status(state, "i0", NOW + EVICTABLE_SECONDS)
+    publish_status(state, "new", NOW + EVICTABLE_SECONDS + 1)
     assert len(state.instances) == MAX_ENTRIES
     assert ("aggregator", "new") in state.instances
     assert ("aggregator", "i0") in state.instances
@@ -62,7 +62,7 @@ def test_feed_with_watermarks_survives_a_deleted_state():
     for feed in ("real", "ghost"):
         state.apply(TOPICS.feed(feed), b"", NOW + 1)
     assert list(state.feeds) == ["real"]
-    state.apply(TOPICS.feed("real"), b"", NOW + SILENT_SECONDS + 1)
+    state.apply(TOPICS.feed("real"), b"", NOW + EVICTABLE_SECONDS + 1)
     assert not state.feeds
 
 

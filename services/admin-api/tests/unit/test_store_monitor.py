@@ -24,7 +24,7 @@ class Unreadable(SqliteStore):
 
 async def test_store_without_query_responses_is_red(tmp_path: Path):
     async with Unreadable(tmp_path / "candles.db") as store:
-        monitor = StoreMonitor(store, lambda: None, every_seconds=0.0)
+        monitor = StoreMonitor(store, every_seconds=0.0)
         running = asyncio.create_task(monitor.run())
         await until(lambda: monitor.check.detail == "the queue of queries is full")
         assert not monitor.check.ok
@@ -64,7 +64,7 @@ async def test_failed_task_is_rerun_until_it_succeeds(tmp_path: Path, monkeypatc
     for name in ("_TASKS_SECONDS", "_RUN_AGAIN_SECONDS"):
         monkeypatch.setattr(bootstrap, name, 0.0)
     async with Failing(tmp_path / "candles.db") as store:
-        monitor = StoreMonitor(store, lambda: None, every_seconds=0.0)
+        monitor = StoreMonitor(store, every_seconds=0.0)
         running = asyncio.create_task(monitor.run())
         await until(lambda: len(store.runs) >= 3)
         assert monitor.tasks[1].error == "no bucket"
@@ -87,7 +87,7 @@ class Changed(SqliteStore):
 async def test_changed_resource_is_a_warning(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(bootstrap, "_INSPECT_SECONDS", 0.0)
     async with Changed(tmp_path / "candles.db") as store:
-        monitor = StoreMonitor(store, lambda: None, every_seconds=0.0)
+        monitor = StoreMonitor(store, every_seconds=0.0)
         running = asyncio.create_task(monitor.run())
         await until(lambda: monitor.warnings)
         running.cancel()

@@ -38,8 +38,8 @@ function patiently(request: Request): Promise<Response> {
 }
 
 /** The body of a response; one with an error has become an ApiError. */
-async function bodyOf<T>(answer: Promise<{ readonly data?: T }>): Promise<T> {
-  return (await answer).data as T;
+async function bodyOf<T>(response: Promise<{ readonly data?: T }>): Promise<T> {
+  return (await response).data as T;
 }
 
 /** A symbol in a path: `BTC-USD` for `BTC/USD`. */
@@ -95,12 +95,18 @@ export function getDeadLetters(limit: number, signal: AbortSignal): Promise<Dead
 
 /** Republish a dead letter's message on its topic. */
 export async function postResend(id: string, token: string): Promise<void> {
-  await api.POST("/dead-letters/{letter_id}/resend", { params: { path: { letter_id: id } }, headers: bearer(token) });
+  await api.POST("/dead-letters/{dead_letter_id}/resend", {
+    params: { path: { dead_letter_id: id } },
+    headers: bearer(token),
+  });
 }
 
 /** Drop a dead letter. */
 export async function deleteDeadLetter(id: string, token: string): Promise<void> {
-  await api.DELETE("/dead-letters/{letter_id}", { params: { path: { letter_id: id } }, headers: bearer(token) });
+  await api.DELETE("/dead-letters/{dead_letter_id}", {
+    params: { path: { dead_letter_id: id } },
+    headers: bearer(token),
+  });
 }
 
 /** The maximum number of windows in a request with a range. */

@@ -8,17 +8,17 @@ import { seconds } from "./times.ts";
 export type Candle = { readonly [F in keyof CandleBody]: CandleBody[F] extends number ? string : CandleBody[F] };
 
 /** How a candle looks. */
-export type Kind = "up" | "down" | "infilled" | "incomplete";
+export type CandleKind = "up" | "down" | "infilled" | "incomplete";
 
 /** How a candle is drawn. Incomplete takes precedence, because the numbers may be wrong. */
-export function kindOf(candle: Candle): Kind {
+export function kindOf(candle: Candle): CandleKind {
   if (!candle.complete && candle.closed) return "incomplete";
   if (candle.infilled) return "infilled";
   return Number(candle.close) >= Number(candle.open) ? "up" : "down";
 }
 
 /** The band behind a window. A gap takes precedence: the page may have a candle that the store lacks. */
-export function bandOf(candle: Candle | null, gap: Gap | null): Kind | "gap" {
+export function bandOf(candle: Candle | null, gap: Gap | null): CandleKind | "gap" {
   if (candle === null || (gap !== null && !gap.incomplete)) return "gap";
   return gap === null ? kindOf(candle) : "incomplete";
 }

@@ -130,7 +130,7 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/dead-letters/{letter_id}/resend": {
+    "/dead-letters/{dead_letter_id}/resend": {
         parameters: {
             query?: never;
             header?: never;
@@ -143,14 +143,14 @@ export interface paths {
          * Resend
          * @description Republish the message on its topic (QoS 1, not retained), and drop the dead letter.
          */
-        post: operations["resend_dead_letters__letter_id__resend_post"];
+        post: operations["resend_dead_letters__dead_letter_id__resend_post"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/dead-letters/{letter_id}": {
+    "/dead-letters/{dead_letter_id}": {
         parameters: {
             query?: never;
             header?: never;
@@ -164,7 +164,7 @@ export interface paths {
          * Drop
          * @description Drop a dead letter.
          */
-        delete: operations["drop_dead_letters__letter_id__delete"];
+        delete: operations["drop_dead_letters__dead_letter_id__delete"];
         options?: never;
         head?: never;
         patch?: never;
@@ -387,7 +387,7 @@ export interface components {
             dead_letters: components["schemas"]["DeadLetterCountBody"][];
             tasks: components["schemas"]["TaskBody"][];
             ownership: components["schemas"]["OwnershipBody"][];
-            ownership_trouble: components["schemas"]["OwnershipTrouble"];
+            ownership_trouble: components["schemas"]["OwnershipProblems"];
         };
         /**
          * InstanceBody
@@ -403,7 +403,7 @@ export interface components {
              * @example online
              */
             state: string;
-            /** @description Whether it reported online, and recently */
+            /** @description Whether its last status is online and less than 12.5 s old */
             online: boolean;
             seen_seconds_ago: number;
             version: string;
@@ -436,7 +436,7 @@ export interface components {
             watermark_age_seconds: number | null;
             /** @description Number of symbols that it carries */
             symbols: number;
-            /** @description Symbols that Kraken refuses, with its reason */
+            /** @description Symbols that Kraken rejects, with its reason */
             rejected: {
                 [key: string]: string;
             };
@@ -507,10 +507,10 @@ export interface components {
             also: string[];
         };
         /**
-         * OwnershipTrouble
+         * OwnershipProblems
          * @description The symbols that do not have one feed and one aggregator.
          */
-        OwnershipTrouble: {
+        OwnershipProblems: {
             without_aggregator: string[];
             without_feed: string[];
             several_aggregators: string[];
@@ -601,13 +601,13 @@ export interface components {
         };
         /**
          * DeadLetterBody
-         * @description A message that a service could not use.
+         * @description A message that a service rejected.
          */
         DeadLetterBody: {
             /** @example 8c6976e5b5410415bde9 */
             id: string;
             /**
-             * @description The service that could not use it
+             * @description The service that rejected it
              * @example influx-writer
              */
             service: string;
@@ -835,7 +835,7 @@ export interface components {
              * @example requested
              */
             state: string;
-            /** @description Whether the store has them, but not complete */
+            /** @description Whether the store has these candles, but incomplete ones */
             incomplete: boolean;
             /**
              * @description store (audit), aggregator or request
@@ -1014,7 +1014,7 @@ export type SymbolHealth = components['schemas']['SymbolHealth'];
 export type DeadLetterCountBody = components['schemas']['DeadLetterCountBody'];
 export type TaskBody = components['schemas']['TaskBody'];
 export type OwnershipBody = components['schemas']['OwnershipBody'];
-export type OwnershipTrouble = components['schemas']['OwnershipTrouble'];
+export type OwnershipProblems = components['schemas']['OwnershipProblems'];
 export type Bootstrap = components['schemas']['Bootstrap'];
 export type Resource = components['schemas']['Resource'];
 export type DifferenceBody = components['schemas']['DifferenceBody'];
@@ -1542,13 +1542,13 @@ export interface operations {
             };
         };
     };
-    resend_dead_letters__letter_id__resend_post: {
+    resend_dead_letters__dead_letter_id__resend_post: {
         parameters: {
             query?: never;
             header?: never;
             path: {
                 /** @description The dead letter's id */
-                letter_id: string;
+                dead_letter_id: string;
             };
             cookie?: never;
         };
@@ -1707,13 +1707,13 @@ export interface operations {
             };
         };
     };
-    drop_dead_letters__letter_id__delete: {
+    drop_dead_letters__dead_letter_id__delete: {
         parameters: {
             query?: never;
             header?: never;
             path: {
                 /** @description The dead letter's id */
-                letter_id: string;
+                dead_letter_id: string;
             };
             cookie?: never;
         };

@@ -5,13 +5,13 @@ import { byId, setAttribute, setText } from "./dom.ts";
 import { poll } from "./polling.ts";
 
 /** A report, or the reason of its absence. */
-export type Answer = { readonly health: Health } | { readonly error: string };
+export type Outcome = { readonly health: Health } | { readonly error: string };
 
 const EVERY_MILLISECONDS = 2_000;
 
 export class Overall {
-  #newest: Answer | null = null;
-  readonly #listeners = new Set<(answer: Answer) => void>();
+  #newest: Outcome | null = null;
+  readonly #listeners = new Set<(outcome: Outcome) => void>();
 
   /** Poll until the page is closed. */
   start(): void {
@@ -25,20 +25,20 @@ export class Overall {
     });
   }
 
-  /** Call `listener` with the newest answer and every later one, until `signal`. */
-  listen(signal: AbortSignal, listener: (answer: Answer) => void): void {
+  /** Call `listener` with the newest outcome and every later one, until `signal`. */
+  listen(signal: AbortSignal, listener: (outcome: Outcome) => void): void {
     this.#listeners.add(listener);
     signal.addEventListener("abort", () => this.#listeners.delete(listener), { once: true });
     if (this.#newest !== null) listener(this.#newest);
   }
 
-  #notify(answer: Answer): void {
-    this.#newest = answer;
+  #notify(outcome: Outcome): void {
+    this.#newest = outcome;
     const badge = byId("overall");
-    const failing = "health" in answer ? answer.health.checks.filter((check) => !check.ok).length : 0;
-    const well = "health" in answer && answer.health.status === "ok";
-    setText(badge, well ? "Healthy" : "health" in answer ? `${failing} failing` : "No response");
+    const failing = "health" in outcome ? outcome.health.checks.filter((check) => !check.ok).length : 0;
+    const well = "health" in outcome && outcome.health.status === "ok";
+    setText(badge, well ? "Healthy" : "health" in outcome ? `${failing} failing` : "No response");
     setAttribute(badge, "data-mark", well ? "good" : "bad");
-    for (const listener of this.#listeners) listener(answer);
+    for (const listener of this.#listeners) listener(outcome);
   }
 }

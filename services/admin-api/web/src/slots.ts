@@ -6,7 +6,7 @@ const SLOTS = 3;
 /** A lease is renewed this often, and of a page that is gone it ends after the other time. */
 const RENEW_MILLISECONDS = 2_000;
 const LEASE_MILLISECONDS = 7_000;
-/** After this long the last page that wrote a lease at the same moment can be told from the others. */
+/** After this long the last page that wrote a lease at the same moment can be distinguished from the others. */
 const SETTLE_MILLISECONDS = 100;
 
 /** The way to give the slot back; null while other pages have all of them. Pages that cannot know of each other take one. */

@@ -62,6 +62,6 @@ async def _until_up(service: Service, task: asyncio.Task[None], stop: asyncio.Ev
         if all(check.ok for check in checks):
             return
         if asyncio.get_running_loop().time() > deadline:
-            trouble = "; ".join(check.detail for check in checks if not check.ok) or "it does not answer"
-            raise StartError(f"{service.name} does not start: {trouble}")
+            problems = "; ".join(check.detail for check in checks if not check.ok) or "it does not answer"
+            raise StartError(f"{service.name} does not start: {problems}")
         await asyncio.sleep(0.05)

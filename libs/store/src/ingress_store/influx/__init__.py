@@ -1,4 +1,4 @@
-"""The candle store on InfluxDB 2: a bucket for each timeframe, and tasks that roll the candles up once more."""
+"""The candle store on InfluxDB 2: a bucket for each timeframe, and tasks that roll the candles up too."""
 
 from ingress_store.influx.access import InfluxAccess
 from ingress_store.influx.downsampling import backfill_flux, task_flux

@@ -9,18 +9,18 @@ from itertools import islice
 
 from ingress_common.model import EXCHANGE
 from ingress_common.timeframes import Timeframe
-from ingress_store.bulk import COLUMNS, Row
+from ingress_store.bulk import COLUMNS, BulkRow
 from ingress_store.errors import StoreUnavailableError
 from ingress_store.influx import flux, names
 from ingress_store.influx.lines import microseconds
 from ingress_store.influx.new_shards import CONFIRM_SECONDS
 from ingress_store.influx.rows import NUMBERS, at_of, rows_of, seconds_of
-from ingress_store.influx.server import RefusedError, Server, answered
+from ingress_store.influx.server import RefusedError, Server, with_store_errors
 
 _LINES_AT_ONCE = 10_000
 _WINDOWS_AT_ONCE = 20_000
 _PAUSES = (0.1, 0.3, 1.0)
-"""Seconds before a piece is read once more, because a row in it lacks numbers: it is being written, or is foreign."""
+"""Seconds before a piece is read again, because a row in it lacks numbers: it is being written, or is foreign."""
 _WRITE_PAUSES = (1.0, 4.0)
 """Seconds before a batch is written again: a busy InfluxDB gives up on a write with a 500."""
 _SPECIAL = str.maketrans({",": r"\,", " ": r"\ ", "=": r"\="})
@@ -44,7 +44,7 @@ class InfluxSeries:
 
     async def count(self, start: int, end: int) -> int:
         """The number of candles."""
-        return await answered(self._location, self._count(start, end))
+        return await with_store_errors(self._location, self._count(start, end))
 
     async def _count(self, start: int, end: int) -> int:
         text = flux.count(self._bucket, self._symbol, start, end)
@@ -52,7 +52,7 @@ class InfluxSeries:
 
     async def read(self, start: int, end: int, columns: Sequence[str] = COLUMNS) -> bytes:
         """The candles as CSV, read in pieces small enough for the server, which makes one while we parse another."""
-        return await answered(self._location, self._read(start, end, columns))
+        return await with_store_errors(self._location, self._read(start, end, columns))
 
     async def _read(self, start: int, end: int, columns: Sequence[str]) -> bytes:
         out = [_line(columns)]
@@ -62,9 +62,9 @@ class InfluxSeries:
             flux.rows(self._bucket, [self._symbol], first, min(first + step, end), fields) + flux.BY_TIME
             for first in range(start, end, step)
         )
-        async with aclosing(self._answers(queries)) as answers:
-            async for query, text in answers:
-                # In a thread, so that the loop takes the next answer meanwhile.
+        async with aclosing(self._responses(queries)) as responses:
+            async for query, text in responses:
+                # In a thread, so that the loop takes the next response meanwhile.
                 lines, whole = await asyncio.to_thread(_lines_of, text, columns)
                 for pause in _PAUSES if not whole else ():
                     await asyncio.sleep(pause)
@@ -74,15 +74,15 @@ class InfluxSeries:
                 out.append(lines)
         return "".join(out).encode()
 
-    async def _answers(self, queries: Iterable[str]) -> AsyncGenerator[tuple[str, str], None]:
-        """Each query with its answer; the next one is requested before it."""
+    async def _responses(self, queries: Iterable[str]) -> AsyncGenerator[tuple[str, str], None]:
+        """Each query with its response; the next one is requested before it."""
         coming: tuple[str, asyncio.Task[str]] | None = None
         try:
             for query in queries:
-                answer = None if coming is None else (coming[0], await coming[1])
+                response = None if coming is None else (coming[0], await coming[1])
                 coming = query, asyncio.create_task(self._query(query), name="influx-series-read")
-                if answer is not None:
-                    yield answer
+                if response is not None:
+                    yield response
             if coming is not None:
                 yield coming[0], await coming[1]
         finally:
@@ -91,7 +91,7 @@ class InfluxSeries:
 
     async def bounds(self) -> tuple[int, int] | None:
         """The open times of the oldest and the newest closed candle."""
-        return await answered(self._location, self._bounds())
+        return await with_store_errors(self._location, self._bounds())
 
     async def _bounds(self) -> tuple[int, int] | None:
         found = [
@@ -101,7 +101,7 @@ class InfluxSeries:
         ]
         return (min(found), max(found)) if found else None
 
-    async def write(self, rows: Iterable[Row]) -> int:
+    async def write(self, rows: Iterable[BulkRow]) -> int:
         """Write rows in batches of lines."""
         written = 0
         lines = self._lines(rows)
@@ -129,7 +129,7 @@ class InfluxSeries:
         for time in times:
             await self._server.delete_points(self._bucket, flux.time(time), flux.time(time), predicate)
 
-    def _lines(self, rows: Iterable[Row]) -> Iterator[str]:
+    def _lines(self, rows: Iterable[BulkRow]) -> Iterator[str]:
         head = self._head
         for time, o, h, low, c, volume, vwap, trades, closed, infilled, complete, revision, source, at in rows:
             yield (

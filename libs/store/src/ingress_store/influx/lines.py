@@ -69,7 +69,7 @@ def _fields(c: Candle) -> str:
         and abs(c.at) < _LATEST
         and abs(c.open_time) < _LATEST
     ):
-        raise LineError(_trouble(c))
+        raise LineError(_problem(c))
     return (
         f"open={c.open},high={c.high},low={c.low},close={c.close},volume={c.volume},vwap={c.vwap},trades={c.trades}i,"
         f"closed={c.closed},infilled={c.infilled},revision={c.revision}i,complete={c.complete},"
@@ -77,7 +77,7 @@ def _fields(c: Candle) -> str:
     )
 
 
-def _trouble(c: Candle) -> str:
+def _problem(c: Candle) -> str:
     for name in _NUMBERS:
         value = getattr(c, name)
         if not value.is_finite():

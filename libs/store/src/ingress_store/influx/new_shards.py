@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
-from ingress_store.influx.versions import Identity, Version
+from ingress_store.influx.versions import Identity, StoredVersion
 from ingress_store.retention import DAY, HOUR, Retention
 
 CONFIRM_SECONDS = 0.5
@@ -30,7 +30,9 @@ class NewShards:
         self._spans = {timeframe: HOUR if (kept[timeframe] or DAY) < DAY else DAY for timeframe in TIMEFRAMES}
         self._written: dict[tuple[Timeframe, int], float] = {}
 
-    def unconfirmed(self, versions: Mapping[Identity, Version], now: float) -> list[dict[Identity, Version]]:
+    def unconfirmed(
+        self, versions: Mapping[Identity, StoredVersion], now: float
+    ) -> list[dict[Identity, StoredVersion]]:
         """The written versions to read back at `now` (seconds of a steady clock), in parts. Each part has one timeframe
         and no wide gap.
         """
@@ -45,7 +47,7 @@ class NewShards:
                 new.append(identity)
             else:
                 self._written[span] = now
-        parts: list[dict[Identity, Version]] = []
+        parts: list[dict[Identity, StoredVersion]] = []
         last: Identity | None = None
         for identity in sorted(new, key=_by_time):
             if last is None or last[1] is not identity[1] or _windows_between(last, identity) > _FAR_WINDOWS:
@@ -63,7 +65,7 @@ class NewShards:
         return timeframe, open_time // self._spans[timeframe]
 
 
-def lost(written: Mapping[Identity, Version], stored: Mapping[Identity, Version]) -> list[Identity]:
+def lost(written: Mapping[Identity, StoredVersion], stored: Mapping[Identity, StoredVersion]) -> list[Identity]:
     """The written rows of which the store has no version or an older one."""
     return [
         identity
@@ -80,6 +82,6 @@ def _windows_between(before: Identity, after: Identity) -> int:
     return (after[2] - before[2]) // after[1].seconds
 
 
-def _rounded(version: Version) -> tuple[bool, int, int]:
+def _rounded(version: StoredVersion) -> tuple[bool, int, int]:
     closed, at, revision = version
     return closed, round(at * 1_000_000), revision

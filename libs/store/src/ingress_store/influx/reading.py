@@ -10,7 +10,7 @@ from ingress_store.gaps import gaps_of
 from ingress_store.influx import flux, names
 from ingress_store.influx.rows import at_of, candle_of, rows_of, rows_of_symbols, seconds_of, tick_of, version_of
 from ingress_store.influx.server import NoRightError, NotThereError, Server
-from ingress_store.influx.versions import Identity, Version
+from ingress_store.influx.versions import Identity, StoredVersion
 from ingress_store.port import Freshness
 
 _PIECE = 2_000
@@ -154,7 +154,7 @@ class Reader:
 
     async def versions(
         self, symbols: Collection[str], timeframe: Timeframe, start: float, end: float
-    ) -> dict[Identity, Version]:
+    ) -> dict[Identity, StoredVersion]:
         """The stored versions of the candles of `symbols` with start <= open_time < end."""
         low, high = _bounds(start, end)
         if low >= high:
@@ -162,7 +162,7 @@ class Reader:
         named = tuple(symbols) if len(symbols) <= _NAMED_SYMBOLS else None
         text = flux.rows(names.candles(timeframe), named, low, high, ("closed", "at", "revision"))
         wanted = frozenset(symbols)
-        found: dict[Identity, Version] = {}
+        found: dict[Identity, StoredVersion] = {}
         for row in rows_of_symbols(await self._query(text)):
             if row["symbol"] in wanted:
                 identity = row["symbol"], timeframe, seconds_of(row["_time"])

@@ -7,7 +7,7 @@ from datetime import datetime
 from ingress_common.model import Candle, Source
 from ingress_common.timeframes import Timeframe
 from ingress_store.errors import StoreUnavailableError
-from ingress_store.influx.versions import Version
+from ingress_store.influx.versions import StoredVersion
 from ingress_store.numbers import decimal_of
 
 NUMBERS = ("open", "high", "low", "close", "volume", "vwap", "trades")
@@ -16,11 +16,11 @@ NUMBERS = ("open", "high", "low", "close", "volume", "vwap", "trades")
 _SOURCES = {source.value: source for source in Source}
 _NEEDED = ("exchange", "symbol", *NUMBERS)
 
-Row = dict[str, str]
+CsvRow = dict[str, str]
 """Values by column, without the empty ones."""
 
 
-def rows_of(text: str) -> Iterator[Row]:
+def rows_of(text: str) -> Iterator[CsvRow]:
     """The rows of a response; StoreUnavailableError if it ends with an error."""
     header: list[str] | None = None
     for values in csv.reader(text.splitlines()):
@@ -39,7 +39,7 @@ def rows_of(text: str) -> Iterator[Row]:
             yield row
 
 
-def rows_of_symbols(text: str) -> Iterator[Row]:
+def rows_of_symbols(text: str) -> Iterator[CsvRow]:
     """The rows that have a symbol; foreign rows may lack one."""
     return (row for row in rows_of(text) if row.get("symbol"))
 
@@ -54,13 +54,13 @@ def seconds_of(text: str) -> int:
     return int(instant_of(text))
 
 
-def at_of(row: Row) -> float | None:
+def at_of(row: CsvRow) -> float | None:
     """The unix seconds of `at`; None without one. A foreign row may hold something else there."""
     microseconds = _whole(row.get("at"))
     return None if microseconds is None else microseconds / 1_000_000
 
 
-def candle_of(row: Row, timeframe: Timeframe) -> Candle | None:
+def candle_of(row: CsvRow, timeframe: Timeframe) -> Candle | None:
     """The candle of a row; None if a number is missing or malformed.
 
     A foreign row may lack the fields beyond the contract; it counts as a complete roll-up received at its close.
@@ -73,7 +73,7 @@ def candle_of(row: Row, timeframe: Timeframe) -> Candle | None:
         return None
 
 
-def tick_of(row: Row) -> Candle | None:
+def tick_of(row: CsvRow) -> Candle | None:
     """The raw 1m state of a row; None if a number is missing or malformed."""
     open_time, at = _whole(row.get("open_time")), instant_of(row["_time"])
     try:
@@ -82,7 +82,7 @@ def tick_of(row: Row) -> Candle | None:
         return None
 
 
-def _candle(row: Row, timeframe: Timeframe, open_time: int, at: float) -> Candle | None:
+def _candle(row: CsvRow, timeframe: Timeframe, open_time: int, at: float) -> Candle | None:
     if not all(row.get(name) for name in _NEEDED):
         return None
     # The server writes the shortest digits that give the same float.
@@ -107,7 +107,7 @@ def _candle(row: Row, timeframe: Timeframe, open_time: int, at: float) -> Candle
     )
 
 
-def version_of(row: Row) -> Version:
+def version_of(row: CsvRow) -> StoredVersion:
     """The version of a row with `closed`, `at` and `revision`."""
     return row.get("closed") == "true", at_of(row) or 0.0, _whole(row.get("revision")) or 0
 

@@ -17,7 +17,7 @@ from ingress_store.influx.access import InfluxAccess
 
 _CONNECT_SECONDS = 5.0
 _TOTAL_SECONDS = 30.0
-_ANSWER_BYTES = 64 * 2**20
+_RESPONSE_BYTES = 64 * 2**20
 """The longest response that is read: a hundred times that of the largest query."""
 _MESSAGE_BYTES = 10_000
 _DROPPED = re.compile(r"dropped=(\d+)")
@@ -30,7 +30,7 @@ _CODES_ABOUT_LINES = ("invalid", "unprocessable entity", "internal error")
 _DIALECT = {"header": True, "annotations": [], "delimiter": ",", "dateTimeFormat": "RFC3339Nano"}
 
 
-AnswerT = TypeVar("AnswerT")
+ResultT = TypeVar("ResultT")
 
 
 class RefusedError(Exception):
@@ -103,9 +103,9 @@ class Server:
         It is not compressed: on two cores compression costs both sides more than the bytes do (2 us a line here).
         """
         parameters = {"org": self._org, "bucket": bucket, "precision": precision}
-        status, answer = await self._exchange("POST", "write", parameters, body)
+        status, response = await self._exchange("POST", "write", parameters, body)
         if status != _DURABLE:
-            raise self._meaning_of_write(status, answer)
+            raise self._meaning_of_write(status, response)
 
     async def delete_points(self, bucket: str, start: str, stop: str, predicate: str) -> None:
         """Delete the points from `start` to `stop` (RFC 3339, both included) that match `predicate`."""
@@ -132,18 +132,20 @@ class Server:
         self, method: str, path: str, parameters: Mapping[str, str | int], body: Mapping[str, Any] | None = None
     ) -> bytes:
         data = None if body is None else json.dumps(body).encode()
-        status, answer = await self._exchange(method, path, parameters, data, {"Content-Type": "application/json"})
+        status, response = await self._exchange(method, path, parameters, data, {"Content-Type": "application/json"})
         if status >= 300:
-            error = self._meaning(status, _message(answer))
-            if isinstance(error, RefusedError) and not _is_json(answer):
+            error = self._meaning(status, _message(response))
+            if isinstance(error, RefusedError) and not _is_json(response):
                 error = StoreUnavailableError(f"{self._location}: expected InfluxDB, got {status} {error}")
             raise error
-        return answer
+        return response
 
-    def _resource(self, answer: bytes) -> Any:
-        if not _is_json(answer):
-            raise StoreUnavailableError(f"{self._location}: expected JSON of InfluxDB, got {_message(answer)[:100]!r}")
-        return json.loads(answer)
+    def _resource(self, response: bytes) -> Any:
+        if not _is_json(response):
+            raise StoreUnavailableError(
+                f"{self._location}: expected JSON of InfluxDB, got {_message(response)[:100]!r}"
+            )
+        return json.loads(response)
 
     async def _exchange(
         self,
@@ -176,30 +178,30 @@ class Server:
             )
             raise StoreUnavailableError(f"{self._location}: expected a server, got: {reason}") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            text = str(error) or f"no answer within {_TOTAL_SECONDS:.0f} s"
+            text = str(error) or f"no response within {_TOTAL_SECONDS:.0f} s"
             raise StoreUnavailableError(f"{self._location}: {text}") from error
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """The body of a response. StoreUnavailableError, and the end of its connection, if it is too long."""
-        answer = bytearray()
+        received = bytearray()
         async for piece in response.content.iter_any():
-            answer += piece
-            if len(answer) > _ANSWER_BYTES:
+            received += piece
+            if len(received) > _RESPONSE_BYTES:
                 raise StoreUnavailableError(
-                    f"{self._location}: expected a response of at most {_ANSWER_BYTES // 2**20} MiB, "
+                    f"{self._location}: expected a response of at most {_RESPONSE_BYTES // 2**20} MiB, "
                     f"got a longer one with status {response.status}"
                 )
-        return bytes(answer)
+        return bytes(received)
 
-    def _meaning_of_write(self, status: int, answer: bytes) -> Exception:
+    def _meaning_of_write(self, status: int, response: bytes) -> Exception:
         """Only InfluxDB's own report about lines is a reason to give up on one, not the response of a proxy."""
-        message = _message(answer)
+        message = _message(response)
         if status == TOO_LARGE:
             return RefusedError(status, message)
         # Some versions report a type conflict as an internal error; a retry would not help.
         about_lines = status in _ABOUT_LINES or (status >= 500 and "partial write" in message)
         error = self._meaning(status, message)
-        if isinstance(error, StoreUnavailableError) or (about_lines and _code(answer) in _CODES_ABOUT_LINES):
+        if isinstance(error, StoreUnavailableError) or (about_lines and _code(response) in _CODES_ABOUT_LINES):
             return error
         return StoreUnavailableError(f"{self._location}: expected 204 for a write, got {status} {message}")
 
@@ -216,34 +218,34 @@ class Server:
         return RefusedError(status, message)
 
 
-async def answered(location: str, question: Awaitable[AnswerT]) -> AnswerT:
+async def with_store_errors(location: str, call: Awaitable[ResultT]) -> ResultT:
     """The response. A rejection, or a response that is not InfluxDB's, becomes StoreUnavailableError, which is reported
     and ends no service.
     """
     try:
-        return await question
+        return await call
     except RefusedError as error:
         raise StoreUnavailableError(f"{location}: the server refuses a query: {error}") from error
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, csv.Error) as error:
         raise StoreUnavailableError(f"{location}: expected a response of InfluxDB, got another one: {error}") from error
 
 
-def _is_json(answer: bytes) -> bool:
+def _is_json(response: bytes) -> bool:
     try:
-        return isinstance(json.loads(answer), dict)
+        return isinstance(json.loads(response), dict)
     except (ValueError, RecursionError):
         return False
 
 
-def _code(answer: bytes) -> str:
+def _code(response: bytes) -> str:
     """The code of InfluxDB's error; empty if the response has none, so it is not InfluxDB's."""
-    return str(json.loads(answer).get("code", "")) if _is_json(answer) else ""
+    return str(json.loads(response).get("code", "")) if _is_json(response) else ""
 
 
-def _message(answer: bytes) -> str:
+def _message(response: bytes) -> str:
     try:
-        fields = json.loads(answer)
+        fields = json.loads(response)
         text = str(fields["message"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        text = answer[:_MESSAGE_BYTES].decode(errors="replace")
+        text = response[:_MESSAGE_BYTES].decode(errors="replace")
     return " ".join(text[:_MESSAGE_BYTES].split())[:1000]

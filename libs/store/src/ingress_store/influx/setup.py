@@ -209,8 +209,8 @@ class Setup:
 
     async def _tokens(self, org_id: str) -> list[dict[str, Any]]:
         """Oldest first."""
-        answer = await self._server.get("authorizations", orgID=org_id)
-        tokens: list[dict[str, Any]] = answer.get("authorizations") or []
+        found = await self._server.get("authorizations", orgID=org_id)
+        tokens: list[dict[str, Any]] = found.get("authorizations") or []
         return sorted(tokens, key=lambda token: str(token["id"]))
 
     async def _change(self, row: Comparison, org_id: str, found: _Found | None) -> str | None:

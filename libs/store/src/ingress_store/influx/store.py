@@ -19,16 +19,16 @@ from ingress_store.influx.bulk import InfluxSeries
 from ingress_store.influx.lines import LineError, Lines
 from ingress_store.influx.new_shards import CONFIRM_SECONDS, NewShards, lost
 from ingress_store.influx.reading import Reader
-from ingress_store.influx.server import AnswerT, NoRightError, NotThereError, Server, TokenError, answered
+from ingress_store.influx.server import NoRightError, NotThereError, ResultT, Server, TokenError, with_store_errors
 from ingress_store.influx.setup import Setup
-from ingress_store.influx.versions import Identity, KnownVersions, Version
+from ingress_store.influx.versions import Identity, KnownVersions, StoredVersion
 from ingress_store.influx.writing import Line, LineWriter, RejectingError
 from ingress_store.port import Freshness, Rejection, TaskState, WriteResult
 from ingress_store.retention import Retention
 from ingress_store.url import InfluxUrl
 
 _OTHERS_SECONDS = 900.0
-"""A bucket is alone in its trouble if another one took candles in this time: in every 5 minutes several are due."""
+"""Only this bucket has a problem if another one took candles in this time: in every 5 minutes several are due."""
 
 _BUCKETS = {timeframe: names.candles(timeframe) for timeframe in TIMEFRAMES}
 
@@ -90,25 +90,25 @@ class InfluxStore:
 
     async def ping(self) -> None:
         """Send the server a trivial query."""
-        found = await self._answered(self._server().get("buckets", limit=1))
+        found = await self._run(self._server().get("buckets", limit=1))
         if "buckets" not in found:
             raise StoreUnavailableError(f"{self._location}: expected InfluxDB's buckets, got {str(found)[:100]}")
 
     async def bootstrap(self) -> BootstrapResult:
         """Create or correct organisation, buckets, tasks and tokens."""
-        return await self._answered(self._setup().make())
+        return await self._run(self._setup().make())
 
     async def inspect(self) -> BootstrapState:
         """Compare organisation, buckets, tasks and tokens with the expected ones."""
-        return await self._answered(self._setup().inspect())
+        return await self._run(self._setup().inspect())
 
     async def tasks(self) -> list[TaskState]:
         """The state of the tasks."""
-        return await self._answered(self._setup().task_states())
+        return await self._run(self._setup().task_states())
 
     async def run_task(self, name: str) -> None:
         """Run one of the tasks now, beside its schedule."""
-        await self._answered(self._setup().run_task(name))
+        await self._run(self._setup().run_task(name))
 
     async def write(self, candles: Sequence[Candle], ticks: Sequence[Candle]) -> WriteResult:
         """Write a batch, all buckets at once.
@@ -163,9 +163,9 @@ class InfluxStore:
 
     def _candle_lines(
         self, candles: Sequence[Candle]
-    ) -> tuple[dict[Timeframe, list[Line]], dict[Identity, Version], list[Rejection]]:
+    ) -> tuple[dict[Timeframe, list[Line]], dict[Identity, StoredVersion], list[Rejection]]:
         """The lines of the candles that are not older than the known versions, oldest first; and their versions."""
-        newest: dict[Identity, Version] = {}
+        newest: dict[Identity, StoredVersion] = {}
         chosen: dict[Identity, Line] = {}
         rejected: list[Rejection] = []
         for index, candle in enumerate(candles):
@@ -185,7 +185,7 @@ class InfluxStore:
             lines.setdefault(identity[1], []).append(chosen[identity])
         return lines, newest, rejected
 
-    async def _confirm(self, written: Mapping[Identity, Version]) -> None:
+    async def _confirm(self, written: Mapping[Identity, StoredVersion]) -> None:
         """Read a row of each new shard back; StoreUnavailableError if it is lost, so that all are written again."""
         now = time.monotonic()
         unconfirmed = self._new_shards.unconfirmed(written, now)
@@ -194,7 +194,7 @@ class InfluxStore:
         for versions in unconfirmed:
             symbols, timeframes, times = map(set, zip(*versions, strict=True))
             (timeframe,) = timeframes
-            stored = await self._answered(self._reader().versions(symbols, timeframe, min(times), max(times) + 1))
+            stored = await self._run(self._reader().versions(symbols, timeframe, min(times), max(times) + 1))
             if missing := lost(versions, stored):
                 symbol, _, open_time = missing[0]
                 raise StoreUnavailableError(
@@ -216,7 +216,7 @@ class InfluxStore:
     async def recall(self, symbols: Collection[str], timeframe: Timeframe, *, start: float, end: float) -> None:
         """Read the stored versions, in one query. A missing bucket has none."""
         with suppress(NoRightError, NotThereError):
-            self._known.remember(await self._answered(self._reader().versions(symbols, timeframe, start, end)))
+            self._known.remember(await self._run(self._reader().versions(symbols, timeframe, start, end)))
 
     async def prune(self) -> int:
         """Nothing to do: the server applies the buckets' retention."""
@@ -227,44 +227,44 @@ class InfluxStore:
         self, symbol: str, timeframe: Timeframe, *, start: float | None = None, end: float | None = None, limit: int
     ) -> list[Candle]:
         """The first `limit` closed candles of the range."""
-        return await self._answered(self._reader().oldest(symbol, timeframe, start, end, limit))
+        return await self._run(self._reader().oldest(symbol, timeframe, start, end, limit))
 
     async def newest_candles(
         self, symbol: str, timeframe: Timeframe, *, start: float | None = None, end: float | None = None, limit: int
     ) -> list[Candle]:
         """The last `limit` closed candles of the range, oldest first."""
-        return await self._answered(self._reader().newest(symbol, timeframe, start, end, limit))
+        return await self._run(self._reader().newest(symbol, timeframe, start, end, limit))
 
     async def forming(self, symbol: str, timeframe: Timeframe) -> Candle | None:
         """The newest candle, if it is not closed."""
-        return await self._answered(self._reader().forming(symbol, timeframe))
+        return await self._run(self._reader().forming(symbol, timeframe))
 
     async def ticks(self, symbol: str, *, start: float, end: float, limit: int) -> list[Candle]:
         """The first `limit` ticks of the range."""
-        return await self._answered(self._reader().ticks(symbol, start, end, limit))
+        return await self._run(self._reader().ticks(symbol, start, end, limit))
 
     async def symbols(self) -> list[str]:
         """Every symbol that has candles."""
-        return await self._answered(self._reader().symbols())
+        return await self._run(self._reader().symbols())
 
     async def latest(self) -> list[Freshness]:
         """The newest closed candle of each series."""
-        return await self._answered(self._reader().latest())
+        return await self._run(self._reader().latest())
 
     async def newest_closed(self, timeframe: Timeframe, *, since: float) -> dict[str, int]:
         """The newest closed candle of each symbol: one query for all."""
-        return await self._answered(self._reader().newest_closed(timeframe, since))
+        return await self._run(self._reader().newest_closed(timeframe, since))
 
     async def gaps(self, timeframe: Timeframe, *, start: float, end: float) -> list[Gap]:
         """Where closed candles are missing or incomplete: one query for all symbols."""
-        return await self._answered(self._reader().gaps(timeframe, start, end))
+        return await self._run(self._reader().gaps(timeframe, start, end))
 
     async def query(self, text: str) -> str:
         """Run any Flux; returns the response as CSV. StoreUnavailableError also if the Flux is wrong."""
-        return await self._answered(self._server().query(text))
+        return await self._run(self._server().query(text))
 
-    async def _answered(self, question: Awaitable[AnswerT]) -> AnswerT:
-        return await answered(self._location, question)
+    async def _run(self, call: Awaitable[ResultT]) -> ResultT:
+        return await with_store_errors(self._location, call)
 
     def _server(self) -> Server:
         if self._connected is None:

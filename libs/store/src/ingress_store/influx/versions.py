@@ -7,7 +7,7 @@ from ingress_common.timeframes import Timeframe
 Identity = tuple[str, Timeframe, int]
 """Symbol, timeframe and open time."""
 
-Version = tuple[bool, float, int]
+StoredVersion = tuple[bool, float, int]
 """What decides which of two candles of one identity is kept (`ingress_store.ordering`): closed, `at`, revision."""
 
 _REMEMBERED = 15_000
@@ -22,14 +22,14 @@ class KnownVersions:
 
     def __init__(self, limit: int = _REMEMBERED) -> None:
         self._limit = limit
-        self._younger: dict[Identity, Version] = {}
-        self._older: dict[Identity, Version] = {}
+        self._younger: dict[Identity, StoredVersion] = {}
+        self._older: dict[Identity, StoredVersion] = {}
 
-    def get(self, identity: Identity) -> Version | None:
+    def get(self, identity: Identity) -> StoredVersion | None:
         """The newest known version; None if unknown or forgotten."""
         return self._younger.get(identity) or self._older.get(identity)
 
-    def remember(self, versions: Mapping[Identity, Version]) -> None:
+    def remember(self, versions: Mapping[Identity, StoredVersion]) -> None:
         """Note that these versions are stored."""
         self._younger.update(versions)
         if len(self._younger) > self._limit:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from ingress_common.model import EXCHANGE
 from ingress_common.timeframes import Timeframe
-from ingress_store.bulk import COLUMNS, Row
+from ingress_store.bulk import COLUMNS, BulkRow
 from ingress_store.sqlite.rows import UPSERT_CANDLE
 
 ResultT = TypeVar("ResultT")
@@ -55,7 +55,7 @@ class SqliteSeries:
         bounds: tuple[int, int] | None = await self._run(work)
         return bounds
 
-    async def write(self, rows: Iterable[Row]) -> int:
+    async def write(self, rows: Iterable[BulkRow]) -> int:
         """Write rows, `_ROWS_AT_ONCE` per transaction, so that other writers can write in between."""
         written = 0
         left = iter(rows)
@@ -76,7 +76,7 @@ class SqliteSeries:
 
         await self._run(work)
 
-    def _write(self, connection: sqlite3.Connection, rows: list[Row]) -> None:
+    def _write(self, connection: sqlite3.Connection, rows: list[BulkRow]) -> None:
         key, written_at = self._key, self._clock()
         connection.execute("BEGIN IMMEDIATE")
         with connection:

@@ -22,8 +22,8 @@ from ingress_store import CandleStore
 class Admin:
     """System health, bootstrap of `store`, dead letters on `dead_letter_bus`, and the dashboard.
 
-    `broker`: the check of the broker; `others`: other packages' part of the report. `on_deleted` is called after a
-    bucket or table was deleted from the store. `clock` in unix seconds.
+    `broker`: the check of the broker; `monitor` watches `store`; `contribution`: other packages' part of the report.
+    `clock` in unix seconds.
     """
 
     def __init__(
@@ -31,26 +31,25 @@ class Admin:
         *,
         state: SystemState,
         store: CandleStore,
+        monitor: StoreMonitor,
         dead_letter_bus: Bus,
         dead_letters_kept: int,
         topics: Topics,
         broker: Callable[[], Check],
         authorization: Authorization,
-        others: Contribution,
-        on_deleted: Callable[[], None],
+        contribution: Contribution,
         registry: CollectorRegistry,
         clock: Callable[[], float],
     ) -> None:
-        self.monitor = StoreMonitor(store, on_deleted)
-        """The availability of the store and the state of its resources."""
+        self._monitor = monitor
         self.dead_letters = DeadLetters(dead_letter_bus, topics, DeadLetterMetrics(registry), dead_letters_kept)
         """The dead letters of all services."""
-        self.health = HealthReporter(state, broker, self.monitor, others, clock)
+        self.health = HealthReporter(state, broker, monitor, contribution, clock)
         """The health of the system."""
-        registry.register(SystemCollector(state, self.health.checks, lambda: self.monitor.tasks, clock))
+        registry.register(SystemCollector(state, self.health.checks, lambda: monitor.tasks, clock))
         self.routers: tuple[APIRouter, ...] = (
-            routes_health.router(self.health, others.body, registry),
-            routes_bootstrap.router(store, self.monitor, authorization),
+            routes_health.router(self.health, contribution.body, registry),
+            routes_bootstrap.router(store, monitor, authorization),
             routes_dead_letters.router(self.dead_letters, authorization),
             dashboard.router(),
         )
@@ -59,6 +58,6 @@ class Admin:
     async def run(self) -> None:
         """Run until cancelled. BusError if the broker refuses the first connection."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.monitor.run(), name="admin.watch-store")
+            tasks.create_task(self._monitor.run(), name="admin.watch-store")
             tasks.create_task(self.dead_letters.run(), name="admin.dead-letters")
             tasks.create_task(self.health.run(), name="admin.symbols")

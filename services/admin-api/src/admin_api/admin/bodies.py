@@ -14,7 +14,7 @@ class InstanceBody(Body, frozen=True):
     service: Annotated[str, Meta(examples=["aggregator"])]
     instance: Annotated[str, Meta(examples=["aggregator-1"])]
     state: Annotated[str, Meta(description="As reported: online or offline", examples=["online"])]
-    online: Annotated[bool, Meta(description="Whether it reported online, and recently")]
+    online: Annotated[bool, Meta(description="Whether its last status is online and less than 12.5 s old")]
     seen_seconds_ago: float
     version: str
     started_at: Time
@@ -30,7 +30,7 @@ class FeedBody(Body, frozen=True):
     since: Time
     watermark_age_seconds: float | None
     symbols: Annotated[int, Meta(description="Number of symbols that it carries")]
-    rejected: Annotated[dict[str, str], Meta(description="Symbols that Kraken refuses, with its reason")]
+    rejected: Annotated[dict[str, str], Meta(description="Symbols that Kraken rejects, with its reason")]
 
 
 class SymbolHealth(Body, frozen=True):
@@ -76,7 +76,7 @@ class OwnershipBody(Body, frozen=True):
     also: list[str]
 
 
-class OwnershipTrouble(Body, frozen=True):
+class OwnershipProblems(Body, frozen=True):
     """The symbols that do not have one feed and one aggregator."""
 
     without_aggregator: list[SymbolName]
@@ -106,7 +106,7 @@ class SystemHealth(Body, frozen=True):
     dead_letters: list[DeadLetterCountBody]
     tasks: list[TaskBody]
     ownership: list[OwnershipBody]
-    ownership_trouble: OwnershipTrouble
+    ownership_trouble: OwnershipProblems
 
 
 class Resource(Body, frozen=True):
@@ -144,10 +144,10 @@ class Bootstrapped(Bootstrap, frozen=True, rename={"is_": "is"}):
 
 
 class DeadLetterBody(Body, frozen=True):
-    """A message that a service could not use."""
+    """A message that a service rejected."""
 
     id: Annotated[str, Meta(examples=["8c6976e5b5410415bde9"])]
-    service: Annotated[str, Meta(description="The service that could not use it", examples=["influx-writer"])]
+    service: Annotated[str, Meta(description="The service that rejected it", examples=["influx-writer"])]
     topic: Annotated[str, Meta(description="The topic of the message", examples=["ingress/raw/kraken/BTC-USD/1m"])]
     payload: Annotated[str, Meta(examples=['{"symbol":"BTC/USD"}'])]
     reason: Annotated[str, Meta(examples=["expected a Candle as JSON: Object missing required field `timeframe`"])]

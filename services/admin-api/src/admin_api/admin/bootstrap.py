@@ -36,12 +36,12 @@ class StoreMonitor:
     """Pings and queries the store every `every_seconds`. Bootstraps it once it answers, and again whenever a resource
     was deleted.
 
-    Runs failed tasks of the store again. Calls `deleted` after a deletion, because rows are lost with the resource.
+    Runs failed tasks of the store again.
     """
 
-    def __init__(self, store: CandleStore, deleted: Callable[[], None], every_seconds: float = _EVERY_SECONDS) -> None:
+    def __init__(self, store: CandleStore, every_seconds: float = _EVERY_SECONDS) -> None:
         self._store = store
-        self._deleted = deleted
+        self._deletion_listeners: list[Callable[[], None]] = []
         self._every_seconds = every_seconds
         self._one_at_a_time = asyncio.Lock()
         self._bootstrapped = False
@@ -52,6 +52,14 @@ class StoreMonitor:
         self.tasks: tuple[TaskState, ...] = ()
         self.warnings: tuple[str, ...] = ()
         """Resources that were changed since the bootstrap."""
+
+    def is_ready(self) -> bool:
+        """Whether the store answers."""
+        return self.check.ok
+
+    def on_deleted(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every deletion of a bucket or table, because rows are lost with it."""
+        self._deletion_listeners.append(listener)
 
     async def run(self) -> None:
         """Monitor until cancelled."""
@@ -103,7 +111,8 @@ class StoreMonitor:
             if missing:
                 self._bootstrapped = False
                 self._note(Check("store", ok=False, detail=f"{missing[0].kind} {missing[0].name} has been deleted"))
-                self._deleted()
+                for listener in self._deletion_listeners:
+                    listener()
         if not self._bootstrapped:
             await self.bootstrap()
         self._inspected_at = now

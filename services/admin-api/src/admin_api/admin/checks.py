@@ -9,17 +9,15 @@ from typing import Any
 
 from admin_api.system.details import instant_of, some, texts
 from admin_api.system.state import (
-    AGGREGATOR,
-    GATEWAY,
-    OWNER_SILENCE_SECONDS,
     WATERMARK_SECONDS,
-    WRITER,
     ReportedFeed,
     SymbolState,
     SystemState,
 )
 from admin_api.system.wanted import Wanted
 from ingress_common.health import Check
+from ingress_common.membership import TAKEOVER_SECONDS
+from ingress_common.service_names import AGGREGATOR, GATEWAY, WRITER
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store import TaskState
 
@@ -38,8 +36,8 @@ LOST_SECONDS = 15.0
 TASK_SECONDS = 120.0
 """Maximum delay of a task's run after its due time."""
 
-TAKEOVER_SECONDS = 60.0
-"""Maximum time in which other gateways take over the symbols of one that is gone, and carry them."""
+GONE_FEED_SECONDS = 60.0
+"""A feed of a gateway that is gone is a problem for this long: meanwhile other gateways take over its symbols."""
 
 _DAY = 86_400.0
 _NEVER_SEEN = SymbolState(seen_at=0.0, since=0.0)
@@ -94,23 +92,23 @@ def feeds_check(state: SystemState, now: float, carried: frozenset[str], wanted:
     # The retained feeds of a gateway that is gone stay. They are no problem once other feeds carry the symbols, or once
     # the other gateways have had the time to take over those that are still wanted.
     failing = [
-        f"{name}: {_trouble(feed, now)}"
+        f"{name}: {_describe(feed, now)}"
         for name, feed in sorted(state.feeds.items())
         if name not in fresh
         and not carried.issuperset(feed.carried)
-        and (name in kept or now - feed.ran_at <= TAKEOVER_SECONDS)
+        and (name in kept or now - feed.ran_at <= GONE_FEED_SECONDS)
     ]
     if failing:
         return Check("feeds", ok=False, detail=some(failing))
     if not fresh and not wanted.symbols and wanted.untraded:
         return Check("feeds", ok=True, detail="none needed: no pair has traded yet")
     if not fresh:
-        away = [f"{name}: {_trouble(feed, now)}" for name, feed in sorted(state.feeds.items())]
+        away = [f"{name}: {_describe(feed, now)}" for name, feed in sorted(state.feeds.items())]
         return Check("feeds", ok=False, detail=f"no live feed ({some(away)})" if away else "no live feed")
     return Check("feeds", ok=True, detail=f"live: {some(fresh)}")
 
 
-def _trouble(feed: ReportedFeed, now: float) -> str:
+def _describe(feed: ReportedFeed, now: float) -> str:
     age = feed.age(now)
     return f"{feed.state.state.value}, " + ("no watermark yet" if age is None else f"watermark {age:.0f} s old")
 
@@ -179,7 +177,9 @@ def candles_check(state: SystemState, now: float, wanted: Wanted) -> Check:
     """
     since = state.unshown_since
     if since is not None and now - since > UPDATE_SECONDS:
-        return Check("candles", ok=False, detail=f"gateways publish updates, but no candle for {now - since:.0f} s")
+        return Check(
+            "candles", ok=False, detail=f"gateways publish updates, but no candle was received for {now - since:.0f} s"
+        )
     gapped: set[str] = set()
     for _, details in state.online(AGGREGATOR, now):
         gapped.update(texts(details.get("gaps")))
@@ -218,7 +218,7 @@ def losses_check(state: SystemState, now: float) -> Check:
     """Red when a writer lacks published candles for longer than LOST_SECONDS, by their sequence numbers."""
     lost: list[str] = []
     late = False
-    for instance, details in state.online(WRITER, now, OWNER_SILENCE_SECONDS):
+    for instance, details in state.online(WRITER, now, TAKEOVER_SECONDS):
         count, since = details.get("missing_candles"), instant_of(details.get("missing_since"))
         if isinstance(count, int) and count and since is not None:
             lost.append(f"{count} for {max(0.0, now - since):.0f} s ({instance})")
@@ -227,7 +227,7 @@ def losses_check(state: SystemState, now: float) -> Check:
     return Check("losses", ok=not late, detail=detail)
 
 
-def task_trouble(task: TaskState, now: float) -> str | None:
+def task_problem(task: TaskState, now: float) -> str | None:
     """The problem of a store's task at `now` (unix seconds); None if it works."""
     if not task.exists:
         return "is missing"
@@ -243,7 +243,7 @@ def task_trouble(task: TaskState, now: float) -> str | None:
 
 def tasks_check(tasks: Sequence[TaskState], now: float) -> Check:
     """Red when a task of the store is missing, off, failed or late."""
-    found = [f"{task.name} {trouble}" for task in tasks if (trouble := task_trouble(task, now))]
+    found = [f"{task.name} {problem}" for task in tasks if (problem := task_problem(task, now))]
     if found:
         return Check("tasks", ok=False, detail=some(found))
     return Check("tasks", ok=True, detail=f"{len(tasks)} tasks run on time")

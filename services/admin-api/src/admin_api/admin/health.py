@@ -15,16 +15,17 @@ from admin_api.admin.checks import (
     seeds_check,
     service_check,
     symbols_check,
-    task_trouble,
+    task_problem,
     tasks_check,
 )
 from admin_api.admin.ownership import OwnershipWatch, ownership
 from admin_api.http.responses import Body, time_of
 from admin_api.system.details import texts
-from admin_api.system.state import AGGREGATOR, GATEWAY, WRITER, SystemState
+from admin_api.system.state import SystemState
 from admin_api.system.wanted import NewPairs, wanted
 from ingress_common.health import Check, Health
 from ingress_common.heartbeat import PUBLISHED_SECRETS
+from ingress_common.service_names import AGGREGATOR, GATEWAY, WRITER
 from ingress_common.times import rfc3339
 
 WORKERS = (GATEWAY, AGGREGATOR, WRITER)
@@ -60,13 +61,13 @@ class HealthReporter:
         state: SystemState,
         broker: Callable[[], Check],
         monitor: StoreMonitor,
-        others: Contribution,
+        contribution: Contribution,
         clock: Callable[[], float],
     ) -> None:
         self._state = state
         self._broker = broker
         self._monitor = monitor
-        self._others = others
+        self._contribution = contribution
         self._clock = clock
         self._ownership = OwnershipWatch(state)
         self._new_pairs = NewPairs(state)
@@ -103,15 +104,15 @@ class HealthReporter:
             *([tasks_check(tasks, now)] if tasks else []),
             losses_check(state, now),
             self._ownership.check(now),
-            *self._others.checks(now),
+            *self._contribution.checks(now),
         )
 
     def report(self) -> tuple[SystemHealth, Body]:
-        """The health of the system: the fields of this package, and those of the others."""
+        """The health of the system: the fields of this package, and those of the contribution."""
         state, now = self._state, self._clock()
         self._look(now)
         checks = self.checks()
-        owners, trouble = ownership(state, now)
+        owners, problems = ownership(state, now)
         report = SystemHealth(
             status="ok" if all(check.ok for check in checks) else "failing",
             checks=checks,
@@ -125,13 +126,13 @@ class HealthReporter:
                 for service, entry in sorted(state.dead_letters.items())
             ],
             tasks=[
-                TaskBody(task.name, task.every, time_of(task.last_run), task_trouble(task, now))
+                TaskBody(task.name, task.every, time_of(task.last_run), task_problem(task, now))
                 for task in self._monitor.tasks
             ],
             ownership=owners,
-            ownership_trouble=trouble,
+            ownership_trouble=problems,
         )
-        return report, self._others.details()
+        return report, self._contribution.details()
 
 
 def _warnings(state: SystemState, now: float) -> list[str]:

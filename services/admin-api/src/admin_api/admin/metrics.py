@@ -6,10 +6,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from admin_api.admin.checks import task_trouble
+from admin_api.admin.checks import task_problem
 from admin_api.admin.health import WORKERS
 from admin_api.system.state import SystemState
 from ingress_common.health import Check
+from ingress_common.service_names import ADMIN_API
 from ingress_store import TaskState
 
 
@@ -62,7 +63,7 @@ class SystemCollector(Collector):
             "ingress_task_ok",
             "Whether a task of the store runs on time",
             ("task",),
-            [((task.name,), task_trouble(task, now) is None) for task in self._tasks()],
+            [((task.name,), task_problem(task, now) is None) for task in self._tasks()],
         )
         yield _gauge(
             "ingress_task_last_run_age_seconds",
@@ -75,7 +76,7 @@ class SystemCollector(Collector):
         family = CounterMetricFamily("ingress_dead_letters", "Dead letters seen, by service", labels=["service"])
         seen = {service: letters.count for service, letters in self._state.dead_letters.items()}
         # Start each counter at 0: Prometheus sees no increase in a counter that appears with its first event.
-        for service, count in {**dict.fromkeys((*WORKERS, "admin-api"), 0), **seen}.items():
+        for service, count in {**dict.fromkeys((*WORKERS, ADMIN_API), 0), **seen}.items():
             family.add_metric([service], count)
         return family
 

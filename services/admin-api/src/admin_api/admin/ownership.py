@@ -4,10 +4,12 @@ from collections import defaultdict
 from math import inf
 from typing import NamedTuple
 
-from admin_api.admin.bodies import OwnershipBody, OwnershipTrouble
+from admin_api.admin.bodies import OwnershipBody, OwnershipProblems
 from admin_api.system.details import owned_since, some, texts
-from admin_api.system.state import AGGREGATOR, GATEWAY, OWNER_SILENCE_SECONDS, SystemState
+from admin_api.system.state import SystemState
 from ingress_common.health import Check
+from ingress_common.membership import TAKEOVER_SECONDS
+from ingress_common.service_names import AGGREGATOR, GATEWAY
 from ingress_common.times import rfc3339
 
 UNOWNED_SECONDS = 40.0
@@ -21,19 +23,19 @@ class _Owner(NamedTuple):
     name: str
 
 
-def ownership(state: SystemState, now: float) -> tuple[list[OwnershipBody], OwnershipTrouble]:
+def ownership(state: SystemState, now: float) -> tuple[list[OwnershipBody], OwnershipProblems]:
     """The owners of every symbol of a live feed or an aggregator at `now` (unix seconds), by symbol, and the symbols
     that do not have one of each.
     """
     feeds: defaultdict[str, list[_Owner]] = defaultdict(list)
     gateways: defaultdict[str, list[_Owner]] = defaultdict(list)
     aggregators: defaultdict[str, list[_Owner]] = defaultdict(list)
-    for name, details in state.online(AGGREGATOR, now, OWNER_SILENCE_SECONDS):
+    for name, details in state.online(AGGREGATOR, now, TAKEOVER_SECONDS):
         since = owned_since(details)
         for symbol in texts(details.get("symbols")):
             aggregators[symbol].append(_Owner(since.get(symbol, inf), name))
     gateway_of: dict[str, tuple[str, dict[str, float]]] = {}
-    for name, details in state.online(GATEWAY, now, OWNER_SILENCE_SECONDS):
+    for name, details in state.online(GATEWAY, now, TAKEOVER_SECONDS):
         gateway_of.update(dict.fromkeys(texts(details.get("feeds")), (name, owned_since(details))))
     for name, feed in state.feeds.items():
         if not feed.is_fresh(now):
@@ -44,13 +46,13 @@ def ownership(state: SystemState, now: float) -> tuple[list[OwnershipBody], Owne
             if gateway:
                 gateways[symbol].append(_Owner(since.get(symbol, inf), gateway))
     symbols = sorted(feeds.keys() | aggregators.keys())
-    trouble = OwnershipTrouble(
+    problems = OwnershipProblems(
         without_aggregator=[symbol for symbol in symbols if not aggregators[symbol]],
         without_feed=[symbol for symbol in symbols if not feeds[symbol]],
         several_aggregators=[symbol for symbol in symbols if len(aggregators[symbol]) > 1],
         several_feeds=[symbol for symbol in symbols if len(feeds[symbol]) > 1],
     )
-    return [_body(symbol, gateways[symbol], feeds[symbol], aggregators[symbol]) for symbol in symbols], trouble
+    return [_body(symbol, gateways[symbol], feeds[symbol], aggregators[symbol]) for symbol in symbols], problems
 
 
 class OwnershipWatch:
@@ -64,7 +66,7 @@ class OwnershipWatch:
         """Update the symbols without an aggregator at `now` (unix seconds)."""
         owned = {
             symbol
-            for _, details in self._state.online(AGGREGATOR, now, OWNER_SILENCE_SECONDS)
+            for _, details in self._state.online(AGGREGATOR, now, TAKEOVER_SECONDS)
             for symbol in texts(details.get("symbols"))
         }
         unowned = self._state.live_since(now).keys() - owned

@@ -9,7 +9,7 @@ from admin_api.admin.authorization import Authorization
 from admin_api.admin.bodies import Bootstrap, Bootstrapped, DifferenceBody, Resource
 from admin_api.admin.bootstrap import StoreMonitor
 from admin_api.http.problems import documented
-from admin_api.http.responses import answer, described
+from admin_api.http.responses import described, json_response
 from ingress_store import BootstrapState, CandleStore, ResourceState
 
 
@@ -24,7 +24,7 @@ def router(store: CandleStore, monitor: StoreMonitor, authorization: Authorizati
         Resources of others in the same store are listed only with the bearer token.
         """
         state = await store.inspect()
-        return answer(Bootstrap(**_fields(state, foreign=trusted)))
+        return json_response(Bootstrap(**_fields(state, foreign=trusted)))
 
     @routes.post(
         "/bootstrap",
@@ -34,7 +34,7 @@ def router(store: CandleStore, monitor: StoreMonitor, authorization: Authorizati
     async def bootstrap() -> Response:
         """Create the store's missing resources; idempotent."""
         result = await monitor.bootstrap()
-        return answer(Bootstrapped(**_fields(result.state, foreign=True), changes=list(result.changes)))
+        return json_response(Bootstrapped(**_fields(result.state, foreign=True), changes=list(result.changes)))
 
     return routes
 

@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 
 from admin_api.admin.bodies import SystemHealth
 from admin_api.admin.health import HealthReporter
-from admin_api.http.responses import Body, answer, described
+from admin_api.http.responses import Body, described, json_response
 from ingress_common.health import Health
 from ingress_common.metrics import MetricsPage
 
@@ -23,38 +23,38 @@ def _responses(*bodies: type) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def _answer(body: object, *, ok: bool) -> Response:
-    return answer(body, 200 if ok else 503, {"Cache-Control": "no-store"})
+def _uncached(body: object, *, ok: bool) -> Response:
+    return json_response(body, 200 if ok else 503, {"Cache-Control": "no-store"})
 
 
-def router(health: HealthReporter, others: type[Body], registry: CollectorRegistry) -> APIRouter:
-    """Routes of health and metrics. `others`: the fields of other packages in the report."""
+def router(health: HealthReporter, contribution: type[Body], registry: CollectorRegistry) -> APIRouter:
+    """Routes of health and metrics. `contribution`: the fields of other packages in the report."""
     routes = APIRouter(tags=["health"], default_response_class=Response)
     page = MetricsPage(registry)
 
-    @routes.get("/health", responses=_responses(SystemHealth, others))
+    @routes.get("/health", responses=_responses(SystemHealth, contribution))
     async def system() -> Response:
         """The health of the system: services, broker, store, feeds, symbols."""
         report, more = health.report()
-        return _answer({**asdict(report), **asdict(more)}, ok=report.status == "ok")
+        return _uncached({**asdict(report), **asdict(more)}, ok=report.status == "ok")
 
     @routes.get("/dashboard/health", include_in_schema=False)
     async def dashboard() -> Response:
         """The report of `GET /health`, always with 200, because a browser logs each 503 as an error."""
         report, more = health.report()
-        return _answer({**asdict(report), **asdict(more)}, ok=True)
+        return _uncached({**asdict(report), **asdict(more)}, ok=True)
 
     @routes.get("/health/live", responses=_responses(Health))
     async def live() -> Response:
         """Whether this process works."""
         process = health.process()
-        return _answer(process, ok=process.live)
+        return _uncached(process, ok=process.live)
 
     @routes.get("/health/ready", responses=_responses(Health))
     async def ready() -> Response:
         """Whether this service can do its work: broker and store answer."""
         process = health.process()
-        return _answer(process, ok=process.ready)
+        return _uncached(process, ok=process.ready)
 
     @routes.get("/metrics", responses={200: _TEXT})
     async def metrics() -> Response:

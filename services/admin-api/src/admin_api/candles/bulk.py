@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator
 from starlette.exceptions import HTTPException
 
 from admin_api.candles.formats import Format
-from admin_api.candles.live import Series
 from admin_api.candles.reads import BoundedReads
+from ingress_common.model import Series
 
 PAGE = 2_000
 """Candles per page: read, encoded and sent at once."""

@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
-from admin_api.candles.live import Frame, LiveCandles, Series, Version
+from admin_api.candles.live import Frame, LiveCandles, StateVersion
 from admin_api.candles.reads import BoundedReads
 from ingress_common.logs import get_logger
-from ingress_common.model import Candle
+from ingress_common.model import Candle, Series
 from ingress_common.payloads import encode_candle
 from ingress_store import StoreUnavailableError
 
@@ -68,9 +68,9 @@ class _Window:
     used_at: float
     times: list[int] = field(default_factory=list)
     payloads: list[bytes] = field(default_factory=list)
-    versions: list[Version] = field(default_factory=list)
+    versions: list[StateVersion] = field(default_factory=list)
 
-    def put(self, open_time: int, version: Version, payload: bytes) -> int:
+    def put(self, open_time: int, version: StateVersion, payload: bytes) -> int:
         """Add or replace a candle unless the window has a newer version; returns by how many the count grows."""
         place = bisect_left(self.times, open_time)
         if place < len(self.times) and self.times[place] == open_time:
@@ -185,8 +185,7 @@ class CandleCache:
     async def forming(self, series: Series) -> Frame | Candle | None:
         """The forming candle: from the bus if the series is live there, else from the store. StoreUnavailableError.
 
-        The store keeps the one of a symbol that is not followed any more and of whose window nobody knows more: it is
-        none once the window is over.
+        A symbol that is no longer followed may keep a forming candle in the store. It counts until its window is over.
         """
         if self._is_live(series):
             return self._live.forming(series)
@@ -204,7 +203,7 @@ class CandleCache:
         return (frame for frame in self._live.closed(series) if frame.came >= since)
 
     def _is_recent(self, series: Series, end: float | None) -> bool:
-        """Whether a range ends within a possible window."""
+        """Whether a cached window can serve a range that ends at `end`."""
         if end is None:
             return True
         window = self._fresh(series)
@@ -281,7 +280,7 @@ class CandleCache:
         return Page(window.times, window.payloads)
 
 
-async def _fill(window: _Window, candles: Sequence[Candle], known: Mapping[int, tuple[Version, bytes]]) -> None:
+async def _fill(window: _Window, candles: Sequence[Candle], known: Mapping[int, tuple[StateVersion, bytes]]) -> None:
     """Put stored candles into an empty window; those `known` in the same version keep their payload."""
     for place, candle in enumerate(candles):
         version = (candle.at, candle.revision)

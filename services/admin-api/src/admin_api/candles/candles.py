@@ -11,12 +11,13 @@ from prometheus_client import CollectorRegistry
 from admin_api.candles import routes, routes_stream
 from admin_api.candles.bulk import BulkReads
 from admin_api.candles.cache import CandleCache
-from admin_api.candles.live import LiveCandles, Series
+from admin_api.candles.live import LiveCandles
 from admin_api.candles.reads import BoundedReads
 from admin_api.candles.stream import StreamMetrics, Streams
 from admin_api.candles.symbols import StoredSymbols, Symbols
 from admin_api.system.candle_header import CandleHeader
 from admin_api.system.state import SystemState
+from ingress_common.model import Series
 from ingress_store import CandleStore
 
 
@@ -67,7 +68,7 @@ class Candles:
         self.live.interrupted("the connection to the broker was interrupted", self._clock())
 
     async def run(self) -> None:
-        """Run until cancelled."""
+        """Keep the candle cache and the list of symbols current until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.cache.refresh(), name="candles.refresh")
             tasks.create_task(self._stored.refresh(), name="candles.refresh-symbols")

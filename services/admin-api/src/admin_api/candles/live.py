@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from admin_api.candles.subscription import Subscription
 from admin_api.system.candle_header import CandleHeader
+from ingress_common.model import Series
 from ingress_common.payloads import decode_candle, encode_candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
@@ -23,10 +24,7 @@ MAX_SERIES = 70_000
 
 _EVENT_ID = re.compile(r"([A-Za-z0-9]{1,20})-([0-9]{1,20})-([0-9]{1,20})")
 
-Series = tuple[str, Timeframe]
-"""Symbol and timeframe."""
-
-Version = tuple[float, int]
+StateVersion = tuple[float, int]
 """The order of a candle's states: at, revision."""
 
 
@@ -74,7 +72,7 @@ class Frame(Struct, frozen=True, gc=False):
     payload: bytes
 
     @property
-    def version(self) -> Version:
+    def version(self) -> StateVersion:
         """The order among the candle's states."""
         return self.at, self.revision
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from heapq import merge
 
 from admin_api.candles.cache import CandleCache
-from admin_api.candles.live import LiveCandles, Position, Series, candle_event, reset_event
+from admin_api.candles.live import LiveCandles, Position, candle_event, reset_event
 from admin_api.candles.subscription import Subscription
+from ingress_common.model import Series
 from ingress_store import StoreUnavailableError
 
 OVERLAP_SECONDS = 120

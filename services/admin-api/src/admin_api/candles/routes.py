@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from admin_api.candles import bodies, bulk
 from admin_api.candles.cache import CandleCache, Page
 from admin_api.candles.formats import ARROW_MEDIA_TYPE, PARQUET_MEDIA_TYPE, Csv, Format, Numbers
-from admin_api.candles.live import Frame, Series
+from admin_api.candles.live import Frame
 from admin_api.candles.parameters import (
     DEFAULT_LIMIT,
     MAX_LIMIT,
@@ -35,8 +35,8 @@ from admin_api.candles.symbols import Symbols
 from admin_api.http.compression import conditional
 from admin_api.http.parameters import once
 from admin_api.http.problems import InvalidError, documented
-from admin_api.http.responses import JSON, answer, described
-from ingress_common.model import Candle
+from admin_api.http.responses import JSON, described, json_response
+from ingress_common.model import Candle, Series
 from ingress_common.payloads import encode_candle
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
@@ -91,7 +91,7 @@ def router(symbols: Symbols, cache: CandleCache, bulk_reads: bulk.BulkReads, clo
     ) -> Response:
         """Every symbol in the store or on the bus, its timeframes and their freshness."""
         wanted = search.strip().upper().replace("-", "/")
-        return answer(await symbols.page(wanted, limit, offset))
+        return json_response(await symbols.page(wanted, limit, offset))
 
     @routes.get(
         "/candles/{symbol}",
@@ -135,11 +135,11 @@ def router(symbols: Symbols, cache: CandleCache, bulk_reads: bulk.BulkReads, clo
         forming = await cache.forming(wanted.series)
         if not page.times:
             await symbols.must_know(name)
-        answered = _Answer(wanted, page, forming)
-        headers = {"Cache-Control": answered.cache_control(clock())}
-        if link := answered.link():
+        response = _CandleResponse(wanted, page, forming)
+        headers = {"Cache-Control": response.cache_control(clock())}
+        if link := response.link():
             headers["Link"] = link
-        return conditional(request, answered.body(), JSON, headers)
+        return conditional(request, response.body(), JSON, headers)
 
     return routes
 
@@ -184,7 +184,7 @@ class _Range:
         return f'<{topic_symbol(symbol)}?{urlencode(query)}>; rel="{relation}"'
 
 
-class _Answer:
+class _CandleResponse:
     """The JSON response of a page. The page has one candle more than requested if another page follows."""
 
     def __init__(self, wanted: _Range, page: Page, forming: Frame | Candle | None) -> None:

@@ -29,7 +29,7 @@ def time_of(instant: float | None) -> Time | None:
     return None if instant is None else rfc3339(instant)
 
 
-def answer(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON response with `body`."""
     return Response(msgspec.json.encode(body), status, headers, media_type=JSON)
 

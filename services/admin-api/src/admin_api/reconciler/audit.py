@@ -11,10 +11,12 @@ from admin_api.reconciler.bodies import AuditBody
 from admin_api.reconciler.context import Context
 from admin_api.reconciler.gaps import ARRIVAL_SECONDS, FoundGap, GapSource
 from admin_api.system.details import instant_of
-from admin_api.system.state import AGGREGATOR, OWNER_SILENCE_SECONDS, SystemState
+from admin_api.system.state import SystemState
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
+from ingress_common.membership import TAKEOVER_SECONDS
 from ingress_common.model import Range
+from ingress_common.service_names import AGGREGATOR
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import TopicError, topic_symbol
@@ -70,7 +72,7 @@ def late_series(latest: Iterable[Freshness], closed_until: Mapping[str, int | No
 
 def gaps_of_aggregators(state: SystemState, now: float) -> list[FoundGap]:
     """The gaps in `missing` of the aggregators' statuses; invalid entries are ignored."""
-    lists = [details.get("missing") for _, details in state.online(AGGREGATOR, now, OWNER_SILENCE_SECONDS)]
+    lists = [details.get("missing") for _, details in state.online(AGGREGATOR, now, TAKEOVER_SECONDS)]
     items = [item for missing in lists if isinstance(missing, list) for item in missing]
     return [gap for item in items if (gap := _gap_of(item, now)) is not None]
 
@@ -117,7 +119,7 @@ class Auditor:
         # When the services have had time to repair the gaps of an interruption.
         self._after_interruption_at = float("inf")
         self._waiting_since: float | None = None
-        self._trouble: str | None = None
+        self._problem: str | None = None
         self.last_at: float | None = None
         """Time of the last audit (unix seconds)."""
 
@@ -151,13 +153,13 @@ class Auditor:
         allowed = _PERIODS * self._seconds
         since = max(self.last_at or 0.0, self._waiting_since) if self._waiting_since is not None else now
         if now - since > allowed:
-            why = f": {self._trouble}" if self._trouble else ""
+            why = f": {self._problem}" if self._problem else ""
             return Check("audit", ok=False, detail=f"the store has not been audited for {now - since:.0f} s{why}")
         return Check("audit", ok=True, detail="not yet" if self.last_at is None else f"at {rfc3339(self.last_at)}")
 
     def body(self) -> AuditBody:
         """The field `audit` of `GET /gaps` and `GET /health`."""
-        return AuditBody(self._seconds, self._horizon, time_of(self.last_at), self._trouble)
+        return AuditBody(self._seconds, self._horizon, time_of(self.last_at), self._problem)
 
     async def audit(self) -> None:
         """Audit once, and deliver the gaps."""
@@ -178,10 +180,10 @@ class Auditor:
             await self._deliver(found, audited)
         except StoreUnavailableError as error:
             log.warning("audit.failed", reason=str(error))
-            self._trouble = str(error)
+            self._problem = str(error)
             self._next_at = min(self._next_at, now + _RETRY_SECONDS)
             return
-        self._trouble = None
+        self._problem = None
         self.last_at = self._clock()
         self._metrics.seconds.set(loop.time() - began)
         self._metrics.last.set(self.last_at)

@@ -17,7 +17,7 @@ class GapBody(Body, frozen=True, rename={"from_": "from"}):
     windows: Annotated[int, Meta(description="Number of candles", ge=1, examples=[5])]
     filled: Annotated[int, Meta(description="Number of them that the store has now", ge=0, examples=[0])]
     state: Annotated[str, Meta(description="waiting, requested or unfillable", examples=["requested"])]
-    incomplete: Annotated[bool, Meta(description="Whether the store has them, but not complete")]
+    incomplete: Annotated[bool, Meta(description="Whether the store has these candles, but incomplete ones")]
     source: Annotated[str, Meta(description="store (audit), aggregator or request", examples=["store"])]
     found_at: Time
     attempts: Annotated[int, Meta(description="Number of requests in a row that brought nothing", ge=0, examples=[1])]

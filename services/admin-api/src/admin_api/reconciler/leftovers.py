@@ -1,5 +1,6 @@
-"""Removes stored forming candles that nobody will close: those of symbols that no gateway follows, in windows without
-trades. Whether trades followed in such a window is unknown, so the aggregator publishes no closed candle of it.
+"""Removes stored forming candles that are never closed: without trades, and of symbols that no gateway follows.
+
+Nobody knows whether the symbol traded later in such a window, so the aggregator publishes no closed candle for it.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ log = get_logger(__name__)
 
 
 class Leftovers:
-    """Removes such forming candles once their window is over."""
+    """Removes these forming candles once their window is over."""
 
     def __init__(self, context: Context, seconds: float = _EVERY_SECONDS) -> None:
         self._context = context

@@ -17,10 +17,10 @@ from admin_api.reconciler.repair import Repairer, RepairMetrics
 from admin_api.reconciler.seeds import SeedMetrics, StoreSeeds
 from admin_api.reconciler.self_check import SelfCheck, SelfCheckMetrics
 from admin_api.reconciler.stored import StoredWatch
-from admin_api.system.state import OWNER_SILENCE_SECONDS, SystemState
+from admin_api.system.state import SystemState
 from ingress_common.bus import Bus, Message
 from ingress_common.health import Check
-from ingress_common.membership import owner_of
+from ingress_common.membership import TAKEOVER_SECONDS, owner_of
 from ingress_common.model import RepublishRequest
 from ingress_common.payloads import PayloadError, decode_history, decode_seed_request, encode_republish_request
 from ingress_common.topics import Topics
@@ -144,7 +144,7 @@ class Reconciler:
 
     def _owns(self, symbol: str) -> bool:
         """Whether this instance of admin-api owns `symbol`."""
-        online = {name for name, _ in self._state.online(self._service, self._clock(), OWNER_SILENCE_SECONDS)}
+        online = {name for name, _ in self._state.online(self._service, self._clock(), TAKEOVER_SECONDS)}
         return owner_of(symbol, online | {self._instance}) == self._instance
 
     async def _republish(self, request: RepublishRequest) -> None:

@@ -37,7 +37,7 @@ AT_ONCE = 4
 LOOK_SECONDS = 2.0
 """Interval of reads that look for requested candles in the store."""
 
-ANSWER_SECONDS = 60.0
+RESPONSE_SECONDS = 60.0
 """An attempt without a result for this long has failed."""
 
 INACTIVE_SECONDS = 20.0
@@ -450,7 +450,7 @@ class Repairer:
             if missing < under_way.missing:
                 under_way = replace(under_way, progress_at=now, missing=missing)
                 self._under_way[symbol] = under_way
-            patience = INACTIVE_SECONDS if progress else ANSWER_SECONDS
+            patience = INACTIVE_SECONDS if progress else RESPONSE_SECONDS
             if now - under_way.progress_at <= patience and now - under_way.requested_at <= ATTEMPT_SECONDS:
                 return
             if not progress:

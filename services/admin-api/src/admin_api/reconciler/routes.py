@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 
 from admin_api.http.parameters import TIME_SCHEMA, TIMEFRAME_NAMES, instant_of, timeframe_of
 from admin_api.http.problems import documented
-from admin_api.http.responses import answer, described
+from admin_api.http.responses import described, json_response
 from admin_api.reconciler.audit import Auditor
 from admin_api.reconciler.bodies import GapsBody, GapTotal, PlannedBody, RepairBody
 from admin_api.reconciler.context import Context
@@ -140,7 +140,7 @@ def router(repairer: Repairer, auditor: Auditor, requests: RepairRequests, autho
         ]
         windows = sum(tracked.gap.windows for tracked in found)
         filled = windows - sum(tracked.missing for tracked in found)
-        return answer(
+        return json_response(
             GapsBody(
                 gaps=[tracked.body() for tracked in found[:limit]],
                 total=GapTotal(len(found), windows, filled),
@@ -163,6 +163,6 @@ def router(repairer: Repairer, auditor: Auditor, requests: RepairRequests, autho
         """
         planned = await requests.take(wanted or RepairRequest())
         bodies = [PlannedBody(one.symbol, one.timeframe.value, rfc3339(one.start), rfc3339(one.end)) for one in planned]
-        return answer(RepairBody("starts now", bodies), 202)
+        return json_response(RepairBody("starts now", bodies), 202)
 
     return routes

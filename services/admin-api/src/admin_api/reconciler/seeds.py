@@ -75,7 +75,7 @@ class StoreSeeds:
         while True:
             symbol = await self._waiting.get()
             try:
-                outcome = await self._answer(symbol)
+                outcome = await self._publish_seed(symbol)
             except (StoreUnavailableError, BusError) as error:
                 # The aggregator repeats its request.
                 log.debug("seed.failed", symbol=symbol, reason=str(error))
@@ -83,8 +83,8 @@ class StoreSeeds:
             self._queued.discard(symbol)
             self._metrics.seeds.labels(outcome).inc()
 
-    async def _answer(self, symbol: str) -> str:
-        """Publish the answer for `symbol`; returns the outcome."""
+    async def _publish_seed(self, symbol: str) -> str:
+        """Publish the candles for `symbol`; returns the outcome."""
         now = self._context.clock()
         minutes = await self._store.newest_candles(symbol, _M1, limit=CANDLES)
         if not minutes:

@@ -30,7 +30,7 @@ NEWEST_SECONDS = 120.0
 HOURS = 11
 """Number of hours that are compared, in turn: those that one OHLC response of 720 minutes covers for certain."""
 
-ANSWER_SECONDS = 20.0
+RESPONSE_SECONDS = 20.0
 """Maximum wait for a response; a missing response is not a difference."""
 
 RECHECK_SECONDS = 20.0
@@ -356,7 +356,7 @@ class SelfCheck:
         self._response = response = _Response(symbol, span)
         subscribed = False
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(RESPONSE_SECONDS):
                 await self._bus.subscribe(topic)
                 subscribed = True
                 await self._context.request_history(symbol, Timeframe.M1, span)

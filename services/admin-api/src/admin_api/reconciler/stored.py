@@ -11,12 +11,13 @@ from admin_api.reconciler.bodies import StoredBody
 from admin_api.reconciler.context import Context
 from admin_api.reconciler.stored_forming import FormingWatch
 from admin_api.system.details import some, texts
-from admin_api.system.state import WRITER, ClosedCandle
+from admin_api.system.state import ClosedCandle
 from admin_api.system.wanted import wanted
 from ingress_common.backoff import Backoff
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
-from ingress_common.model import RepublishRequest
+from ingress_common.model import RepublishRequest, Series
+from ingress_common.service_names import WRITER
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
 from ingress_store import StoreUnavailableError
@@ -31,8 +32,6 @@ _MOST_REQUESTED = 1_000
 
 log = get_logger(__name__)
 
-
-Series = tuple[str, Timeframe]
 
 Republish = Callable[[RepublishRequest], Awaitable[None]]
 """Makes the aggregators republish closed candles."""

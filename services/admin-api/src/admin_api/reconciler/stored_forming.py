@@ -4,7 +4,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from admin_api.system.details import some, texts
-from admin_api.system.state import OWNER_SILENCE_SECONDS, WRITER, SymbolState, SystemState
+from admin_api.system.state import SymbolState, SystemState
+from ingress_common.membership import TAKEOVER_SECONDS
+from ingress_common.service_names import WRITER
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
 from ingress_store import CandleStore
@@ -50,7 +52,7 @@ class FormingWatch:
 
     async def look(self, symbols: AbstractSet[str], now: float) -> None:
         """Check the candles of `symbols` at `now` (unix seconds). StoreUnavailableError without an answer."""
-        online = dict(self._state.online(WRITER, now, OWNER_SILENCE_SECONDS))
+        online = dict(self._state.online(WRITER, now, TAKEOVER_SECONDS))
         self._writers = {writer: self._writers.get(writer, _Followed()) for writer in online}
         for writer, followed in self._writers.items():
             for place in reversed(range(len(followed.waiting))):

@@ -21,8 +21,6 @@ from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import Topics, symbol_of, topic_symbol
 
-GATEWAY, AGGREGATOR, WRITER = "kraken-gateway", "aggregator", "influx-writer"
-
 MAX_ENTRIES = 1_000
 """Maximum number of instances, of feeds, and of services with dead letters."""
 
@@ -38,17 +36,14 @@ AHEAD_SECONDS = 7 * 86_400.0
 CLOSED_AHEAD_SECONDS = 120.0
 """Maximum time from now, by the gateways' watermarks, to the end of a closed candle: nobody closes one before."""
 
-SILENT_SECONDS = 60.0
+EVICTABLE_SECONDS = 60.0
 """If the state is full, an entry without a message for this long is removed for a new one."""
 
 WATERMARK_SECONDS = 10.0
 """Maximum age of a fresh feed's watermark."""
 
-SILENCE_SECONDS = 12.5
-"""An instance without a status for this long is offline: an online one repeats its status every 5 s."""
-
-OWNER_SILENCE_SECONDS = 30.0
-"""After this long without a status, the other members take over the instance's symbols."""
+STATUS_MAX_AGE_SECONDS = 12.5
+"""An instance without a status for this long is offline in `/health`: an online one repeats its status every 5 s."""
 
 
 _SKEW_SECONDS = 60.0
@@ -78,9 +73,9 @@ class Instance:
     seen_at: float
     size: int = 0
 
-    def is_online(self, now: float, silence: float = SILENCE_SECONDS) -> bool:
-        """Whether its status is online and at most `silence` seconds old."""
-        return self.status.state is InstanceState.ONLINE and now - self.seen_at <= silence
+    def is_online(self, now: float, max_age: float = STATUS_MAX_AGE_SECONDS) -> bool:
+        """Whether its status is online and at most `max_age` seconds old."""
+        return self.status.state is InstanceState.ONLINE and now - self.seen_at <= max_age
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,11 +251,11 @@ class SystemState:
         return None
 
     def online(
-        self, service: str, now: float, silence: float = SILENCE_SECONDS
+        self, service: str, now: float, max_age: float = STATUS_MAX_AGE_SECONDS
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """The instances of `service` that are online at `now` (unix seconds), with the details of their statuses."""
         for (of, name), entry in sorted(self.instances.items()):
-            if of == service and entry.is_online(now, silence):
+            if of == service and entry.is_online(now, max_age):
                 yield name, entry.status.details
 
     def live_since(self, now: float) -> dict[str, float]:
@@ -283,7 +278,7 @@ class SystemState:
         before = self.feeds.get(name)
         if not payload:
             # The retained state was deleted. Keep the feed while its watermarks continue.
-            if before is not None and (before.watermark is None or now - before.seen_at > SILENT_SECONDS):
+            if before is not None and (before.watermark is None or now - before.seen_at > EVICTABLE_SECONDS):
                 del self.feeds[name]
             return
         state = decode_feed_state(payload)
@@ -359,6 +354,6 @@ def _make_room(key: _K, entries: dict[_K, _E], now: float, limit: int, size: int
     others = sum(entry.size for name, entry in entries.items() if name != key) if size else 0
     while (key not in entries and len(entries) >= limit) or others + size > MAX_BYTES:
         oldest = min((name for name in entries if name != key), key=lambda name: entries[name].seen_at)
-        if now - entries[oldest].seen_at <= SILENT_SECONDS:
+        if now - entries[oldest].seen_at <= EVICTABLE_SECONDS:
             raise StateFullError(f"expected at most {limit} entries with {MAX_BYTES} bytes, got another one: {key}")
         others -= entries.pop(oldest).size

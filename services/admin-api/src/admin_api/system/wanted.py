@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from admin_api.system.details import owned_since, texts
-from admin_api.system.state import GATEWAY, SystemState
+from admin_api.system.state import SystemState
+from ingress_common.service_names import GATEWAY
 
 NEW_SECONDS = 30.0
 """Maximum time in which a new pair becomes live and seeded, or is found to have never traded: a gateway waits 15 s for

@@ -152,12 +152,12 @@ export class CoveragePage implements Page {
 
   #showAudit({ audit, filled_since_start: filled, requests_waiting: waiting }: GapsBody): void {
     const last = audit.last_at === null ? "No audit yet" : `Last audit at ${shownToSecond(audit.last_at)}`;
-    const trouble = audit.trouble === null ? "" : ` The last audit failed: ${audit.trouble}.`;
+    const problem = audit.trouble === null ? "" : ` The last audit failed: ${audit.trouble}.`;
     const manual = waiting === 0 ? "" : ` Manual requests waiting: ${counted(waiting, "range")}.`;
     setText(
       this.#audit,
       `${last}; the store is audited every ${duration(audit.every_seconds)}, ${duration(audit.horizon_seconds)} back, and gaps are requested from Kraken. ` +
-        `${counted(filled, "candle")} filled since the start.${manual}${trouble}`,
+        `${counted(filled, "candle")} filled since the start.${manual}${problem}`,
     );
   }
 

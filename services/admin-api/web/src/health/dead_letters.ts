@@ -71,11 +71,15 @@ export class DeadLetterTable {
     }
   }
 
-  async #change(letter: DeadLetterBody, done: string, act: (id: string, token: string) => Promise<void>): Promise<void> {
-    if (this.#busy.has(letter.id)) return;
-    this.#busy.add(letter.id);
-    await this.#notice.change(letter.topic, done, (token) => act(letter.id, token));
-    this.#busy.delete(letter.id);
+  async #change(
+    deadLetter: DeadLetterBody,
+    done: string,
+    act: (id: string, token: string) => Promise<void>,
+  ): Promise<void> {
+    if (this.#busy.has(deadLetter.id)) return;
+    this.#busy.add(deadLetter.id);
+    await this.#notice.change(deadLetter.topic, done, (token) => act(deadLetter.id, token));
+    this.#busy.delete(deadLetter.id);
     await this.#refresh();
   }
 }

@@ -3,7 +3,7 @@
 import type { Health } from "../api.ts";
 import { h, setAttribute, setText } from "../dom.ts";
 import type { Check, FeedBody, InstanceBody, OwnershipBody, SymbolHealth, TaskBody } from "../openapi.ts";
-import type { Answer, Overall } from "../overall.ts";
+import type { Outcome, Overall } from "../overall.ts";
 import type { Page } from "../page.ts";
 import { chartHash } from "../route.ts";
 import { Table } from "../table.ts";
@@ -113,7 +113,7 @@ export class HealthPage implements Page {
 
   constructor(overall: Overall) {
     setText(this.#verdict, "Loading");
-    overall.listen(this.#closed.signal, (answer) => this.#showAnswer(answer));
+    overall.listen(this.#closed.signal, (outcome) => this.#showOutcome(outcome));
   }
 
   show(): void {
@@ -124,13 +124,13 @@ export class HealthPage implements Page {
     this.#closed.abort();
   }
 
-  #showAnswer(answer: Answer): void {
-    if ("error" in answer) {
-      setText(this.#verdict, `${answer.error}; the data below is old`);
+  #showOutcome(outcome: Outcome): void {
+    if ("error" in outcome) {
+      setText(this.#verdict, `${outcome.error}; the data below is old`);
       setAttribute(this.#verdict, "data-mark", "bad");
       return;
     }
-    const health = answer.health;
+    const health = outcome.health;
     const failing = health.checks.filter((check) => !check.ok);
     const well = health.status === "ok";
     setText(this.#verdict, well ? "All checks pass" : `Failing: ${failing.map((check) => check.name).join(", ")}`);

@@ -51,8 +51,8 @@ export class RepairTable {
 export function auditLine({ audit }: Pick<Health, "audit">): Line {
   const period = `every ${duration(audit.every_seconds)}, ${duration(audit.horizon_seconds)} back`;
   const last = audit.last_at === null ? "not yet" : `last at ${shownToSecond(audit.last_at)}`;
-  const trouble = audit.trouble === null ? "" : `; ${audit.trouble}`;
-  return { name: "audit", mark: trouble === "" ? "good" : "bad", state: trouble === "" ? "ok" : "failing", text: `${last}, ${period}${trouble}` };
+  const problem = audit.trouble === null ? "" : `; ${audit.trouble}`;
+  return { name: "audit", mark: problem === "" ? "good" : "bad", state: problem === "" ? "ok" : "failing", text: `${last}, ${period}${problem}` };
 }
 
 /** The number of gaps by state; the coverage page lists them. */

@@ -89,10 +89,7 @@ def after(candles: pl.DataFrame, timeframe: Timeframe, before: Before, now: floa
 
 
 def usable(timeframe: Timeframe, candles: pl.DataFrame) -> pl.DataFrame:
-    """The closed, aligned candles that others can be made of: possible, and infilled exactly if without trades.
-
-    Each open time once: the newest row.
-    """
+    """Return closed, aligned, valid candles whose `infilled` matches their trades; the newest row per open time."""
     aligned = _aligned(timeframe, candles)
     return aligned.filter(_is_usable(aligned))
 

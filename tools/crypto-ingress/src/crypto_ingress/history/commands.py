@@ -19,12 +19,13 @@ from crypto_ingress.history.numbers import TooManyDigitsError
 from crypto_ingress.history.prefetch import prefetched
 from crypto_ingress.history.reading import candle_blocks
 from crypto_ingress.history.reports import SymbolReport, check_lines, report_lines
-from crypto_ingress.history.rollup import COLUMNS, roll_up
+from crypto_ingress.history.rollup import roll_up
 from crypto_ingress.history.stored import StoredNumberError
 from crypto_ingress.history.verifying import Verifier, findings_lines
 from crypto_ingress.history.weeks import Weeks, in_weeks
 from crypto_ingress.progress import ProgressReport
 from crypto_ingress.tables import csv_files
+from ingress_common.candle_csv import COLUMNS
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import topic_symbol
@@ -258,7 +259,7 @@ async def _against_files(
     _name_unread(found, write_line)
     others = [file for file in found.files if file.symbol not in symbols]
     if others:
-        write_line(f"not used: files of symbols that are not verified: {len(others):,}, such as {others[0].label}")
+        write_line(f"not used: {len(others):,} of the files: their symbols are not verified, such as {others[0].label}")
     for file in found.files:
         if file.symbol not in symbols:
             continue

@@ -9,10 +9,9 @@ from pathlib import Path
 import polars as pl
 
 from crypto_ingress.history.numbers import decimal, decimals_in, without_exponents
-from crypto_ingress.history.rollup import COLUMNS
 from crypto_ingress.history.stored import expect_numbers, stored_candles
 from crypto_ingress.tables import whole_file
-from ingress_common.candle_csv import HEADER
+from ingress_common.candle_csv import COLUMNS, HEADER
 from ingress_common.timeframes import Timeframe
 from ingress_store import BulkSeries
 

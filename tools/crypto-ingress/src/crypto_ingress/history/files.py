@@ -142,7 +142,7 @@ class _Candidate:
 
 
 def _of_symbol(candidates: list[_Candidate], symbol: str, problems: list[FileProblem]) -> list[_Candidate]:
-    """Those of `symbol` by their names, if there are any, else all, unless their names contain several pairs."""
+    """Return files whose name contains `symbol`; without any, all files if their names contain at most one pair."""
     named = {candidate.symbol for candidate in candidates} - {None}
     if symbol in named:
         return [candidate for candidate in candidates if candidate.symbol == symbol]

@@ -11,7 +11,7 @@ from crypto_ingress.history.candle_checks import Before, CandleFinding, FindingK
 from ingress_common.decimals import plain
 from ingress_common.model import Source
 from ingress_common.timeframes import Timeframe
-from ingress_store.bulk import Row
+from ingress_store.bulk import BulkRow
 
 _exact = Context(prec=60)
 _quotient = Context(prec=18).divide
@@ -23,7 +23,7 @@ _FLATTENED = (FindingKind.NOT_FLAT, FindingKind.INFILLED_TRADES, FindingKind.NOT
 class Correction:
     """Rows to write, and open times (unix seconds) of rows to remove before that."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[BulkRow] = field(default_factory=list)
     removed: list[int] = field(default_factory=list)
 
 
@@ -76,7 +76,7 @@ def correction(
 
 def row_of(
     time: int, numbers: Mapping[str, str], trades: int, source: Source, replaced: Mapping[str, Any] | None, at: float
-) -> Row:
+) -> BulkRow:
     """A closed candle that replaces `replaced`; its revision is one higher if `replaced` is closed."""
     revision = replaced["revision"] + 1 if replaced is not None and replaced["closed"] else 0
     o, h, low, c, volume, vwap = (numbers[name] for name in ("open", "high", "low", "close", "volume", "vwap"))
@@ -84,18 +84,18 @@ def row_of(
     return (time, o, h, low, c, volume, vwap, trades, True, not trades, True, revision, source.value, newest)
 
 
-def _flat(time: int, close: str, replaced: Mapping[str, Any], at: float) -> Row:
+def _flat(time: int, close: str, replaced: Mapping[str, Any], at: float) -> BulkRow:
     numbers = {**dict.fromkeys(("open", "high", "low", "close", "vwap"), close), "volume": "0.0"}
     return row_of(time, numbers, 0, Source.INFILL, replaced, at)
 
 
-def _rewritten(row: Mapping[str, Any], at: float) -> Row:
+def _rewritten(row: Mapping[str, Any], at: float) -> BulkRow:
     return row_of(row["time"], row, row["trades"], Source(row["source"]), row, at)
 
 
 def _roll_up(
     timeframe: Timeframe, children: pl.DataFrame, windows: set[int], stored: Mapping[int, Mapping[str, Any]], at: float
-) -> list[Row]:
+) -> list[BulkRow]:
     """Exact candles of `windows`, all of whose children exist."""
     inside: dict[int, list[dict[str, Any]]] = {}
     for child in children.filter("closed").iter_rows(named=True):
@@ -125,6 +125,6 @@ def _roll_up(
     return rows
 
 
-def _flat_window(window: int, close: str, stored: Mapping[str, Any] | None, at: float) -> Row:
+def _flat_window(window: int, close: str, stored: Mapping[str, Any] | None, at: float) -> BulkRow:
     numbers = {**dict.fromkeys(("open", "high", "low", "close", "vwap"), close), "volume": "0.0"}
     return row_of(window, numbers, 0, Source.INFILL, stored, at)

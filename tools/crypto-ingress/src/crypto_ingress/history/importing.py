@@ -264,7 +264,7 @@ def _known(rows: pl.DataFrame, step: int, edges: _Edges) -> pl.DataFrame:
 def _newer(
     rows: pl.DataFrame, stored: pl.DataFrame, timeframe: Timeframe, edges: _Edges, report: SymbolReport
 ) -> pl.DataFrame:
-    """The rows that replace stored ones, by `ingress_store.ordering`, or that complete an incomplete one.
+    """Rows that replace stored rows (`ingress_store.ordering`) or complete incomplete ones.
 
     Different stored rows that stay are reported, except at the edges of the file, where it may know only a part.
     """
@@ -325,7 +325,7 @@ def _twice(rows: pl.DataFrame) -> str | None:
 
 
 def _may_count_twice(rows: pl.DataFrame) -> bool:
-    """Whether the file has what a file that counts twice has of few trades: as many more, and nothing else differs."""
+    """Whether the file differs from the store only as a file that counts one trade in 1,000 twice would."""
     no_less = (pl.col("trades") >= pl.col("trades_theirs")) & (pl.col("volume") >= pl.col("volume_theirs"))
     fits, trades, theirs = rows.select(
         (pl.col("same") | (pl.col("same_prices") & no_less)).all(),

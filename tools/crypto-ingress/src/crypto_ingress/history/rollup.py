@@ -11,10 +11,8 @@ import polars as pl
 from crypto_ingress.history.numbers import MAXIMUM_DIGITS, TooManyDigitsError, decimal, quotients, scale_of
 from crypto_ingress.history.reading import PRICES, Unknown
 from crypto_ingress.history.weeks import Weeks, joined
+from ingress_common.candle_csv import COLUMNS
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
-
-COLUMNS = ("time", "open", "high", "low", "close", "volume", "vwap", "trades", "infilled")
-"""The columns of rolled-up candles."""
 
 _MEAN_DECIMALS = 2  # decimals that a mean of four prices has beyond theirs
 _QUARTER = pl.lit(Decimal("0.25"))

@@ -16,7 +16,7 @@ SCHEMA: dict[str, pl.DataType] = {
 }
 FLAGS = ("closed", "infilled", "complete")
 ROW_SCHEMA = SCHEMA | dict.fromkeys(FLAGS, pl.Boolean())
-"""The columns of `ingress_store.bulk.Row`."""
+"""The columns of `ingress_store.bulk.BulkRow`."""
 
 
 _NUMBERS = ("open", "high", "low", "close", "volume", "vwap")

@@ -9,11 +9,11 @@ import polars as pl
 from crypto_ingress.history.candle_checks import newest
 from crypto_ingress.history.stored import ROW_SCHEMA, stored_candles
 from ingress_store import BulkSeries, StoreUnavailableError
-from ingress_store.bulk import Row
+from ingress_store.bulk import BulkRow
 
 _ATTEMPTS = 3
 _ROUNDED = 1e-5
-"""The store rounds times to microseconds."""
+"""Tolerance for comparing times (seconds): the store rounds to microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Written:
                 )
 
 
-async def write_confirmed(series: BulkSeries, rows: Sequence[Row]) -> int:
+async def write_confirmed(series: BulkSeries, rows: Sequence[BulkRow]) -> int:
     """Write corrections, in any order, and confirm them; returns their number."""
     written = Written()
     frame = pl.DataFrame(rows, ROW_SCHEMA, orient="row").sort("time", maintain_order=True)

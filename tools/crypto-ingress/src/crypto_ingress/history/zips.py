@@ -93,7 +93,7 @@ def _next_member(file: IO[bytes]) -> zipfile.ZipInfo | None:
 
 
 def _inflated(file: IO[bytes]) -> tuple[int, int] | None:
-    """Size and checksum of deflated content, which marks its own end; moves the file there. None if it is damaged."""
+    """Return size and checksum of a deflate stream; leave the file at its end. None if it is damaged."""
     unpacker, size, sum_of = zlib.decompressobj(-zlib.MAX_WBITS), 0, 0
     try:
         while not unpacker.eof:

@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
+from ingress_common.service_names import ADMIN_API, AGGREGATOR, GATEWAY, SERVICES, WRITER
 from ingress_common.timeframes import TIMEFRAMES
 from ingress_common.topics import Topics
-
-GATEWAY, AGGREGATOR, WRITER, ADMIN = "kraken-gateway", "aggregator", "influx-writer", "admin-api"
-SERVICES = (GATEWAY, AGGREGATOR, WRITER, ADMIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +88,19 @@ def channels(topics: Topics) -> tuple[Channel, ...]:
                 Sending("history", (GATEWAY,), ("history",), "In response to a seed or history request."),
                 Sending(
                     "stored",
-                    (ADMIN,),
+                    (ADMIN_API,),
                     ("history",),
                     "In response to a seed request for a symbol that no gateway follows.",
                 ),
             ),
-            (AGGREGATOR, ADMIN),
+            (AGGREGATOR, ADMIN_API),
         ),
         Channel(
             "feed",
             address["feed"],
             "State of each live connection to Kraken.",
             (Sending("feed", (GATEWAY,), ("feed-state",), "When it changes.", retain=True),),
-            (AGGREGATOR, WRITER, ADMIN),
+            (AGGREGATOR, WRITER, ADMIN_API),
             last_will=True,
         ),
         Channel(
@@ -110,7 +108,7 @@ def channels(topics: Topics) -> tuple[Channel, ...]:
             address["watermark"],
             "The time up to which every tick of a feed's symbols has been published.",
             (Sending("watermark", (GATEWAY,), ("watermark",), "Once a second, and when a minute has ended."),),
-            (AGGREGATOR, WRITER, ADMIN),
+            (AGGREGATOR, WRITER, ADMIN_API),
         ),
         Channel(
             "candles",
@@ -125,7 +123,7 @@ def channels(topics: Topics) -> tuple[Channel, ...]:
                     "forming", (AGGREGATOR,), ("candle",), "The forming candle, when it changes.", qos=0, retain=True
                 ),
             ),
-            (WRITER, ADMIN, AGGREGATOR),
+            (WRITER, ADMIN_API, AGGREGATOR),
         ),
         Channel(
             "ending",
@@ -147,24 +145,24 @@ def channels(topics: Topics) -> tuple[Channel, ...]:
                     "When it gains a symbol, or finds one that ended while no aggregator ran.",
                 ),
             ),
-            (GATEWAY, ADMIN),
+            (GATEWAY, ADMIN_API),
         ),
         Channel(
             "historyRequest",
             address["historyRequest"],
             "Requests for the candles of a range.",
-            (Sending("request", (AGGREGATOR, ADMIN), ("history-request",), "For gaps, repair and self-check."),),
+            (Sending("request", (AGGREGATOR, ADMIN_API), ("history-request",), "For gaps, repair and self-check."),),
             (GATEWAY,),
         ),
         Channel(
             "republishRequest",
             address["republishRequest"],
-            "Requests to publish closed candles once more. The user property `request` is the request's id; the last "
+            "Requests to republish closed candles. The user property `request` is the request's id; the last "
             "republished candle of each symbol carries the same id.",
             (
                 Sending("republish", (WRITER,), ("republish-request",), "When it may have missed candles."),
                 Sending(
-                    "republish", (ADMIN,), ("republish-request",), "When the store lacks closed candles of the bus."
+                    "republish", (ADMIN_API,), ("republish-request",), "When the store lacks closed candles of the bus."
                 ),
             ),
             (AGGREGATOR,),
@@ -197,6 +195,6 @@ def channels(topics: Topics) -> tuple[Channel, ...]:
             address["deadLetter"],
             "Messages that a service rejected, with the reason.",
             (Sending("deadLetter", SERVICES, ("dead-letter",), "When it rejects a message."),),
-            (ADMIN,),
+            (ADMIN_API,),
         ),
     )

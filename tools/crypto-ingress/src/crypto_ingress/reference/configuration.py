@@ -10,16 +10,17 @@ from aggregator.settings import AggregatorSettings
 from crypto_ingress.reference.field_docs import UndocumentedFieldError, field_docs
 from crypto_ingress.settings import DemoSettings, RunSettings
 from influx_writer.settings import WriterSettings
+from ingress_common.service_names import ADMIN_API, AGGREGATOR, GATEWAY, WRITER
 from ingress_common.settings import ServiceSettings
 from ingress_store import Retention
 from kraken_gateway.settings import GatewaySettings
 from kraken_simulator.config import SimulatorConfig
 
 SERVICES: Mapping[str, type[ServiceSettings]] = {
-    "kraken-gateway": GatewaySettings,
-    "aggregator": AggregatorSettings,
-    "influx-writer": WriterSettings,
-    "admin-api": AdminSettings,
+    GATEWAY: GatewaySettings,
+    AGGREGATOR: AggregatorSettings,
+    WRITER: WriterSettings,
+    ADMIN_API: AdminSettings,
 }
 """The settings that each service reads."""
 

@@ -30,6 +30,7 @@ from ingress_common.model import (
     Status,
     Watermark,
 )
+from ingress_common.service_names import AGGREGATOR
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import UnixSeconds, UnixTime
 
@@ -62,7 +63,7 @@ _PURPOSE: Mapping[str, str] = {
     "watermark": "The time up to which every tick of a feed's symbols has been published.",
     "seed-request": "A request to the gateway for the snapshots of all timeframes.",
     "history-request": "A request to the gateway for the candles of a timeframe and range.",
-    "republish-request": "A request to the aggregator to publish closed candles once more, selected by their `at`.",
+    "republish-request": "A request to the aggregator to republish closed candles, selected by their `at`.",
     "status": "State of one instance of a service; each service adds fields of its own (`status-<service>`).",
     "mark": "A numbered message that a writer sends to itself.",
     "dead-letter": "A message that a service rejected.",
@@ -90,7 +91,7 @@ _MEANING: Mapping[str, str] = {
     "payload": "The rejected payload as text; if it is not UTF-8, base64 with the prefix `base64:`.",
     "published_secrets": "Variables whose secrets stand in the repository. Absent if there is none.",
     "reason": "Why it was rejected.",
-    "rejected": "Symbols that Kraken refuses, with Kraken's error text.",
+    "rejected": "Symbols that Kraken rejects, with Kraken's error text.",
     "revision": "Starts at 0 and rises with each correction of the closed candle.",
     "run": "A random id of the process, which distinguishes two processes with one instance name.",
     "service": "Name of the service.",
@@ -146,7 +147,7 @@ _EXAMPLES: Mapping[str, bytes] = {
     ),
     "republish-request": payloads.encode_republish_request(RepublishRequest(("BTC/USD",), _SPAN.start, _SPAN.end)),
     "mark": payloads.encode_mark(17),
-    "status": payloads.encode_status(Status("aggregator", "aggregator-1", InstanceState.OFFLINE, "0.1.0", _STARTED)),
+    "status": payloads.encode_status(Status(AGGREGATOR, "aggregator-1", InstanceState.OFFLINE, "0.1.0", _STARTED)),
     "dead-letter": payloads.encode_dead_letter(
         DeadLetter("ingress/raw/kraken/BTC-USD/1m", "{", "expected a Candle as JSON", _STARTED)
     ),

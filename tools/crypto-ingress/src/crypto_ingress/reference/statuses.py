@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from ingress_common.service_names import ADMIN_API, AGGREGATOR, GATEWAY, WRITER
 from ingress_common.timeframes import Timeframe
 
 _Text = msgspec.Meta
@@ -16,7 +17,7 @@ class GatewayStatus(msgspec.Struct, frozen=True):
     feeds: Annotated[dict[str, Literal["live", "down"]], _Text(description="State of each feed, by name.")]
     symbols: Annotated[int, _Text(description="Number of symbols on its live feeds.")]
     wanted: Annotated[int, _Text(description="Number of symbols that it owns.")]
-    rejected: Annotated[dict[str, str], _Text(description="Symbols that Kraken refuses, with Kraken's error text.")]
+    rejected: Annotated[dict[str, str], _Text(description="Symbols that Kraken rejects, with Kraken's error text.")]
     connection_attempts: Annotated[int, _Text(description="Connection attempts to Kraken in the last 10 minutes.")]
     connection_attempts_limit: Annotated[int, _Text(description="Its own limit of attempts in 10 minutes.")]
     owned_since: Annotated[dict[str, str], _Text(description="Start of its ownership of each symbol.")]
@@ -82,9 +83,9 @@ class AdminStatus(msgspec.Struct, frozen=True):
 
 
 STATUSES: Mapping[str, type[msgspec.Struct]] = {
-    "kraken-gateway": GatewayStatus,
-    "aggregator": AggregatorStatus,
-    "influx-writer": WriterStatus,
-    "admin-api": AdminStatus,
+    GATEWAY: GatewayStatus,
+    AGGREGATOR: AggregatorStatus,
+    WRITER: WriterStatus,
+    ADMIN_API: AdminStatus,
 }
 """The details in the status of each service."""
