@@ -87,7 +87,7 @@ async def test_full_disk_is_named_and_a_larger_one_gets_the_rest(file, tmp_path)
         done = crypto_ingress("import", file, folder=tmp_path, **settings)
         assert done.returncode == 1
         assert len(done.stderr.strip().split("\n")) == 1
-        assert all(part in done.stderr for part in ("BTC/USD", "full", "run the import once more")), done.stderr
+        assert all(part in done.stderr for part in ("BTC/USD", "full", "repeat the import")), done.stderr
         async with SqliteStore(disk / "candles.db") as store:
             assert await minutes_in(store) > 0
         larger(64)

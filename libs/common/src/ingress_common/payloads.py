@@ -104,7 +104,7 @@ def _known_symbols(symbols: Iterable[str]) -> None:
 
 def _ordered(span: Range) -> None:
     if span.start > span.end:
-        raise PayloadError(f"expected from to be no later than to, got {rfc3339(span.start)} and {rfc3339(span.end)}")
+        raise PayloadError(f"expected `from` no later than `to`, got {rfc3339(span.start)} and {rfc3339(span.end)}")
 
 
 # --- candles ----------------------------------------------------------------------------------------------------------

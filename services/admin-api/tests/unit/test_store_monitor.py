@@ -61,7 +61,7 @@ class Failing(SqliteStore):
 
 
 async def test_failed_task_is_rerun_until_it_succeeds(tmp_path: Path, monkeypatch):
-    for name in ("_TASKS_SECONDS", "_RUN_AGAIN_SECONDS"):
+    for name in ("_TASKS_SECONDS", "_RETRY_SECONDS"):
         monkeypatch.setattr(bootstrap, name, 0.0)
     async with Failing(tmp_path / "candles.db") as store:
         monitor = StoreMonitor(store, every_seconds=0.0)

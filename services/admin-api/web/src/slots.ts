@@ -3,7 +3,7 @@
 /** Over HTTP/1.1 a browser has six connections to a host, shared by all of its pages: half of them stay for requests. */
 const SLOTS = 3;
 
-/** A lease is renewed this often, and of a page that is gone it ends after the other time. */
+/** Interval at which a lease is renewed, and the time after which the lease of a closed page ends. */
 const RENEW_MILLISECONDS = 2_000;
 const LEASE_MILLISECONDS = 7_000;
 /** After this long the last page that wrote a lease at the same moment can be distinguished from the others. */

@@ -16,7 +16,9 @@ LAST_SECONDS = 3.0
 """Seconds after the end of a symbol in which its last updates may still arrive."""
 
 UNOWNED_SECONDS = 30.0
-"""Seconds for which no gateway may own a symbol that matches their patterns: it may be moving between two of them."""
+"""A symbol that matches the gateways' patterns counts as ended after this many seconds without an owner: it may be
+moving between two gateways.
+"""
 
 _NEVER = float("-inf")
 
@@ -85,7 +87,7 @@ class Following:
 
     def standing(self, symbol: str, carried: Collection[str], now: float) -> Standing:
         """The standing of `symbol` at `now` (steady seconds). `carried`: the symbols of live feeds. An end counts only
-        after it has lasted.
+        after LAST_SECONDS or UNOWNED_SECONDS without interruption.
         """
         standing, seconds = self._seen(symbol, carried)
         if not seconds:

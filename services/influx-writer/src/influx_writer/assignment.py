@@ -132,7 +132,7 @@ class Assignment:
     # --- what happens ------------------------------------------------------------------------------------------------
 
     def changed(self) -> None:
-        """Symbols may have another owner: reassign soon, once all members that came or left together are known."""
+        """Owners may have changed: schedule a reassignment, which waits for members that come or leave together."""
         if self._reassign_at is None:
             self._reassign_at = asyncio.get_running_loop().time() + self._reassign_seconds
 
@@ -146,7 +146,7 @@ class Assignment:
                 self._taken[symbol] = _Taken(now if newest is None else min(now, newest), taken.subscribed)
                 self._uncompared.add(symbol)
 
-    def came(self, symbol: str) -> None:
+    def received(self, symbol: str) -> None:
         """Note a message of `symbol`, which the session may hold from an earlier process."""
         if symbol not in self._taken:
             self._shares.know((symbol,))

@@ -373,7 +373,7 @@ class Writer:
             await self._dead_letter(batch, message, error.reason, str(error))
             return
         self._metrics.count(kind)
-        self._assignment.came(candle.symbol)
+        self._assignment.received(candle.symbol)
         row = PendingRow(candle, message.ack, now)
         if kind is RowKind.FORMING:
             if not self._forming.put(row):

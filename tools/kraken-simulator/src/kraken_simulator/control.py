@@ -103,7 +103,7 @@ class ControlServer:
         counters: dict[str, Any] = {
             **asdict(exchange.stats),
             "connection_attempts_in_window": self._attempt_limit.in_window(now),
-            "connection_budget": exchange.config.connection_limit,
+            "connection_limit": exchange.config.connection_limit,
             "open_connections": len(exchange.listeners),
             "subscriptions": sum(len(listener.topics) for listener in exchange.listeners),
             "symbols": len(exchange.markets),

@@ -20,9 +20,9 @@ from ingress_store.influx.server import RefusedError, Server, with_store_errors
 _LINES_AT_ONCE = 10_000
 _WINDOWS_AT_ONCE = 20_000
 _PAUSES = (0.1, 0.3, 1.0)
-"""Seconds before a piece is read again, because a row in it lacks numbers: it is being written, or is foreign."""
+"""Seconds before a piece is reread: a row in it lacks numbers, because it is being written or is foreign."""
 _WRITE_PAUSES = (1.0, 4.0)
-"""Seconds before a batch is written again: a busy InfluxDB gives up on a write with a 500."""
+"""Seconds before a batch is retried: a busy InfluxDB gives up on a write with a 500."""
 _SPECIAL = str.maketrans({",": r"\,", " ": r"\ ", "=": r"\="})
 
 

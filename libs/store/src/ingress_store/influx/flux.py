@@ -98,7 +98,7 @@ def count(bucket: str, symbol: str, start: float, stop: float) -> str:
 
 
 def closed_edge(bucket: str, symbol: str, which: str) -> str:
-    """Time of the `first` or `last` closed candle of all time."""
+    """Query for the time of the `first` or `last` closed candle in the bucket."""
     return (
         f"{_from(bucket, FIRST, LAST)}\n"
         f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)} and r.symbol == {quoted(symbol)}"

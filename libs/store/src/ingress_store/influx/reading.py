@@ -14,7 +14,7 @@ from ingress_store.influx.versions import Identity, StoredVersion
 from ingress_store.port import Freshness
 
 _PIECE = 2_000
-"""Windows in the first piece beside those asked for; the following ones grow, in case there is little in them."""
+"""Windows in the first piece beyond those requested. Later pieces grow, because the range may hold few rows."""
 
 _NO_VERSION = (False, 0.0, 0)
 _RECENT_WINDOWS = 3

@@ -219,8 +219,8 @@ class Server:
 
 
 async def with_store_errors(location: str, call: Awaitable[ResultT]) -> ResultT:
-    """The response. A rejection, or a response that is not InfluxDB's, becomes StoreUnavailableError, which is reported
-    and ends no service.
+    """Return the result of `call`. A rejected query, or a response of another server, becomes StoreUnavailableError,
+    so the service reports it and continues.
     """
     try:
         return await call

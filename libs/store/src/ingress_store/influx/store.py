@@ -115,7 +115,7 @@ class InfluxStore:
 
         Candles stay unstored if their bucket is missing, refuses the token or rejects line after line, while other
         buckets accept theirs. StoreUnavailableError if no bucket accepts candles, or if the bucket of ticks fails,
-        because ticks cannot be requested once more.
+        because ticks cannot be requested later.
         """
         async with self._one_at_a_time:
             lines, newest, rejected_candles = self._candle_lines(candles)
@@ -186,7 +186,7 @@ class InfluxStore:
         return lines, newest, rejected
 
     async def _confirm(self, written: Mapping[Identity, StoredVersion]) -> None:
-        """Read a row of each new shard back; StoreUnavailableError if it is lost, so that all are written again."""
+        """Read a row of each new shard back. StoreUnavailableError if it is lost: the caller retries the batch."""
         now = time.monotonic()
         unconfirmed = self._new_shards.unconfirmed(written, now)
         if unconfirmed:

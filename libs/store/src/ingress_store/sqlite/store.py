@@ -115,11 +115,11 @@ class SqliteStore:
         return await self._run(lambda connection: schema.inspect(connection, self.location))
 
     async def tasks(self) -> list[TaskState]:
-        """None: nothing runs inside a file."""
+        """No tasks: SQLite runs nothing by itself."""
         return []
 
     async def run_task(self, name: str) -> None:
-        """Nothing to do."""
+        """Do nothing: there are no tasks."""
 
     async def write(self, candles: Sequence[Candle], ticks: Sequence[Candle]) -> WriteResult:
         """Write a batch in one transaction, synced to the disk."""
@@ -141,7 +141,7 @@ class SqliteStore:
         return SqliteSeries(self._run, self._clock, symbol, timeframe)
 
     async def recall(self, symbols: Collection[str], timeframe: Timeframe, *, start: float, end: float) -> None:
-        """Nothing: the comparison is part of the write."""
+        """Do nothing: the write itself compares."""
 
     async def prune(self) -> int:
         """Delete expired rows, in pieces so that writes can run in between."""

@@ -21,7 +21,7 @@ _PATIENCE_SECONDS = 5.0
 _BOOTSTRAP_SECONDS = 60.0
 _TASKS_SECONDS = 5.0
 _INSPECT_SECONDS = 5.0
-_RUN_AGAIN_SECONDS = 20.0
+_RETRY_SECONDS = 20.0
 _SHOWN = 40
 
 _AFTER_ALL = 8e9
@@ -36,7 +36,7 @@ class StoreMonitor:
     """Pings and queries the store every `every_seconds`. Bootstraps it once it answers, and again whenever a resource
     was deleted.
 
-    Runs failed tasks of the store again.
+    Retries failed tasks of the store.
     """
 
     def __init__(self, store: CandleStore, every_seconds: float = _EVERY_SECONDS) -> None:
@@ -46,7 +46,7 @@ class StoreMonitor:
         self._one_at_a_time = asyncio.Lock()
         self._bootstrapped = False
         self._tasks_read_at: float | None = None
-        self._run_again_at: dict[str, float] = {}  # by the name of a failed task
+        self._retry_at: dict[str, float] = {}  # by the name of a failed task
         self._inspected_at: float | None = None
         self.check = _NOT_YET
         self.tasks: tuple[TaskState, ...] = ()
@@ -73,7 +73,7 @@ class StoreMonitor:
                     await self._read_tasks()
                     await self._store.newest_closed(Timeframe.M1, since=_AFTER_ALL)
             except (StoreUnavailableError, TimeoutError) as error:
-                text = str(error) or "no answer in time"
+                text = str(error) or "no response in time"
                 self._note(Check("store", ok=False, detail=text))
             else:
                 self._note(Check("store", ok=True, detail=self._store.location))
@@ -125,12 +125,12 @@ class StoreMonitor:
             await self._run_failed_tasks(now)
 
     async def _run_failed_tasks(self, now: float) -> None:
-        """Run failed tasks again: the next run of their own may be hours away, and the cause may be over."""
+        """Retry failed tasks: their next scheduled run may be hours away, and the cause may be over."""
         failed = {task.name for task in self.tasks if task.exists and task.active and task.error is not None}
-        self._run_again_at = {name: self._run_again_at.get(name, now) for name in failed}
-        for name, due in self._run_again_at.items():
+        self._retry_at = {name: self._retry_at.get(name, now) for name in failed}
+        for name, due in self._retry_at.items():
             if now >= due:
-                self._run_again_at[name] = now + _RUN_AGAIN_SECONDS
+                self._retry_at[name] = now + _RETRY_SECONDS
                 await self._store.run_task(name)
 
     def _note(self, check: Check) -> None:

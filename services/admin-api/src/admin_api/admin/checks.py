@@ -31,7 +31,7 @@ CLOCK_SECONDS = 5.0
 """Maximum difference of this machine's clock from Kraken's time; a watermark counts as fresh for little longer."""
 
 LOST_SECONDS = 15.0
-"""Maximum time that a writer may lack candles: it requests them at once, and again after some seconds."""
+"""Maximum time that a writer may lack candles: it requests them at once, and retries after some seconds."""
 
 TASK_SECONDS = 120.0
 """Maximum delay of a task's run after its due time."""

@@ -145,7 +145,9 @@ class DeadLetters:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await (await self._bus.publish(dead_letter.topic, payload))
         except (TimeoutError, BusClosedError):
-            raise HTTPException(503, "the broker has not confirmed the message in time; it may still get it") from None
+            raise HTTPException(
+                503, "the broker did not confirm the message in time; it may still deliver it"
+            ) from None
         except (BusError, ValueError) as error:
             raise HTTPException(409, str(error)) from None
         log.info("dead-letter.resent", id=dead_letter.id, topic=dead_letter.topic)

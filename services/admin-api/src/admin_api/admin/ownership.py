@@ -76,7 +76,7 @@ class OwnershipWatch:
         """Red when a symbol of a live feed has no aggregator for longer than UNOWNED_SECONDS."""
         late = sorted(symbol for symbol, since in self._unowned_since.items() if now - since > UNOWNED_SECONDS)
         if late:
-            return Check("ownership", ok=False, detail=f"no aggregator has {some(late)}")
+            return Check("ownership", ok=False, detail=f"no aggregator owns {some(late)}")
         waiting = f"; {len(self._unowned_since)} wait for an aggregator" if self._unowned_since else ""
         return Check("ownership", ok=True, detail=f"every symbol of a live feed has an aggregator{waiting}")
 

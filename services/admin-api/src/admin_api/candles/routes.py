@@ -115,7 +115,7 @@ def router(symbols: Symbols, cache: CandleCache, bulk_reads: bulk.BulkReads, clo
         decimals; in Arrow and Parquet `numbers` selects the type.
         """
         if start is not None and end is not None and start > end:
-            raise InvalidError("", f"expected from to be no later than to, got {rfc3339(start)} and {rfc3339(end)}")
+            raise InvalidError("", f"expected `from` no later than `to`, got {rfc3339(start)} and {rfc3339(end)}")
         try:
             name = symbol_of(symbol)
         except TopicError as error:

@@ -41,7 +41,7 @@ RESPONSE_SECONDS = 60.0
 """An attempt without a result for this long has failed."""
 
 INACTIVE_SECONDS = 20.0
-"""An attempt that brought candles, and then none for this long, has ended; the rest is requested again. Pages of trades
+"""An attempt that brought candles, and then none for this long, has ended; the rest is retried. Pages of trades
 arrive about every second.
 """
 

@@ -97,14 +97,16 @@ class RepairRequests:
     def _range(self, wanted: RepairRequest) -> tuple[str, Timeframe, Range]:
         """Symbol, timeframe and whole windows of a range; a 422 names the fault."""
         if wanted.symbol is None or wanted.start is None:
-            raise HTTPException(422, "expected symbol and from with a range; to and timeframe may be left out")
+            raise HTTPException(422, "expected `symbol` and `from` with a range; `to` and `timeframe` are optional")
         now = self._context.clock()
         timeframe = wanted.timeframe or Timeframe.M1
         start, end = timeframe.floor(wanted.start), timeframe.floor(now)
         if wanted.end is not None:
             end = min(timeframe.ceil(wanted.end), end)
         if start >= end:
-            raise HTTPException(422, f"expected from before to, both in the past, got a range from {rfc3339(start)}")
+            raise HTTPException(
+                422, f"expected `from` earlier than `to`, both in the past, got a range from {rfc3339(start)}"
+            )
         longest = LONGEST_DAYS * DAY // 60 * timeframe.seconds
         if end - start > longest:
             raise HTTPException(

@@ -122,8 +122,8 @@ def _compared(ours: Candle | None, theirs: Candle | None) -> tuple[DifferenceKin
 
 @dataclass(frozen=True, slots=True)
 class _Recheck:
-    """A range with differences, and Kraken's candles for it. The store is read again at `due` (unix seconds), and
-    Kraken's minutes are requested again at `request_at`; `requests`: how often they were.
+    """A range with differences, and Kraken's candles for it. The store is reread at `due` (unix seconds). The
+    request for Kraken's minutes is repeated at `request_at`; `requests`: number of requests so far.
     """
 
     symbol: str

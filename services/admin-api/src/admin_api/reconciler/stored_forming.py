@@ -51,7 +51,7 @@ class FormingWatch:
         self._writers: dict[str, _Followed] = {}
 
     async def look(self, symbols: AbstractSet[str], now: float) -> None:
-        """Check the candles of `symbols` at `now` (unix seconds). StoreUnavailableError without an answer."""
+        """Check the candles of `symbols` at `now` (unix seconds). StoreUnavailableError without a response."""
         online = dict(self._state.online(WRITER, now, TAKEOVER_SECONDS))
         self._writers = {writer: self._writers.get(writer, _Followed()) for writer in online}
         for writer, followed in self._writers.items():
@@ -59,7 +59,7 @@ class FormingWatch:
                 if await self._has(followed.waiting[place]):
                     del followed.waiting[: place + 1]
                     break
-            # Once its minute must have closed, it is looked after as a closed one.
+            # Once its minute must have closed, the check of closed candles covers it.
             ended = now - _M1.seconds - _CLOSED_SECONDS
             followed.waiting = [sighting for sighting in followed.waiting if sighting.open_time > ended]
             self._note(followed, symbols & set(texts(online[writer].get("symbols"))), now)

@@ -97,7 +97,7 @@ class Level:
             i = bisect_left(self.pending, window)
             del self.pending[i]
             if i == 0:
-                # It may have kept much in memory: look soon, but not with every window.
+                # It may have kept much in memory: schedule the next look early, but not at every window.
                 self.forget_at = min(self.forget_at, self.due + self.kept // 16 * self.seconds)
 
     def pending_between(self, start: float, end: float) -> list[int]:

@@ -27,7 +27,7 @@ class Continuity:
 
     @property
     def pending_since(self) -> float | None:
-        """The end of a stall after which the stream is not yet proven to be whole; None if it is."""
+        """The end of the stall since which frames may be missing; None if none can be."""
         return self._resumed
 
     def arrived(self, arrival: float, sent: float | None, *, in_order: bool = True) -> bool:

@@ -71,7 +71,7 @@ class FeedReport:
 
 
 class Feed:
-    """Keeps one live connection for its symbols, replaces it when it ends, and publishes what is certain."""
+    """Keeps one live connection for its symbols, replaces it when it ends, and publishes its updates."""
 
     def __init__(
         self,

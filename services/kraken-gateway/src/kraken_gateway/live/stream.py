@@ -1,4 +1,4 @@
-"""The program of a live connection: subscribe, publish what is received, and cover what is certain."""
+"""The program of a live connection: subscribe, publish what is received, publish watermarks."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence

@@ -21,7 +21,7 @@ LEAVE_SECONDS = 2.0
 
 _RETRY_OTHER_SECONDS = 60.0
 _CALM_SECONDS = 60.0
-_RENEWAL = Backoff(1.0, 600.0)
+_RESUBSCRIBE = Backoff(1.0, 600.0)
 _RESPONSE = Backoff(RESPONSE_SECONDS, 600.0)
 
 
@@ -168,13 +168,13 @@ class Subscriptions:
             return
         if entry.stage is Stage.LIVE and now - entry.live_at > _CALM_SECONDS:
             entry.tries = 0
-        self._renew(entry, now + _next_pause(entry, _RENEWAL))
+        self._resubscribe(entry, now + _next_pause(entry, _RESUBSCRIBE))
 
     def resubscribe(self, symbol: str, now: float) -> None:
         """Unsubscribe `symbol` and subscribe it at once, to get a new snapshot."""
         entry = self._symbols.get(symbol)
         if entry is not None and entry.stage is Stage.LIVE:
-            self._renew(entry, now)
+            self._resubscribe(entry, now)
 
     def retry(self, symbols: Collection[str], now: float) -> None:
         """Resubscribe at once those of `symbols` that Kraken has rejected."""
@@ -259,7 +259,7 @@ class Subscriptions:
         else:
             self._pending[entry.name] = entry
 
-    def _renew(self, entry: _Symbol, due: float) -> None:
+    def _resubscribe(self, entry: _Symbol, due: float) -> None:
         entry.due, entry.acked, entry.oldest, entry.req_id = due, False, None, None
         self._move(entry, Stage.UNSUBSCRIBING)
 

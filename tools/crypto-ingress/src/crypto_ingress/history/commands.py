@@ -141,7 +141,7 @@ async def import_files(
         except StoreUnavailableError as error:
             rest = len(by_symbol) - len(reports) - 1
             raise CommandError(
-                f"{name}: {error}; run the import once more to continue; {rest} symbols after this one are not imported"
+                f"{name}: {error}; repeat the import to continue; {rest} symbols after this one are not imported"
             ) from error
         except StoredNumberError as error:
             problems.append(FileProblem(f"{name} 1m in the store", str(error)))

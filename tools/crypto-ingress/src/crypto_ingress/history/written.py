@@ -57,7 +57,7 @@ class Written:
         return number
 
     async def confirm(self) -> None:
-        """Write again what the store does not return; StoreUnavailableError if it does not keep that either."""
+        """Rewrite what the store does not return; StoreUnavailableError if it does not keep that either."""
         await asyncio.sleep(self._confirm_at - asyncio.get_running_loop().time())
         for part in self._parts:
             for _ in range(_ATTEMPTS):
@@ -69,7 +69,7 @@ class Written:
             else:
                 raise StoreUnavailableError(
                     f"{lacking.height} rows from {lacking['time'][0]} that the store acknowledged are not there; "
-                    f"written again {_ATTEMPTS} times"
+                    f"rewritten {_ATTEMPTS} times"
                 )
 
 
