@@ -17,7 +17,7 @@ from ingress_common.bus.url import MqttUrl
 
 ROOT = HERE.parents[1]
 SUITE = ROOT / "libs/common/tests/test_bus.py"
-SELECTED = "mosquitto-mqtt5 and not brief_connections and not cuts_in_the_stream"
+SELECTED = "mosquitto-mqtt5 and not brief_connections and not disconnects_lose_no_published"
 """Tests of the suite that run on any broker, but for slow ones, which try our client more than the broker."""
 TESTS = 28
 
