@@ -160,9 +160,9 @@ def test_place_that_cannot_be_written_is_named(command, minutes):
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("MQTT_URL", "http://localhost", ("mqtt://", "'http'")),
+        ("MQTT_URL", "http://localhost", ("mqtt://", "'http://localhost'")),
         ("MQTT_URL", "mqtt://user:secret@host:99999", ("port",)),
-        ("STORE_URL", "postgres://x", ("sqlite:///path", "'postgres'")),
+        ("STORE_URL", "postgres://x", ("sqlite:///path", "'postgres://x'")),
         ("STORE_URL", "sqlite://x", ("sqlite:///path",)),
         ("SYMBOLS", "BTCUSD", ("BTC/USD,ETH/USD", "'BTCUSD'")),
         ("SYMBOLS", ",", ("BTC/USD,ETH/USD",)),
@@ -170,7 +170,7 @@ def test_place_that_cannot_be_written_is_named(command, minutes):
         ("GAP_GIVE_UP_HOURS", "0", ("more than 0", "'0'")),
         ("LOG_FORMAT", "xml", ("console or json", "'xml'")),
         ("HTTP_PORT", "http", ("65535", "'http'")),
-        ("KRAKEN_WS_URL", "https://x", ("wss://host", "'https'")),
+        ("KRAKEN_WS_URL", "https://x", ("wss://host", "'https://x'")),
         ("INGRESS_TOPIC_PREFIX", "a/#", ("ingress", "'a/#'")),
     ],
 )

@@ -21,6 +21,7 @@ from ingress_common.topics import Topics
 from ingress_common.urls import plain_url
 
 __all__ = [
+    "HeaderSecret",
     "HttpUrl",
     "LogLevel",
     "MqttSetting",
@@ -37,10 +38,12 @@ PUBLISHED = "change-me"
 _LEVEL = r"[^\s/+#\x00-\x1f\x7f-\x9f]"
 """A character of a topic level."""
 
-_NO_PORT = re.compile(
-    r"^([^:@/]*://(?:[^/?#]*@)?(?:\[[^\]]*\]|[^:@/?#\[]*)):(?![0-9]{1,5}(?:[/?#]|$))[^@/?#]*(?=[/?#]|$)"
+_SCHEMES = frozenset(
+    {"mqtt", "mqtts", "tcp", "ssl", "ws", "wss", "http", "https", "influxdb", "influxdbs", "sqlite", "postgres"}
 )
-"""A URL up to what follows the host and `:` and is no port."""
+"""Schemes that are shown where they are wrong; any other may be a part of a password."""
+
+_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]*\]|[^:/?#@\[\]]*)(?::[0-9]{1,5})?(?=[/?#]|$)")
 
 _SECRET_NAMES = ("token", "password", "secret")
 _PATTERN = re.compile(r"[^\s/,+#*-]+/[^\s/,+#*-]+|\*/[^\s/,+#*-]+|[^\s/,+#*-]+/\*|\*")
@@ -178,6 +181,18 @@ CertFile = Annotated[
 """Our own certificate. Its key is in the same file or in the setting with KEY instead of CERT. Declare that one and the
 one with CLIENT_CA before it.
 """
+
+
+def _header_value(secret: SecretStr) -> SecretStr:
+    """`secret`, if it can be sent in an HTTP header; ValueError without any part of it otherwise."""
+    text = secret.get_secret_value()
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("it contains a line break or another character that no token has")
+    return secret
+
+
+HeaderSecret = Annotated[SecretStr, AfterValidator(_header_value)]
+"""A secret that is sent in an HTTP header, such as a token."""
 
 
 class ServiceSettings(BaseSettings):
@@ -330,19 +345,36 @@ def _complaint(
 def _shown(name: str, annotation: object, value: object) -> str:
     if annotation is SecretStr or isinstance(value, SecretStr) or any(part in name for part in _SECRET_NAMES):
         return "something else (hidden)"
-    if name.endswith("_url") and isinstance(value, str) and "://" not in value:
+    if not isinstance(value, str):
+        return repr(value)
+    if not name.endswith("_url"):
+        return repr(re.sub(r"(://|^)([^:@/]*):.*@", r"\1\2:***@", value, flags=re.DOTALL))
+    scheme, separator, rest = value.partition("://")
+    if not separator:
         # It may be a password alone, such as that of a wrong file.
         return "something without :// (hidden)"
-    return repr(_without_password(value) if isinstance(value, str) else value)
+    if scheme not in _SCHEMES:
+        return "something with an unknown scheme (hidden)"
+    return repr(f"{scheme}://{_path_without_query(rest) if scheme == 'sqlite' else _without_secrets(rest)}")
 
 
-def _without_password(text: str) -> str:
-    """`text` with what may be a secret masked, also if it is malformed: all before the last `@` but a user that a `:`
-    follows, what stands in the place of a port and is none, and the query of a URL.
+def _path_without_query(path: str) -> str:
+    return re.sub(r"([?#]).*", r"\1***", path, flags=re.DOTALL)
+
+
+def _without_secrets(address: str) -> str:
+    """What follows the scheme of a URL, also of a malformed one: user, host and port. All else is masked, because it
+    may be a part of a password.
     """
-    masked = re.sub(r"^([^:@/]*://|(?![^:@/]*://))([^:@]*:)?.*@", r"\1\2***@", text, flags=re.DOTALL)
-    masked = _NO_PORT.sub(r"\1:***", masked)
-    return re.sub(r"(://[^?#]*[?#]).*", r"\1***", masked, flags=re.DOTALL)
+    head, at, tail = address.rpartition("@")
+    user, colon, _ = head.partition(":")
+    shown = (f"{user}:***@" if colon else "***@") if at else ""
+    place = _HOST_AND_PORT.match(tail)
+    if place is None:
+        host = re.match(r"[^:/?#@\[\]]*", tail)
+        return f"{shown}{host[0] if host else ''}:***"
+    rest = tail[place.end() :]
+    return f"{shown}{place[0]}{rest[:1]}{'***' if len(rest) > 1 else ''}"
 
 
 def _one_line(text: str) -> str:

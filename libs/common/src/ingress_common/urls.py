@@ -29,7 +29,7 @@ def plain_url(text: str, *schemes: str) -> str:
     """
     parts = split_url(text)
     if parts.scheme not in schemes:
-        found = f"the scheme is {parts.scheme!r} instead of" if parts.scheme else "it has no scheme, expected"
+        found = "the scheme is not" if parts.scheme else "it has no scheme, expected"
         raise ValueError(f"{found} {' or '.join(schemes)}")
     if not parts.hostname:
         raise ValueError("it has no host")
@@ -41,4 +41,7 @@ def plain_url(text: str, *schemes: str) -> str:
             raise ValueError(f"it contains {name}, which is shown to everyone")
     if any(c.isspace() for c in text):
         raise ValueError("it contains a blank")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if parts.netloc.lower() not in (host, f"{host}:{parts.port}") or "//" in parts.path:
+        raise ValueError("it is not scheme://host:port/path")
     return text.rstrip("/")

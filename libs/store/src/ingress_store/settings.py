@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from ingress_common.errors import SettingsError
-from ingress_common.settings import CaFile, CertFile, KeyFile, ServiceSettings
+from ingress_common.settings import CaFile, CertFile, HeaderSecret, KeyFile, ServiceSettings
 from ingress_common.tls import TlsFiles
 from ingress_store.errors import StoreUrlError
 from ingress_store.influx import InfluxAccess
@@ -18,14 +18,6 @@ from ingress_store.url import EXPECTED, InfluxUrl, StoreUrl, parse_store_url
 
 def _store_url(value: object) -> object:
     return parse_store_url(value.strip()) if isinstance(value, str) else value
-
-
-def _header_value(secret: SecretStr) -> SecretStr:
-    """`secret`, if it can be sent in an HTTP header; ValueError without any part of it otherwise."""
-    text = secret.get_secret_value()
-    if not (text.isascii() and text.isprintable()) or " " in text:
-        raise ValueError("it contains a blank, a line break or another character that no token has")
-    return secret
 
 
 def _retention(value: object) -> object:
@@ -69,9 +61,7 @@ class StoreSettings(ServiceSettings):
     influx_cert_file: CertFile = None
     """Client certificate for InfluxDB, or for a proxy before it."""
 
-    influx_token: Annotated[
-        Annotated[SecretStr, AfterValidator(_header_value)] | None, Field(description="a token of InfluxDB")
-    ] = None
+    influx_token: Annotated[HeaderSecret | None, Field(description="a token of InfluxDB")] = None
     """Token for InfluxDB; admin-api needs an operator's, because it makes buckets, tasks and tokens."""
 
     @property

@@ -80,4 +80,4 @@ def parse_store_url(text: str) -> StoreUrl:
         return SqliteUrl.parse(text)
     if scheme in _HTTP:
         return InfluxUrl.parse(text)
-    raise StoreUrlError(f"the scheme is {scheme!r} instead of influxdb, influxdbs or sqlite")
+    raise StoreUrlError("the scheme is not influxdb, influxdbs or sqlite")

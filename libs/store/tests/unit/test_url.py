@@ -64,7 +64,7 @@ def test_other_urls_are_refused(text):
 
 @pytest.mark.parametrize(
     ("url", "reason"),
-    [("postgres://host", "'postgres'"), ("influxdb://", "it has no host"), ("sqlite://file", "three slashes")],
+    [("postgres://host", "'postgres://host'"), ("influxdb://", "it has no host"), ("sqlite://file", "three slashes")],
 )
 def test_setting_names_what_is_wrong(monkeypatch, url, reason):
     assert reason in complaint(monkeypatch, url)
@@ -100,7 +100,7 @@ def test_store_is_named_alike_by_all_services_of_a_stack(monkeypatch, tmp_path):
     assert load_settings(StoreSettings, store_url="influxdb://host:8086/").store_name == "influxdb://host:8086 trading"
 
 
-@pytest.mark.parametrize("token", ["se\ncret", "se cret", "s\u00e9cret"])
+@pytest.mark.parametrize("token", ["se\ncret", "se\tcret", "s\u00e9cret"])
 def test_token_that_cannot_be_sent_is_refused_without_showing_it(monkeypatch, token):
     monkeypatch.setenv("STORE_URL", "influxdb://host")
     monkeypatch.setenv("INFLUX_TOKEN", token)

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from admin_api.reconciler.reconciler import Pace
+from ingress_common.settings import HeaderSecret
 from ingress_store.settings import StoreSettings
 
 _UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
@@ -58,7 +59,7 @@ class AdminSettings(StoreSettings):
     """
 
     http_port: Annotated[int, Field(ge=0, le=65535, description="a port from 1 to 65535, or 0 for any free one")] = 8000
-    admin_token: SecretStr | None = None
+    admin_token: Annotated[HeaderSecret | None, Field(description="a token of printable ASCII characters")] = None
     """Bearer token of requests that change something; without it all of them get 401."""
 
     influx_password: SecretStr | None = None

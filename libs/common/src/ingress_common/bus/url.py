@@ -61,7 +61,7 @@ def credential_objection(text: str) -> str | None:
 
 def _objection(parts: SplitResult) -> str | None:
     if parts.scheme not in _PORTS:
-        return f"the scheme is {parts.scheme!r} instead of mqtt or mqtts" if parts.scheme else "it has no scheme"
+        return "the scheme is not mqtt or mqtts" if parts.scheme else "it has no scheme"
     if not parts.hostname:
         return "it has no host"
     if parts.port == 0:
