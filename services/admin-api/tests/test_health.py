@@ -256,6 +256,23 @@ async def test_a_store_that_is_always_one_candle_behind_is_red(world, candle):
         await world.until_failing("stored")
 
 
+async def test_closed_candle_that_only_the_store_has_is_not_late(world, candle):
+    """It was published while admin-api did not hear the broker; retained is the forming one after it."""
+    async with world.running():
+        await world.healthy()
+        await world.until_failing()
+        await world.wait(60)
+        await world.wait(20)
+        await world.candle(candle(2, closed=False))
+        await world.wait(40)
+        await world.until_failing("candles")
+        await world.store(candle(1))
+        await world.wait(10)
+        await world.until_failing()
+        await world.wait(60)
+        await world.until_failing("candles")
+
+
 async def test_a_higher_timeframe_that_does_not_close_is_red_unless_a_gap_is_known(world, candle):
     async with world.running():
         await world.healthy()

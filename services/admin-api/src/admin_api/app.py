@@ -210,7 +210,6 @@ class AdminApi:
         async for event in self._bus.events():
             if isinstance(event, Connected):
                 if connected:
-                    self.state.reconnected(self._clock())
                     self.candles.reconnected()
                 connected = True
                 self._status.announce()

@@ -158,23 +158,3 @@ def test_windows_that_ended_before_the_first_candle_arrived_are_not_late(candle,
     state.apply(TOPICS.watermark("f1"), encode_watermark(Watermark("f1", later, later)), later)
     check = candles_check(state, later, wanted)
     assert (check.ok, "BTC/USD 1m" in check.detail) == (False, True)
-
-
-def test_windows_that_ended_while_the_broker_was_away_are_not_late_and_the_next_ones_are(candle):
-    state, end = SystemState(TOPICS), float(M1.floor(NOW))
-    state.apply(
-        TOPICS.feed("f1"), encode_feed_state(FeedState("f1", FeedCondition.LIVE, NOW - 7200, ("BTC/USD",))), NOW
-    )
-    closed = candle(open_time=int(end) - 120, at=end - 58)
-    state.apply(TOPICS.candles("BTC/USD", M1), encode_candle(closed), end - 58)
-    wanted = Wanted(frozenset({"BTC/USD"}), {}, frozenset(), {})
-
-    def check(now: float) -> bool:
-        state.apply(TOPICS.watermark("f1"), encode_watermark(Watermark("f1", now, now)), now)
-        return candles_check(state, now, wanted).ok
-
-    state.reconnected(end + 4)
-    forming = candle(open_time=int(end), closed=False, at=end + 3)
-    state.apply(TOPICS.candles("BTC/USD", M1), encode_candle(forming), end + 4)
-    assert check(end + 50)
-    assert not check(end + 110)

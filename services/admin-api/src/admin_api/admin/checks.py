@@ -203,13 +203,13 @@ def _first_late(
     """The lowest timeframe with a late candle.
 
     Skipped are windows that began before the feed was live, which may have a gap, and those that ended before the
-    symbol's first candle arrived here, or before the broker was connected again: what is retained of them may be
-    forming already, and a correction of an older one may have come.
+    symbol's first candle arrived here: what is retained of them may be forming already, and a correction of an older
+    one may have come.
     """
     for timeframe in timeframes:
-        newest = symbol.closed.get(timeframe)
+        newest = symbol.newest_closed(timeframe)
         opened = due[timeframe] - timeframe.seconds
-        if opened >= since and due[timeframe] > symbol.since and (newest is None or newest.open_time < opened):
+        if opened >= since and due[timeframe] > symbol.since and (newest is None or newest < opened):
             return timeframe
     return None
 

@@ -25,7 +25,11 @@ from ingress_store import StoreUnavailableError
 STORED_SECONDS = 10.0
 """Maximum time of a closed candle's way from the bus to the store."""
 
+MISSED_SECONDS = 25.0
+"""Time after a window's end in which its closed candle arrives here, unless it was missed; then the store is read."""
+
 _LOOK_SECONDS = 2.0
+_MISSED_LOOK_SECONDS = 10.0
 _PATIENCE_SECONDS = 10.0
 _REQUEST_BACKOFF = Backoff(15.0, 240.0)
 _MOST_REQUESTED = 1_000
@@ -40,8 +44,8 @@ Republish = Callable[[RepublishRequest], Awaitable[None]]
 class StoredWatch:
     """Compares bus and store for the wanted symbols.
 
-    It queries only timeframes in which a candle has closed since the last query, back to the oldest of those: at most
-    one small query per timeframe for all symbols, usually one a minute.
+    It queries only timeframes in which a candle has closed since the last query, back to the oldest of those, or should
+    have closed: at most one small query per timeframe for all symbols, usually one a minute.
     """
 
     def __init__(self, context: Context, republish: Republish) -> None:
@@ -52,6 +56,7 @@ class StoredWatch:
         self._request_at = float("-inf")
         self._requests = 0
         self._waiting: dict[Series, ClosedCandle] = {}
+        self._look_for_missed_at = float("-inf")
         self._forming = FormingWatch(context.store, context.state, STORED_SECONDS)
 
     async def run(self) -> None:
@@ -100,6 +105,7 @@ class StoredWatch:
         self._note_all(symbols)
         for timeframe in TIMEFRAMES:
             await self._find(timeframe)
+        await self._find_missed(symbols, self._clock())
         await self._forming.look(symbols, self._clock())
 
     def _wanted(self) -> AbstractSet[str]:
@@ -128,6 +134,21 @@ class StoredWatch:
                 self._waiting.pop(series, None)
                 if series[0] in self._state.symbols:
                     self._state.symbols[series[0]].stored[timeframe] = closed
+
+    async def _find_missed(self, symbols: AbstractSet[str], now: float) -> None:
+        """Note closed candles that are in the store and did not arrive here, as while the broker was away."""
+        if now < self._look_for_missed_at:
+            return
+        self._look_for_missed_at = now + _MISSED_LOOK_SECONDS
+        known = [(name, self._state.symbols[name]) for name in symbols & self._state.symbols.keys()]
+        for timeframe in TIMEFRAMES:
+            opened = timeframe.floor(now - MISSED_SECONDS) - timeframe.seconds
+            lacking = {name: s for name, s in known if (s.newest_closed(timeframe) or 0) < opened}
+            if not lacking:
+                continue
+            found = await self._store.newest_closed(timeframe, since=opened)
+            for name in lacking.keys() & found.keys():
+                lacking[name].stored[timeframe] = ClosedCandle(found[name], now, now)
 
     def check(self, now: float) -> Check:
         """Red while a closed candle of the bus has not reached the store within STORED_SECONDS, or forming ones do

@@ -145,8 +145,7 @@ class SymbolState:
     on the bus.
 
     `timeframes`: those with a candle, closed or forming. `stored`: the newest closed candles that are known to be in
-    the store. `seen_at`: receipt of the last candle; `since`: of the first one since the broker was last connected. All
-    in unix seconds.
+    the store. `seen_at`: receipt of the last candle; `since`: of the first one. All in unix seconds.
     """
 
     seen_at: float
@@ -164,6 +163,14 @@ class SymbolState:
         """The end of the newest closed minute; None before the first one."""
         newest = self.closed.get(Timeframe.M1)
         return None if newest is None else newest.open_time + Timeframe.M1.seconds
+
+    def newest_closed(self, timeframe: Timeframe) -> int | None:
+        """The open time of the newest closed candle, on the bus or in the store; None if neither is known to have any.
+
+        Both count, because a closed candle that was published while the broker was away is not retained any more.
+        """
+        known = (self.closed.get(timeframe), self.stored.get(timeframe))
+        return max((candle.open_time for candle in known if candle is not None), default=None)
 
     def take(self, candle: CandleHeader, now: float) -> None:
         """Note a candle that was received at `now`."""
@@ -205,14 +212,6 @@ class SystemState:
         self.unshown_since: float | None = None
         """Since when (unix seconds) gateways have published updates while no candle of any symbol has arrived."""
         self._skew = 0.0  # our clock less the gateways' when the last watermark arrived
-
-    def reconnected(self, now: float) -> None:
-        """Expect no candle of before `now` (unix seconds): what was published while the broker was away is missed, but
-        for the newest candle of each series, which may be the forming one already.
-        """
-        self.unshown_since = None
-        for symbol in self.symbols.values():
-            symbol.since = now
 
     def filters(self) -> tuple[str, ...]:
         """The topic filters to subscribe to."""
