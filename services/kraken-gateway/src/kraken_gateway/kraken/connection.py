@@ -231,25 +231,14 @@ class Connection:
         try:
             async with asyncio.timeout_at(until):
                 await self._arrived.wait()
-            await self._gather()
+            if self._lost is None:
+                # Process frames of some milliseconds together: that saves most wake-ups.
+                await asyncio.sleep(_GATHER_SECONDS)
         except TimeoutError:
             if self._steady() - until > 1.0:
                 # This process was not running: frames from meanwhile are still in the socket.
                 self._active_since = self._steady()
         await self._check_activity()
-
-    async def _gather(self) -> None:
-        """Let the frames of some milliseconds come together, in the socket: that saves most wake-ups and reads."""
-        transport = self._socket.transport
-        transport.pause_reading()
-        await asyncio.sleep(_GATHER_SECONDS)
-        transport.resume_reading()
-        await self._read_socket()
-
-    async def _read_socket(self) -> None:
-        """Let the event loop read what is in the socket, which takes it a few iterations."""
-        for _ in range(4):
-            await asyncio.sleep(0)
 
     async def _check_activity(self) -> None:
         now = self._steady()
@@ -257,7 +246,9 @@ class Connection:
             raise ConnectionLost("unanswered", f"no subscription got a response within {_RESPONSE_SECONDS:.0f} s")
         if now - self._active_since < self._inactivity:
             return
-        await self._read_socket()
+        for _ in range(4):
+            # A few iterations of the loop read what is in the socket.
+            await asyncio.sleep(0)
         if now - self._active_since >= self._inactivity and not self._inbox:
             raise ConnectionLost("inactive", f"no frame for {self._inactivity:.0f} s")
 
