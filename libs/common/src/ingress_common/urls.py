@@ -22,6 +22,11 @@ def split_url(text: str) -> SplitResult:
     return parts
 
 
+def bracketed(host: str) -> str:
+    """`host` as it stands in a URL: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 def plain_url(text: str, *schemes: str) -> str:
     """`text` without a trailing slash, if it is `scheme://host[:port][/path]` of one of `schemes`, else ValueError.
 
@@ -41,7 +46,7 @@ def plain_url(text: str, *schemes: str) -> str:
             raise ValueError(f"it contains {name}, which is shown to everyone")
     if any(c.isspace() for c in text):
         raise ValueError("it contains a blank")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    host = bracketed(parts.hostname)
     if parts.netloc.lower() not in (host, f"{host}:{parts.port}") or "//" in parts.path:
         raise ValueError("it is not scheme://host:port/path")
     return text.rstrip("/")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from ingress_common.urls import plain_url, split_url
+from ingress_common.urls import bracketed, plain_url, split_url
 from ingress_store.errors import StoreUrlError
 
 EXPECTED = "a store URL such as influxdb://host:8086, influxdbs://host or sqlite:///path"
@@ -58,8 +58,7 @@ class InfluxUrl:
             parts = split_url(text)
         except ValueError as error:
             raise StoreUrlError(str(error)) from None
-        name = parts.hostname or ""
-        host = f"[{name}]" if ":" in name else name
+        host = bracketed(parts.hostname or "")
         http = f"{_HTTP[parts.scheme]}://{host}:{parts.port or _PORT}{parts.path}"
         return cls(text, http, tls=parts.scheme == "influxdbs")
 

@@ -6,7 +6,7 @@ from typing import Self
 from urllib.parse import SplitResult, unquote
 
 from ingress_common.tls import TlsFiles
-from ingress_common.urls import split_url
+from ingress_common.urls import bracketed, split_url
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 EXPECTED = "a broker URL such as mqtt://user:password@host:1883 or mqtts://host"
@@ -44,9 +44,8 @@ class MqttUrl:
 
     def __str__(self) -> str:
         scheme = "mqtts" if self.tls else "mqtt"
-        host = f"[{self.host}]" if ":" in self.host else self.host
         user = f"{self.username}@" if self.username is not None else ""
-        return f"{scheme}://{user}{host}:{self.port}"
+        return f"{scheme}://{user}{bracketed(self.host)}:{self.port}"
 
 
 def credential_objection(text: str) -> str | None:
