@@ -3,9 +3,10 @@
 import resource
 import sys
 
-from admin_api.app import NAME, build
+from admin_api.app import build
 from admin_api.settings import AdminSettings
 from ingress_common.service import run_http_service
+from ingress_common.service_names import ADMIN_API
 
 _FILES = 65_536
 """Maximum number of open files, if the system permits it."""
@@ -14,7 +15,7 @@ _FILES = 65_536
 def main() -> int:
     """Run until SIGTERM or SIGINT; the exit code is 0, 1 (failure) or 2 (setting)."""
     _allow_files()
-    return run_http_service(NAME, AdminSettings, build)
+    return run_http_service(ADMIN_API, AdminSettings, build)
 
 
 def _allow_files() -> None:

@@ -50,8 +50,6 @@ from ingress_common.timeframes import Timeframe
 from ingress_common.topics import Topics, symbol_of
 from ingress_store import CandleStore, StoreOpenError
 
-NAME = ADMIN_API
-
 _INBOUND = 20_000
 """Maximum number of unprocessed messages. The retained candles of all pairs and timeframes arrive at once and fit."""
 
@@ -62,12 +60,12 @@ log = get_logger(__name__)
 
 def client_id(topics: Topics, instance: str) -> str:
     """The MQTT client id of an instance; unique per topic prefix on a broker."""
-    return f"{topics.prefix}-{NAME}-{instance}"
+    return f"{topics.prefix}-{ADMIN_API}-{instance}"
 
 
 def last_will(topics: Topics, instance: str, started_at: float) -> LastWill:
     """The offline status that the broker publishes when the connection is lost. `started_at` in unix seconds."""
-    return will_of(topics, NAME, instance, version=version(NAME), started_at=started_at)
+    return will_of(topics, ADMIN_API, instance, version=version(ADMIN_API), started_at=started_at)
 
 
 def build(settings: AdminSettings, registry: CollectorRegistry, connector: Connector) -> "AdminApi":
@@ -80,7 +78,7 @@ def build(settings: AdminSettings, registry: CollectorRegistry, connector: Conne
             client_id(settings.topics, settings.instance_id),
             will=last_will(settings.topics, settings.instance_id, started_at),
             inbound_limit=_INBOUND,
-            before=partial(claim_name_and_prefix, NAME, settings, settings.store_name),
+            before=partial(claim_name_and_prefix, ADMIN_API, settings, settings.store_name),
         ),
         dead_letter_bus=connector.open(
             client_id_of_dead_letters(settings.topics, settings.instance_id),
@@ -101,7 +99,7 @@ class AdminApi:
     is retained, or published every second. `clock` gives unix seconds.
     """
 
-    name = NAME
+    name = ADMIN_API
 
     def __init__(
         self,
@@ -123,20 +121,20 @@ class AdminApi:
         self._clock = clock
         self.port = settings.http_port
         """The port that HTTP is served on; once running, the one that was found free for 0."""
-        self._own_statuses = topics.status(NAME, "")
-        self._prefix = PrefixGuard(topics, NAME, started_at, settings.store_name)
+        self._own_statuses = topics.status(ADMIN_API, "")
+        self._prefix = PrefixGuard(topics, ADMIN_API, started_at, settings.store_name)
         self._status = StatusPublisher(
             bus,
             topics,
-            NAME,
+            ADMIN_API,
             instance,
-            version(NAME),
+            version(ADMIN_API),
             started_at,
             self._details,
             published_secrets=settings.published_secrets,
         )
         self._metrics = _BusCounters(registry)
-        self._dead_letters = DeadLetterPublisher(bus, topics, NAME)
+        self._dead_letters = DeadLetterPublisher(bus, topics, ADMIN_API)
         self.state = SystemState(topics)
         """What the bus reports."""
         self.candles = Candles(
@@ -153,7 +151,7 @@ class AdminApi:
             bus=bus,
             store=store,
             topics=topics,
-            service=NAME,
+            service=ADMIN_API,
             instance=instance,
             pace=settings.pace,
             store_ready=monitor.is_ready,
@@ -273,7 +271,7 @@ def _application(routers: tuple[APIRouter, ...], settings: AdminSettings, regist
     app = FastAPI(
         title="Crypto Ingress",
         summary="Health, bootstrap, candles and repair",
-        version=version(NAME),
+        version=version(ADMIN_API),
         redirect_slashes=False,
         # Relative to the document, so that `/docs` works behind a proxy that adds a path.
         servers=[{"url": "./"}],
