@@ -13,6 +13,7 @@ from ingress_common.settings import (
     WsUrl,
     load_settings,
 )
+from unset import unset
 
 
 class Everything(ServiceSettings):
@@ -29,10 +30,7 @@ class Demanding(ServiceSettings):
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    for name in Everything.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-        monkeypatch.delenv(f"{name.upper()}_FILE", raising=False)
+    unset(monkeypatch, Everything, tmp_path)
 
 
 def complaint(settings_type=Everything) -> str:

@@ -8,14 +8,12 @@ from ingress_common.errors import SettingsError
 from ingress_common.settings import load_settings
 from ingress_store import InfluxUrl, SqliteUrl, StoreUrlError, parse_store_url
 from ingress_store.settings import StoreSettings
+from unset import unset
 
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    for name in StoreSettings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-        monkeypatch.delenv(f"{name.upper()}_FILE", raising=False)
+    unset(monkeypatch, StoreSettings, tmp_path)
 
 
 def complaint(monkeypatch, url: str) -> str:
