@@ -120,6 +120,12 @@ class World:
     async def candle(self, candle: Candle) -> None:
         await self.send(self.topics.candles(candle.symbol, candle.timeframe), encode_candle(candle))
 
+    async def forming(self, minute: Candle) -> None:
+        """Publish a forming minute, and the forming candles of the higher timeframes that follow it."""
+        for timeframe in TIMEFRAMES:
+            open_time = timeframe.floor(minute.open_time)
+            await self.candle(msgspec.structs.replace(minute, timeframe=timeframe, open_time=open_time))
+
     async def healthy(self) -> None:
         """Publish what a healthy system publishes, and store what it stores."""
         await self.alive()

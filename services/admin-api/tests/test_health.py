@@ -144,7 +144,9 @@ async def test_newly_listed_pair_may_take_thirty_seconds_to_be_live_and_seeded(w
         await gateway.publish(listed)
         await world.until_failing()
         assert "new: NEW/USD" in (await http.get("/health")).text
-        await world.candle(candle(symbol="NEW/USD", open_time=Timeframe.M1.floor(listed), at=listed, closed=False))
+        minute = candle(symbol="NEW/USD", open_time=Timeframe.M1.floor(listed) - 60, at=listed)
+        await world.candle(minute)
+        await world.store(minute)
         await world.until_failing()
         world.now = listed + 31
         await gateway.publish(listed)
@@ -263,7 +265,7 @@ async def test_closed_candle_that_only_the_store_has_is_not_late(world, candle):
         await world.until_failing()
         await world.wait(60)
         await world.wait(20)
-        await world.candle(candle(2, closed=False))
+        await world.forming(candle(2, closed=False))
         await world.wait(40)
         await world.until_failing("candles")
         await world.store(candle(1))

@@ -237,7 +237,7 @@ class AdminApi:
         if self.reconciler.take(message):
             return
         topic, payload = message.topic, message.payload
-        candle = self.state.apply(topic, payload, self._clock(), message.properties)
+        candle = self.state.apply(topic, payload, self._clock(), message.properties, retained=message.retain)
         if candle is not None:
             self.candles.take(candle, payload)
         elif not payload:

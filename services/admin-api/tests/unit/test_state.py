@@ -1,6 +1,7 @@
 """The state of the bus stays bounded, whoever publishes what."""
 
 import pytest
+from msgspec.structs import replace
 
 from admin_api.admin.checks import candles_check, clock_check
 from admin_api.system.state import (
@@ -13,10 +14,11 @@ from admin_api.system.state import (
     SystemState,
 )
 from admin_api.system.wanted import Wanted
+from ingress_common.health import Check
 from ingress_common.minute_trades import trades_property
 from ingress_common.model import FeedCondition, FeedState, InstanceState, Status, Watermark
 from ingress_common.payloads import PayloadError, encode_candle, encode_feed_state, encode_status, encode_watermark
-from ingress_common.timeframes import Timeframe
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.topics import Topics
 
 NOW = 1_700_000_000.0
@@ -124,7 +126,9 @@ def test_candles_are_red_once_gateways_publish_updates_and_no_candle_follows(can
         publish_status(state, "a1", now, symbols=["BTC/USD", "ETH/USD"])
         for base, trades in candles.items():
             forming = candle(symbol=f"{base}/USD", open_time=minute, closed=False, at=now, trades=trades)
-            state.apply(TOPICS.candles(forming.symbol, M1), encode_candle(forming), now)
+            for timeframe in TIMEFRAMES:
+                one = replace(forming, timeframe=timeframe, open_time=timeframe.floor(minute))
+                state.apply(TOPICS.candles(one.symbol, timeframe), encode_candle(one), now)
         stated = trades_property({minute: published})
         state.apply(TOPICS.watermark("f1"), encode_watermark(Watermark("f1", now - 1, now)), now, stated)
         return candles_check(state, now, Wanted(frozenset({"BTC/USD", "ETH/USD"}), {}, frozenset(), {})).ok
@@ -140,6 +144,32 @@ def test_candles_are_red_once_gateways_publish_updates_and_no_candle_follows(can
     assert second(start + 40, {"BTC/USD": 40}, BTC=40)
 
 
+def test_candles_are_red_once_minutes_are_traded_and_no_candle_of_a_higher_timeframe_follows(candle):
+    state, minute = SystemState(TOPICS), M1.floor(NOW)
+    start = float(minute)
+
+    def publish(timeframe: Timeframe, trades: int, now: float, *, retained: bool = False) -> None:
+        open_time = timeframe.floor(now)
+        forming = candle(timeframe=timeframe, open_time=open_time, closed=False, at=now, trades=trades)
+        topic = TOPICS.candles(forming.symbol, timeframe)
+        state.apply(topic, encode_candle(forming), now, retained=retained)
+
+    def check(now: float) -> Check:
+        return candles_check(state, now, Wanted(frozenset({"BTC/USD"}), {}, frozenset(), {}))
+
+    # What is retained was published before, in any order: nothing follows it.
+    for timeframe in reversed(TIMEFRAMES):
+        publish(timeframe, 3, start, retained=True)
+    assert check(start + 20).ok
+    for trades in range(4, 24):
+        for timeframe in TIMEFRAMES[:-1]:
+            publish(timeframe, trades, start + trades)
+        assert check(start + trades).ok is (trades <= 12), trades
+    assert check(start + 23).detail == "gateways publish updates, but no candle of 1w was received for 19 s"
+    publish(Timeframe.W1, 23, start + 24)
+    assert check(start + 50).ok
+
+
 @pytest.mark.parametrize("with_correction", [False, True])
 def test_windows_that_ended_before_the_first_candle_arrived_are_not_late(candle, with_correction):
     state, began = SystemState(TOPICS), M1.floor(NOW) + 46.0
@@ -148,7 +178,7 @@ def test_windows_that_ended_before_the_first_candle_arrived_are_not_late(candle,
     )
     state.apply(TOPICS.watermark("f1"), encode_watermark(Watermark("f1", began, began)), began)
     forming = candle(open_time=M1.floor(NOW), closed=False, at=began)
-    state.apply(TOPICS.candles("BTC/USD", M1), encode_candle(forming), began)
+    state.apply(TOPICS.candles("BTC/USD", M1), encode_candle(forming), began, retained=True)
     if with_correction:
         older = candle(open_time=M1.floor(NOW) - 600, at=began, revision=1)
         state.apply(TOPICS.candles("BTC/USD", M1), encode_candle(older), began)

@@ -173,13 +173,13 @@ def seeds_check(state: SystemState, now: float, wanted: Wanted, new: frozenset[s
 
 def candles_check(state: SystemState, now: float, wanted: Wanted) -> Check:
     """Red when the feed of a wanted symbol is live and a candle is not closed CLOSE_SECONDS after its end, or when
-    gateways publish updates and no candle arrives for UPDATE_SECONDS.
+    there are trades and no candle of a timeframe shows them for UPDATE_SECONDS.
     """
-    since = state.unshown_since
-    if since is not None and now - since > UPDATE_SECONDS:
-        return Check(
-            "candles", ok=False, detail=f"gateways publish updates, but no candle was received for {now - since:.0f} s"
-        )
+    unshown = {t: now - since for t, since in state.unshown_since.items() if now - since > UPDATE_SECONDS}
+    if unshown:
+        kinds = ", ".join(timeframe.value for timeframe in TIMEFRAMES if timeframe in unshown)
+        detail = f"gateways publish updates, but no candle of {kinds} was received for {max(unshown.values()):.0f} s"
+        return Check("candles", ok=False, detail=detail)
     gapped: set[str] = set()
     for _, details in state.online(AGGREGATOR, now):
         gapped.update(texts(details.get("gaps")))

@@ -17,7 +17,7 @@ from ingress_common.payloads import (
     decode_status_on,
     decode_watermark,
 )
-from ingress_common.timeframes import Timeframe
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import Topics, symbol_of, topic_symbol
 
@@ -47,6 +47,7 @@ STATUS_MAX_AGE_SECONDS = 12.5
 
 
 _SKEW_SECONDS = 60.0
+_M1, *_HIGHER = TIMEFRAMES
 
 
 class StateFullError(Exception):
@@ -161,8 +162,8 @@ class SymbolState:
     @property
     def closed_until(self) -> int | None:
         """The end of the newest closed minute; None before the first one."""
-        newest = self.closed.get(Timeframe.M1)
-        return None if newest is None else newest.open_time + Timeframe.M1.seconds
+        newest = self.closed.get(_M1)
+        return None if newest is None else newest.open_time + _M1.seconds
 
     def newest_closed(self, timeframe: Timeframe) -> int | None:
         """The open time of the newest closed candle, on the bus or in the store; None if neither is known to have any.
@@ -172,12 +173,16 @@ class SymbolState:
         known = (self.closed.get(timeframe), self.stored.get(timeframe))
         return max((candle.open_time for candle in known if candle is not None), default=None)
 
+    def lacks(self, minute: CandleHeader) -> bool:
+        """Whether a 1m candle has trades that are not noted yet."""
+        return minute.trades > 0 and (minute.open_time, minute.trades) > (self.minute, self.trades)
+
     def take(self, candle: CandleHeader, now: float) -> None:
         """Note a candle that was received at `now`."""
         timeframe, open_time = candle.timeframe, candle.open_time
         self.seen_at = now
         self.timeframes.add(timeframe)
-        if timeframe is Timeframe.M1 and open_time >= self.minute:
+        if timeframe is _M1 and open_time >= self.minute:
             self.minute, self.at, self.trades = open_time, candle.at, candle.trades
         newest = self.closed.get(timeframe)
         if candle.closed and (newest is None or newest.open_time < open_time):
@@ -209,8 +214,11 @@ class SystemState:
         self.feeds: dict[str, ReportedFeed] = {}
         self.symbols: dict[str, SymbolState] = {}
         self.dead_letters: dict[str, DeadLetterCount] = {}
-        self.unshown_since: float | None = None
-        """Since when (unix seconds) gateways have published updates while no candle of any symbol has arrived."""
+        self.unshown_since: dict[Timeframe, float] = {}
+        """Since when (unix seconds) trades are known and no candle of a timeframe has arrived, of any symbol.
+
+        1m candles follow what the gateways' watermarks state, higher timeframes follow the forming 1m candles.
+        """
         self._skew = 0.0  # our clock less the gateways' when the last watermark arrived
 
     def filters(self) -> tuple[str, ...]:
@@ -225,7 +233,13 @@ class SystemState:
         )
 
     def apply(
-        self, topic: str, payload: bytes, now: float, properties: Mapping[str, str] = MappingProxyType({})
+        self,
+        topic: str,
+        payload: bytes,
+        now: float,
+        properties: Mapping[str, str] = MappingProxyType({}),
+        *,
+        retained: bool = False,
     ) -> CandleHeader | None:
         """Process a message that was received at `now` (unix seconds); returns the header if it is a candle.
 
@@ -241,7 +255,7 @@ class SystemState:
                 self._watermark(feed, payload, now, trades_of(properties))
             case ("candles", _, symbol, timeframe):
                 if payload:
-                    return self._candle(symbol, timeframe, payload, now)
+                    return self._candle(symbol, timeframe, payload, now, retained=retained)
                 self._clear_candle(symbol_of(symbol), Timeframe.parse(timeframe))
             case ("dead-letter", service):
                 self._dead_letter(service, payload, now)
@@ -304,14 +318,14 @@ class SystemState:
         if feed is None:
             return
         self.feeds[name] = replace(feed, watermark=watermark)
-        if self.unshown_since is None and any(
+        if _M1 not in self.unshown_since and any(
             (symbol := self.symbols.get(name)) and (symbol.minute, symbol.trades) < (minute, trades)
             for minute, by_symbol in published.items()
             for name, trades in by_symbol.items()
         ):
-            self.unshown_since = now
+            self.unshown_since[_M1] = now
 
-    def _candle(self, name: str, timeframe: str, payload: bytes, now: float) -> CandleHeader:
+    def _candle(self, name: str, timeframe: str, payload: bytes, now: float, *, retained: bool) -> CandleHeader:
         candle = decode_header(payload)
         if topic_symbol(candle.symbol) != name or candle.timeframe.value != timeframe:
             raise PayloadError(f"expected a candle of {name} {timeframe}, got {candle.symbol} {candle.timeframe.value}")
@@ -322,8 +336,10 @@ class SystemState:
         if symbol is None:
             _make_room(candle.symbol, self.symbols, now, MAX_SYMBOLS)
             symbol = self.symbols[candle.symbol] = SymbolState(now, now)
+        if candle.timeframe is _M1 and not (candle.closed or retained) and symbol.lacks(candle):
+            self.unshown_since = dict.fromkeys(_HIGHER, now) | self.unshown_since
         symbol.take(candle, now)
-        self.unshown_since = None
+        self.unshown_since.pop(candle.timeframe, None)
         return candle
 
     def _clear_candle(self, symbol: str, timeframe: Timeframe) -> None:
