@@ -15,7 +15,7 @@ from ingress_common.backoff import FULL_JITTER, Backoff
 from ingress_common.bus.connection import BrokerConnection, LostError
 from ingress_common.bus.event_queue import EventQueue
 from ingress_common.bus.link import Link, LinkError, LinkHandler
-from ingress_common.bus.port import BusClosedError, BusError, Event
+from ingress_common.bus.port import BusClosedError, BusError, Event, NotAllowedError
 from ingress_common.bus.publication import Publication
 from ingress_common.bus.refusals import Refusals
 from ingress_common.logs import get_logger
@@ -278,8 +278,9 @@ class BusSession:
     def _refused(self, publication: Publication, error: str, *, blamed: bool) -> None:
         self._metrics.publish_failures.inc()
         self._refusals.refused(publication.topic, error, blamed=blamed)
+        kind = BusError if blamed else NotAllowedError
         self._release(
-            publication, BusError(f"the MQTT broker at {self._name} refused a message on {publication.topic}: {error}")
+            publication, kind(f"the MQTT broker at {self._name} refused a message on {publication.topic}: {error}")
         )
 
     def _release(self, publication: Publication, error: Exception | None = None) -> None:
