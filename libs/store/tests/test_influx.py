@@ -528,7 +528,10 @@ async def test_response_of_another_server_is_unavailable_and_ends_no_service(sta
 
 
 _ENDLESS = b"a" * 2**20
-_HEADER = b"result,table,_time,_value,symbol,closed,at,revision,elapsed,open,high,low,close,volume,trades,exchange\r\n"
+_COLUMNS = (
+    b",result,table,_time,_value,symbol,closed,at,revision,elapsed,open,high,low,close,volume,trades,exchange\r\n"
+)
+_HEADER = b"#group" + b",false" * 4 + b",true" + b",false" * 10 + b",true\r\n" + _COLUMNS
 _TIME = b"2024-02-25T02:15:00Z"
 
 
@@ -536,11 +539,12 @@ _TIME = b"2024-02-25T02:15:00Z"
     "page",
     [
         b"<html>\r\n<title>a, b</title>\r\n</html>",
-        _HEADER + b"candles_1m,0,yesterday,x,BTC/USD,true,1,1,60,1,2,3,4,5,6,kraken",
-        _HEADER + b"somewhere,0," + _TIME + b",x,BTC/USD,true,a,b,c,d,e,f,g,h,i,kraken",
-        _HEADER + b"missing,0," + _TIME + b",x,BTC/USD,true,a,b,c,d,e,f,g,h,i,kraken",
-        _HEADER + b"candles_1m,0," + _TIME,
-        _HEADER + b"candles_1m",
+        _HEADER + b",candles_1m,0,yesterday,x,BTC/USD,true,1,1,60,1,2,3,4,5,6,kraken",
+        _HEADER + b",somewhere,0," + _TIME + b",x,BTC/USD,true,a,b,c,d,e,f,g,h,i,kraken",
+        _HEADER + b",missing,0," + _TIME + b",x,BTC/USD,true,a,b,c,d,e,f,g,h,i,kraken",
+        _HEADER + b",candles_1m,0," + _TIME,
+        _HEADER + b",candles_1m",
+        _COLUMNS + b",candles_1m,0," + _TIME + b",1,BTC/USD,true,1,1,60,1,2,3,4,5,6,kraken",
         b"[" * 100_000,
         b'{"buckets": [{"name": "candles_1m", "retentionRules": [{"everySeconds": "x"}]}], "orgs": [{"id": "1"}]}',
         b'{"orgs": [{"id": "1"}], "tasks": [{"name": "downsample_5m", "createdAt": "x", "latestCompleted": "y"}]}',
@@ -583,7 +587,7 @@ async def test_endless_response_is_unavailable(candle, status):
                 await ask()
 
 
-_BEING_WRITTEN = _HEADER + b"candles_1m,0," + _TIME + b",,BTC/USD,true,1,0,60,1,2,0.5,,6,7,kraken\r\n"
+_BEING_WRITTEN = _HEADER + b",candles_1m,0," + _TIME + b",,BTC/USD,true,1,0,60,1,2,0.5,,6,7,kraken\r\n"
 _WRITTEN = _BEING_WRITTEN.replace(b",0.5,,", b",0.5,1.5,")
 
 
@@ -741,6 +745,45 @@ async def test_a_foreign_row_stops_neither_a_query_nor_a_task_for_the_other_symb
     made = await store.candles("ETH/USD", Timeframe.M5, limit=20)
     assert made
     assert all(row.closed for row in made)
+
+
+@pytest.mark.parametrize("minute", [3, 700_000])
+@pytest.mark.parametrize(
+    "tags",
+    [
+        "a=b,exchange=kraken,symbol=BTC/USD",
+        "exchange=kraken,host=a,symbol=BTC/USD",
+        "exchange=kraken,symbol=BTC/USD,type=a",
+        "exchange=other,symbol=BTC/USD",
+    ],
+)
+async def test_rows_of_foreign_series_change_no_answer_of_their_symbol(store, server, candle, tags, minute):
+    """The times are those of a candle and of one in a year: answers begin and end with what is first and last."""
+    good = [candle(number) for number in range(0, 2_500, 100)]
+    await store.write(good, [])
+
+    async def answers() -> list[Any]:
+        series, (start, end) = store.series("BTC/USD", Timeframe.M1), (good[0].open_time, good[-1].open_time + 60)
+        return [
+            await store.candles("BTC/USD", Timeframe.M1, limit=20),
+            await store.newest_candles("BTC/USD", Timeframe.M1, limit=20),
+            await store.forming("BTC/USD", Timeframe.M1),
+            [found for found in await store.latest() if found.symbol == "BTC/USD"],
+            (await store.newest_closed(Timeframe.M1, since=start))["BTC/USD"],
+            await store.gaps(Timeframe.M1, start=start, end=end),
+            await store.recall({"BTC/USD"}, Timeframe.M1, start=start, end=end),
+            await series.bounds(),
+            await series.count(start, end),
+            await series.read(start, end),
+        ]
+
+    expected = await answers()
+    assert expected[0] == good[:20]
+    assert expected[1] == good[-20:]
+    line = f"candle,{tags} open=1.0,high=1.0,low=1.0,close=1.0,volume=1.0,vwap=1.0,trades=1i,closed=true,at=1i"
+    times = (candle(minute).open_time, candle(minute + 50).open_time)
+    await server.write("candles_1m", "s", "\n".join(f"{line} {time}" for time in times).encode())
+    assert await answers() == expected
 
 
 _TEXTS = (

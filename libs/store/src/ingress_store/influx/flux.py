@@ -30,7 +30,7 @@ def rows(bucket: str, symbols: Sequence[str] | None, start: float, stop: float, 
         f"{_from(bucket, start, stop)}\n"
         f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)}{wanted})\n"
         f"  |> {_PIVOT}\n"
-        '  |> drop(columns: ["_start", "_stop", "_measurement"])'
+        f"  |> {_DROP}"
     )
 
 
@@ -40,20 +40,20 @@ def ticks(bucket: str, symbol: str, start: float, stop: float, limit: int) -> st
         f"{_from(bucket, start, stop)}\n"
         f"  |> filter(fn: (r) => r._measurement == {quoted(TICK)} and r.symbol == {quoted(symbol)})\n"
         f"  |> {_PIVOT}\n"
-        '  |> drop(columns: ["_start", "_stop", "_measurement"])\n'
+        f"  |> {_DROP}\n"
         '  |> sort(columns: ["_time"])\n'
         f"  |> limit(n: {limit})"
     )
 
 
 def edge(bucket: str, symbol: str, start: float, stop: float, which: str) -> str:
-    """The time of the `first` or `last` candle and whether it is closed, without reading the others."""
+    """The time of each series' `first` or `last` candle and whether it is closed, without reading the others."""
     return (
         f"{_from(bucket, start, stop)}\n"
         f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)} and r.symbol == {quoted(symbol)}"
         ' and r._field == "closed")\n'
         f"  |> {which}()\n"
-        '  |> keep(columns: ["_time", "_value"])'
+        f"  |> {_DROP}"
     )
 
 
@@ -65,7 +65,7 @@ def newest_versions(buckets: Iterable[str], start: float, stop: float) -> str:
         ' and (r._field == "closed" or r._field == "at"))\n'
         "  |> last()\n"
         f"  |> {_PIVOT}\n"
-        '  |> drop(columns: ["_start", "_stop", "_measurement"])\n'
+        f"  |> {_DROP}\n"
         f"  |> yield(name: {quoted(bucket)})"
         for bucket in buckets
     )
@@ -79,21 +79,21 @@ def newest_closed(bucket: str, start: float, stop: float) -> str:
         ' and r._field == "closed")\n'
         "  |> filter(fn: (r) => r._value == true)\n"
         "  |> last()\n"
-        '  |> keep(columns: ["_time", "symbol"])'
+        f"  |> {_DROP}"
     )
 
 
-BY_TIME = '\n  |> group()\n  |> sort(columns: ["_time"])'
-"""Puts the rows of `rows` in order."""
+BY_TIME = '\n  |> sort(columns: ["_time"])'
+"""Puts the rows of each series in order."""
 
 
 def count(bucket: str, symbol: str, start: float, stop: float) -> str:
-    """The number of a symbol's candles; the storage engine counts."""
+    """The number of a symbol's candles in each series; the storage engine counts."""
     return (
         f"{_from(bucket, start, stop)}\n"
         f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)} and r.symbol == {quoted(symbol)}"
         ' and r._field == "closed")\n'
-        '  |> count()\n  |> keep(columns: ["_value"])'
+        f"  |> count()\n  |> {_DROP}"
     )
 
 
@@ -103,7 +103,7 @@ def closed_edge(bucket: str, symbol: str, which: str) -> str:
         f"{_from(bucket, FIRST, LAST)}\n"
         f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)} and r.symbol == {quoted(symbol)}"
         ' and r._field == "closed" and r._value == true)\n'
-        f'  |> {which}()\n  |> keep(columns: ["_time"])'
+        f"  |> {which}()\n  |> {_DROP}"
     )
 
 
@@ -121,15 +121,15 @@ def gaps(bucket: str, window: int, start: float, stop: float) -> str:
         "  |> filter(fn: (r) => r._value == true)\n"
         "  |> elapsed(unit: 1s)\n"
         f"  |> filter(fn: (r) => r.elapsed > {window})\n"
-        '  |> keep(columns: ["_time", "symbol", "elapsed"])\n'
+        f"  |> {_DROP}\n"
         f"  |> yield(name: {quoted(MISSING)})\n"
         f'{candles} and r._field == "complete")\n'
         "  |> filter(fn: (r) => r._value == false)\n"
-        '  |> keep(columns: ["_time", "symbol"])\n'
+        f"  |> {_DROP}\n"
         f"  |> yield(name: {quoted(INCOMPLETE)})\n"
         f'{candles} and r._field == "closed")\n'
         "  |> filter(fn: (r) => r._value == false)\n"
-        '  |> keep(columns: ["_time", "symbol"])\n'
+        f"  |> {_DROP}\n"
         f"  |> yield(name: {quoted(FORMING)})"
     )
 
@@ -150,6 +150,10 @@ def _one_of(column: str, values: Sequence[str]) -> str:
 
 
 _PIVOT = 'pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
+
+
+_DROP = 'drop(columns: ["_start", "_stop", "_measurement", "_field"])'
+"""What is left to group by are the tags of a series: `ingress_store.influx.rows.our_rows_of`."""
 
 
 def _from(bucket: str, start: float, stop: float) -> str:

@@ -8,7 +8,7 @@ from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_store.gaps import gaps_of
 from ingress_store.influx import flux, names
-from ingress_store.influx.rows import at_of, candle_of, rows_of, rows_of_symbols, seconds_of, tick_of, version_of
+from ingress_store.influx.rows import at_of, candle_of, our_rows_of, rows_of, seconds_of, tick_of, version_of
 from ingress_store.influx.server import NoRightError, NotThereError, Server
 from ingress_store.influx.versions import Identity, StoredVersion
 from ingress_store.port import Freshness
@@ -16,7 +16,6 @@ from ingress_store.port import Freshness
 _PIECE = 2_000
 """Windows in the first piece beyond those requested. Later pieces grow, because the range may hold few rows."""
 
-_NO_VERSION = (False, 0.0, 0)
 _RECENT_WINDOWS = 3
 _NAMED_SYMBOLS = 50
 
@@ -76,7 +75,7 @@ class Reader:
         low, high = _bounds(start, end, whole=False)
         if low >= high:
             return []
-        rows = rows_of(await self._query(flux.ticks(names.TICKS, symbol, low, high, limit)))
+        rows = our_rows_of(await self._query(flux.ticks(names.TICKS, symbol, low, high, limit)))
         return [tick for tick in map(tick_of, rows) if tick is not None]
 
     async def symbols(self) -> list[str]:
@@ -108,7 +107,7 @@ class Reader:
         text = flux.newest_versions(buckets, flux.FIRST, flux.LAST)
         closed: dict[tuple[str, Timeframe], Freshness] = {}
         forming: dict[tuple[Timeframe, int], set[str]] = {}
-        for row in rows_of_symbols(await self._query(text)):
+        for row in our_rows_of(await self._query(text)):
             timeframe = buckets[row["result"]]
             open_time = seconds_of(row["_time"])
             if row.get("closed") == "true":
@@ -125,12 +124,8 @@ class Reader:
     async def newest_closed(self, timeframe: Timeframe, since: float) -> dict[str, int]:
         """The open time of every symbol's newest closed candle since `since`."""
         low, high = _bounds(since, None)
-        found: dict[str, int] = {}
-        for row in rows_of(await self._query(flux.newest_closed(names.candles(timeframe), low, high))):
-            # There may be foreign rows without a symbol, or a second series of a symbol with another tag.
-            if symbol := row.get("symbol"):
-                found[symbol] = max(seconds_of(row["_time"]), found.get(symbol, 0))
-        return found
+        rows = our_rows_of(await self._query(flux.newest_closed(names.candles(timeframe), low, high)))
+        return {row["symbol"]: seconds_of(row["_time"]) for row in rows}
 
     async def gaps(self, timeframe: Timeframe, start: float, end: float) -> list[Gap]:
         """Where closed candles are missing or incomplete in [start, end), widened to whole windows."""
@@ -141,7 +136,7 @@ class Reader:
         incomplete: set[tuple[str, int]] = set()
         forming: set[tuple[str, int]] = set()
         text = flux.gaps(names.candles(timeframe), timeframe.seconds, low, high)
-        for row in rows_of_symbols(await self._query(text)):
+        for row in our_rows_of(await self._query(text)):
             place = (row["symbol"], seconds_of(row["_time"]))
             if row["result"] == flux.MISSING:
                 symbol, after = place
@@ -162,19 +157,18 @@ class Reader:
         named = tuple(symbols) if len(symbols) <= _NAMED_SYMBOLS else None
         text = flux.rows(names.candles(timeframe), named, low, high, ("closed", "at", "revision"))
         wanted = frozenset(symbols)
-        found: dict[Identity, StoredVersion] = {}
-        for row in rows_of_symbols(await self._query(text)):
-            if row["symbol"] in wanted:
-                identity = row["symbol"], timeframe, seconds_of(row["_time"])
-                # A foreign series may have the same symbol, and another tag.
-                found[identity] = max(version_of(row), found.get(identity, _NO_VERSION))
-        return found
+        rows = our_rows_of(await self._query(text))
+        return {
+            (row["symbol"], timeframe, seconds_of(row["_time"])): version_of(row)
+            for row in rows
+            if row["symbol"] in wanted
+        }
 
     async def _closed_before(self, timeframe: Timeframe, open_time: int, symbols: set[str]) -> AsyncIterator[Freshness]:
         start = open_time - _RECENT_WINDOWS * timeframe.seconds
         text = flux.rows(names.candles(timeframe), None, start, open_time, ("closed", "at"))
         recent: dict[str, Freshness] = {}
-        for row in rows_of_symbols(await self._query(text)):
+        for row in our_rows_of(await self._query(text)):
             if row.get("closed") == "true" and row["symbol"] in symbols:
                 freshness = _freshness(row, timeframe)
                 known = recent.get(freshness.symbol)
@@ -191,7 +185,7 @@ class Reader:
 
     async def _rows(self, symbol: str, timeframe: Timeframe, start: float, stop: float) -> list[Candle]:
         text = await self._query(flux.rows(names.candles(timeframe), (symbol,), start, stop))
-        candles = (candle_of(row, timeframe) for row in rows_of(text))
+        candles = (candle_of(row, timeframe) for row in our_rows_of(text))
         return sorted((candle for candle in candles if candle is not None), key=lambda candle: candle.open_time)
 
     async def _edge(
@@ -199,7 +193,7 @@ class Reader:
     ) -> tuple[int, bool] | None:
         """Open time of the `first` or `last` candle in [start, stop), and whether it is closed."""
         text = await self._query(flux.edge(names.candles(timeframe), symbol, start, stop, which))
-        for row in rows_of(text):
+        for row in our_rows_of(text):
             return seconds_of(row["_time"]), row["_value"] == "true"
         return None
 

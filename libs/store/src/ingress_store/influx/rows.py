@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterator
 from datetime import datetime
 
-from ingress_common.model import Candle, Source
+from ingress_common.model import EXCHANGE, Candle, Source
 from ingress_common.timeframes import Timeframe
 from ingress_store.errors import StoreUnavailableError
 from ingress_store.influx.versions import StoredVersion
@@ -13,6 +13,10 @@ from ingress_store.numbers import decimal_of
 NUMBERS = ("open", "high", "low", "close", "volume", "vwap", "trades")
 """The numbers of a candle. While a row is being written, InfluxDB shows its fields one after the other."""
 
+_GROUP = "#group"
+"""Begins the line that marks the columns by which the tables below it are grouped."""
+
+_OUR_TAGS = frozenset({"exchange", "symbol"})
 _SOURCES = {source.value: source for source in Source}
 _NEEDED = ("exchange", "symbol", *NUMBERS)
 
@@ -22,26 +26,38 @@ CsvRow = dict[str, str]
 
 def rows_of(text: str) -> Iterator[CsvRow]:
     """The rows of a response; StoreUnavailableError if it ends with an error."""
+    return (row for _, row in _rows(text))
+
+
+def our_rows_of(text: str) -> Iterator[CsvRow]:
+    """The rows of our own series, which have an exchange, ours, and a symbol, and no other tag. Other programs may have
+    written others to the bucket.
+    """
+    return (row for tags, row in _rows(text) if tags == _OUR_TAGS and row["exchange"] == EXCHANGE)
+
+
+def _rows(text: str) -> Iterator[tuple[frozenset[str], CsvRow]]:
+    """Each row with the columns by which its table is grouped."""
     header: list[str] | None = None
+    marks: list[str] = []
+    tags: frozenset[str] = frozenset()
     for values in csv.reader(text.splitlines()):
         if not values:
             header = None
+        elif values[0] == _GROUP:
+            header, marks = None, values
         elif header is None:
             header = values
-            if "result" not in header and "error" not in header:
+            if "error" not in header and ("result" not in header or not marks):
                 raise StoreUnavailableError(f"expected rows of a query, got {','.join(values)[:100]!r}")
             if "error" in header and "_time" not in header and "_value" not in header:
                 header = ["error"] if header[0] == "error" else header
+            tags = frozenset(name for name, mark in zip(header, marks, strict=False) if mark == "true")
         else:
             row = dict(zip(header, values, strict=False))
             if row.get("error"):
                 raise StoreUnavailableError(f"the query ended early: {row['error']}")
-            yield row
-
-
-def rows_of_symbols(text: str) -> Iterator[CsvRow]:
-    """The rows that have a symbol; foreign rows may lack one."""
-    return (row for row in rows_of(text) if row.get("symbol"))
+            yield tags, row
 
 
 def instant_of(text: str) -> float:
