@@ -25,9 +25,12 @@ class Market:
 
     def __init__(self, store: SqliteStore) -> None:
         self.store = store
-        self.now = MINUTE + 2.0
+        self.symbols = {"a": ["BTC/USD"], "b": ["ETH/USD"]}
+        self.now = MINUTE - 3.0
         self._state = SystemState(TOPICS)
-        self._watch = FormingWatch(store, self._state, LIMIT)
+        self.watch = FormingWatch(store, self._state, LIMIT)
+        self.online("a", "b")
+        self.now = MINUTE + 2.0
 
     def publish(self, candle: Candle) -> None:
         self._state.apply(TOPICS.candles(candle.symbol, Timeframe.M1), encode_candle(candle), self.now)
@@ -39,14 +42,23 @@ class Market:
             await self.store.write([candle], [])
         return candle
 
+    def offline(self, writer: str) -> None:
+        status = Status("influx-writer", writer, InstanceState.OFFLINE, "1", 0.0)
+        self._state.apply(TOPICS.status("influx-writer", writer), encode_status(status), self.now)
+
+    def online(self, *writers: str, started_at: float = 0.0) -> None:
+        """The writers publish their statuses."""
+        for writer in writers:
+            details = {"symbols": self.symbols[writer]}
+            status = Status("influx-writer", writer, InstanceState.ONLINE, "1", started_at, details)
+            self._state.apply(TOPICS.status("influx-writer", writer), encode_status(status), self.now)
+
     async def look_after(self, seconds: float) -> str:
         """Let time pass; the problem then."""
         self.now += seconds
-        for writer, symbol in (("a", "BTC/USD"), ("b", "ETH/USD")):
-            status = Status("influx-writer", writer, InstanceState.ONLINE, "1", self.now, {"symbols": [symbol]})
-            self._state.apply(TOPICS.status("influx-writer", writer), encode_status(status), self.now)
-        await self._watch.look({"BTC/USD", "ETH/USD"}, self.now)
-        return self._watch.problem(self.now)
+        self.online("a", "b")
+        await self.watch.look({"BTC/USD", "ETH/USD"}, self.now)
+        return self.watch.problem(self.now)
 
     async def seconds_to_a_problem(self, *lost: str, stored: str = "", every: float = 2, at_most: float = 30) -> float:
         """Seconds until the symbols `lost`, which trade on and are not stored, are a problem."""
@@ -89,6 +101,46 @@ async def test_one_of_two_writers_that_stores_nothing_is_noticed_and_stays_so(ma
     for _ in range(8):
         await market.trade("ETH/USD", stored=True)
         assert "BTC/USD" in await market.look_after(2)
+
+
+async def test_one_symbol_of_several_that_is_not_stored_is_noticed_and_stays_so(market):
+    market.symbols = {"a": ["BTC/USD", "ETH/USD"], "b": []}
+    problems = []
+    for second in range(30):
+        await market.trade("ETH/USD", stored=True)
+        market.now += 0.5
+        if second % 3 == 0:
+            await market.trade("BTC/USD", stored=False)
+        problems.append(await market.look_after(0.5))
+    first = next(second for second, problem in enumerate(problems) if problem)
+    assert first <= LIMIT + 4
+    assert all("BTC/USD" in problem for problem in problems[first:])
+
+
+async def test_one_candle_that_the_bus_lost_is_no_problem_beside_others(market):
+    market.symbols = {"a": ["BTC/USD", "ETH/USD"], "b": []}
+    await market.trade("BTC/USD", stored=False)
+    for _ in range(20):
+        assert await market.look_after(2) == ""
+        await market.trade("ETH/USD", stored=True)
+
+
+@pytest.mark.parametrize("how", ["restarted", "disconnected", "everybody disconnected"])
+async def test_what_was_published_while_a_writer_was_away_is_not_followed(market, how):
+    market.now = MINUTE + 4
+    await market.trade("BTC/USD", stored=False)
+    market.now += 1
+    if how == "restarted":
+        market.online("a", started_at=1.0)
+    elif how == "disconnected":
+        market.offline("a")
+        market.online("a")
+    else:
+        market.watch.reconnected(market.now)
+    for _ in range(20):
+        assert await market.look_after(2) == ""
+    await market.trade("BTC/USD", stored=False)
+    assert await market.seconds_to_a_problem("BTC/USD") <= LIMIT + 4
 
 
 async def test_later_stored_candle_of_the_writer_clears_the_problem(market):

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
+from influx_writer.arrivals import Arrivals
 from influx_writer.assignment import Assignment
 from influx_writer.batch import Batch
 from influx_writer.forming import FormingBuffer
@@ -139,6 +140,7 @@ class Writer:
         self._dead_letters = DeadLetterPublisher(control, topics, WRITER)
         self._time = GatewayTime(clock, time.monotonic)
         self._forming = FormingBuffer()
+        self._arrivals = Arrivals()
         # One is filled while the other one is written.
         self._batch = Batch()
         self._writing = Batch()
@@ -171,7 +173,7 @@ class Writer:
             self._marks,
             Republishing(control, topics, time.monotonic, request_backoff, sent=self._metrics.republish_requests.inc),
             self._time.latest,
-            self._status.announce,
+            self._symbols_changed,
             self._limits.reassign_seconds,
         )
         self._metrics.in_hand.set_function(self._in_hand)
@@ -180,12 +182,16 @@ class Writer:
         self._metrics.symbols.set_function(lambda: len(self._assignment.symbols))
 
     def health(self) -> Health:
-        """Ready when the store and the broker respond, and the writer's own messages return."""
+        """Ready when the store and the broker respond, the writer's own messages return, and candles of all timeframes
+        arrive.
+        """
         error = self._write_error or self._ping_error or self._waiting
+        missing = self._arrivals.problem(time.monotonic())
         checks = (
             Check("store", error is None, error or self._store.location),
             broker_check(self._bus, self._control),
             Check("marks", self._marks.problem is None, self._marks.problem or "this writer's own messages return"),
+            Check("arrivals", not missing, missing or "candles of all timeframes arrive"),
         )
         return Health(live=True, ready=all(check.ok for check in checks), checks=checks)
 
@@ -332,6 +338,11 @@ class Writer:
                 self._time.received(decode_watermark(message.payload).at)
         return False
 
+    def _symbols_changed(self) -> None:
+        # Candles of a symbol that another writer has now may be under way.
+        self._arrivals.interrupted()
+        self._status.announce()
+
     # --- taking ------------------------------------------------------------------------------------------------------
 
     async def _receive(self) -> None:
@@ -344,6 +355,7 @@ class Writer:
                         "writer.session-lost", hint="the broker lost this writer's session and its queued messages"
                     )
                 connected_before = True
+                self._arrivals.interrupted()
                 self._assignment.reconnected()
                 continue
             await self._take(event)
@@ -355,6 +367,7 @@ class Writer:
                 self._full.set()
                 self._space.clear()
                 await self._space.wait()
+                self._arrivals.interrupted()
 
     async def _take(self, message: Message) -> None:
         batch = self._batch
@@ -373,6 +386,8 @@ class Writer:
             await self._dead_letter(batch, message, error.reason, str(error))
             return
         self._metrics.count(kind)
+        if kind is not RowKind.TICK:
+            self._arrivals.take(candle, time.monotonic(), retained=message.retain)
         self._assignment.received(candle.symbol)
         row = PendingRow(candle, message.ack, now)
         if kind is RowKind.FORMING:

@@ -175,11 +175,8 @@ def candles_check(state: SystemState, now: float, wanted: Wanted) -> Check:
     """Red when the feed of a wanted symbol is live and a candle is not closed CLOSE_SECONDS after its end, or when
     there are trades and no candle of a timeframe shows them for UPDATE_SECONDS.
     """
-    unshown = {t: now - since for t, since in state.unshown_since.items() if now - since > UPDATE_SECONDS}
-    if unshown:
-        kinds = ", ".join(timeframe.value for timeframe in TIMEFRAMES if timeframe in unshown)
-        detail = f"gateways publish updates, but no candle of {kinds} was received for {max(unshown.values()):.0f} s"
-        return Check("candles", ok=False, detail=detail)
+    if problem := state.unshown.problem(now, UPDATE_SECONDS):
+        return Check("candles", ok=False, detail=f"gateways publish updates, but {problem}")
     gapped: set[str] = set()
     for _, details in state.online(AGGREGATOR, now):
         gapped.update(texts(details.get("gaps")))

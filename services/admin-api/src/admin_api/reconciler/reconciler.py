@@ -106,6 +106,7 @@ class Reconciler:
 
     def reconnected(self) -> None:
         """Schedule an audit: the connection to the broker was interrupted."""
+        self.stored.reconnected()
         self.auditor.interrupted()
 
     def filters(self) -> tuple[str, ...]:

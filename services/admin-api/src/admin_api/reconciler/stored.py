@@ -71,6 +71,10 @@ class StoredWatch:
                 log.debug("stored.unknown", reason=str(error))
             await asyncio.sleep(_LOOK_SECONDS)
 
+    def reconnected(self) -> None:
+        """The broker was disconnected."""
+        self._forming.reconnected(self._clock())
+
     def forget(self) -> None:
         """Check everything again: candles were deleted from the store."""
         for symbol in self._state.symbols.values():

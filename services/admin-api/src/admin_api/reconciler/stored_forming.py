@@ -15,6 +15,8 @@ _RECENT_SECONDS = 10.0
 _LAST_SECONDS = 2.0
 _CLOSED_SECONDS = 15.0
 _MOST_WAITING = 8
+_SETTLED_SECONDS = 3.0
+_RECONNECTED_SECONDS = 8.0
 _MICROSECOND = 1e-6
 _M1 = Timeframe.M1
 
@@ -31,17 +33,30 @@ class _Sighting:
 
 @dataclass(slots=True)
 class _Followed:
-    """The candles of one writer's symbols that the store did not have yet, oldest first, and the newest `at` noted."""
+    """What one writer's symbols had on the bus.
 
-    waiting: list[_Sighting] = field(default_factory=list)
+    `waiting`: by symbol, the first and the last candle that the store did not have yet. `newest`: the newest `at` that
+    was noted. `stored`: when the newest candle was seen that the store has got (unix seconds).
+    """
+
+    waiting: dict[str, list[_Sighting]] = field(default_factory=dict)
     newest: float = float("-inf")
+    stored: float = float("-inf")
+
+    def late(self, now: float, limit: float) -> _Sighting | None:
+        """The first candle that is late: nothing that was seen after it is stored, or two of its symbol are missing."""
+        for first, *later in self.waiting.values():
+            if now - first.seen_at > limit and (later or first.seen_at > self.stored):
+                return first
+        return None
 
 
 class FormingWatch:
     """Notes the newest forming 1m candle of each writer's symbols, and queries it until the store has it.
 
-    A newer candle counts as well, and so does any that the same writer stores later, because the bus may lose a forming
-    one (QoS 0). It is late `limit` seconds after it was noted.
+    A newer candle counts as well. Because the bus may lose a forming one (QoS 0), a single one of a symbol is late only
+    while the same writer stores nothing later. It is late `limit` seconds after it was noted. What was published while
+    the writer or we were not connected is not followed.
     """
 
     def __init__(self, store: CandleStore, state: SystemState, limit: float) -> None:
@@ -49,20 +64,43 @@ class FormingWatch:
         self._state = state
         self._limit = limit
         self._writers: dict[str, _Followed] = {}
+        self._connected_at = float("-inf")
+
+    def reconnected(self, now: float) -> None:
+        """The broker was disconnected: the writers may not have reconnected yet."""
+        self._writers.clear()
+        self._connected_at = now
 
     async def look(self, symbols: AbstractSet[str], now: float) -> None:
         """Check the candles of `symbols` at `now` (unix seconds). StoreUnavailableError without a response."""
         online = dict(self._state.online(WRITER, now, TAKEOVER_SECONDS))
         self._writers = {writer: self._writers.get(writer, _Followed()) for writer in online}
         for writer, followed in self._writers.items():
-            for place in reversed(range(len(followed.waiting))):
-                if await self._has(followed.waiting[place]):
-                    del followed.waiting[: place + 1]
-                    break
+            for symbol in list(followed.waiting):
+                await self._find(followed, symbol)
             # Once its minute must have closed, the check of closed candles covers it.
             ended = now - _M1.seconds - _CLOSED_SECONDS
-            followed.waiting = [sighting for sighting in followed.waiting if sighting.open_time > ended]
-            self._note(followed, symbols & set(texts(online[writer].get("symbols"))), now)
+            followed.waiting = {
+                symbol: kept
+                for symbol, waiting in followed.waiting.items()
+                if (kept := [sighting for sighting in waiting if sighting.open_time > ended])
+            }
+            since = max(
+                self._state.instances[WRITER, writer].online_since + _SETTLED_SECONDS,
+                self._connected_at + _RECONNECTED_SECONDS,
+            )
+            self._note(followed, symbols & set(texts(online[writer].get("symbols"))), since, now)
+
+    async def _find(self, followed: _Followed, symbol: str) -> None:
+        """Look for the candles of `symbol` that wait, the last one first."""
+        waiting = followed.waiting[symbol]
+        for place in reversed(range(len(waiting))):
+            if await self._has(waiting[place]):
+                followed.stored = max(followed.stored, waiting[place].seen_at)
+                del waiting[: place + 1]
+                break
+        if not waiting:
+            del followed.waiting[symbol]
 
     async def _has(self, sighting: _Sighting) -> bool:
         """Whether the store has the candle, a newer state of it, or a later one of its symbol."""
@@ -72,28 +110,29 @@ class FormingWatch:
             return True
         return bool(await self._store.newest_candles(symbol, _M1, start=open_time, limit=1))
 
-    def _note(self, followed: _Followed, symbols: AbstractSet[str], now: float) -> None:
+    def _note(self, followed: _Followed, symbols: AbstractSet[str], since: float, now: float) -> None:
         changed = [
             _Sighting(name, symbol.minute, symbol.at, now)
             for name in symbols & self._state.symbols.keys()
             if (symbol := self._state.symbols[name]).at is not None
+            and symbol.came >= since
             and max(followed.newest, now - _RECENT_SECONDS) < symbol.at <= now + _RECENT_SECONDS
             and _is_forming(symbol, now)
         ]
-        if changed:
-            newest = max(changed, key=lambda sighting: sighting.at)
-            followed.newest = newest.at
-            if len(followed.waiting) == _MOST_WAITING:
-                del followed.waiting[1]  # the oldest one shows since when, the newest ones whether it goes on
-            followed.waiting.append(newest)
+        if not changed:
+            return
+        newest = max(changed, key=lambda sighting: sighting.at)
+        followed.newest = newest.at
+        if newest.symbol in followed.waiting or len(followed.waiting) < _MOST_WAITING:
+            # The first one shows since when, the last one whether it goes on.
+            followed.waiting[newest.symbol] = [*followed.waiting.get(newest.symbol, [])[:1], newest]
 
     def problem(self, now: float) -> str:
         """What is late at `now` (unix seconds); empty if nothing is."""
         late = [
             f"{sighting.symbol} {_M1.value} of {rfc3339(sighting.at)} ({writer})"
             for writer, followed in self._writers.items()
-            for sighting in followed.waiting[:1]
-            if now - sighting.seen_at > self._limit
+            if (sighting := followed.late(now, self._limit))
         ]
         return f"forming candles do not reach the store: {some(late)}" if late else ""
 

@@ -17,9 +17,10 @@ from ingress_common.payloads import (
     decode_status_on,
     decode_watermark,
 )
-from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import Topics, symbol_of, topic_symbol
+from ingress_common.unshown import UnshownTrades
 
 MAX_ENTRIES = 1_000
 """Maximum number of instances, of feeds, and of services with dead letters."""
@@ -47,7 +48,7 @@ STATUS_MAX_AGE_SECONDS = 12.5
 
 
 _SKEW_SECONDS = 60.0
-_M1, *_HIGHER = TIMEFRAMES
+_M1 = Timeframe.M1
 
 
 class StateFullError(Exception):
@@ -68,11 +69,19 @@ class _Entry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """The status of an instance, the time of its receipt (unix seconds), and its size in bytes."""
+    """The status of an instance, the time of its receipt (unix seconds), its size in bytes, and since when this process
+    of it has been online and connected (unix seconds).
+    """
 
     status: Status
     seen_at: float
     size: int = 0
+    online_since: float = 0.0
+
+    def continues(self, status: Status) -> bool:
+        """Whether `status` is of the same process, which was online all the time."""
+        states = (self.status.state, status.state)
+        return states == (InstanceState.ONLINE,) * 2 and self.status.started_at == status.started_at
 
     def is_online(self, now: float, max_age: float = STATUS_MAX_AGE_SECONDS) -> bool:
         """Whether its status is online and at most `max_age` seconds old."""
@@ -142,8 +151,8 @@ class ClosedCandle(Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class SymbolState:
-    """The freshness of a symbol: `at` and `trades` of its newest minute, and the newest closed candle of each timeframe
-    on the bus.
+    """The freshness of a symbol: `at`, receipt (`came`) and `trades` of its newest minute, and the newest closed candle
+    of each timeframe on the bus.
 
     `timeframes`: those with a candle, closed or forming. `stored`: the newest closed candles that are known to be in
     the store. `seen_at`: receipt of the last candle; `since`: of the first one. All in unix seconds.
@@ -153,6 +162,7 @@ class SymbolState:
     since: float
     minute: int = 0
     at: float | None = None
+    came: float = 0.0
     trades: int = 0
     timeframes: set[Timeframe] = field(default_factory=set)
     closed: dict[Timeframe, ClosedCandle] = field(default_factory=dict)
@@ -183,7 +193,7 @@ class SymbolState:
         self.seen_at = now
         self.timeframes.add(timeframe)
         if timeframe is _M1 and open_time >= self.minute:
-            self.minute, self.at, self.trades = open_time, candle.at, candle.trades
+            self.minute, self.at, self.came, self.trades = open_time, candle.at, now, candle.trades
         newest = self.closed.get(timeframe)
         if candle.closed and (newest is None or newest.open_time < open_time):
             self.closed[timeframe] = ClosedCandle(open_time, candle.at, now)
@@ -214,11 +224,8 @@ class SystemState:
         self.feeds: dict[str, ReportedFeed] = {}
         self.symbols: dict[str, SymbolState] = {}
         self.dead_letters: dict[str, DeadLetterCount] = {}
-        self.unshown_since: dict[Timeframe, float] = {}
-        """Since when (unix seconds) trades are known and no candle of a timeframe has arrived, of any symbol.
-
-        1m candles follow what the gateways' watermarks state, higher timeframes follow the forming 1m candles.
-        """
+        self.unshown = UnshownTrades()
+        """By our clock."""
         self._skew = 0.0  # our clock less the gateways' when the last watermark arrived
 
     def filters(self) -> tuple[str, ...]:
@@ -285,7 +292,9 @@ class SystemState:
             return
         status = decode_status_on(topic, payload)
         _make_room(key, self.instances, now, MAX_ENTRIES, len(payload))
-        self.instances[key] = Instance(status, now, len(payload))
+        before = self.instances.get(key)
+        since = before.online_since if before and before.continues(status) else now
+        self.instances[key] = Instance(status, now, len(payload), since)
 
     def _feed(self, name: str, payload: bytes, now: float) -> None:
         before = self.feeds.get(name)
@@ -318,12 +327,12 @@ class SystemState:
         if feed is None:
             return
         self.feeds[name] = replace(feed, watermark=watermark)
-        if _M1 not in self.unshown_since and any(
+        if any(
             (symbol := self.symbols.get(name)) and (symbol.minute, symbol.trades) < (minute, trades)
             for minute, by_symbol in published.items()
             for name, trades in by_symbol.items()
         ):
-            self.unshown_since[_M1] = now
+            self.unshown.published(now)
 
     def _candle(self, name: str, timeframe: str, payload: bytes, now: float, *, retained: bool) -> CandleHeader:
         candle = decode_header(payload)
@@ -337,9 +346,9 @@ class SystemState:
             _make_room(candle.symbol, self.symbols, now, MAX_SYMBOLS)
             symbol = self.symbols[candle.symbol] = SymbolState(now, now)
         if candle.timeframe is _M1 and not (candle.closed or retained) and symbol.lacks(candle):
-            self.unshown_since = dict.fromkeys(_HIGHER, now) | self.unshown_since
+            self.unshown.shown_by_a_minute(now)
         symbol.take(candle, now)
-        self.unshown_since.pop(candle.timeframe, None)
+        self.unshown.arrived(candle.timeframe)
         return candle
 
     def _clear_candle(self, symbol: str, timeframe: Timeframe) -> None:

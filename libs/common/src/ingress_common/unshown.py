@@ -1,0 +1,41 @@
+"""Trades that no candle shows: what should have been published has not arrived."""
+
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
+
+_MINUTES, *_HIGHER = TIMEFRAMES
+
+
+class UnshownTrades:
+    """Since when trades are known and no candle of a timeframe has arrived, of any symbol.
+
+    Forming candles of the higher timeframes follow a 1m candle with new trades within about a second. One of another
+    symbol counts too, because the bus may lose forming candles (QoS 0). Times are those of the caller, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[Timeframe, float] = {}
+
+    def published(self, now: float) -> None:
+        """Gateways have published trades: a 1m candle follows."""
+        self._since.setdefault(_MINUTES, now)
+
+    def shown_by_a_minute(self, now: float) -> None:
+        """A forming 1m candle has shown new trades: candles of the higher timeframes follow."""
+        for timeframe in _HIGHER:
+            self._since.setdefault(timeframe, now)
+
+    def arrived(self, timeframe: Timeframe) -> None:
+        """A candle of `timeframe` has arrived."""
+        self._since.pop(timeframe, None)
+
+    def clear(self) -> None:
+        """Forget all: candles may have been lost with a connection."""
+        self._since.clear()
+
+    def problem(self, now: float, limit: float) -> str:
+        """The timeframes of which no candle has arrived for more than `limit` seconds; empty if there are none."""
+        late = {timeframe: now - since for timeframe, since in self._since.items() if now - since > limit}
+        if not late:
+            return ""
+        names = ", ".join(timeframe.value for timeframe in TIMEFRAMES if timeframe in late)
+        return f"no candle of {names} was received for {max(late.values()):.0f} s"
