@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
+from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -336,9 +337,10 @@ def load_settings(settings_type: type[SettingsT], **overrides: Any) -> SettingsT
     """Settings from `overrides`, the environment and `.env`, in this order of precedence.
 
     SettingsError, in one line, lists each wrong variable with its valid values, and its value if that cannot be
-    a secret.
+    a secret; or it names the line of `.env` that cannot be read.
     """
     try:
+        _check_env_file(overrides.get("_env_file", settings_type.model_config.get("env_file")))
         return settings_type(**overrides)
     except ValidationError as error:
         # `from None`, because the chained exception would carry secrets into a log.
@@ -352,6 +354,24 @@ def load_settings(settings_type: type[SettingsT], **overrides: Any) -> SettingsT
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "another encoding"
         raise SettingsError(f"expected .env to be a text file in UTF-8, got: {reason}") from None
+
+
+def _check_env_file(name: object) -> None:
+    """SettingsError with the number of the first line of `.env` that cannot be read. dotenv only warns of it, and the
+    service would run with defaults.
+    """
+    path = Path(name) if isinstance(name, str | Path) else None
+    if path is None or not path.is_file():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for binding in parse_stream(lines):
+            if binding.error:
+                text = binding.original.string
+                line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+                raise SettingsError(
+                    f"{path}: expected NAME=value in line {line}, with a closing quote for each opening one, "
+                    f"got {HIDDEN}"
+                )
 
 
 def _complaint(

@@ -80,6 +80,13 @@ def test_address_to_listen_on_is_an_ip_address_or_a_name(monkeypatch, host):
     assert load_settings(Everything).http_host == host
 
 
+def test_line_of_the_env_file_that_cannot_be_read_is_named_without_its_content(tmp_path):
+    (tmp_path / ".env").write_text('LOG_LEVEL=info\n\nMQTT_URL="mqtt://user:secret@host\n')
+    assert complaint() == (
+        ".env: expected NAME=value in line 3, with a closing quote for each opening one, got something else (hidden)"
+    )
+
+
 def test_symbols_are_split_and_deduplicated(monkeypatch):
     monkeypatch.setenv("SYMBOLS", "BTC/USD, */USD,ETH/*,*,BTC/USD")
     assert load_settings(Everything).symbols == ("BTC/USD", "*/USD", "ETH/*", "*")
