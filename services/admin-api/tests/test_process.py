@@ -26,6 +26,7 @@ def run(tmp_path, **settings):
             "got 'example.org'",
         ),
         ({"STORE_URL": "sqlite:///c.db", "TRUSTED_PROXIES": "proxy.local"}, "TRUSTED_PROXIES"),
+        ({"STORE_URL": "sqlite:///c.db", "TRUSTED_PROXIES": "u:p,w@10.0.0.1"}, "got something else (hidden) (it con"),
         ({"STORE_URL": "sqlite:///c.db", "TRUSTED_PROXIES": "10.0.0.0/33"}, "got '10.0.0.0/33'"),
         ({"STORE_URL": "sqlite:///c.db", "TRUSTED_PROXIES": "1.1.1.1,10.0.0.1/8"}, "got '10.0.0.1/8'"),
         ({"STORE_URL": "sqlite:///c.db", "AUDIT_MINUTES": "0"}, "AUDIT_MINUTES: expected a number of minutes"),

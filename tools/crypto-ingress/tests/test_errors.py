@@ -92,6 +92,36 @@ def test_wrong_argument_is_named(command, tmp_path, arguments, words):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("value", ["mqtt://u:secret@host", "u:secret@host", "-----BEGIN PRIVATE KEY-----secret"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("run",),
+        ("import",),
+        ("rollup", *PAIR, "--out", "out"),
+        ("rollup", "x.csv", *PAIR, "--out"),
+        ("replay", "x.csv", "--symbol"),
+        ("backfill", "--from"),
+        ("check-broker", "mqtt://host"),
+    ],
+    ids=" ".join,
+)
+def test_address_or_key_that_is_no_right_argument_is_not_shown(command, arguments, value):
+    done = command(*arguments, value)
+    assert_one_line(done, 2, "check-broker", "(hidden)")
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "url", ["mqtt://user:pa@secret:word", "user:secret@host", "secret", "influxdb://u:secret@host"]
+)
+def test_malformed_address_of_a_broker_to_check_is_not_shown(command, url):
+    done = command("check-broker", url)
+    assert_one_line(done, 2, "MQTT_URL", "mqtt://user:password@host:1883")
+    assert "secret" not in done.stderr
+
+
 def test_version_is_printed(command):
     done = command("--version")
     assert (done.returncode, done.stdout) == (0, f"crypto-ingress {version('crypto-ingress')}\n")
@@ -193,6 +223,13 @@ def test_wrong_setting_ends_every_command_that_takes_settings(command, arguments
 def test_setting_may_come_from_a_file_and_is_named_too(command, tmp_path):
     (tmp_path / ".env").write_text("SYMBOLS=BTCUSD\n")
     assert_one_line(command("run"), 2, "SYMBOLS", "'BTCUSD'")
+
+
+def test_file_of_settings_that_cannot_be_read_is_one_line(command, tmp_path):
+    (tmp_path / ".env").write_text('LOG_LEVEL=info\nMQTT_URL="mqtt://user:secret@host\n')
+    done = command("run")
+    assert_one_line(done, 2, ".env", "line 2")
+    assert "secret" not in done.stderr
 
 
 # --- store ------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from ingress_common.errors import SettingsError
+from ingress_common.redaction import read_failure, shown_path
 
 _URLS = ("mqtt_url",)
 """Settings that may contain a password."""
@@ -16,7 +17,12 @@ _URLS = ("mqtt_url",)
 
 def may_come_from_file(name: str, field: FieldInfo) -> bool:
     """Whether the setting `name` holds a secret, so that `<NAME>_FILE` may replace it."""
-    return name in _URLS or "SecretStr" in str(field.annotation) or any(m is SecretStr for m in field.metadata)
+    return name in _URLS or holds_secret(field)
+
+
+def holds_secret(field: FieldInfo) -> bool:
+    """Whether the type of a setting is a secret."""
+    return "SecretStr" in str(field.annotation) or any(m is SecretStr for m in field.metadata)
 
 
 class SecretFiles(PydanticBaseSettingsSource):
@@ -40,10 +46,10 @@ class SecretFiles(PydanticBaseSettingsSource):
             raise SettingsError(f"{variable.upper()}: expected either it or {field_name.upper()}, got both")
         try:
             secret = Path(path).read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text"
+        except (OSError, ValueError) as error:
+            reason = read_failure(path, error)
             raise SettingsError(
-                f"{variable.upper()}: expected a file with the secret, got {path!r}: {reason}"
+                f"{variable.upper()}: expected a file with the secret, got {shown_path(path)} ({reason})"
             ) from None
         if len(secret.splitlines()) > 1:
             raise SettingsError(f"{variable.upper()}: expected a file with one line, got more in {path!r}")

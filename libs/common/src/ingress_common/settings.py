@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
+from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
@@ -14,7 +16,8 @@ from ingress_common.bus.client import DEFAULT_CLIENT, MqttClient
 from ingress_common.bus.url import EXPECTED as MQTT_EXPECTED
 from ingress_common.bus.url import MqttUrl, credential_objection
 from ingress_common.errors import SettingsError
-from ingress_common.secret_files import SecretFiles
+from ingress_common.redaction import HIDDEN, file_objection, shown_path, shown_text, shown_url
+from ingress_common.secret_files import SecretFiles, holds_secret
 from ingress_common.symbols import right_name
 from ingress_common.tls import TlsFiles
 from ingress_common.topics import Topics
@@ -37,13 +40,6 @@ PUBLISHED = "change-me"
 
 _LEVEL = r"[^\s/+#\x00-\x1f\x7f-\x9f]"
 """A character of a topic level."""
-
-_SCHEMES = frozenset(
-    {"mqtt", "mqtts", "tcp", "ssl", "ws", "wss", "http", "https", "influxdb", "influxdbs", "sqlite", "postgres"}
-)
-"""Schemes that are shown where they are wrong; any other may be a part of a password."""
-
-_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]*\]|[^:/?#@\[\]]*)(?::[0-9]{1,5})?(?=[/?#]|$)")
 
 _SECRET_NAMES = ("token", "password", "secret")
 _PATTERN = re.compile(r"[^\s/,+#*-]+/[^\s/,+#*-]+|\*/[^\s/,+#*-]+|[^\s/,+#*-]+/\*|\*")
@@ -86,6 +82,13 @@ def _ws_url(value: object) -> object:
     return plain_url(value.strip(), "ws", "wss") if isinstance(value, str) else value
 
 
+def _file(value: Path | None) -> Path | None:
+    objection = None if value is None else file_objection(str(value))
+    if objection:
+        raise ValueError(objection)
+    return value
+
+
 def _ca_file(value: Path | None) -> Path | None:
     if value is not None:
         TlsFiles(ca_file=value).client_context()
@@ -94,12 +97,16 @@ def _ca_file(value: Path | None) -> Path | None:
 
 def _cert_file(value: Path | None, info: ValidationInfo) -> Path | None:
     name = str(info.field_name)
-    key, clients = (info.data.get(name.replace("cert", other)) for other in ("key", "client_ca"))
+    names = [name.replace("cert", other) for other in ("key", "client_ca")]
+    if names[0] not in info.data:
+        # The key's own complaint is enough.
+        return value
+    key, clients = (info.data.get(other) for other in names)
     if value is not None:
         TlsFiles(cert_file=value, key_file=key).client_context()
     elif key or clients:
         # Without it the server would speak plain HTTP, and ask nobody for a certificate.
-        raise ValueError(f"{name.replace('cert', 'key' if key else 'client_ca').upper()} requires it")
+        raise ValueError(f"{names[0 if key else 1].upper()} requires it")
     return value
 
 
@@ -139,6 +146,12 @@ def _instance(value: object) -> object:
     return value
 
 
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[\w.-]+|[0-9A-Fa-f:.]+(%[\w.-]+)?", value):
+        raise ValueError("it is neither an IP address nor a host name")
+    return value
+
+
 def _host_name() -> str:
     return re.sub(r"[\s/+#$]", "-", socket.gethostname())[:100] or "instance"
 
@@ -169,14 +182,26 @@ LogLevel = Annotated[
 """The lowest level that is logged."""
 
 
-CaFile = Annotated[Path | None, AfterValidator(_ca_file), Field(description="a file of certificates in PEM form")]
+CaFile = Annotated[
+    Path | None,
+    AfterValidator(_file),
+    AfterValidator(_ca_file),
+    Field(description="a file of certificates in PEM form"),
+]
 """Certificate authorities to trust instead of the system's."""
 
-KeyFile = Annotated[Path | None, Field(description="a file with a private key in PEM form, without a password")]
-"""The private key of a certificate; checked together with the certificate."""
+KeyFile = Annotated[
+    Path | None,
+    AfterValidator(_file),
+    Field(description="a file with a private key in PEM form, without a password"),
+]
+"""The private key of a certificate; its content is checked together with the certificate."""
 
 CertFile = Annotated[
-    Path | None, AfterValidator(_cert_file), Field(description="a file with a certificate and its chain in PEM form")
+    Path | None,
+    AfterValidator(_file),
+    AfterValidator(_cert_file),
+    Field(description="a file with a certificate and its chain in PEM form"),
 ]
 """Our own certificate. Its key is in the same file or in the setting with KEY instead of CERT. Declare that one and the
 one with CLIENT_CA before it.
@@ -252,7 +277,7 @@ class ServiceSettings(BaseSettings):
     """Format of log lines: console for people, json for programs."""
 
     http_host: Annotated[
-        str, Field(min_length=1, description="an address to listen on such as 127.0.0.1 or 0.0.0.0")
+        str, AfterValidator(_host), Field(description="an address to listen on such as 127.0.0.1 or 0.0.0.0")
     ] = "127.0.0.1"
     """Address that the HTTP server listens on: health and metrics, and the API of admin-api."""
 
@@ -311,9 +336,11 @@ SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 def load_settings(settings_type: type[SettingsT], **overrides: Any) -> SettingsT:
     """Settings from `overrides`, the environment and `.env`, in this order of precedence.
 
-    SettingsError, in one line, lists each wrong variable with its valid values and its value.
+    SettingsError, in one line, lists each wrong variable with its valid values, and its value if that cannot be
+    a secret; or it names the line of `.env` that cannot be read.
     """
     try:
+        _check_env_file(overrides.get("_env_file", settings_type.model_config.get("env_file")))
         return settings_type(**overrides)
     except ValidationError as error:
         # `from None`, because the chained exception would carry secrets into a log.
@@ -325,7 +352,26 @@ def load_settings(settings_type: type[SettingsT], **overrides: Any) -> SettingsT
     except SourceError as error:
         raise SettingsError(f"expected settings that can be read, got: {_one_line(str(error))}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"expected .env to be a text file in UTF-8, got: {_one_line(str(error))}") from None
+        reason = getattr(error, "strerror", None) or "another encoding"
+        raise SettingsError(f"expected .env to be a text file in UTF-8, got: {reason}") from None
+
+
+def _check_env_file(name: object) -> None:
+    """SettingsError with the number of the first line of `.env` that cannot be read. dotenv only warns of it, and the
+    service would run with defaults.
+    """
+    path = Path(name) if isinstance(name, str | Path) else None
+    if path is None or not path.is_file():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for binding in parse_stream(lines):
+            if binding.error:
+                text = binding.original.string
+                line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+                raise SettingsError(
+                    f"{path}: expected NAME=value in line {line}, with a closing quote for each opening one, "
+                    f"got {HIDDEN}"
+                )
 
 
 def _complaint(
@@ -335,46 +381,26 @@ def _complaint(
     field = settings_type.model_fields.get(name)
     if field is None:
         return f"settings: {_one_line(message)}"
-    expected = (field.description or _one_line(message)).rstrip(".")
+    # The message of a validator may repeat the value.
+    expected = (field.description or ("another value" if kind == "value_error" else _one_line(message))).rstrip(".")
     if kind == "missing":
         return f"{name.upper()} is not set: expected {expected}"
-    reason = f" ({_one_line(message.removeprefix('Value error, '))})" if kind == "value_error" else ""
-    return f"{name.upper()}: expected {expected}, got {_shown(name, field.annotation, value)}{reason}"
+    shown = _shown(name, field, value)
+    reason = _one_line(message.removeprefix("Value error, ")) if kind == "value_error" else ""
+    if shown != repr(value) and re.search("['\"]", reason):
+        # It quotes a part of what is hidden.
+        reason = ""
+    return f"{name.upper()}: expected {expected}, got {shown}{f' ({reason})' if reason else ''}"
 
 
-def _shown(name: str, annotation: object, value: object) -> str:
-    if annotation is SecretStr or isinstance(value, SecretStr) or any(part in name for part in _SECRET_NAMES):
-        return "something else (hidden)"
+def _shown(name: str, field: FieldInfo, value: object) -> str:
+    if holds_secret(field) or isinstance(value, SecretStr) or any(part in name for part in _SECRET_NAMES):
+        return HIDDEN
+    if isinstance(value, str | Path) and name.endswith("_file"):
+        return shown_path(str(value))
     if not isinstance(value, str):
         return repr(value)
-    if not name.endswith("_url"):
-        return repr(re.sub(r"(://|^)([^:@/]*):.*@", r"\1\2:***@", value, flags=re.DOTALL))
-    scheme, separator, rest = value.partition("://")
-    if not separator:
-        # It may be a password alone, such as that of a wrong file.
-        return "something without :// (hidden)"
-    if scheme not in _SCHEMES:
-        return "something with an unknown scheme (hidden)"
-    return repr(f"{scheme}://{_path_without_query(rest) if scheme == 'sqlite' else _without_secrets(rest)}")
-
-
-def _path_without_query(path: str) -> str:
-    return re.sub(r"([?#]).*", r"\1***", path, flags=re.DOTALL)
-
-
-def _without_secrets(address: str) -> str:
-    """What follows the scheme of a URL, also of a malformed one: user, host and port. All else is masked, because it
-    may be a part of a password.
-    """
-    head, at, tail = address.rpartition("@")
-    user, colon, _ = head.partition(":")
-    shown = (f"{user}:***@" if colon else "***@") if at else ""
-    place = _HOST_AND_PORT.match(tail)
-    if place is None:
-        host = re.match(r"[^:/?#@\[\]]*", tail)
-        return f"{shown}{host[0] if host else ''}:***"
-    rest = tail[place.end() :]
-    return f"{shown}{place[0]}{rest[:1]}{'***' if len(rest) > 1 else ''}"
+    return shown_url(value) if name.endswith("_url") else shown_text(value)
 
 
 def _one_line(text: str) -> str:

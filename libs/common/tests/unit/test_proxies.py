@@ -55,6 +55,7 @@ def test_the_variable_of_socks_is_refused_whatever_it_holds(name, proxy):
         "http://user:secret@proxy.example:3128/path",
         "http://:3128",
         "user:secr://et@proxy.example:3128",
+        "secret://proxy.example:3128",
     ],
 )
 def test_a_malformed_proxy_is_refused_in_one_line_without_its_password(proxy):

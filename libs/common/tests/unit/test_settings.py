@@ -74,6 +74,19 @@ def test_env_file_that_is_no_text_is_named(tmp_path):
     assert ".env" in complaint()
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "localhost", "my-host_1.example", "::", "fe80::1%eth0"])
+def test_address_to_listen_on_is_an_ip_address_or_a_name(monkeypatch, host):
+    monkeypatch.setenv("HTTP_HOST", host)
+    assert load_settings(Everything).http_host == host
+
+
+def test_line_of_the_env_file_that_cannot_be_read_is_named_without_its_content(tmp_path):
+    (tmp_path / ".env").write_text('LOG_LEVEL=info\n\nMQTT_URL="mqtt://user:secret@host\n')
+    assert complaint() == (
+        ".env: expected NAME=value in line 3, with a closing quote for each opening one, got something else (hidden)"
+    )
+
+
 def test_symbols_are_split_and_deduplicated(monkeypatch):
     monkeypatch.setenv("SYMBOLS", "BTC/USD, */USD,ETH/*,*,BTC/USD")
     assert load_settings(Everything).symbols == ("BTC/USD", "*/USD", "ETH/*", "*")
@@ -104,6 +117,8 @@ def test_broker_url_is_parsed(monkeypatch, url, expected):
         ("MQTT_URL", "mqtt://host/path", ["nothing may follow"]),
         ("HTTP_PORT", "abc", ["abc", "65535"]),
         ("HTTP_PORT", "65536", ["65536"]),
+        ("HTTP_HOST", "http://host", ["127.0.0.1", "'http://host'", "neither an IP address nor a host name"]),
+        ("HTTP_HOST", "a b", ["'a b'"]),
         ("LOG_LEVEL", "loud", ["loud", "warning"]),
         ("LOG_FORMAT", "xml", ["xml", "console or json"]),
         ("MQTT_CLIENT", "gmqtt", ["gmqtt", "mqtt5 or paho"]),
@@ -119,7 +134,7 @@ def test_broker_url_is_parsed(monkeypatch, url, expected):
         ("SYMBOLS", ",", [","]),
         ("KRAKEN_WS_URL", "https://host", ["https", "wss"]),
         ("KRAKEN_REST_URL", "wss://host", ["wss", "https"]),
-        ("KRAKEN_WS_URL", "wss://:secret@host", ["it contains a user", "wss://:***@host"]),
+        ("KRAKEN_WS_URL", "wss://:secret@host", ["it contains a user", "wss://***"]),
         ("KRAKEN_WS_URL", "wss://@host", ["it contains a user"]),
         ("KRAKEN_WS_URL", "wss://wss://host", ["it is not scheme://host:port/path"]),
         ("KRAKEN_WS_URL", "wss://[::1]host", ["wss://"]),
@@ -251,9 +266,21 @@ def test_a_secret_that_is_given_twice_or_whose_file_is_not_there_is_one_line(mon
     monkeypatch.setenv("ADMIN_TOKEN_FILE", str(tmp_path / "two"))
     assert complaint() == f"ADMIN_TOKEN_FILE: expected a file with one line, got more in '{tmp_path / 'two'}'"
     monkeypatch.setenv("ADMIN_TOKEN_FILE", str(tmp_path / "none"))
-    assert complaint().startswith("ADMIN_TOKEN_FILE: expected a file")
+    assert complaint() == (
+        "ADMIN_TOKEN_FILE: expected a file with the secret, got something else (hidden) "
+        f"(there is no such file below {tmp_path})"
+    )
     monkeypatch.setenv("ADMIN_TOKEN", "s3cret")
     assert complaint() == "ADMIN_TOKEN_FILE: expected either it or ADMIN_TOKEN, got both"
+
+
+@pytest.mark.parametrize("secret", ["mqtts://u:s3cret@host:1", "s3cret", "/s3cret+base64=", "~/s3cret", "s3cret" * 99])
+@pytest.mark.parametrize("variable", ["MQTT_URL_FILE", "MQTT_PASSWORD_FILE", "ADMIN_TOKEN_FILE", "INFLUX_TOKEN_FILE"])
+def test_a_secret_that_is_given_instead_of_its_file_is_hidden(monkeypatch, variable, secret):
+    monkeypatch.setenv(variable, secret)
+    text = complaint()
+    assert text.startswith(f"{variable}: expected a file with the secret, got something else (hidden)")
+    assert "s3cret" not in text
 
 
 def test_published_secrets_are_known(monkeypatch):
@@ -275,6 +302,16 @@ def test_tls_files_are_checked_at_the_start(monkeypatch, tmp_path):
     assert complaint().startswith("HTTP_CERT_FILE: expected a file with a certificate")
 
 
+@pytest.mark.parametrize("kind", ["CLIENT_CA", "KEY", "CERT"])
+def test_pem_text_that_is_given_instead_of_its_file_is_hidden(monkeypatch, certificates, kind):
+    monkeypatch.setenv("HTTP_CERT_FILE", str(certificates.cert("client")))
+    monkeypatch.setenv(f"HTTP_{kind}_FILE", certificates.key("client").read_text())
+    text = complaint()
+    assert text.startswith(f"HTTP_{kind}_FILE: expected a file ")
+    assert "got something else (hidden) (it is PEM text, not the path of a file)" in text
+    assert "BEGIN" not in text
+
+
 def test_tls_files_are_for_tls(monkeypatch, certificates):
     monkeypatch.setenv("MQTT_CA_FILE", str(certificates.ca))
     assert "mqtts://" in complaint()
@@ -287,6 +324,11 @@ def test_a_file_that_would_do_nothing_without_a_certificate_is_refused(monkeypat
     monkeypatch.setenv("MQTT_URL", "mqtts://host")
     monkeypatch.setenv(variable, str(certificates.ca))
     assert f"{variable} requires it" in complaint()
+
+
+def test_quotation_of_a_hidden_value_is_left_out(monkeypatch):
+    monkeypatch.setenv("SYMBOLS", "wss://user:secret@host")
+    assert complaint().endswith(", got 'wss://***'")
 
 
 def test_token_is_not_repeated(monkeypatch):

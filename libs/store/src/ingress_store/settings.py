@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from ingress_common.errors import SettingsError
+from ingress_common.redaction import holds_credentials
 from ingress_common.settings import CaFile, CertFile, HeaderSecret, KeyFile, ServiceSettings
 from ingress_common.tls import TlsFiles
 from ingress_store.errors import StoreUrlError
@@ -22,6 +23,12 @@ def _store_url(value: object) -> object:
 
 def _retention(value: object) -> object:
     return Retention.parse(value) if isinstance(value, str) else value
+
+
+def _org(value: str | None) -> str | None:
+    if value is not None and holds_credentials(value):
+        raise ValueError("it contains a user, which is shown to everyone")
+    return value
 
 
 StoreUrlSetting = Annotated[StoreUrl, NoDecode, BeforeValidator(_store_url), Field(description=EXPECTED)]
@@ -47,7 +54,9 @@ class StoreSettings(ServiceSettings):
     retention: RetentionSetting = Field(default_factory=Retention)
     """How long candles of each timeframe, and raw ticks, are kept; unnamed ones keep their default."""
 
-    influx_org: Annotated[str | None, Field(description="the name or ID of InfluxDB's organisation")] = None
+    influx_org: Annotated[
+        str | None, AfterValidator(_org), Field(description="the name or ID of InfluxDB's organisation")
+    ] = None
     """InfluxDB's organisation; admin-api's bootstrap creates a missing organisation and logs it. Two stacks on one
     InfluxDB take two organisations.
     """

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from ingress_common.redaction import holds_credentials
 from ingress_common.urls import bracketed, plain_url, split_url
 from ingress_store.errors import StoreUrlError
 
@@ -28,6 +29,8 @@ class SqliteUrl:
             raise StoreUrlError("it has no path; write three slashes and a path")
         if "?" in rest or "#" in rest:
             raise StoreUrlError("it contains a query or a fragment, which is shown to everyone")
+        if holds_credentials(rest):
+            raise StoreUrlError("it contains a user, which is shown to everyone")
         return cls(Path(rest[1:]))
 
     @property

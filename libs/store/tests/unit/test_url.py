@@ -76,12 +76,29 @@ def test_setting_names_what_is_wrong(monkeypatch, url, reason):
         "influxdb://:secret@host",
         "influxdb://host/#secret",
         "sqlite:////var/candles.db?key=secret",
+        "sqlite:///user:secret@host/db",
     ],
 )
 def test_url_that_may_hold_a_secret_is_refused_because_it_is_shown(monkeypatch, url):
     text = complaint(monkeypatch, url)
     assert "which is shown to everyone" in text
     assert "secret" not in text
+
+
+@pytest.mark.parametrize("url", ["sqlite://user:secret@host/db", "influxdb://user:pa@secret:word"])
+def test_malformed_url_with_a_user_is_shown_by_its_scheme_alone(monkeypatch, url):
+    assert f", got '{url.partition(':')[0]}://***' (" in complaint(monkeypatch, url)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("RETENTION", "user:secret@host"), ("INFLUX_ORG", "http://user:secret@host")]
+)
+def test_no_other_setting_shows_a_password(monkeypatch, variable, value):
+    monkeypatch.setenv("STORE_URL", "influxdb://host")
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=f"^{variable}: expected ") as caught:
+        load_settings(StoreSettings)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("raw", "#/?[] ")

@@ -15,7 +15,12 @@ _UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
 
 
 def _split(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    if "@" in value:
+        # A password may contain a comma, so its parts must not be shown one by one.
+        raise ValueError("it contains a user")
+    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def _proxy(text: str) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from importlib.metadata import version
@@ -24,6 +24,7 @@ from ingress_common.bus import BusError
 from ingress_common.errors import SettingsError, StartError, first_of
 from ingress_common.logs import configure_logging
 from ingress_common.proxies import prepare_proxies
+from ingress_common.redaction import holds_credentials, is_key
 from ingress_common.service import warn_of_published_secrets
 from ingress_common.settings import load_settings
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
@@ -380,8 +381,17 @@ def _complain(text: str) -> None:
     sys.stderr.write(f"crypto-ingress: {' '.join(text.split())}\n")
 
 
+def _misplaced_addresses(arguments: Sequence[str]) -> bool:
+    """Whether an argument that complaints would repeat may contain a password or a key."""
+    repeated = arguments[2:] if arguments[:1] == ["check-broker"] else arguments
+    return any("://" in text or is_key(text) or holds_credentials(text) for text in repeated)
+
+
 def main() -> None:
     """The `crypto-ingress` program."""
+    if _misplaced_addresses(sys.argv[1:]):
+        _complain("expected an address only in settings and as the URL of check-broker, got another one (hidden)")
+        sys.exit(2)
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as error:

@@ -43,8 +43,8 @@ _HEAD = """\
 
 Settings are environment variables. `.env` in the working directory may set them too; the
 environment has precedence. An empty variable counts as unset. A wrong value ends a service at its
-start with exit code 2 and one line that names the variable, its value and its valid values.
-Secrets are never shown.
+start with exit code 2 and one line that names the variable, its valid values and, if it cannot be a
+secret, its value. So does a `.env` with a line that cannot be read.
 
 ```sh
 HTTP_PORT=8080 SYMBOLS=BTC/USD,ETH/USD .venv/bin/crypto-ingress run
