@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -41,6 +42,26 @@ def program(
         timeout=timeout,
         check=False,
     )
+
+
+def broker_of(parent: int) -> int | None:
+    """The id of the embedded broker's process, a child of process `parent`; None if none runs."""
+    listed = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,stat=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    for line in listed.splitlines():
+        pid, ppid, state, arguments = line.split(None, 3)
+        if int(ppid) == parent and "iotcore" in arguments and not state.startswith("Z"):
+            return int(pid)
+    return None
+
+
+def kill_broker_of(parent: int) -> None:
+    """Kill (SIGKILL) the embedded broker of process `parent`, if one runs."""
+    pid = broker_of(parent)
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 class Running:

@@ -3,6 +3,7 @@
 The simulator's ports are part of the contract and fixed, so there is one demo at a time.
 """
 
+import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from command import kill_broker_of
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import parse_rfc3339
 from running_demo import Demo, disagreement, running_demo
@@ -54,4 +56,31 @@ async def test_demo_serves_the_truth_in_all_timeframes_through_an_outage_and_sto
     assert await demo.running.ended(30) == 0, demo.running.output()
     said = demo.running.output()
     assert "stopped" in said
+    assert "Traceback" not in said
+
+
+async def test_killed_broker_is_restarted_and_all_is_green_again_and_one_that_always_ends_ends_the_command(demo):
+    process = demo.running.process
+    await demo.until_health(200, 90)
+    kill_broker_of(process.pid)
+    await demo.until_health(503, 60)
+    await demo.until_health(200, 60)
+    assert "broker.restarted" in demo.running.log.read_text()
+
+    async def minute_of_after_the_restart_closes() -> str | None:
+        closed = [c for c in await demo.candles("BTC/USD", Timeframe.M1) if c["closed"]]
+        late = [c for c in closed if parse_rfc3339(c["open_time"]) > restarted]
+        return None if late else "no minute after the restart has closed"
+
+    restarted = time.time()
+    await demo.until(minute_of_after_the_restart_closes, 180)
+
+    deadline = time.monotonic() + 90
+    while process.returncode is None and time.monotonic() < deadline:
+        kill_broker_of(process.pid)
+        await asyncio.wait([asyncio.ensure_future(process.wait())], timeout=0.1)
+    assert await demo.running.ended(1) == 1
+    said = demo.running.output()
+    assert said.splitlines()[-1].startswith("crypto-ingress: the embedded broker on 127.0.0.1:")
+    assert "ended 5 times in a row" in said
     assert "Traceback" not in said

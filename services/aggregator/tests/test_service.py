@@ -423,6 +423,47 @@ async def test_republished_candles_end_with_the_request_id():
         assert numbers(out)[0][1] == len(published) + 1
 
 
+async def test_minutes_close_during_a_flood_of_republish_requests_which_all_have_a_response(monkeypatch):
+    monkeypatch.setattr("aggregator.service._ROUND_PAUSE_SECONDS", 0.01)
+    broker = MemoryBroker()
+    # With few unacknowledged messages at a time, a request that waits must not block those of the minute.
+    bus = MemoryBus(broker, client_id="a", session_expiry=60, inbound_limit=20)
+    service = Aggregator(bus, TOPICS, SymbolSubscriptions(TOPICS), "a", CollectorRegistry(), lambda: float(OPEN))
+    symbols = ("BTC/USD", "ETH/USD")
+
+    def closed(open_time: int) -> set[str]:
+        found = [c for c in out.candles() if c.closed and c.timeframe is Timeframe.M1 and c.open_time == open_time]
+        return {c.symbol for c in found}
+
+    def answered(name: str) -> set[str]:
+        named = [m for m in out.seen if request_of(m.properties) == name and "/candles/" in m.topic]
+        return {decode_candle(m.payload).symbol for m in named}
+
+    async with outside(broker) as out, running(service):
+        await start_symbol(out, service, symbols, windows=10)
+        await out.watermark(OPEN + 61)
+        await out.until(lambda: closed(OPEN) == set(symbols))
+        remembered = service._engine.republish(symbols, 0.0, OPEN + 1e6)
+        before = len(out.seen)
+        flood = encode_republish_request(RepublishRequest(symbols, 0.0, OPEN + 1e6))
+        for number in range(4000):
+            properties = {REQUEST: f"r{number}"} if number % 1000 == 999 else {}
+            await out.bus.publish(TOPICS.republish_requests(), flood, properties=properties)
+        await out.watermark(OPEN + 121)
+        await out.until(lambda: closed(OPEN + 60) == set(symbols))
+        names = [f"r{number}" for number in range(999, 4000, 1000)]
+        await out.until(lambda: all(answered(name) == set(symbols) for name in names))
+        await out.until(lambda: not service._republishing)
+        republished = [decode_candle(m.payload) for m in out.seen[before:] if "/candles/" in m.topic]
+        assert set(remembered) <= set(republished)
+        assert len(republished) < 4000
+        for symbol in symbols:
+            ours = [m for m in out.seen if numbered(m.properties) and decode_candle(m.payload).symbol == symbol]
+            assert [numbered(m.properties).number for m in ours] == list(range(1, len(ours) + 1))
+            retained = decode_candle(broker.retained[TOPICS.candles(symbol, Timeframe.M1)])
+            assert retained.open_time >= OPEN + 60
+
+
 async def test_malformed_republish_request_becomes_a_dead_letter():
     broker = MemoryBroker()
     async with outside(broker) as out, running(aggregator(broker)):

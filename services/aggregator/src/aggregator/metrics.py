@@ -66,6 +66,16 @@ class AggregatorMetrics:
             registry=registry,
         )
         self.refused = Counter("ingress_aggregator_refused", "Messages that the broker refused", registry=registry)
+        self.displaced_requests = Counter(
+            "ingress_aggregator_displaced_requests",
+            "Requests to republish whose symbol had too many: its candles are republished, without the request's name",
+            registry=registry,
+        )
+        self.republishing = Gauge(
+            "ingress_aggregator_republishing_symbols",
+            "Symbols whose closed candles are requested and not yet republished",
+            registry=registry,
+        )
         candles = Counter(
             "ingress_aggregator_candles",
             "Candles published, by kind: forming, closed, infilled, corrected; repeated (unchanged, on request or "

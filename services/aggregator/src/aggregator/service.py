@@ -18,6 +18,7 @@ from aggregator.endings import Endings, Following, Standing
 from aggregator.forming import TURN_SECONDS, FormingCandles
 from aggregator.late_ends import LateEnds, LateStep
 from aggregator.metrics import AggregatorMetrics, PublicationKind, kind_of_response, kind_of_update
+from aggregator.republishing import Republishing
 from aggregator.subscriptions import BusSubscriptions
 from ingress_common.bus import Bus, BusError, Connected, Event, Message
 from ingress_common.dead_letters import DeadLetterPublisher
@@ -61,6 +62,12 @@ _UNFILLED_SECONDS = 10.0
 # A snapshot is final up to GRACE before it was taken. The coverage by updates may have begun with the watermark that
 # caused the request, so a snapshot that is taken at once would leave the time between them unknown.
 _SEED_AFTER_SECONDS = GRACE
+# Requests to republish get at most a quarter of the time, in portions of milliseconds. The pause between rounds keeps a
+# flood of requests from becoming a flood of candles.
+_PORTION = 25
+_PAUSE_RATIO = 3.0
+_LONGEST_PAUSE_SECONDS = 1.0
+_ROUND_PAUSE_SECONDS = 2.0
 _START_SECONDS = 60.0  # symbols that are gained later are not those of the start
 _SEED_SECONDS = 15.0  # how long such a symbol may wait for its seed
 _OVER = (Standing.ENDED, Standing.LEFT)
@@ -71,8 +78,9 @@ _KindOf = Callable[[Candle], PublicationKind]
 class Aggregator:
     """One instance: maintains its share of the symbols that the feeds carry.
 
-    A message is acknowledged once the broker has confirmed everything published because of it. `clock` (unix seconds)
-    dates status and dead letters, and measures latencies; candles depend on the messages alone.
+    A message is acknowledged once the broker has confirmed everything published because of it; a request to republish
+    at once, because its sender repeats it until it has the candles. `clock` (unix seconds) dates status and dead
+    letters, and measures latencies; candles depend on the messages alone.
     """
 
     name = AGGREGATOR
@@ -109,11 +117,13 @@ class Aggregator:
             refresh_seconds=1,
             published_secrets=published_secrets,
         )
-        # One at a time: handling a message, gaining or releasing symbols, publishing forming candles. So the output
-        # stays in order. Never hold it while waiting for the broker: the same connection brings the messages.
+        # One at a time: handling a message, gaining or releasing symbols, publishing forming candles, republishing a
+        # portion. So the output stays in order. Never hold it while waiting for the broker: the same connection brings
+        # the messages.
         self._turn = asyncio.Lock()
         self._seed_requests: asyncio.Queue[tuple[float, SeedRequest]] = asyncio.Queue()  # with the loop's time when due
         self._unconfirmed: asyncio.Queue[tuple[Message, list[Awaitable[None]]]] = asyncio.Queue(_UNCONFIRMED_LIMIT)
+        self._republishing = Republishing(self._published)
         self._reassign_at: float | None = None
         self._members_moved = False
         self._numbering = Numbering()
@@ -143,6 +153,7 @@ class Aggregator:
             tasks.create_task(self._confirm(), name="aggregator.confirm")
             tasks.create_task(self._request_seeds(), name="aggregator.seeds")
             tasks.create_task(self._publish_forming(), name="aggregator.forming")
+            tasks.create_task(self._republish(), name="aggregator.republish")
             tasks.create_task(self._maintain(), name="aggregator.maintenance")
             tasks.create_task(self._end_symbols(), name="aggregator.endings")
             tasks.create_task(self._keep_swept(), name="aggregator.sweep")
@@ -196,9 +207,6 @@ class Aggregator:
             await self._publish_all(self._engine.recent(), lambda _: PublicationKind.REPEATED)
             return
         try:
-            if event.topic == self._topics.republish_requests():
-                await self._unconfirmed.put((event, await self._republish(event)))
-                return
             outputs, kind_of = self._decide(event)
         except (PayloadError, TopicError, ImplausibleError) as error:
             self._metrics.dead_letters.inc()
@@ -212,7 +220,7 @@ class Aggregator:
     def _decide(self, message: Message) -> tuple[Sequence[Output], _KindOf]:
         levels = self._topics.split(message.topic)
         match levels:
-            case ("raw" | "history", *_) | ("feed", _, _, "watermark") if message.retain:
+            case ("raw" | "history", *_) | ("feed" | "request", _, *_, "watermark" | "republish") if message.retain:
                 raise PayloadError("expected a message that is not retained")
             case ("raw", _, _, "1m"):
                 self._metrics.ticks.inc()
@@ -272,6 +280,8 @@ class Aggregator:
                     self._retained.add(candle.symbol)
                 self._engine.resume(candle)
                 self._late.resume(candle)
+            case ("request", _, "republish"):
+                self._queue_republishing(message)
             case ("ending", _, symbol, timeframe) if not message.payload:
                 self._endings.remove(symbol_of(symbol), Timeframe.parse(timeframe))
             case ("ending", _, _, _):
@@ -293,21 +303,38 @@ class Aggregator:
                 self._note_newest(output)
         return [await self._publish(output, kind_of) for output in outputs]
 
-    async def _republish(self, message: Message) -> list[Awaitable[None]]:
-        """Republish the requested candles of our symbols; the last candle of each names the request."""
-        if message.retain:
-            raise PayloadError("expected a message that is not retained")
-        request = decode_republish_request(message.payload)
-        name = request_of(message.properties)
-        deliveries = []
-        for symbol in request.symbols:
-            candles = self._engine.republish((symbol,), request.start, request.end)
-            for candle in candles:
-                self._note_newest(candle)
-            for position, candle in enumerate(candles, 1):
-                properties = {REQUEST: name} if name and position == len(candles) else {}
-                deliveries.append(await self._publish(candle, lambda _: PublicationKind.REPEATED, properties))
-        return deliveries
+    def _queue_republishing(self, message: Message) -> None:
+        """Queue the requested candles of our symbols."""
+        request, name = decode_republish_request(message.payload), request_of(message.properties)
+        ours = [symbol for symbol in request.symbols if symbol in self._engine.series]
+        self._metrics.displaced_requests.inc(self._republishing.request(ours, request.start, request.end, name))
+        self._metrics.republishing.set(len(self._republishing))
+
+    def _published(self, symbol: str, start: float, end: float) -> Sequence[Candle]:
+        candles = self._engine.republish((symbol,), start, end)
+        for candle in candles:
+            self._note_newest(candle)
+        return candles
+
+    async def _republish(self) -> None:
+        """Republish in portions, with the other messages in between; the last candle of a response names its request.
+
+        The next portion waits for the broker to confirm this one, so that requests never fill the connection's queue.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._republishing.requested()
+            async with self._turn:
+                began = loop.time()
+                deliveries = [
+                    await self._publish(candle, lambda _: PublicationKind.REPEATED, {REQUEST: name} if name else {})
+                    for candle, name in self._republishing.portion(_PORTION)
+                ]
+                took = loop.time() - began
+                self._metrics.republishing.set(len(self._republishing))
+            await self._confirmed(deliveries, self._topics.republish_requests())
+            pause = min(took * _PAUSE_RATIO, _LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(pause if self._republishing.in_round else _ROUND_PAUSE_SECONDS)
 
     async def _publish(
         self, output: Output, kind_of: _KindOf, more: Mapping[str, str] = MappingProxyType({})
@@ -351,15 +378,19 @@ class Aggregator:
         """Acknowledge each message, in order, once the broker has confirmed what was published because of it."""
         while True:
             message, deliveries = await self._unconfirmed.get()
-            try:
-                for delivery in deliveries:
-                    await delivery
-            except BusError as error:
-                # The broker would refuse it the next time too, and hold up all that follows. The health shows it
-                # (`broker_check`), and the writer and the store's audit find what is missing.
-                self._metrics.refused.inc()
-                log.debug("publish.refused", topic=message.topic, reason=str(error))
+            await self._confirmed(deliveries, message.topic)
             message.ack()
+
+    async def _confirmed(self, deliveries: Collection[Awaitable[None]], cause: str) -> None:
+        """Wait until the broker has confirmed what was published because of a message on topic `cause`."""
+        try:
+            for delivery in deliveries:
+                await delivery
+        except BusError as error:
+            # The broker would refuse it the next time too, and hold up all that follows. The health shows it
+            # (`broker_check`), and the writer and the store's audit find what is missing.
+            self._metrics.refused.inc()
+            log.debug("publish.refused", topic=cause, reason=str(error))
 
     # --- symbols and forming candles ---------------------------------------------------------------------------------
 

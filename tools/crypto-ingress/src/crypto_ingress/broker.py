@@ -14,8 +14,10 @@ from typing import Self
 
 from iotcore import Broker
 
+from ingress_common.backoff import Backoff
 from ingress_common.bus.link import MAXIMUM_PACKET
 from ingress_common.errors import StartError
+from ingress_common.logs import get_logger
 
 # rumqttd ends a connection that sends more than max_payload_size bytes, so the limit is the bus's own.
 _CONFIGURATION = """\
@@ -41,6 +43,12 @@ dynamic_filters = true
 """
 
 _FREE_PORT_TRIES = 20
+_LOOK_SECONDS = 0.1
+_BRIEF_SECONDS = 10.0
+_MOST_BRIEF_RUNS = 5
+_BACKOFF = Backoff(0.5, 5.0, at_once=1)
+
+log = get_logger(__name__)
 
 
 class EmbeddedBroker:
@@ -65,11 +73,37 @@ class EmbeddedBroker:
         """Whether the broker's process runs."""
         return self._broker is not None and self._broker.is_running
 
+    async def keep_running(self) -> None:
+        """Restart the broker's process on the same port each time that it ends, until cancelled.
+
+        Its clients reconnect. StartError once it has ended several times in a row, each time within seconds.
+        """
+        loop = asyncio.get_running_loop()
+        brief_runs, started = 0, loop.time()
+        while True:
+            if self.running:
+                await asyncio.sleep(_LOOK_SECONDS)
+                continue
+            brief_runs = brief_runs + 1 if loop.time() - started < _BRIEF_SECONDS else 0
+            if brief_runs == _MOST_BRIEF_RUNS:
+                often = f"{brief_runs} times in a row within {_BRIEF_SECONDS:g} s of its start"
+                raise StartError(f"the embedded broker on {self._host}:{self._port} ended {often}")
+            log.error("broker.ended", address=f"{self._host}:{self._port}", brief_runs=brief_runs)
+            await asyncio.sleep(_BACKOFF.pause(brief_runs))
+            try:
+                await self._start_in_thread()
+            except StartError as error:
+                log.warning("broker.start-failed", reason=str(error))
+            else:
+                log.warning("broker.restarted", address=f"{self._host}:{self._port}")
+            # A start that fails counts as a brief run, however long it took.
+            started = loop.time()
+
     async def __aenter__(self) -> Self:
         """Start the broker and wait until it listens."""
         self._port_lock, self._port = _locked_port(self._host, self._port)
         try:
-            await asyncio.to_thread(self._start)
+            await self._start_in_thread()
         except BaseException:
             self._port_lock.close()
             raise
@@ -84,7 +118,18 @@ class EmbeddedBroker:
         if self._port_lock is not None:
             self._port_lock.close()
 
+    async def _start_in_thread(self) -> None:
+        """Start the broker; when cancelled, only once it is started, so that it can be stopped."""
+        starting = asyncio.create_task(asyncio.to_thread(self._start), name="broker.start")
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await asyncio.wait([starting])
+            raise
+
     def _start(self) -> None:
+        if self._broker is not None:
+            self._broker.stop()
         # Ctrl-C in a terminal reaches the whole process group, but the services need the broker for a clean stop. So it
         # inherits a signal mask that blocks SIGINT. SIGTERM ends it, and so does the end of this process.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

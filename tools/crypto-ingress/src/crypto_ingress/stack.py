@@ -20,7 +20,10 @@ _BROKER_PORT = 1883
 
 @asynccontextmanager
 async def broker_for(settings: RunSettings) -> AsyncIterator[Connector]:
-    """The broker that MQTT_URL names; without MQTT_URL an embedded one, on port 1883 if that is free."""
+    """The broker that MQTT_URL names; without MQTT_URL an embedded one, on port 1883 if that is free.
+
+    An embedded one is kept running inside the context, which ends with StartError (in a group) if that fails.
+    """
     if settings.external_broker:
         yield Connector(settings.mqtt_url, settings.mqtt_client)
         return
@@ -29,7 +32,10 @@ async def broker_for(settings: RunSettings) -> AsyncIterator[Connector]:
             broker = await stack.enter_async_context(EmbeddedBroker(_BROKER_PORT))
         except StartError:
             broker = await stack.enter_async_context(EmbeddedBroker())
-        yield EmbeddedConnector(MqttUrl.parse(broker.url), settings.mqtt_client)
+        async with asyncio.TaskGroup() as tasks:
+            keeping = tasks.create_task(broker.keep_running(), name="broker.keep-running")
+            yield EmbeddedConnector(MqttUrl.parse(broker.url), settings.mqtt_client)
+            keeping.cancel()
 
 
 async def serve(
