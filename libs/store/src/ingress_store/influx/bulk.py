@@ -14,7 +14,7 @@ from ingress_store.errors import StoreUnavailableError
 from ingress_store.influx import flux, names
 from ingress_store.influx.lines import microseconds
 from ingress_store.influx.new_shards import CONFIRM_SECONDS
-from ingress_store.influx.rows import NUMBERS, at_of, our_rows_of, seconds_of
+from ingress_store.influx.rows import NUMBERS, at_of, rows_of, seconds_of
 from ingress_store.influx.server import RefusedError, Server, with_store_errors
 
 _LINES_AT_ONCE = 10_000
@@ -27,7 +27,7 @@ _SPECIAL = str.maketrans({",": r"\,", " ": r"\ ", "=": r"\="})
 
 
 class InfluxSeries:
-    """The candles of one symbol and timeframe.
+    """The candles of one symbol and timeframe, also of series with another tag, which `crypto-ingress verify` finds.
 
     InfluxDB has no conditional write: a row replaces the existing one, so the caller compares first.
     """
@@ -48,7 +48,7 @@ class InfluxSeries:
 
     async def _count(self, start: int, end: int) -> int:
         text = flux.count(self._bucket, self._symbol, start, end)
-        return sum(int(row["_value"]) for row in our_rows_of(await self._query(text)))
+        return sum(int(row["_value"]) for row in rows_of(await self._query(text)))
 
     async def read(self, start: int, end: int, columns: Sequence[str] = COLUMNS) -> bytes:
         """The candles as CSV, read in pieces small enough for the server, which makes one while we parse another."""
@@ -97,7 +97,7 @@ class InfluxSeries:
         found = [
             seconds_of(row["_time"])
             for which in ("first", "last")
-            for row in our_rows_of(await self._query(flux.closed_edge(self._bucket, self._symbol, which)))
+            for row in rows_of(await self._query(flux.closed_edge(self._bucket, self._symbol, which)))
         ]
         return (min(found), max(found)) if found else None
 
@@ -155,7 +155,7 @@ def _lines_of(text: str, columns: Sequence[str]) -> tuple[str, bool]:
     wanted = [COLUMNS.index(name) for name in columns]
     needed = [name for name in NUMBERS if name in columns]
     whole = True
-    for row in our_rows_of(text):
+    for row in rows_of(text):
         whole = whole and all(map(row.get, needed))
         if row.get("open") and row.get("close"):
             values = _values(row)

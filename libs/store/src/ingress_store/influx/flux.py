@@ -83,27 +83,27 @@ def newest_closed(bucket: str, start: float, stop: float) -> str:
     )
 
 
-BY_TIME = '\n  |> sort(columns: ["_time"])'
-"""Puts the rows of each series in order."""
+BY_TIME = '\n  |> group()\n  |> sort(columns: ["_time"])'
+"""Puts the rows of `rows` in order, those of all series together."""
 
 
 def count(bucket: str, symbol: str, start: float, stop: float) -> str:
-    """The number of a symbol's candles in each series; the storage engine counts."""
+    """The number of a symbol's candles in each series, foreign ones too; the storage engine counts."""
     return (
         f"{_from(bucket, start, stop)}\n"
         f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)} and r.symbol == {quoted(symbol)}"
         ' and r._field == "closed")\n'
-        f"  |> count()\n  |> {_DROP}"
+        '  |> count()\n  |> keep(columns: ["_value"])'
     )
 
 
 def closed_edge(bucket: str, symbol: str, which: str) -> str:
-    """Query for the time of the `first` or `last` closed candle in the bucket."""
+    """Query for the time of the `first` or `last` closed candle in the bucket, of each series, foreign ones too."""
     return (
         f"{_from(bucket, FIRST, LAST)}\n"
         f"  |> filter(fn: (r) => r._measurement == {quoted(CANDLE)} and r.symbol == {quoted(symbol)}"
         ' and r._field == "closed" and r._value == true)\n'
-        f"  |> {which}()\n  |> {_DROP}"
+        f'  |> {which}()\n  |> keep(columns: ["_time"])'
     )
 
 
