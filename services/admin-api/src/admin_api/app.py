@@ -211,6 +211,7 @@ class AdminApi:
                     self.candles.reconnected()
                 connected = True
                 self._status.announce()
+                self.state.reconnected()
                 self.reconciler.reconnected()
             else:
                 await self._take(event)

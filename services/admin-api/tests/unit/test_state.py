@@ -139,9 +139,40 @@ def test_candles_are_red_once_gateways_publish_updates_and_no_candle_follows(can
     assert all(second(start + n, {}) for n in range(1, 20))
     # The bus loses a forming candle, and has those of another symbol.
     assert second(start + 20, {"BTC/USD": 2})
-    assert all(second(start + n, {"ETH/USD": n}, ETH=n) for n in range(21, 30))
-    assert [second(start + n, {"BTC/USD": n}) for n in range(30, 40)] == [True] * 9 + [False]
+    assert all(second(start + n, {"ETH/USD": n}, ETH=n) for n in range(21, 40))
     assert second(start + 40, {"BTC/USD": 40}, BTC=40)
+    # No candle arrives at all.
+    assert [second(start + n, {"BTC/USD": n}) for n in range(41, 51)] == [True] * 9 + [False]
+    assert second(start + 51, {"BTC/USD": 51}, BTC=51)
+
+
+def test_candles_are_red_once_those_of_one_symbol_do_not_arrive_and_stay_so(candle):
+    state, minute = SystemState(TOPICS), M1.floor(NOW)
+    state.apply(TOPICS.feed("f1"), encode_feed_state(FeedState("f1", FeedCondition.LIVE, NOW, ("BTC/USD",))), NOW)
+
+    def second(number: int, *shown: str) -> Check:
+        """A second in which both symbols trade, and candles of those that are `shown` arrive."""
+        now = minute + float(number)
+        for symbol in shown:
+            for timeframe in TIMEFRAMES:
+                open_time = timeframe.floor(minute)
+                one = candle(
+                    symbol=symbol, timeframe=timeframe, open_time=open_time, closed=False, at=now, trades=number
+                )
+                state.apply(TOPICS.candles(symbol, timeframe), encode_candle(one), now)
+        stated = trades_property({minute: {"BTC/USD": number, "ETH/USD": number}})
+        state.apply(TOPICS.watermark("f1"), encode_watermark(Watermark("f1", now - 1, now)), now, stated)
+        return candles_check(state, now, Wanted(frozenset({"BTC/USD", "ETH/USD"}), {}, frozenset(), {}))
+
+    assert all(second(number, "BTC/USD", "ETH/USD").ok for number in range(1, 10))
+    red = [not second(number, "ETH/USD").ok for number in range(10, 40)]
+    assert red == [False] * 9 + [True] * 21
+    assert second(40, "ETH/USD").detail == "gateways publish updates, but no candle of BTC/USD arrives"
+    assert second(41, "BTC/USD", "ETH/USD").ok
+    second(42, "ETH/USD")
+    second(43, "ETH/USD")
+    state.reconnected()
+    assert candles_check(state, minute + 59.0, Wanted(frozenset({"BTC/USD"}), {}, frozenset(), {})).ok
 
 
 def test_candles_are_red_once_minutes_are_traded_and_no_candle_of_a_higher_timeframe_follows(candle):

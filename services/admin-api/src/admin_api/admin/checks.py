@@ -173,10 +173,12 @@ def seeds_check(state: SystemState, now: float, wanted: Wanted, new: frozenset[s
 
 def candles_check(state: SystemState, now: float, wanted: Wanted) -> Check:
     """Red when the feed of a wanted symbol is live and a candle is not closed CLOSE_SECONDS after its end, or when
-    there are trades and no candle of a timeframe shows them for UPDATE_SECONDS.
+    there are trades and no candle of a timeframe, or of a symbol, shows them for UPDATE_SECONDS.
     """
     if problem := state.unshown.problem(now, UPDATE_SECONDS):
         return Check("candles", ok=False, detail=f"gateways publish updates, but {problem}")
+    if unshown := sorted(wanted.symbols.intersection(state.unshown_symbols(now, UPDATE_SECONDS))):
+        return Check("candles", ok=False, detail=f"gateways publish updates, but no candle of {some(unshown)} arrives")
     gapped: set[str] = set()
     for _, details in state.online(AGGREGATOR, now):
         gapped.update(texts(details.get("gaps")))

@@ -154,7 +154,9 @@ class SymbolState:
     """The freshness of a symbol: `at`, receipt (`came`) and `trades` of its newest minute, and the newest closed candle
     of each timeframe on the bus.
 
-    `timeframes`: those with a candle, closed or forming. `stored`: the newest closed candles that are known to be in
+    `timeframes`: those with a candle, closed or forming. `unshown`: the trades of a minute (its open time and their
+    number) that gateways have published and no candle has shown, since `unshown_since`; `unshown_again`: more came
+    since. `stored`: the newest closed candles that are known to be in
     the store. `seen_at`: receipt of the last candle; `since`: of the first one. All in unix seconds.
     """
 
@@ -164,6 +166,9 @@ class SymbolState:
     at: float | None = None
     came: float = 0.0
     trades: int = 0
+    unshown: tuple[int, int] = (0, 0)
+    unshown_since: float | None = None
+    unshown_again: bool = False
     timeframes: set[Timeframe] = field(default_factory=set)
     closed: dict[Timeframe, ClosedCandle] = field(default_factory=dict)
     stored: dict[Timeframe, ClosedCandle] = field(default_factory=dict)
@@ -183,15 +188,27 @@ class SymbolState:
         known = (self.closed.get(timeframe), self.stored.get(timeframe))
         return max((candle.open_time for candle in known if candle is not None), default=None)
 
-    def lacks(self, minute: CandleHeader) -> bool:
-        """Whether a 1m candle has trades that are not noted yet."""
-        return minute.trades > 0 and (minute.open_time, minute.trades) > (self.minute, self.trades)
+    def lacks(self, open_time: int, trades: int) -> bool:
+        """Whether these trades of a minute are not noted yet."""
+        return trades > 0 and (open_time, trades) > (self.minute, self.trades)
+
+    def published(self, open_time: int, trades: int, now: float) -> None:
+        """Note trades of a minute that gateways have published and no candle has shown yet."""
+        if self.unshown_since is None:
+            self.unshown_since, self.unshown = now, (open_time, trades)
+        elif (open_time, trades) > self.unshown:
+            self.unshown_again = True
+
+    def expect_nothing(self) -> None:
+        """A candle has arrived, or may have been lost with a connection."""
+        self.unshown_since, self.unshown_again = None, False
 
     def take(self, candle: CandleHeader, now: float) -> None:
         """Note a candle that was received at `now`."""
         timeframe, open_time = candle.timeframe, candle.open_time
         self.seen_at = now
         self.timeframes.add(timeframe)
+        self.expect_nothing()
         if timeframe is _M1 and open_time >= self.minute:
             self.minute, self.at, self.came, self.trades = open_time, candle.at, now, candle.trades
         newest = self.closed.get(timeframe)
@@ -227,6 +244,23 @@ class SystemState:
         self.unshown = UnshownTrades()
         """By our clock."""
         self._skew = 0.0  # our clock less the gateways' when the last watermark arrived
+
+    def reconnected(self) -> None:
+        """Candles may have been lost while the broker was disconnected."""
+        self.unshown.clear()
+        for symbol in self.symbols.values():
+            symbol.expect_nothing()
+
+    def unshown_symbols(self, now: float, limit: float) -> list[str]:
+        """The symbols whose trades gateways go on publishing while no candle has arrived for more than `limit` seconds.
+
+        A single trade is not enough: the bus may lose a forming candle (QoS 0).
+        """
+        return [
+            name
+            for name, symbol in self.symbols.items()
+            if symbol.unshown_again and symbol.unshown_since is not None and now - symbol.unshown_since > limit
+        ]
 
     def filters(self) -> tuple[str, ...]:
         """The topic filters to subscribe to."""
@@ -327,12 +361,12 @@ class SystemState:
         if feed is None:
             return
         self.feeds[name] = replace(feed, watermark=watermark)
-        if any(
-            (symbol := self.symbols.get(name)) and (symbol.minute, symbol.trades) < (minute, trades)
-            for minute, by_symbol in published.items()
-            for name, trades in by_symbol.items()
-        ):
-            self.unshown.published(now)
+        for minute, by_symbol in published.items():
+            for published_name, trades in by_symbol.items():
+                symbol = self.symbols.get(published_name)
+                if symbol is not None and symbol.lacks(minute, trades):
+                    self.unshown.published(now)
+                    symbol.published(minute, trades, now)
 
     def _candle(self, name: str, timeframe: str, payload: bytes, now: float, *, retained: bool) -> CandleHeader:
         candle = decode_header(payload)
@@ -345,7 +379,11 @@ class SystemState:
         if symbol is None:
             _make_room(candle.symbol, self.symbols, now, MAX_SYMBOLS)
             symbol = self.symbols[candle.symbol] = SymbolState(now, now)
-        if candle.timeframe is _M1 and not (candle.closed or retained) and symbol.lacks(candle):
+        if (
+            candle.timeframe is _M1
+            and not (candle.closed or retained)
+            and symbol.lacks(candle.open_time, candle.trades)
+        ):
             self.unshown.shown_by_a_minute(now)
         symbol.take(candle, now)
         self.unshown.arrived(candle.timeframe)
