@@ -229,7 +229,7 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_file=".env",
-        env_file_encoding="utf-8",
+        env_file_encoding="utf-8-sig",  # some editors write a byte order mark
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -363,7 +363,7 @@ def _check_env_file(name: object) -> None:
     path = Path(name) if isinstance(name, str | Path) else None
     if path is None or not path.is_file():
         return
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8-sig") as lines:
         for binding in parse_stream(lines):
             if binding.error:
                 text = binding.original.string

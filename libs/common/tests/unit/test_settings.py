@@ -62,6 +62,11 @@ def test_environment_wins_over_env_file_and_override_over_both(monkeypatch, tmp_
     assert (settings.http_port, settings.log_level, settings.symbols) == (2, "debug", ("ETH/USD",))
 
 
+def test_byte_order_mark_hides_no_setting(tmp_path):
+    (tmp_path / ".env").write_bytes("\ufeffHTTP_PORT=1\n".encode())
+    assert load_settings(Everything).http_port == 1
+
+
 def test_empty_variable_counts_as_unset(monkeypatch):
     monkeypatch.setenv("HTTP_PORT", "")
     monkeypatch.setenv("MQTT_URL", "")
