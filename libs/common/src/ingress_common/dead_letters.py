@@ -58,13 +58,13 @@ class DeadLetterPublisher:
                     await self._repeat(letter)
 
     async def _repeat(self, letter: bytes) -> None:
-        self._repeats, allowed = True, False
+        self._repeats = True
         try:
-            while not allowed:
+            while True:
                 await asyncio.sleep(_REPEAT_SECONDS)
                 with suppress(NotAllowedError):
                     await (await self._bus.publish(self._topic, letter))
-                    allowed = True
+                    return
         finally:
             self._repeats = False
 

@@ -3,7 +3,7 @@
 from collections.abc import MutableMapping
 
 from ingress_common.errors import SettingsError
-from ingress_common.redaction import known_scheme
+from ingress_common.redaction import is_known_scheme
 from ingress_common.urls import split_url
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -40,7 +40,7 @@ def _checked(name: str, url: str) -> str:
         raise SettingsError(f"{name}: expected HTTPS_PROXY with {form}, got a SOCKS proxy")
     scheme = url.partition("://")[0].lower()
     if scheme not in ("http", "https"):
-        raise SettingsError(f"{expected}, got {f'one of {scheme}://' if known_scheme(scheme) else 'another one'}")
+        raise SettingsError(f"{expected}, got {f'one of {scheme}://' if is_known_scheme(scheme) else 'another one'}")
     try:
         parts = split_url(url)
     except ValueError as error:

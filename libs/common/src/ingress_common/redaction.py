@@ -40,22 +40,21 @@ def shown_url(text: str) -> str:
     scheme, separator, address = text.partition("://")
     if not separator:
         return "something without :// (hidden)"
-    if known_scheme(scheme) is None:
+    if not is_known_scheme(scheme):
         return "something with an unknown scheme (hidden)"
     host = None if "@" in address else _HOST.match(address)
     if host is None:
         return repr(f"{scheme}://***")
-    rest = address[host.end() :]
-    port = _PORT.match(rest)
+    end = host.end()
+    port = _PORT.match(address, end)
     if port is not None and int(port[1]) <= _HIGHEST_PORT:
-        rest = rest[port.end() :]
-        return repr(f"{scheme}://{host[0]}{port[0]}{_masked(rest)}")
-    return repr(f"{scheme}://{host[0]}{_masked(rest)}")
+        end = port.end()
+    return repr(f"{scheme}://{address[:end]}{_masked(address[end:])}")
 
 
-def known_scheme(text: str) -> str | None:
-    """`text`, if it is the scheme of some kind of URL and so no secret; else None."""
-    return text if text.lower() in _SCHEMES else None
+def is_known_scheme(text: str) -> bool:
+    """Whether `text` is the scheme of some kind of URL, and so no secret."""
+    return text.lower() in _SCHEMES
 
 
 def shown_path(text: str) -> str:

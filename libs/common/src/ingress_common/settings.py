@@ -41,6 +41,9 @@ PUBLISHED = "change-me"
 _LEVEL = r"[^\s/+#\x00-\x1f\x7f-\x9f]"
 """A character of a topic level."""
 
+_ENV_ENCODING = "utf-8-sig"
+"""UTF-8, with the byte order mark that some editors write."""
+
 _SECRET_NAMES = ("token", "password", "secret")
 _PATTERN = re.compile(r"[^\s/,+#*-]+/[^\s/,+#*-]+|\*/[^\s/,+#*-]+|[^\s/,+#*-]+/\*|\*")
 
@@ -229,7 +232,7 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_file=".env",
-        env_file_encoding="utf-8-sig",  # some editors write a byte order mark
+        env_file_encoding=_ENV_ENCODING,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -363,7 +366,7 @@ def _check_env_file(name: object) -> None:
     path = Path(name) if isinstance(name, str | Path) else None
     if path is None or not path.is_file():
         return
-    with path.open(encoding="utf-8-sig") as lines:
+    with path.open(encoding=_ENV_ENCODING) as lines:
         for binding in parse_stream(lines):
             if binding.error:
                 text = binding.original.string

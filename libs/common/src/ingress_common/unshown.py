@@ -1,8 +1,26 @@
 """Trades that no candle shows: what should have been published has not arrived."""
 
+from typing import Protocol
+
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 
 _MINUTES, *_HIGHER = TIMEFRAMES
+
+
+class _Arrived(Protocol):
+    """What counts of a candle, as in `ingress_common.model.Candle`."""
+
+    @property
+    def timeframe(self) -> Timeframe: ...
+
+    @property
+    def open_time(self) -> int: ...
+
+    @property
+    def trades(self) -> int: ...
+
+    @property
+    def closed(self) -> bool: ...
 
 
 class UnshownTrades:
@@ -19,14 +37,20 @@ class UnshownTrades:
         """Gateways have published trades: a 1m candle follows."""
         self._since.setdefault(_MINUTES, now)
 
-    def shown_by_a_minute(self, now: float) -> None:
-        """A forming 1m candle has shown new trades: candles of the higher timeframes follow."""
-        for timeframe in _HIGHER:
-            self._since.setdefault(timeframe, now)
+    def arrived(self, candle: _Arrived, known: tuple[int, int], now: float, *, retained: bool) -> bool:
+        """A candle has arrived. Returns whether it is a forming 1m candle with new trades, which the others follow.
 
-    def arrived(self, timeframe: Timeframe) -> None:
-        """A candle of `timeframe` has arrived."""
+        `known`: open time and trades of its symbol's newest minute before. A retained candle has been followed already.
+        """
+        timeframe = candle.timeframe
         self._since.pop(timeframe, None)
+        if timeframe is not _MINUTES or candle.closed or retained or not candle.trades:
+            return False
+        if (candle.open_time, candle.trades) <= known:
+            return False
+        for higher in _HIGHER:
+            self._since.setdefault(higher, now)
+        return True
 
     def clear(self) -> None:
         """Forget all: candles may have been lost with a connection."""

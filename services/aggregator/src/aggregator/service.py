@@ -220,7 +220,7 @@ class Aggregator:
     def _decide(self, message: Message) -> tuple[Sequence[Output], _KindOf]:
         levels = self._topics.split(message.topic)
         match levels:
-            case ("raw" | "history", *_) | ("feed" | "request", _, *_, "watermark" | "republish") if message.retain:
+            case ("raw" | "history", *_) | ("feed", _, _, "watermark") | ("request", _, "republish") if message.retain:
                 raise PayloadError("expected a message that is not retained")
             case ("raw", _, _, "1m"):
                 self._metrics.ticks.inc()

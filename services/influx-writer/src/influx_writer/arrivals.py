@@ -1,11 +1,9 @@
 """Whether the bus brings candles of every timeframe."""
 
 from ingress_common.model import Candle
-from ingress_common.timeframes import Timeframe
 from ingress_common.unshown import UnshownTrades
 
 _LIMIT_SECONDS = 8.0
-_M1 = Timeframe.M1
 _NOTHING = (0, 0)
 
 
@@ -22,12 +20,9 @@ class Arrivals:
 
     def take(self, candle: Candle, now: float, *, retained: bool) -> None:
         """A candle has arrived."""
-        if candle.timeframe is _M1 and not (candle.closed or retained) and candle.trades:
-            minute = candle.open_time, candle.trades
-            if minute > self._minutes.get(candle.symbol, _NOTHING):
-                self._minutes[candle.symbol] = minute
-                self._unshown.shown_by_a_minute(now)
-        self._unshown.arrived(candle.timeframe)
+        known = self._minutes.get(candle.symbol, _NOTHING)
+        if self._unshown.arrived(candle, known, now, retained=retained):
+            self._minutes[candle.symbol] = candle.open_time, candle.trades
 
     def interrupted(self) -> None:
         """Nothing was received for a while: candles may have been lost, or wait behind others."""

@@ -26,7 +26,7 @@ TOO_LARGE = 413
 """Status of a request that is too large, for InfluxDB or for a proxy before it."""
 _ABOUT_LINES = (400, 422)
 _CODES_ABOUT_LINES = ("invalid", "unprocessable entity", "internal error")
-# `group` tells the tags of a series from its fields.
+# `group` distinguishes the tags of a series from its fields.
 _DIALECT = {"header": True, "annotations": ["group"], "delimiter": ",", "dateTimeFormat": "RFC3339Nano"}
 
 

@@ -80,8 +80,8 @@ class Instance:
 
     def continues(self, status: Status) -> bool:
         """Whether `status` is of the same process, which was online all the time."""
-        states = (self.status.state, status.state)
-        return states == (InstanceState.ONLINE,) * 2 and self.status.started_at == status.started_at
+        before = self.status
+        return before.state is status.state is InstanceState.ONLINE and before.started_at == status.started_at
 
     def is_online(self, now: float, max_age: float = STATUS_MAX_AGE_SECONDS) -> bool:
         """Whether its status is online and at most `max_age` seconds old."""
@@ -156,8 +156,8 @@ class SymbolState:
 
     `timeframes`: those with a candle, closed or forming. `unshown`: the trades of a minute (its open time and their
     number) that gateways have published and no candle has shown, since `unshown_since`; `unshown_again`: more came
-    since. `stored`: the newest closed candles that are known to be in
-    the store. `seen_at`: receipt of the last candle; `since`: of the first one. All in unix seconds.
+    since. `stored`: the newest closed candles that are known to be in the store. `seen_at`: receipt of the last candle;
+    `since`: of the first one. All in unix seconds.
     """
 
     seen_at: float
@@ -379,14 +379,8 @@ class SystemState:
         if symbol is None:
             _make_room(candle.symbol, self.symbols, now, MAX_SYMBOLS)
             symbol = self.symbols[candle.symbol] = SymbolState(now, now)
-        if (
-            candle.timeframe is _M1
-            and not (candle.closed or retained)
-            and symbol.lacks(candle.open_time, candle.trades)
-        ):
-            self.unshown.shown_by_a_minute(now)
+        self.unshown.arrived(candle, (symbol.minute, symbol.trades), now, retained=retained)
         symbol.take(candle, now)
-        self.unshown.arrived(candle.timeframe)
         return candle
 
     def _clear_candle(self, symbol: str, timeframe: Timeframe) -> None:
