@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -20,7 +21,8 @@ from influx_writer.intake import PAYLOAD_LIMIT
 from influx_writer.writer import SESSION_SECONDS, client_id, control_client_id, last_will
 from ingress_common.backoff import Backoff
 from ingress_common.bus import Message
-from ingress_common.model import Candle, FeedCondition, FeedState, RepublishRequest, Watermark
+from ingress_common.minute_trades import trades_property
+from ingress_common.model import Candle, FeedCondition, FeedState, MinuteTrades, RepublishRequest, Watermark
 from ingress_common.payloads import (
     decode_dead_letter,
     decode_republish_request,
@@ -112,10 +114,11 @@ class World:
         state = FeedState("f", FeedCondition.LIVE, self.now, symbols)
         await (await self.client.publish(self.topics.feed("f"), encode_feed_state(state), retain=True))
 
-    async def watermark(self, at: float) -> None:
-        """Its watermark, made at `at` (unix seconds)."""
+    async def watermark(self, at: float, trades: MinuteTrades = MappingProxyType({})) -> None:
+        """Its watermark, made at `at` (unix seconds). `trades`: those of the ticks that it has published."""
         mark = encode_watermark(Watermark("f", at - 1, at))
-        await (await self.client.publish(self.topics.watermark("f"), mark))
+        stated = trades_property(trades)
+        await (await self.client.publish(self.topics.watermark("f"), mark, properties=stated))
 
     def cut(self, bus: MemoryBus, *, reconnect: bool = True) -> None:
         """Both connections of a writer die without a goodbye."""

@@ -2,13 +2,14 @@
 
 import asyncio
 import dataclasses
+import itertools
 import sqlite3
 from itertools import chain, repeat
 
 import pytest
 from msgspec.structs import replace
 
-from influx_writer import Limits
+from influx_writer import Limits, arrivals
 from ingress_common.backoff import Backoff
 from ingress_common.errors import StartError
 from ingress_common.payloads import decode_candle, decode_status, encode_candle
@@ -30,6 +31,27 @@ async def test_candles_of_all_timeframes_and_ticks_are_stored(world, candle):
     async with world.store() as store:
         assert await store.ticks("BTC/USD", start=0, end=2e9, limit=10) == ticks
     assert not world.dead
+
+
+async def test_a_writer_whose_ticks_do_not_arrive_is_not_ready_until_they_do(world, candle, monkeypatch):
+    monkeypatch.setattr(arrivals, "_LIMIT_SECONDS", 0.2)
+    writer, _ = world.writer()
+    minute = candle(0).open_time
+    async with world.running(writer):
+        await world.until(lambda: "BTC/USD" in world.listed())
+
+        async def lacks_ticks() -> bool:
+            trades = next(count)
+            await world.watermark(world.now, {minute: {"BTC/USD": trades, "SOL/USD": trades}})
+            return any(
+                not check.ok and "none of BTC/USD was stored" in check.detail for check in writer.health().checks
+            )
+
+        count = itertools.count(1)
+        while not await lacks_ticks():
+            await asyncio.sleep(0.01)
+        await world.tick(candle(0, closed=False, trades=next(count)))
+        await world.until(lambda: writer.health().ready)
 
 
 async def test_a_message_is_acknowledged_only_after_the_commit(world, candle):

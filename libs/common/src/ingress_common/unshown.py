@@ -1,5 +1,6 @@
-"""Trades that no candle shows: what should have been published has not arrived."""
+"""Trades that nothing shows: what should have been published or stored was not."""
 
+from collections.abc import Container
 from typing import Protocol
 
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
@@ -63,3 +64,39 @@ class UnshownTrades:
             return ""
         names = ", ".join(timeframe.value for timeframe in TIMEFRAMES if timeframe in late)
         return f"no candle of {names} was received for {max(late.values()):.0f} s"
+
+
+class UnshownSymbols:
+    """Since when gateways have gone on publishing trades of a symbol that nothing has shown.
+
+    It counts from the second such trade: the bus may have lost what showed the first one (QoS 0). Times are those of
+    the caller, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[int, int]] = {}
+        self._since: dict[str, float] = {}
+
+    def published(self, symbol: str, open_time: int, trades: int, now: float) -> None:
+        """Gateways have published `trades` trades of the minute at `open_time`, and nothing has shown them yet."""
+        if (open_time, trades) > self._first.setdefault(symbol, (open_time, trades)):
+            self._since.setdefault(symbol, now)
+
+    def shown(self, symbol: str) -> None:
+        """Something has shown trades of `symbol`, or nothing is expected to."""
+        self._first.pop(symbol, None)
+        self._since.pop(symbol, None)
+
+    def clear(self) -> None:
+        """Forget all: what shows them may have been lost with a connection."""
+        self._first.clear()
+        self._since.clear()
+
+    def late(self, symbols: Container[str], now: float, limit: float) -> dict[str, float]:
+        """For how many seconds nothing has shown the trades of a symbol, by symbol; those with more than `limit`.
+
+        Forgets all but `symbols`.
+        """
+        for symbol in [symbol for symbol in self._first if symbol not in symbols]:
+            self.shown(symbol)
+        return {symbol: now - since for symbol, since in self._since.items() if now - since > limit}

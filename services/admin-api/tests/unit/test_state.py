@@ -166,7 +166,7 @@ def test_candles_are_red_once_those_of_one_symbol_do_not_arrive_and_stay_so(cand
 
     assert all(second(number, "BTC/USD", "ETH/USD").ok for number in range(1, 10))
     red = [not second(number, "ETH/USD").ok for number in range(10, 40)]
-    assert red == [False] * 9 + [True] * 21
+    assert red == [False] * 10 + [True] * 20
     assert second(40, "ETH/USD").detail == "gateways publish updates, but no candle of BTC/USD arrives"
     assert second(41, "BTC/USD", "ETH/USD").ok
     second(42, "ETH/USD")

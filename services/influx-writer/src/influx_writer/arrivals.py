@@ -1,22 +1,28 @@
-"""Whether the bus brings candles of every timeframe."""
+"""Whether the bus brings candles of every timeframe, and the ticks of every symbol."""
 
-from ingress_common.model import Candle
-from ingress_common.unshown import UnshownTrades
+from collections.abc import Container, Iterable
+
+from ingress_common.model import Candle, MinuteTrades
+from ingress_common.unshown import UnshownSymbols, UnshownTrades
 
 _LIMIT_SECONDS = 8.0
 _NOTHING = (0, 0)
+_NAMED = 5
 
 
 class Arrivals:
-    """Compares what arrives of the timeframes: after a forming 1m candle with new trades, candles of all others.
+    """Compares what arrives: after a forming 1m candle with new trades, candles of all other timeframes; after the
+    trades that gateways state, ticks with them.
 
-    Closed candles are numbered, so their losses show. But a long timeframe closes seldom, and a right to read that this
-    writer lacks should show before. Times are seconds of a monotonic clock.
+    Closed candles are numbered, so their losses show. But a long timeframe closes seldom, ticks have no number, and a
+    right to read that this writer lacks should show before. Times are seconds of a monotonic clock.
     """
 
     def __init__(self) -> None:
         self._unshown = UnshownTrades()
         self._minutes: dict[str, tuple[int, int]] = {}
+        self._unshown_by_ticks = UnshownSymbols()
+        self._ticks: dict[str, tuple[int, int]] = {}
 
     def take(self, candle: Candle, now: float, *, retained: bool) -> None:
         """A candle has arrived."""
@@ -24,10 +30,31 @@ class Arrivals:
         if self._unshown.arrived(candle, known, now, retained=retained):
             self._minutes[candle.symbol] = candle.open_time, candle.trades
 
-    def interrupted(self) -> None:
-        """Nothing was received for a while: candles may have been lost, or wait behind others."""
-        self._unshown.clear()
+    def stored(self, ticks: Iterable[Candle]) -> None:
+        """The store has taken `ticks`."""
+        for tick in ticks:
+            self._unshown_by_ticks.shown(tick.symbol)
+            self._ticks[tick.symbol] = max(self._ticks.get(tick.symbol, _NOTHING), (tick.open_time, tick.trades))
 
-    def problem(self, now: float) -> str:
-        """What does not arrive; empty if everything does."""
-        return self._unshown.problem(now, _LIMIT_SECONDS)
+    def published(self, trades: MinuteTrades, symbols: Container[str], now: float) -> None:
+        """A gateway has published ticks with `trades`; those of `symbols` are to be stored here."""
+        for minute, by_symbol in trades.items():
+            for symbol, count in by_symbol.items():
+                if symbol in symbols and (minute, count) > self._ticks.get(symbol, _NOTHING):
+                    self._unshown_by_ticks.published(symbol, minute, count, now)
+
+    def interrupted(self) -> None:
+        """Nothing was received for a while: messages may have been lost, or wait behind others."""
+        self._unshown.clear()
+        self._unshown_by_ticks.clear()
+
+    def problem(self, symbols: Container[str], now: float) -> str:
+        """What does not arrive, of the ticks those of `symbols`; empty if everything does."""
+        if problem := self._unshown.problem(now, _LIMIT_SECONDS):
+            return problem
+        late = self._unshown_by_ticks.late(symbols, now, _LIMIT_SECONDS)
+        if not late:
+            return ""
+        names = ", ".join(sorted(late)[:_NAMED])
+        more = f" and {len(late) - _NAMED} more" if len(late) > _NAMED else ""
+        return f"gateways publish ticks, but none of {names}{more} was stored for {max(late.values()):.0f} s"

@@ -110,6 +110,15 @@ class Assignment:
         return sorted(self._taken)
 
     @property
+    def received_symbols(self) -> frozenset[str]:
+        """The symbols that this writer is subscribed to and no other one still has."""
+        return frozenset(
+            symbol
+            for symbol, taken in self._taken.items()
+            if taken.subscribed and not taken.released and not self._shares.is_elsewhere(symbol)
+        )
+
+    @property
     def to_compare(self) -> bool:
         """Whether `compare` is to be called before the next write."""
         return bool(self._uncompared)

@@ -28,6 +28,7 @@ from ingress_common.errors import StartError
 from ingress_common.health import Check, Health, broker_check
 from ingress_common.heartbeat import StatusPublisher, will_of
 from ingress_common.logs import get_logger
+from ingress_common.minute_trades import trades_of
 from ingress_common.model import Candle
 from ingress_common.payloads import (
     PayloadError,
@@ -183,15 +184,15 @@ class Writer:
 
     def health(self) -> Health:
         """Ready when the store and the broker respond, the writer's own messages return, and candles of all timeframes
-        arrive.
+        and ticks of all symbols arrive.
         """
         error = self._write_error or self._ping_error or self._waiting
-        missing = self._arrivals.problem(time.monotonic())
+        missing = self._arrivals.problem(self._assignment.received_symbols, time.monotonic())
         checks = (
             Check("store", error is None, error or self._store.location),
             broker_check(self._bus, self._control),
             Check("marks", self._marks.problem is None, self._marks.problem or "this writer's own messages return"),
-            Check("arrivals", not missing, missing or "candles of all timeframes arrive"),
+            Check("arrivals", not missing, missing or "candles of all timeframes and ticks of all symbols arrive"),
         )
         return Health(live=True, ready=all(check.ok for check in checks), checks=checks)
 
@@ -336,6 +337,8 @@ class Writer:
                 return self._shares.feed(state)
             case ("feed", _, _, "watermark") if not message.retain:
                 self._time.received(decode_watermark(message.payload).at)
+                if trades := trades_of(message.properties):
+                    self._arrivals.published(trades, self._assignment.received_symbols, time.monotonic())
         return False
 
     def _symbols_changed(self) -> None:
@@ -512,6 +515,7 @@ class Writer:
     def _stored(self, candles: Sequence[PendingRow], ticks: Sequence[PendingRow]) -> None:
         for row in (*candles, *ticks):
             row.ack()
+        self._arrivals.stored(row.candle for row in ticks)
         if candles or ticks:
             self._written += len(candles) + len(ticks)
             self._last_commit = now = self._clock()

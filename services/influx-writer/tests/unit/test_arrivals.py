@@ -1,4 +1,4 @@
-"""Candles of a timeframe that the bus does not bring."""
+"""Candles of a timeframe, and ticks of a symbol, that the bus does not bring."""
 
 from msgspec.structs import replace
 
@@ -21,12 +21,12 @@ def test_timeframes_that_do_not_follow_minutes_are_a_problem():
     for second in range(1, 20):
         for timeframe in TIMEFRAMES[:-2]:
             take(arrivals, timeframe, second, float(second))
-        assert bool(arrivals.problem(float(second))) is (second > 9), second
-    assert arrivals.problem(19.0) == "no candle of 1d, 1w was received for 18 s"
+        assert bool(arrivals.problem((), float(second))) is (second > 9), second
+    assert arrivals.problem((), 19.0) == "no candle of 1d, 1w was received for 18 s"
     take(arrivals, Timeframe.D1, 19, 19.5)
-    assert arrivals.problem(20.0) == "no candle of 1w was received for 19 s"
+    assert arrivals.problem((), 20.0) == "no candle of 1w was received for 19 s"
     take(arrivals, W1, 19, 20.0)
-    assert not arrivals.problem(1000.0)
+    assert not arrivals.problem((), 1000.0)
 
 
 def test_minutes_without_news_and_retained_ones_are_followed_by_nothing():
@@ -37,13 +37,55 @@ def test_minutes_without_news_and_retained_ones_are_followed_by_nothing():
         take(arrivals, timeframe, 4, 1.0)
     take(arrivals, M1, 4, 2.0)
     take(arrivals, M1, 0, 3.0)
-    assert not arrivals.problem(1000.0)
+    assert not arrivals.problem((), 1000.0)
 
 
 def test_what_an_interruption_may_have_lost_is_no_problem():
     arrivals = Arrivals()
     take(arrivals, M1, 1, 0.0)
     arrivals.interrupted()
-    assert not arrivals.problem(1000.0)
+    assert not arrivals.problem((), 1000.0)
     take(arrivals, M1, 2, 1000.0)
-    assert arrivals.problem(1009.0)
+    assert arrivals.problem((), 1009.0)
+
+
+BTC, ETH = "BTC/USD", "ETH/USD"
+BOTH = (BTC, ETH)
+
+
+def second(arrivals: Arrivals, number: int, *stored: str) -> str:
+    """A second in which both symbols trade once more, and the ticks of those that are `stored` were stored before."""
+    minute = CANDLE.open_time
+    arrivals.stored(replace(CANDLE, symbol=symbol, open_time=minute, trades=number, closed=False) for symbol in stored)
+    arrivals.published({minute: {BTC: number, ETH: number}}, BOTH, float(number))
+    return arrivals.problem(BOTH, float(number))
+
+
+def test_a_symbol_that_goes_on_trading_without_ticks_is_a_problem_until_one_is_stored():
+    arrivals = Arrivals()
+    assert not any(second(arrivals, number, BTC, ETH) for number in range(1, 10))
+    problems = [second(arrivals, number, BTC) for number in range(10, 30)]
+    assert [bool(problem) for problem in problems] == [False] * 10 + [True] * 10
+    assert problems[-1] == "gateways publish ticks, but none of ETH/USD was stored for 18 s"
+    assert not second(arrivals, 30, BTC, ETH)
+
+
+def test_ticks_that_need_not_arrive_are_no_problem():
+    arrivals = Arrivals()
+    minute = CANDLE.open_time
+    for now in (0.0, 60.0, 120.0):
+        # One trade alone, from before this writer received the symbol; stated again at the minute's end.
+        arrivals.published({minute: {BTC: 7}}, BOTH, now)
+    assert not arrivals.problem(BOTH, 1000.0)
+    for now in (1000.0, 1001.0):
+        arrivals.published({minute + 60: {BTC: int(now)}}, (ETH,), now)  # another writer's
+    assert not arrivals.problem(BOTH, 2000.0)
+    for now in (2000.0, 2001.0):
+        arrivals.published({minute + 60: {BTC: int(now)}}, BOTH, now)
+    assert arrivals.problem(BOTH, 2020.0)
+    assert not arrivals.problem((ETH,), 2020.0)  # handed over
+    assert not arrivals.problem(BOTH, 2020.0)
+    for now in (3000.0, 3001.0):
+        arrivals.published({minute + 60: {BTC: int(now)}}, BOTH, now)
+    arrivals.interrupted()
+    assert not arrivals.problem(BOTH, 4000.0)

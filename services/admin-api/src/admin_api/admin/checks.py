@@ -177,7 +177,7 @@ def candles_check(state: SystemState, now: float, wanted: Wanted) -> Check:
     """
     if problem := state.unshown.problem(now, UPDATE_SECONDS):
         return Check("candles", ok=False, detail=f"gateways publish updates, but {problem}")
-    if unshown := sorted(wanted.symbols.intersection(state.unshown_symbols(now, UPDATE_SECONDS))):
+    if unshown := [symbol for symbol in state.unshown_symbols(now, UPDATE_SECONDS) if symbol in wanted.symbols]:
         return Check("candles", ok=False, detail=f"gateways publish updates, but no candle of {some(unshown)} arrives")
     gapped: set[str] = set()
     for _, details in state.online(AGGREGATOR, now):

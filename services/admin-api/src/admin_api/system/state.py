@@ -20,7 +20,7 @@ from ingress_common.payloads import (
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import Topics, symbol_of, topic_symbol
-from ingress_common.unshown import UnshownTrades
+from ingress_common.unshown import UnshownSymbols, UnshownTrades
 
 MAX_ENTRIES = 1_000
 """Maximum number of instances, of feeds, and of services with dead letters."""
@@ -154,10 +154,8 @@ class SymbolState:
     """The freshness of a symbol: `at`, receipt (`came`) and `trades` of its newest minute, and the newest closed candle
     of each timeframe on the bus.
 
-    `timeframes`: those with a candle, closed or forming. `unshown`: the trades of a minute (its open time and their
-    number) that gateways have published and no candle has shown, since `unshown_since`; `unshown_again`: more came
-    since. `stored`: the newest closed candles that are known to be in the store. `seen_at`: receipt of the last candle;
-    `since`: of the first one. All in unix seconds.
+    `timeframes`: those with a candle, closed or forming. `stored`: the newest closed candles that are known to be in
+    the store. `seen_at`: receipt of the last candle; `since`: of the first one. All in unix seconds.
     """
 
     seen_at: float
@@ -166,9 +164,6 @@ class SymbolState:
     at: float | None = None
     came: float = 0.0
     trades: int = 0
-    unshown: tuple[int, int] = (0, 0)
-    unshown_since: float | None = None
-    unshown_again: bool = False
     timeframes: set[Timeframe] = field(default_factory=set)
     closed: dict[Timeframe, ClosedCandle] = field(default_factory=dict)
     stored: dict[Timeframe, ClosedCandle] = field(default_factory=dict)
@@ -192,23 +187,11 @@ class SymbolState:
         """Whether these trades of a minute are not noted yet."""
         return trades > 0 and (open_time, trades) > (self.minute, self.trades)
 
-    def published(self, open_time: int, trades: int, now: float) -> None:
-        """Note trades of a minute that gateways have published and no candle has shown yet."""
-        if self.unshown_since is None:
-            self.unshown_since, self.unshown = now, (open_time, trades)
-        elif (open_time, trades) > self.unshown:
-            self.unshown_again = True
-
-    def expect_nothing(self) -> None:
-        """A candle has arrived, or may have been lost with a connection."""
-        self.unshown_since, self.unshown_again = None, False
-
     def take(self, candle: CandleHeader, now: float) -> None:
         """Note a candle that was received at `now`."""
         timeframe, open_time = candle.timeframe, candle.open_time
         self.seen_at = now
         self.timeframes.add(timeframe)
-        self.expect_nothing()
         if timeframe is _M1 and open_time >= self.minute:
             self.minute, self.at, self.came, self.trades = open_time, candle.at, now, candle.trades
         newest = self.closed.get(timeframe)
@@ -242,25 +225,19 @@ class SystemState:
         self.symbols: dict[str, SymbolState] = {}
         self.dead_letters: dict[str, DeadLetterCount] = {}
         self.unshown = UnshownTrades()
-        """By our clock."""
+        self._unshown_symbols = UnshownSymbols()
         self._skew = 0.0  # our clock less the gateways' when the last watermark arrived
 
     def reconnected(self) -> None:
         """Candles may have been lost while the broker was disconnected."""
         self.unshown.clear()
-        for symbol in self.symbols.values():
-            symbol.expect_nothing()
+        self._unshown_symbols.clear()
 
     def unshown_symbols(self, now: float, limit: float) -> list[str]:
-        """The symbols whose trades gateways go on publishing while no candle has arrived for more than `limit` seconds.
-
-        A single trade is not enough: the bus may lose a forming candle (QoS 0).
+        """The symbols whose trades gateways go on publishing while no candle has arrived for more than `limit` seconds,
+        sorted.
         """
-        return [
-            name
-            for name, symbol in self.symbols.items()
-            if symbol.unshown_again and symbol.unshown_since is not None and now - symbol.unshown_since > limit
-        ]
+        return sorted(self._unshown_symbols.late(self.symbols, now, limit))
 
     def filters(self) -> tuple[str, ...]:
         """The topic filters to subscribe to."""
@@ -366,7 +343,7 @@ class SystemState:
                 symbol = self.symbols.get(published_name)
                 if symbol is not None and symbol.lacks(minute, trades):
                     self.unshown.published(now)
-                    symbol.published(minute, trades, now)
+                    self._unshown_symbols.published(published_name, minute, trades, now)
 
     def _candle(self, name: str, timeframe: str, payload: bytes, now: float, *, retained: bool) -> CandleHeader:
         candle = decode_header(payload)
@@ -381,6 +358,7 @@ class SystemState:
             symbol = self.symbols[candle.symbol] = SymbolState(now, now)
         self.unshown.arrived(candle, (symbol.minute, symbol.trades), now, retained=retained)
         symbol.take(candle, now)
+        self._unshown_symbols.shown(candle.symbol)
         return candle
 
     def _clear_candle(self, symbol: str, timeframe: Timeframe) -> None:
