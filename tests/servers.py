@@ -67,6 +67,11 @@ class MqttServer(Protocol):
     """A broker of our own to stop, kill and start; its data stays."""
 
     @property
+    def folder(self) -> Path:
+        """With its configuration and the files that this names."""
+        ...
+
+    @property
     def url(self) -> str: ...
 
     @property
@@ -91,7 +96,7 @@ class MosquittoProcess:
     def __init__(self, binary: str, folder: Path, extra: str) -> None:
         self.port = free_port()
         self._binary = binary
-        self._folder = folder
+        self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         configuration = _CONFIGURATION.format(port=self.port, address="127.0.0.1", data=folder)
         configuration += extra.replace(FOLDER, str(folder))
@@ -109,11 +114,11 @@ class MosquittoProcess:
         return self._process.pid if self._process is not None else 0
 
     def start(self) -> None:
-        with (self._folder / "mosquitto.log").open("ab") as log:
+        with (self.folder / "mosquitto.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._binary, "-c", str(self._folder / "mosquitto.conf")], stdout=log, stderr=log
+                [self._binary, "-c", str(self.folder / "mosquitto.conf")], stdout=log, stderr=log
             )
-        await_port(self.port, lambda: self._process.poll() is None, self._folder / "mosquitto.log")
+        await_port(self.port, lambda: self._process.poll() is None, self.folder / "mosquitto.log")
 
     def stop(self) -> None:
         self._end(subprocess.Popen.terminate)
@@ -152,6 +157,7 @@ class MosquittoContainer:
         # The fixtures remove their containers themselves; the reaper would need one more image.
         testcontainers_config.ryuk_disabled = True
         self.port = free_port()
+        self.folder = folder
         configuration = _CONFIGURATION.format(port=1883, address="0.0.0.0", data="/mosquitto/data")
         configuration += extra.replace(FOLDER, "/mosquitto/config")
         (folder / "mosquitto.conf").write_text(configuration)

@@ -21,7 +21,7 @@ from ingress_common.bus.mqtt import MqttBus, secret_client_id
 from ingress_common.tls import TlsFiles
 from ingress_store import InfluxAccess, InfluxStore, SqliteStore
 from ingress_store.influx.names import READER_TOKEN, WRITER_TOKEN
-from stack_users import PREFIX, USERS, stack_mosquitto
+from stack_users import PREFIX, USERS, StackMosquitto
 from waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,7 +90,7 @@ RIGHTS: Mapping[str, Rights] = {
 @pytest.fixture(params=["plain", "tls"])
 def broker(request, mosquitto_of, certificates, tmp_path):
     """The URL of the stack's broker by user."""
-    return stack_mosquitto(mosquitto_of, tmp_path, certificates if request.param == "tls" else None)
+    return StackMosquitto(mosquitto_of, tmp_path, certificates if request.param == "tls" else None).url
 
 
 def test_every_user_and_every_kind_of_topic_is_in_the_table():

@@ -17,7 +17,7 @@ from ingress_common.bus.mqtt import MqttBus
 from ingress_common.bus.url import MqttUrl
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from pair_world import USERS, StorePlace, World, on_memory, shifted, simulator
-from stack_users import stack_mosquitto
+from stack_users import StackMosquitto
 from waiting import until
 
 WEEK = Timeframe.W1.seconds
@@ -36,7 +36,7 @@ async def world(request, tmp_path) -> AsyncIterator[World]:
         connect = on_memory(MemoryBroker())
     else:
         # With the stack's rights, so that all of them are there that this life takes.
-        connect = on_mosquitto(stack_mosquitto(request.getfixturevalue("mosquitto_of"), tmp_path))
+        connect = on_mosquitto(StackMosquitto(request.getfixturevalue("mosquitto_of"), tmp_path).url)
     if store == "sqlite":
         place = StorePlace(f"sqlite:///{tmp_path / 'candles.db'}")
     else:

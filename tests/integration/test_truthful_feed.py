@@ -28,7 +28,6 @@ class World:
 
     demo: Demo
     broker: MqttServer
-    broker_folder: Path
     store: Path
     disk: SmallDisk | None
     impostor: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -45,14 +44,14 @@ class World:
 
     def change_broker(self, file: str, old: str, new: str) -> None:
         """Start it with another configuration."""
-        path = self.broker_folder / file
+        path = self.broker.folder / file
         self.broker.stop()
         path.write_text(path.read_text().replace(old, new))
         self.broker.start()
 
     def change_rights(self, rights: str) -> None:
         """Change them while everybody stays connected."""
-        (self.broker_folder / "acl").write_text(rights)
+        (self.broker.folder / "acl").write_text(rights)
         self.broker.reload()
 
     def hide_store(self) -> None:
@@ -117,7 +116,7 @@ async def test_health_follows_each_failure_of_broker_kraken_and_file(tmp_path, m
         settings = {"MQTT_URL": broker.url, "STORE_URL": f"sqlite:///{store}", "SIM_SYMBOLS": "2"}
         async with running_demo(tmp_path, **settings) as demo:
             await steadily_green(demo, 120)
-            world = World(demo, broker, tmp_path / "mosquitto-0", store, disk)
+            world = World(demo, broker, store, disk)
             ways = {name: way for name, way in WAYS.items() if disk is not None or "disk" not in name}
             seen = await judge(demo, world, ways)
     assert failures(seen) == {}

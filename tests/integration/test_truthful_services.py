@@ -1,4 +1,4 @@
-"""/health tells the truth about each service: processes of their own, with the stack's users and InfluxDB's tokens."""
+"""/health tells the truth about each service and its rights: processes with the stack's users and tokens."""
 
 import signal
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from breaking import Way, failures, judge, steadily_green
 from command import Running
 from ingress_store.influx.names import WRITER_TOKEN
 from servers import free_port
-from stack_users import stack_mosquitto
+from stack_users import StackMosquitto
 from waiting import until
 
 pytestmark = pytest.mark.timeout(900)
@@ -30,6 +30,7 @@ class Processes:
     influx: httpx.AsyncClient
     folder: Path
     stack: AsyncExitStack
+    broker: StackMosquitto
     settings: dict[str, dict[str, str]]
     writer_token_id: str = ""
     running: dict[str, Running] = field(default_factory=dict)
@@ -56,7 +57,7 @@ class Processes:
 
 @asynccontextmanager
 async def processes(tmp_path: Path, mosquitto_of, influx_of) -> AsyncIterator[Processes]:
-    broker, influx = stack_mosquitto(mosquitto_of, tmp_path), influx_of()
+    broker, influx = StackMosquitto(mosquitto_of, tmp_path), influx_of()
     port, sim_port = free_port(), free_port()
     store = {"STORE_URL": influx.place.url, "INFLUX_ORG": ORG}
     kraken = {
@@ -72,7 +73,8 @@ async def processes(tmp_path: Path, mosquitto_of, influx_of) -> AsyncIterator[Pr
         "influx_writer": store,
     }
     for module in ("admin_api", "kraken_gateway", "aggregator", "influx_writer"):
-        url, user = broker(module.replace("_", "-")), module.replace("_", "-")
+        user = module.replace("_", "-")
+        url = broker.url(user)
         credentials = {"MQTT_URL": f"mqtt://{user}@127.0.0.1:{url.port}", "MQTT_PASSWORD": str(url.password)}
         settings[module] = {"HTTP_PORT": "0", "INSTANCE_ID": "one", **credentials, **settings[module]}
     async with (
@@ -82,7 +84,7 @@ async def processes(tmp_path: Path, mosquitto_of, influx_of) -> AsyncIterator[Pr
             base_url=f"http://127.0.0.1:{influx.port}/api/v2", headers={"Authorization": f"Token {influx.place.token}"}
         ) as api,
     ):
-        system = Processes(f"http://127.0.0.1:{port}", http, api, tmp_path, stack, settings)
+        system = Processes(f"http://127.0.0.1:{port}", http, api, tmp_path, stack, broker, settings)
         await system.start("kraken_simulator", "--port", str(sim_port), "--control-port", str(free_port()))
         await system.start("admin_api")
         await until(lambda: writers_token(system), 60, system.running["admin_api"].output)
@@ -103,6 +105,10 @@ def frozen(module: str, *shows: str) -> Way[Processes]:
     return Way(lambda w: w.running[module].freeze(), lambda w: w.running[module].thaw(), shows)
 
 
+def denied(user: str, topic: str, *shows: str) -> Way[Processes]:
+    return Way(lambda w: w.broker.deny(user, topic), lambda w: w.broker.allow_all(), shows)
+
+
 WAYS: dict[str, Way[Processes]] = {
     "the writer is frozen": frozen("influx_writer", "influx-writer", "stored"),
     "the aggregator is frozen": frozen("aggregator", "aggregator"),
@@ -116,6 +122,14 @@ WAYS: dict[str, Way[Processes]] = {
     ),
     "the writer's token is switched off": Way(
         lambda w: w.switch_writers_token("inactive"), lambda w: w.switch_writers_token("active"), ("influx-writer",)
+    ),
+    "the writer may not read the ticks": denied("influx-writer", "raw/kraken/#", "influx-writer"),
+    "the writer may not read the ticks of one symbol": denied(
+        "influx-writer", "raw/kraken/BTC-USD/1m", "influx-writer"
+    ),
+    "admin-api may not read the candles of one symbol": denied("admin-api", "candles/kraken/BTC-USD/+", "candles"),
+    "the aggregator may not publish the candles of one symbol": denied(
+        "aggregator", "candles/kraken/BTC-USD/+", "candles"
     ),
 }
 
