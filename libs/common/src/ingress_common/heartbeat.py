@@ -21,8 +21,8 @@ RUN = "run"
 PUBLISHED_SECRETS = "published_secrets"
 """Status detail: the variables whose secret is published in the repository; absent if there is none."""
 
-RETAINED_SECONDS = 1.0
-"""Seconds after the subscription within which retained statuses arrive."""
+RETAINED_SECONDS = 0.2
+"""Seconds after `subscribe_to_retained` within which retained messages arrive."""
 
 STALE_SECONDS = 12.0
 """Seconds after which a retained status that is not repeated is stale."""
@@ -168,8 +168,8 @@ async def await_free_name(
     loop = asyncio.get_running_loop()
     began = loop.time()
     holder: Status | None = None
-    until = began + RETAINED_SECONDS
-    await bus.subscribe(topics.status(service, instance))
+    await subscribe_to_retained(bus, topics.status(service, instance))
+    until = loop.time() + RETAINED_SECONDS
     events = bus.events()
     while True:
         try:
@@ -195,6 +195,16 @@ async def await_free_name(
             log.info("name.in-use", service=service, instance=instance, started_at=rfc3339(status.started_at))
         holder = status
         until = loop.time() + stale_seconds
+
+
+async def subscribe_to_retained(bus: Bus, topic_filter: str) -> None:
+    """Subscribe. Most brokers have sent all that is retained when this returns; the others send it soon after.
+
+    BusError if the broker refuses.
+    """
+    await bus.subscribe(topic_filter)
+    # A broker that processes requests in order has sent it before it answers the second one.
+    await bus.subscribe(topic_filter)
 
 
 def _taken(status: Status) -> NameTakenError:

@@ -10,7 +10,7 @@ import secrets
 from ingress_common.bus import Bus, Message
 from ingress_common.bus.mqtt import MqttBus
 from ingress_common.errors import SettingsError
-from ingress_common.heartbeat import RETAINED_SECONDS, STALE_SECONDS, claim_name
+from ingress_common.heartbeat import RETAINED_SECONDS, STALE_SECONDS, claim_name, subscribe_to_retained
 from ingress_common.model import InstanceState, Status
 from ingress_common.payloads import PayloadError, decode_status
 from ingress_common.settings import ServiceSettings
@@ -48,7 +48,7 @@ async def await_own_prefix(
     A retained status of another stack may be stale, because the broker was killed before it could publish the last
     will: only one that is repeated counts.
     """
-    await bus.subscribe(topics.status(service, "+"))
+    await subscribe_to_retained(bus, topics.status(service, "+"))
     try:
         async with asyncio.timeout(retained_seconds) as window:
             async for event in bus.events():

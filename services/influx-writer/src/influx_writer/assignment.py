@@ -218,8 +218,10 @@ class Assignment:
         now = self._clock()
         windows = max(2, min(_RECALLED_WINDOWS, _RECALLED // (len(symbols) * len(TIMEFRAMES))))
         for timeframe in TIMEFRAMES:
-            start = now - windows * timeframe.seconds
-            await store.recall(symbols, timeframe, start=start, end=now + timeframe.seconds)
+            known = [symbol for symbol, stored in newest.items() if timeframe in stored]
+            if known:
+                start = now - windows * timeframe.seconds
+                await store.recall(known, timeframe, start=start, end=now + timeframe.seconds)
         for symbol in symbols & self._taken.keys():
             self._taken[symbol].stored = _stored(newest[symbol])
         self._uncompared -= symbols

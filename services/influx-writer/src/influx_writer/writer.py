@@ -144,6 +144,7 @@ class Writer:
         self._arrivals = Arrivals()
         # One is filled while the other one is written.
         self._batch = Batch()
+        self._begun = time.monotonic()  # when the first row of the batch may have arrived
         self._writing = Batch()
         self._arrived = asyncio.Event()
         self._full = asyncio.Event()
@@ -437,8 +438,9 @@ class Writer:
         while not (self._batch or self._forming or self._assignment.to_compare):
             self._arrived.clear()
             await _wait(self._arrived, _IDLE_SECONDS)
+            self._begun = time.monotonic()
         if not self._assignment.to_compare:
-            await _wait(self._full, self._limits.seconds)
+            await _wait(self._full, self._begun + self._limits.seconds - time.monotonic())
 
     async def _write_until_done(self) -> None:
         attempt = 0
@@ -458,6 +460,7 @@ class Writer:
     def _taken(self) -> Batch:
         """The batch that is being filled; from now on the next one is."""
         batch, self._batch = self._batch, Batch()
+        self._begun = time.monotonic()
         self._full.clear()
         self._space.set()
         return batch
