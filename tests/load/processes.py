@@ -220,7 +220,7 @@ class Stack:
         self.broker.start()
         self.influx.start()
         self.simulator.start()
-        _await_http(f"http://127.0.0.1:{self.control_port}/health", 120)
+        await_http(f"http://127.0.0.1:{self.control_port}/health", 120)
         for part in self.services:
             part.start()
 
@@ -235,7 +235,8 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **settings}
 
 
-def _await_http(url: str, seconds: float) -> None:
+def await_http(url: str, seconds: float) -> None:
+    """Wait until `url` responds; SystemExit after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
