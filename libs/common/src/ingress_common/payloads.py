@@ -14,7 +14,6 @@ from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import msgspec
-from msgspec.structs import astuple
 
 from ingress_common.decimals import DIGITS, INFINITE, ZERO, plain, to_digits
 from ingress_common.model import (
@@ -110,22 +109,21 @@ def _ordered(span: Range) -> None:
 # --- candles ----------------------------------------------------------------------------------------------------------
 
 
-def encode_candle(candle: Candle) -> bytes:
+def encode_candle(c: Candle) -> bytes:
     """The payload of a candle.
 
     It is formatted by hand, because JSON libraries write decimals as strings, as floats or with exponents.
     """
-    (
-        symbol, timeframe, open_time, opening, high, low, close, volume, vwap, trades,
-        closed, infilled, complete, revision, source, at, exchange,
-    ) = astuple(candle)  # fmt: skip
-    numbers = f'"open":{opening!s},"high":{high!s},"low":{low!s},"close":{close!s},"volume":{volume!s},"vwap":{vwap!s}'
+    numbers = (
+        f'"open":{c.open!s},"high":{c.high!s},"low":{c.low!s},"close":{c.close!s},"volume":{c.volume!s},'
+        f'"vwap":{c.vwap!s}'
+    )
     if "E" in numbers or numbers.count(".") != _NUMBERS:
-        numbers = ",".join(f'"{name}":{plain(getattr(candle, name))}' for name in _NUMBER_NAMES)
-    window, state = _window_and_state(timeframe, open_time, closed, infilled, complete, revision, source)
+        numbers = ",".join(f'"{name}":{plain(getattr(c, name))}' for name in _NUMBER_NAMES)
+    window, state = _window_and_state(c.timeframe, c.open_time, c.closed, c.infilled, c.complete, c.revision, c.source)
     return (
-        f'{{"exchange":"{exchange}","symbol":"{symbol}",{window},{numbers},"trades":{trades},{state},'
-        f'"at":"{rfc3339(at)}"}}'
+        f'{{"exchange":"{c.exchange}","symbol":"{c.symbol}",{window},{numbers},"trades":{c.trades},{state},'
+        f'"at":"{rfc3339(c.at)}"}}'
     ).encode()
 
 
@@ -181,7 +179,7 @@ def _check(c: Candle) -> None:
         )
     if open_time % c.timeframe.seconds:
         raise PayloadError(f"expected an open_time aligned to {c.timeframe.value}, got {rfc3339(open_time)}")
-    if open_time > c.at + AHEAD:
+    if open_time - c.at > AHEAD:
         raise PayloadError(f"expected an open_time before at, {rfc3339(c.at)}, got {rfc3339(open_time)}")
     try:
         topic_symbol(c.symbol)

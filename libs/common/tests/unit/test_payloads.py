@@ -124,7 +124,7 @@ def test_dead_letter_keeps_any_payload(payload):
         (b"02:15:00Z", b"02:16:00Z", "aligned to 5m"),
         (b'"5m"', b'"7m"', "timeframe"),
         (b"BTC/USD", b"BTC+USD", "symbol such as BTC/USD"),
-        (b"kraken", b"binance", "kraken.*exchange"),
+        (b"kraken", b"binance", "binance.*exchange"),
         (b"02:15:00Z", b"02:15:00", "offset"),
         (b"2024-02-25T02:15:00Z", b"1969-12-31T23:55:00Z", "time from 1970 to 2199.*open_time"),
         (b"2024-02-25T02:15:00Z", b"0001-01-01T00:00:00+14:00", "time from 1970 to 2199.*open_time"),
