@@ -68,6 +68,13 @@ class Intervals:
         self._starts[first:last] = starts
         self._ends[first:last] = ends
 
+    def remove_before(self, end: float) -> None:
+        """Remove everything before `end`."""
+        first = bisect_right(self._ends, end)
+        del self._starts[:first], self._ends[:first]
+        if self._starts and self._starts[0] < end:
+            self._starts[0] = end
+
     def covers(self, start: float, end: float) -> bool:
         """Whether all of `[start, end)` is in the set."""
         i = bisect_right(self._starts, start) - 1
