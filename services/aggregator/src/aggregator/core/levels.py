@@ -113,7 +113,7 @@ class Level:
     @property
     def first_traded(self) -> int | None:
         """The first window that traded; None if there is none."""
-        return min((window for window, state in self.windows.items() if state.traded), default=None)
+        return min([window for window, state in self.windows.items() if state.traded], default=None)
 
     def last_traded(self, before: int, since: float) -> int | None:
         """The last window that traded and opens before `before`, no earlier than the window of `since`; None if there
@@ -161,16 +161,15 @@ class Levels:
 
     def resolve(self, level: Level, window: int) -> bool:
         """Whether a window that is over is known. Rolls it up from its children if all of them are."""
-        lower = level.lower
+        lower, end = level.lower, window + level.seconds
         state = level.windows.get(window)
         if lower is None or (state and not self._follows_children(level, window, state)):
-            return level.is_known(window)
-        end = window + level.seconds
+            return level.known.covers(window, end)
         children = range(window, end, lower.seconds)
         if not lower.known.covers(window, end) and not (
             window < lower.horizon and all(self.knows(lower, child) for child in children)
         ):
-            return level.is_known(window)
+            return level.known.covers(window, end)
         parts = [part for child in children if (part := lower.windows.get(child))]
         rolled_up = roll_up(self._symbol, level.timeframe, window, parts, 0.0)
         if rolled_up is None:
