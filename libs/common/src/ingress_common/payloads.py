@@ -166,7 +166,12 @@ def _check(c: Candle) -> None:
     """PayloadError if `c` is impossible."""
     low, high, opening, close, volume, vwap, open_time = c.low, c.high, c.open, c.close, c.volume, c.vwap, c.open_time
     try:
-        to_digits(opening), to_digits(high), to_digits(low), to_digits(close), to_digits(volume), to_digits(vwap)
+        to_digits(opening)
+        to_digits(high)
+        to_digits(low)
+        to_digits(close)
+        to_digits(volume)
+        to_digits(vwap)
         sane = low >= ZERO and high < INFINITE and ZERO <= volume < INFINITE and ZERO <= vwap < INFINITE
     except DecimalException:
         sane = False

@@ -409,7 +409,12 @@ def _problem(row: IntervalRow, timestamp: float | None) -> str | None:
         return "expected an interval_begin that is not in the future"
     opening, high, low, close, volume, vwap = row.open, row.high, row.low, row.close, row.volume, row.vwap
     try:
-        _exact(opening), _exact(high), _exact(low), _exact(close), _exact(volume), _exact(vwap)
+        _exact(opening)
+        _exact(high)
+        _exact(low)
+        _exact(close)
+        _exact(volume)
+        _exact(vwap)
         # `low <= high` follows; a NaN is not comparable.
         if not ZERO <= low <= opening <= high < _LIMIT or not low <= close <= high:
             return "expected 0 <= low <= open, close <= high < 1e20"
