@@ -14,16 +14,18 @@ from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import msgspec
-from msgspec.structs import astuple
 
 from ingress_common.decimals import DIGITS, INFINITE, ZERO, plain, to_digits
 from ingress_common.model import (
     DEAD_LETTER_BYTES,
+    EXCHANGE,
     Candle,
     DeadLetter,
+    FeedCondition,
     FeedState,
     History,
     HistoryRequest,
+    InstanceState,
     Range,
     RepublishRequest,
     SeedRequest,
@@ -31,7 +33,7 @@ from ingress_common.model import (
     Status,
     Watermark,
 )
-from ingress_common.timeframes import Timeframe
+from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import parse_instant, rfc3339
 from ingress_common.topics import TopicError, topic_symbol
 
@@ -80,6 +82,13 @@ _DECODERS: Mapping[type, msgspec.json.Decoder[Any]] = {
 }
 
 
+_ENUMS: Mapping[str, Iterable[str]] = {
+    "exchange": (EXCHANGE,),
+    "timeframe": [timeframe.value for timeframe in TIMEFRAMES],
+    "source": Source,
+}
+"""The values of the fields that have few."""
+
 _decode_candle: Callable[[bytes], Candle] = _DECODERS[Candle].decode
 _CANDLE_LIMIT = _LIMITS[Candle]
 
@@ -91,7 +100,16 @@ def _decode(payload: bytes, kind: type[_T]) -> Any:
     try:
         return _DECODERS[kind].decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise PayloadError(f"expected a {kind.__name__} as JSON: {error}") from None
+        raise _malformed(kind, error) from None
+
+
+def _malformed(kind: type[Any], error: Exception) -> PayloadError:
+    text = str(error)
+    if text.startswith("Invalid enum value"):
+        # msgspec names what came, and where: `$.candles[0].timeframe`.
+        values = {**_ENUMS, "state": InstanceState if kind is Status else FeedCondition}
+        text += f"; there are: {', '.join(values.get(text.rstrip('`').rpartition('.')[2], ()))}"
+    return PayloadError(f"expected a {kind.__name__} as JSON: {text}")
 
 
 def _known_symbols(symbols: Iterable[str]) -> None:
@@ -110,22 +128,21 @@ def _ordered(span: Range) -> None:
 # --- candles ----------------------------------------------------------------------------------------------------------
 
 
-def encode_candle(candle: Candle) -> bytes:
+def encode_candle(c: Candle) -> bytes:
     """The payload of a candle.
 
     It is formatted by hand, because JSON libraries write decimals as strings, as floats or with exponents.
     """
-    (
-        symbol, timeframe, open_time, opening, high, low, close, volume, vwap, trades,
-        closed, infilled, complete, revision, source, at, exchange,
-    ) = astuple(candle)  # fmt: skip
-    numbers = f'"open":{opening!s},"high":{high!s},"low":{low!s},"close":{close!s},"volume":{volume!s},"vwap":{vwap!s}'
+    numbers = (
+        f'"open":{c.open!s},"high":{c.high!s},"low":{c.low!s},"close":{c.close!s},"volume":{c.volume!s},'
+        f'"vwap":{c.vwap!s}'
+    )
     if "E" in numbers or numbers.count(".") != _NUMBERS:
-        numbers = ",".join(f'"{name}":{plain(getattr(candle, name))}' for name in _NUMBER_NAMES)
-    window, state = _window_and_state(timeframe, open_time, closed, infilled, complete, revision, source)
+        numbers = ",".join(f'"{name}":{plain(getattr(c, name))}' for name in _NUMBER_NAMES)
+    window, state = _window_and_state(c.timeframe, c.open_time, c.closed, c.infilled, c.complete, c.revision, c.source)
     return (
-        f'{{"exchange":"{exchange}","symbol":"{symbol}",{window},{numbers},"trades":{trades},{state},'
-        f'"at":"{rfc3339(at)}"}}'
+        f'{{"exchange":"{c.exchange}","symbol":"{c.symbol}",{window},{numbers},"trades":{c.trades},{state},'
+        f'"at":"{rfc3339(c.at)}"}}'
     ).encode()
 
 
@@ -159,7 +176,7 @@ def decode_candle(payload: bytes) -> Candle:
         # Skips `_decode`, which costs one call and two look-ups more for every candle on the bus.
         candle: Candle = _decode_candle(payload) if len(payload) <= _CANDLE_LIMIT else _decode(payload, Candle)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise PayloadError(f"expected a Candle as JSON: {error}") from None
+        raise _malformed(Candle, error) from None
     _check(candle)
     return candle
 
@@ -168,7 +185,12 @@ def _check(c: Candle) -> None:
     """PayloadError if `c` is impossible."""
     low, high, opening, close, volume, vwap, open_time = c.low, c.high, c.open, c.close, c.volume, c.vwap, c.open_time
     try:
-        to_digits(opening), to_digits(high), to_digits(low), to_digits(close), to_digits(volume), to_digits(vwap)
+        to_digits(opening)
+        to_digits(high)
+        to_digits(low)
+        to_digits(close)
+        to_digits(volume)
+        to_digits(vwap)
         sane = low >= ZERO and high < INFINITE and ZERO <= volume < INFINITE and ZERO <= vwap < INFINITE
     except DecimalException:
         sane = False
@@ -181,7 +203,7 @@ def _check(c: Candle) -> None:
         )
     if open_time % c.timeframe.seconds:
         raise PayloadError(f"expected an open_time aligned to {c.timeframe.value}, got {rfc3339(open_time)}")
-    if open_time > c.at + AHEAD:
+    if open_time - c.at > AHEAD:
         raise PayloadError(f"expected an open_time before at, {rfc3339(c.at)}, got {rfc3339(open_time)}")
     try:
         topic_symbol(c.symbol)
@@ -341,7 +363,7 @@ def decode_status(payload: bytes) -> Status:
     try:
         return msgspec.convert({**own, "details": details}, Status, dec_hook=_instant)
     except msgspec.ValidationError as error:
-        raise PayloadError(f"expected a Status as JSON: {error}") from None
+        raise _malformed(Status, error) from None
 
 
 def decode_status_on(topic: str, payload: bytes) -> Status:

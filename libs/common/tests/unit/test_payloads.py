@@ -1,6 +1,7 @@
 """Payloads: exact both ways; invalid ones are refused with a reason."""
 
 import json
+import re
 from decimal import Decimal
 
 import msgspec
@@ -122,9 +123,9 @@ def test_dead_letter_keeps_any_payload(payload):
         (b'"low":51600.1', b'"low":-1', "30 digits"),
         (b'"volume":1.20480000', b'"volume":1e-999999', "30 digits"),
         (b"02:15:00Z", b"02:16:00Z", "aligned to 5m"),
-        (b'"5m"', b'"7m"', "timeframe"),
+        (b'"5m"', b'"7m"', "'7m'.*timeframe.*there are: 1m, 5m, 15m, 1h, 4h, 1d, 1w$"),
         (b"BTC/USD", b"BTC+USD", "symbol such as BTC/USD"),
-        (b"kraken", b"binance", "kraken.*exchange"),
+        (b"kraken", b"binance", "'binance'.*exchange.*there are: kraken$"),
         (b"02:15:00Z", b"02:15:00", "offset"),
         (b"2024-02-25T02:15:00Z", b"1969-12-31T23:55:00Z", "time from 1970 to 2199.*open_time"),
         (b"2024-02-25T02:15:00Z", b"0001-01-01T00:00:00+14:00", "time from 1970 to 2199.*open_time"),
@@ -141,6 +142,25 @@ def test_dead_letter_keeps_any_payload(payload):
 def test_impossible_candle_is_refused_with_the_reason(old, new, reason):
     with pytest.raises(PayloadError, match=reason):
         p.decode_candle(EXAMPLE.replace(old, new))
+
+
+def test_every_field_of_few_values_names_them():
+    feed, status, history = (
+        b'{"feed":"f","state":"dead","since":"2024-02-25T02:15:00Z"}',
+        b'{"service":"s","instance":"i","state":"dead","version":"1","started_at":"2024-02-25T02:15:00Z"}',
+        b'{"symbol":"BTC/USD","timeframe":"5m","source":"nobody"}',
+    )
+    for decode, payload, values in (
+        (p.decode_feed_state, feed, "'dead' - at `$.state`; there are: live, down"),
+        (p.decode_status, status, "'dead' - at `$.state`; there are: online, offline"),
+        (
+            p.decode_history,
+            history,
+            "'nobody' - at `$.source`; there are: ws, snapshot, rest, trades, archive, infill, rollup",
+        ),
+    ):
+        with pytest.raises(PayloadError, match=re.escape(values)):
+            decode(payload)
 
 
 DECODERS = (

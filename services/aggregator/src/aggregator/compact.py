@@ -5,7 +5,7 @@ from sys import intern
 
 from msgspec.structs import replace
 
-from ingress_common.model import EXCHANGE, Candle, History
+from ingress_common.model import Candle, History
 
 
 def compact(history: History) -> History:
@@ -19,7 +19,7 @@ def _compact(row: Candle, symbol: str) -> Candle:
     high, low = _shared(row.high, opening), _shared(row.low, opening)
     close = _shared(_shared(row.close, high), low)
     vwap = _shared(row.vwap, close)
-    return replace(row, symbol=symbol, exchange=EXCHANGE, high=high, low=low, close=close, vwap=vwap)
+    return replace(row, symbol=symbol, high=high, low=low, close=close, vwap=vwap)
 
 
 def _shared(number: Decimal, other: Decimal) -> Decimal:

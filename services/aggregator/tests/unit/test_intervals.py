@@ -49,3 +49,10 @@ def test_start_of_is_the_start_of_the_interval_up_to_an_instant(script, instant)
     else:
         assert set(range(start, instant)) <= points
         assert start - 1 not in points
+
+
+@given(changes, st.integers(0, 60))
+def test_removing_before_an_instant_keeps_what_follows(script, instant):
+    intervals, points = build(script)
+    intervals.remove_before(instant)
+    assert {p for s, e in intervals for p in range(s, e)} == {p for p in points if p >= instant}

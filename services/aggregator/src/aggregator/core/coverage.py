@@ -36,13 +36,16 @@ class Intervals:
         """Add `[start, end)`; nothing if it is empty."""
         if end <= start:
             return
-        first = bisect_left(self._ends, start)
-        last = bisect_right(self._starts, end)
+        starts, ends = self._starts, self._ends
+        first = bisect_left(ends, start)
+        last = bisect_right(starts, end)
         if first < last:
-            start = min(start, self._starts[first])
-            end = max(end, self._ends[last - 1])
-        self._starts[first:last] = [start]
-        self._ends[first:last] = [end]
+            if starts[first] < start:
+                start = starts[first]
+            if ends[last - 1] > end:
+                end = ends[last - 1]
+        starts[first:last] = (start,)
+        ends[first:last] = (end,)
 
     def append(self, start: float, end: float) -> None:
         """Add `[start, end)`; cheapest if it begins at the end of the last interval."""
@@ -67,6 +70,13 @@ class Intervals:
             ends.append(self._ends[last - 1])
         self._starts[first:last] = starts
         self._ends[first:last] = ends
+
+    def remove_before(self, end: float) -> None:
+        """Remove everything before `end`."""
+        first = bisect_right(self._ends, end)
+        del self._starts[:first], self._ends[:first]
+        if self._starts and self._starts[0] < end:
+            self._starts[0] = end
 
     def covers(self, start: float, end: float) -> bool:
         """Whether all of `[start, end)` is in the set."""

@@ -1,10 +1,10 @@
 """Requests to the gateway: seeds, and the history of gaps, repeated until it arrives."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from aggregator.core.coverage import Intervals
 from aggregator.core.series import CandleSeries
-from ingress_common.backoff import Backoff
 from ingress_common.model import Candle, History, HistoryRequest, Range, Source
 from ingress_common.timeframes import Timeframe
 
@@ -18,7 +18,7 @@ _NEIGHBOURS = 3_600.0
 """Seconds between two gaps of minutes up to which they are requested together."""
 
 _SEED_REPEAT_SECONDS = 15.0
-_GAP_BACKOFF = Backoff(5.0, 20.0)
+_GAP_REPEAT_SECONDS = (5.0, 10.0, 20.0)  # after the first request, the second, and each later one
 
 NO_GAPS = float("inf")
 """`check_gaps_at` of a series without gaps."""
@@ -34,7 +34,8 @@ class _Symbol:
 
     `found`: the gaps as `CandleSeries.gaps` last returned them, the same object while they do not change; `gaps`: their
     ranges, `oldest_end`: the end of the first, `requests`: the requests for all of them. `unanswered`: what was
-    requested and has not arrived. `attempt`: how often these gaps were requested.
+    requested and has not arrived. `attempt`: how often these gaps were requested, as an index of
+    `_GAP_REPEAT_SECONDS`.
     """
 
     repeat_at: float = float("-inf")
@@ -43,7 +44,7 @@ class _Symbol:
     gaps: _Requested = field(default_factory=dict)
     oldest_end: float = float("-inf")
     requests: list[HistoryRequest] = field(default_factory=list)
-    unanswered: _Requested = field(default_factory=dict)
+    unanswered: defaultdict[Timeframe, Intervals] = field(default_factory=lambda: defaultdict(Intervals))
 
 
 class GapRequests:
@@ -60,11 +61,17 @@ class GapRequests:
         """Forget the requests for a symbol: no gateway may have received them."""
         self._symbols.pop(symbol, None)
 
+    def _symbol(self, symbol: str) -> _Symbol:
+        state = self._symbols.get(symbol)
+        if state is None:
+            state = self._symbols[symbol] = _Symbol()
+        return state
+
     def wants_seed(self, series: CandleSeries, clock: float) -> bool:
         """Whether to request a seed for `series` at `clock` (unix seconds)."""
         if series.seeded:
             return False
-        state = self._symbols.setdefault(series.symbol, _Symbol())
+        state = self._symbol(series.symbol)
         if clock < state.repeat_at:
             return False
         state.repeat_at = clock + _SEED_REPEAT_SECONDS
@@ -76,7 +83,7 @@ class GapRequests:
         Returns the candles that close because of the latter, then the requests.
         """
         gaps = series.gaps()
-        state = self._symbols.setdefault(series.symbol, _Symbol())
+        state = self._symbol(series.symbol)
         repeat = series.clock >= state.repeat_at
         closed = self._give_up(series, gaps, state, at) if repeat else []
         if closed:
@@ -99,10 +106,10 @@ class GapRequests:
         series.check_gaps_at = state.repeat_at
         if not requests:
             return list(closed)
-        state.repeat_at = series.check_gaps_at = series.clock + _GAP_BACKOFF.pause(state.attempt)
-        state.attempt += 1
+        state.repeat_at = series.check_gaps_at = series.clock + _GAP_REPEAT_SECONDS[state.attempt]
+        state.attempt = min(state.attempt + 1, len(_GAP_REPEAT_SECONDS) - 1)
         for request in requests:
-            state.unanswered.setdefault(request.timeframe, Intervals()).add(request.start, request.end)
+            state.unanswered[request.timeframe].add(request.start, request.end)
         return [*closed, *requests]
 
     def _give_up(

@@ -113,7 +113,7 @@ class Level:
     @property
     def first_traded(self) -> int | None:
         """The first window that traded; None if there is none."""
-        return min((window for window, state in self.windows.items() if state.traded), default=None)
+        return min([window for window, state in self.windows.items() if state.traded], default=None)
 
     def last_traded(self, before: int, since: float) -> int | None:
         """The last window that traded and opens before `before`, no earlier than the window of `since`; None if there
@@ -161,16 +161,15 @@ class Levels:
 
     def resolve(self, level: Level, window: int) -> bool:
         """Whether a window that is over is known. Rolls it up from its children if all of them are."""
-        lower = level.lower
+        lower, end = level.lower, window + level.seconds
         state = level.windows.get(window)
         if lower is None or (state and not self._follows_children(level, window, state)):
-            return level.is_known(window)
-        end = window + level.seconds
+            return level.known.covers(window, end)
         children = range(window, end, lower.seconds)
         if not lower.known.covers(window, end) and not (
             window < lower.horizon and all(self.knows(lower, child) for child in children)
         ):
-            return level.is_known(window)
+            return level.known.covers(window, end)
         parts = [part for child in children if (part := lower.windows.get(child))]
         rolled_up = roll_up(self._symbol, level.timeframe, window, parts, 0.0)
         if rolled_up is None:
@@ -349,30 +348,33 @@ class Levels:
     def forget(self, clock: float) -> None:
         """Drop what no correction, pending window or forming candle can need any more."""
         for level in self._levels:
-            if level.due < level.forget_at:
+            due = level.due
+            if due < level.forget_at:
                 continue
-            kept = level.kept
-            room = kept + kept // 8 - len(level.windows)
-            level.forget_at = level.due + max(room, kept // 8) * level.seconds
+            kept, seconds, windows = level.kept, level.seconds, level.windows
+            spare = kept // 8
+            room = kept + spare - len(windows)
+            level.forget_at = due + max(room, spare) * seconds
             if room >= 0:
                 continue
-            bound = level.due - kept * level.seconds
+            bound = due - kept * seconds
             if level.pending:
-                bound = min(bound, level.pending[0] - level.seconds)
+                bound = min(bound, level.pending[0] - seconds)
             if higher := level.higher:
                 first_above = higher.pending[0] if higher.pending else higher.due
                 bound = min(bound, first_above, higher.floor(clock))
             if bound <= level.forgotten_until:
                 continue
-            first = min(level.windows) if level.forgotten_until == _NEVER else int(level.forgotten_until)
-            for window in range(first, bound, level.seconds):
-                level.windows.pop(window, None)
+            first = min(windows) if level.forgotten_until == _NEVER else int(level.forgotten_until)
+            for window in range(first, bound, seconds):
+                windows.pop(window, None)
             level.horizon = max(level.horizon, bound)
             level.forgotten_until = bound
-            level.known.remove(float("-inf"), bound)
-            if higher:
-                _pass_up_lost(level.lost, higher, bound)
-            self.regain(level, float("-inf"), bound)
+            level.known.remove_before(bound)
+            if self._something_lost:
+                if higher:
+                    _pass_up_lost(level.lost, higher, bound)
+                self.regain(level, _NEVER, bound)
 
 
 def _pass_up_lost(lost: Iterable[tuple[float, float]], higher: Level, bound: int) -> None:

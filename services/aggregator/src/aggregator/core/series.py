@@ -326,13 +326,14 @@ class CandleSeries:
         covered_from, seconds = history.covers.start, level.seconds
         for row in history.candles:
             window = row.open_time
+            end = window + seconds
+            if end <= start and (earlier is None or window > earlier.open_time):
+                earlier = row
             if row.trades == 0:
                 self._levels.note_price(max(covered_from, window), row)
-            if window + seconds <= start and (earlier is None or window > earlier.open_time):
-                earlier = row
-            if row.trades == 0 and window < covered_from:
-                continue
-            if window + seconds <= final:
+                if window < covered_from:
+                    continue
+            if end <= final:
                 if self._take_final(level, row):
                     changed.add(window)
             elif level is self._minutes and self._take_update(row):
@@ -583,19 +584,17 @@ class CandleSeries:
             rising |= touched.get(level, set())
             queue = sorted(window for window in rising if level.horizon <= window < due)
             queue += range(max(due, level.horizon), now, seconds)
+            queue.reverse()  # the next one last
             level.due = max(due, now)
             rising = set()
-            index, follower = 0, None
-            while follower is not None or index < len(queue):
-                if follower is None or (index < len(queue) and queue[index] <= follower):
-                    window = queue[index]
-                    index += 1
-                else:
-                    window = follower
-                follower = None
+            while queue:
+                window = queue.pop()
                 candle = self._close(level, window, at)
-                if candle and _follows(level, window + seconds, candle):
-                    follower = window + seconds
+                if candle:
+                    out.append(candle)
+                    following = window + seconds
+                    if (not queue or queue[-1] != following) and _follows(level, following, candle):
+                        queue.append(following)
                 if higher:
                     parent = window - window % higher.seconds
                     state = higher.windows.get(parent)
@@ -603,8 +602,6 @@ class CandleSeries:
                         rising.add(parent)
                     if candle and candle.revision and state and state.origin is AUTHORITATIVE:
                         state.origin = STALE
-                if candle:
-                    out.append(candle)
         return out
 
     def _close(self, level: Level, window: int, at: float) -> Candle | None:
@@ -625,7 +622,7 @@ class CandleSeries:
                 return None
             candle = flat(self.symbol, level.timeframe, window, price, closed=True, complete=complete, at=at)
         else:
-            candle = with_state(traded, closed=True, complete=complete, revision=0, at=at)
+            candle = replace(traded, closed=True, infilled=traded.trades == 0, complete=complete, revision=0, at=at)
         if state is None:
             level.windows[window] = Window(None, candle)
             return candle

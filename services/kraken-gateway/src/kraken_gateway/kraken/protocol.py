@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Clamped, Context, Decimal, Inexact, InvalidOperation, Overflow, Subnormal
 from functools import lru_cache
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar, final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -116,7 +116,7 @@ class BadRow(msgspec.Struct, frozen=True):
     lost: bool = True
 
 
-class OhlcFrame(msgspec.Struct, frozen=True):
+class OhlcFrame(msgspec.Struct, frozen=True, gc=False):
     """An ohlc frame. `timestamp`: when Kraken made it (unix seconds), None if unknown. `snapshot` or update."""
 
     label: ClassVar[str] = "candles"
@@ -126,6 +126,7 @@ class OhlcFrame(msgspec.Struct, frozen=True):
     bad: tuple[BadRow, ...] = ()
 
 
+@final
 class Heartbeat(msgspec.Struct, frozen=True, tag_field="channel", tag="heartbeat"):
     """The connection is alive and there is nothing else to send."""
 
@@ -219,8 +220,8 @@ def sent_at(frame: Frame) -> float | None:
 # --- in: the wire -----------------------------------------------------------------------------------------------------
 
 
-class _Ohlc(msgspec.Struct, frozen=True, tag_field="channel", tag="ohlc"):
-    type: str
+class _Ohlc(msgspec.Struct, frozen=True, gc=False, tag_field="channel", tag="ohlc"):
+    type: Literal["snapshot", "update"]
     data: tuple[IntervalRow, ...]
     timestamp: datetime | None = None
 
@@ -292,11 +293,10 @@ def parse_frame(frame: str | bytes) -> Frame:
         message = _STREAM.decode(frame)
     except _ERRORS:
         return _parse_other(frame)
-    if isinstance(message, Heartbeat):
+    # Not `isinstance`: with a msgspec struct it takes a thirtieth of parsing the frame.
+    if type(message) is Heartbeat:
         return message
     snapshot = message.type == "snapshot"
-    if not snapshot and message.type != "update":
-        return Unreadable("expected an ohlc snapshot or update", may_be_data=True)
     timestamp = _seconds(message.timestamp)
     for row in message.data:
         if _problem(row, timestamp) is not None:
@@ -399,16 +399,22 @@ def _problem(row: IntervalRow, timestamp: float | None) -> str | None:
     timeframe = INTERVALS.get(row.interval)
     if timeframe is None:
         return f"expected the interval of a timeframe in minutes, got {row.interval}"
-    if row.interval_begin.tzinfo is None:
+    interval_begin = row.interval_begin
+    if interval_begin.tzinfo is None:
         return "expected an interval_begin with an offset such as Z"
-    begin = row.interval_begin.timestamp()
+    begin = interval_begin.timestamp()
     if begin % timeframe.seconds or begin < 0:
         return f"expected an interval_begin aligned to {timeframe.value}"
     if timestamp is not None and begin > timestamp + _MAX_AHEAD:
         return "expected an interval_begin that is not in the future"
     opening, high, low, close, volume, vwap = row.open, row.high, row.low, row.close, row.volume, row.vwap
     try:
-        _exact(opening), _exact(high), _exact(low), _exact(close), _exact(volume), _exact(vwap)
+        _exact(opening)
+        _exact(high)
+        _exact(low)
+        _exact(close)
+        _exact(volume)
+        _exact(vwap)
         # `low <= high` follows; a NaN is not comparable.
         if not ZERO <= low <= opening <= high < _LIMIT or not low <= close <= high:
             return "expected 0 <= low <= open, close <= high < 1e20"
