@@ -522,9 +522,8 @@ async def test_response_of_another_server_is_unavailable_and_ends_no_service(sta
             # 404 may mean that there is no such organisation.
             with contextlib.suppress(StoreUnavailableError):
                 await ask()
-        if page and status != 204:
-            with pytest.raises(StoreUnavailableError):
-                await store.symbols()
+        with pytest.raises(StoreUnavailableError):
+            await store.symbols()
 
 
 _ENDLESS = b"a" * 2**20
@@ -538,13 +537,13 @@ _TIME = b"2024-02-25T02:15:00Z"
 @pytest.mark.parametrize(
     "page",
     [
-        b"<html>\r\n<title>a, b</title>\r\n</html>",
-        _HEADER + b",candles_1m,0,yesterday,x,BTC/USD,true,1,1,60,1,2,3,4,5,6,kraken",
-        _HEADER + b",somewhere,0," + _TIME + b",x,BTC/USD,true,a,b,c,d,e,f,g,h,i,kraken",
-        _HEADER + b",missing,0," + _TIME + b",x,BTC/USD,true,a,b,c,d,e,f,g,h,i,kraken",
-        _HEADER + b",candles_1m,0," + _TIME,
-        _HEADER + b",candles_1m",
-        _COLUMNS + b",candles_1m,0," + _TIME + b",1,BTC/USD,true,1,1,60,1,2,3,4,5,6,kraken",
+        b"<html>\r\n<title>a, b</title>\r\n</html>\r\n",
+        _HEADER + b",candles_1m,0,yesterday,x,BTC/USD,true,1,1,60,1,2,3,4,5,6,kraken\r\n",
+        _HEADER + b",somewhere,0," + _TIME + b",x,BTC/USD,true,a,b,c,d,e,f,g,h,i,kraken\r\n",
+        _HEADER + b",missing,0," + _TIME + b",x,BTC/USD,true,a,b,c,d,e,f,g,h,i,kraken\r\n",
+        _HEADER + b",candles_1m,0," + _TIME + b"\r\n",
+        _HEADER + b",candles_1m\r\n",
+        _COLUMNS + b",candles_1m,0," + _TIME + b",1,BTC/USD,true,1,1,60,1,2,3,4,5,6,kraken\r\n",
         b"[" * 100_000,
         b'{"buckets": [{"name": "candles_1m", "retentionRules": [{"everySeconds": "x"}]}], "orgs": [{"id": "1"}]}',
         b'{"orgs": [{"id": "1"}], "tasks": [{"name": "downsample_5m", "createdAt": "x", "latestCompleted": "y"}]}',
@@ -577,6 +576,32 @@ async def test_response_resembling_influxdb_is_unavailable_and_ends_no_service(p
         ):
             with contextlib.suppress(StoreUnavailableError):
                 await other()
+
+
+_STORED = _HEADER + b",candles_1m,0," + _TIME + b",,BTC/USD,true,1,0,60,1,2,0.5,1.5,6,7,kraken\r\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "page", "reason"),
+    [
+        *(
+            (status, page, f"expected 200 for a query, got {status}")
+            for status in (201, 202, 206)
+            for page in (_STORED, b"")
+        ),
+        (200, b"", "expected CSV that ends with a line, got ''"),
+        (200, _STORED[:-20], "expected CSV that ends with a line"),
+    ],
+)
+async def test_only_a_whole_response_of_status_200_is_a_result(status, page, reason):
+    async with paging(status, page) as url, opened(url) as store:
+        with pytest.raises(StoreUnavailableError, match=reason):
+            await store.candles("BTC/USD", Timeframe.M1, start=0, end=2e9, limit=5)
+
+
+async def test_a_result_without_rows_is_empty():
+    async with paging(200, b"\r\n") as url, opened(url) as store:
+        assert await store.candles("BTC/USD", Timeframe.M1, start=0, end=2e9, limit=5) == []
 
 
 @pytest.mark.parametrize("status", [200, 400, 500])

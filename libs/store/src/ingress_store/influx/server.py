@@ -22,6 +22,7 @@ _RESPONSE_BYTES = 64 * 2**20
 _MESSAGE_BYTES = 10_000
 _DROPPED = re.compile(r"dropped=(\d+)")
 _DURABLE = 204
+_FOUND = 200
 TOO_LARGE = 413
 """Status of a request that is too large, for InfluxDB or for a proxy before it."""
 _ABOUT_LINES = (400, 422)
@@ -95,7 +96,12 @@ class Server:
     async def query(self, flux: str) -> str:
         """The response to a Flux query, as CSV with a header line before each block of rows."""
         body = {"query": flux, "dialect": _DIALECT, "type": "flux"}
-        return (await self._call("POST", "query", {"org": self._org}, body)).decode(errors="replace")
+        response = await self._call("POST", "query", {"org": self._org}, body, _FOUND)
+        # A result without rows is an empty line.
+        if not response.endswith(b"\n"):
+            end = response[-100:].decode(errors="replace")
+            raise StoreUnavailableError(f"{self._location}: expected CSV that ends with a line, got {end!r}")
+        return response.decode(errors="replace")
 
     async def write(self, bucket: str, precision: str, body: bytes) -> None:
         """Write line protocol. It is durable when this returns, after status 204.
@@ -129,8 +135,14 @@ class Server:
         await self._call("DELETE", path, {})
 
     async def _call(
-        self, method: str, path: str, parameters: Mapping[str, str | int], body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str | int],
+        body: Mapping[str, Any] | None = None,
+        expected: int | None = None,
     ) -> bytes:
+        """The body of a response with the status `expected`, or any below 300."""
         data = None if body is None else json.dumps(body).encode()
         status, response = await self._exchange(method, path, parameters, data, {"Content-Type": "application/json"})
         if status >= 300:
@@ -138,6 +150,8 @@ class Server:
             if isinstance(error, RefusedError) and not _is_json(response):
                 error = StoreUnavailableError(f"{self._location}: expected InfluxDB, got {status} {error}")
             raise error
+        if expected is not None and status != expected:
+            raise StoreUnavailableError(f"{self._location}: expected {expected} for a {path}, got {status}")
         return response
 
     def _resource(self, response: bytes) -> Any:
