@@ -6,8 +6,9 @@ import pytest
 from memory_broker import MemoryBroker, MemoryBus
 from structlog.testing import capture_logs
 
-from ingress_common.bus import BusError
+from ingress_common.bus import BusError, Message, refusals, session
 from ingress_common.bus.mqtt import MqttBus
+from ingress_common.bus.publication import Publication
 from ingress_common.bus.refusals import Refusals
 from ingress_common.bus.url import MqttUrl
 from ingress_common.health import broker_check
@@ -57,29 +58,108 @@ async def test_disconnected_bus_reports_the_reason_and_logs_each_once():
         await until(lambda: broker_check(bus).ok)
 
 
-def test_flood_of_refusals_is_logged_every_ten_seconds_and_expires_after_two_minutes():
+async def test_last_refused_message_of_each_topic_is_published_again_until_it_is_accepted(monkeypatch):
+    monkeypatch.setattr(refusals, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(session, "_RETRY_LOOK_SECONDS", 0.01)
+    broker = MemoryBroker()
+    tries = []
+    broker.refuses = lambda topic: topic.startswith("a") and (tries.append(topic), True)[1]
+    async with MemoryBus(broker, client_id="reader") as reader, MemoryBus(broker, client_id="a") as bus:
+        await reader.subscribe("#")
+        for number in range(3):
+            for topic in ("a/1", "a/2"):
+                with pytest.raises(BusError, match="Not authorized"):
+                    await (await bus.publish(topic, b"%d" % number, retain=True, properties={"number": str(number)}))
+        await until(lambda: len(tries) > 12)
+        assert "a/1" in bus.problem or "a/2" in bus.problem
+        await publish(bus, "b/1")
+        assert bus.problem
+        broker.refuses = lambda _topic: False
+        await until(lambda: not bus.problem)
+        arrived = {}
+        async for event in reader.events():
+            if isinstance(event, Message) and event.topic != "b/1":
+                arrived[event.topic] = (event.payload, event.properties, event.retain)
+                if len(arrived) == 2:
+                    break
+        assert arrived == {topic: (b"2", {"number": "2"}, False) for topic in ("a/1", "a/2")}
+    async with MemoryBus(broker, client_id="later") as later:
+        await later.subscribe("#", "end")
+        await (await later.publish("end", b""))
+        async for event in later.events():
+            if isinstance(event, Message):
+                # Not retained: another client may have published a later one.
+                assert event.topic == "end"
+                break
+
+
+async def test_refused_message_is_not_published_after_a_later_one(monkeypatch):
+    monkeypatch.setattr(refusals, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(session, "_RETRY_LOOK_SECONDS", 0.01)
+    broker = MemoryBroker()
+    async with MemoryBus(broker, client_id="reader") as reader, MemoryBus(broker, client_id="a") as bus:
+        await reader.subscribe("#")
+        broker.refuses = lambda _topic: True
+        with pytest.raises(BusError, match="Not authorized"):
+            await (await bus.publish("a/1", b"earlier"))
+        broker.refuses = lambda _topic: False
+        await (await bus.publish("a/1", b"later"))
+        assert not bus.problem
+        await asyncio.sleep(0.2)
+        await (await bus.publish("a/1", b"end"))
+        seen = []
+        async for event in reader.events():
+            if isinstance(event, Message):
+                seen.append(event.payload)
+                if event.payload == b"end":
+                    break
+    assert seen == [b"later", b"end"]
+
+
+def refused(topic: str, size: int = 1) -> Publication:
+    return Publication(topic, bytes(size), 1, retain=False, properties=None)
+
+
+def test_flood_of_refusals_is_logged_every_ten_seconds_and_takes_bounded_memory():
     now = 0.0
-    refusals = Refusals(lambda: now)
+    found = Refusals(lambda: now)
     with capture_logs() as lines:
         for number in range(5_000):
             now = number / 200
-            refusals.refused(f"a/{number}", "Not authorized", blamed=False)
+            found.refused(refused(f"a/{number}", 10_000), "Not authorized", blamed=False)
     assert [line["unlogged_before"] for line in lines] == [0, 1_999, 1_999]
-    assert refusals.problem.endswith("and 999 other topics: Not authorized")
-    now += 121
-    assert refusals.problem == ""
+    assert found.problem.endswith("and 999 other topics: Not authorized")
+    now += 9
+    due = found.due()
+    assert 400 < len(due) < 420
+    assert sum(message.size for message in due) <= 4 * 2**20
+    now += 26
+    assert found.problem == ""
+    assert not found
 
 
-def test_accepted_message_clears_earlier_refusals_of_its_kind():
+def test_what_is_refused_again_is_due_again_later():
     now = 0.0
-    refusals = Refusals(lambda: now)
-    refusals.refused("in/candles/kraken/BTC-USD/1w", "Not authorized", blamed=False)
-    refusals.refused("in/status/aggregator/a", "Not authorized", blamed=False)
-    refusals.accepted("in/candles/kraken/ETH-USD/1m")
-    assert "1w and 1 other topics" in refusals.problem or "a and 1 other topics" in refusals.problem
-    now += 16
-    refusals.accepted("in/candles/kraken/ETH-USD/1m")
-    assert refusals.problem == "the broker refuses messages on in/status/aggregator/a: Not authorized"
+    found = Refusals(lambda: now)
+    first, second = refused("a/1"), refused("a/1")
+    found.refused(first, "Not authorized", blamed=False)
+    assert found.due() == []
+    now += 8
+    assert found.due() == [first]
+    assert found.keeps(first)
+    found.superseded("a/1")
+    assert not found.keeps(first)
+    assert found.due() == []
+    assert found.problem
+    found.refused(second, "Not authorized", blamed=False)
+    assert found.due() == []
+    now += 8
+    assert found.due() == [second]
+    found.refused(refused("a/2"), "too large", blamed=True)
+    now += 8
+    assert found.due() == [second]
+    found.forget()
+    assert found.problem == ""
 
 
 @pytest.mark.parametrize("client", ["mqtt5", "paho"])

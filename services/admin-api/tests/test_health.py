@@ -218,7 +218,7 @@ async def test_unstored_closed_candle_is_red_after_ten_seconds_and_republished(w
         await world.until_failing()
 
 
-async def test_late_candles_are_requested_with_backoff_for_ready_writers_only(world, candle):
+async def test_late_candles_are_requested_ever_more_rarely_for_ready_writers_only(world, candle):
     requests = []
 
     async def note(request):
@@ -243,7 +243,7 @@ async def test_late_candles_are_requested_with_backoff_for_ready_writers_only(wo
             for _ in range(12):
                 await world.wait(5)
                 await stored._request_late()
-    assert [at - began for at in requests] == [125, 140, 170]
+    assert [at - began for at in requests] == [125, 150, 175]
 
 
 async def test_a_store_that_is_always_one_candle_behind_is_red(world, candle):
@@ -273,6 +273,33 @@ async def test_closed_candle_that_only_the_store_has_is_not_late(world, candle):
         await world.until_failing()
         await world.wait(60)
         await world.until_failing("candles")
+
+
+async def test_candles_that_are_stored_and_do_not_arrive_here_are_red_until_they_do(world, candle, monkeypatch):
+    """As without the right to read those of one symbol, which trades too seldom for that to show before."""
+    async with world.running():
+        await world.healthy()
+        await world.until_failing()
+        state = world.service.state
+        apply = state.apply
+
+        def apply_of_others(topic, *arguments, **more):
+            return None if "/candles/kraken/BTC-USD/" in topic else apply(topic, *arguments, **more)
+
+        monkeypatch.setattr(state, "apply", apply_of_others)
+        await world.wait(60)
+        await world.candle(candle(1))
+        await world.store(candle(1))
+        await world.wait(26)
+        await world.until(lambda: state.symbols["BTC/USD"].newest_closed(Timeframe.M1) == candle(1).open_time)
+        await world.wait(6)
+        detail = (await world.until_failing("stored"))["stored"]
+        assert detail == "in the store, but not received here: candles of BTC/USD"
+        await world.wait(10)
+        await world.until_failing("stored")
+        monkeypatch.setattr(state, "apply", apply)
+        await world.wait(10)
+        await world.until_failing()
 
 
 async def test_a_higher_timeframe_that_does_not_close_is_red_unless_a_gap_is_known(world, candle):

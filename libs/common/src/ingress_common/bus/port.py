@@ -15,10 +15,6 @@ class BusError(Exception):
     """The broker refuses a request or cannot be reached at the start. The text names the broker and the reason."""
 
 
-class NotAllowedError(BusError):
-    """The broker refuses a message because of its sender or topic; it may accept it later."""
-
-
 class BusClosedError(Exception):
     """A call on a closed bus, or a publication that the close interrupted."""
 
@@ -120,9 +116,10 @@ class Bus(Protocol):
         """Publish a message, in order; waits while the outbound window is full.
 
         Returns an awaitable that is done when the broker has confirmed the message (QoS 1) or it has been sent (QoS 0);
-        awaiting it is optional and possible several times. It raises BusError if the broker refuses the message,
-        NotAllowedError if that is not because of the message itself. While disconnected, a QoS 0 message is dropped and
-        counted. `properties` become MQTT 5 user properties.
+        awaiting it is optional and possible several times. It raises BusError if the broker refuses the message. If
+        that is not because of the message itself, the last one of each topic is published again every 8 s until the
+        broker accepts it, so that `problem` lasts as long as the refusal. While disconnected, a QoS 0 message is
+        dropped and counted. `properties` become MQTT 5 user properties.
         """
         ...
 

@@ -15,7 +15,7 @@ from ingress_common.backoff import FULL_JITTER, Backoff
 from ingress_common.bus.connection import BrokerConnection, LostError
 from ingress_common.bus.event_queue import EventQueue
 from ingress_common.bus.link import Link, LinkError, LinkHandler
-from ingress_common.bus.port import BusClosedError, BusError, Event, NotAllowedError
+from ingress_common.bus.port import BusClosedError, BusError, Event
 from ingress_common.bus.publication import Publication
 from ingress_common.bus.refusals import Refusals
 from ingress_common.logs import get_logger
@@ -25,6 +25,7 @@ _OPEN_SECONDS = 10.0
 _ATTEMPT_SECONDS = 5.0
 _BACKOFF = Backoff(0.2, 5.0, FULL_JITTER)
 _RESUBSCRIBE_SECONDS = 0.2
+_RETRY_LOOK_SECONDS = 2.0
 _FILTERS_PER_PACKET = 200
 _SHOWN = 5
 _BRIEF_LIMIT = 30
@@ -73,6 +74,7 @@ class BusSession:
         self._up = asyncio.Event()
         self._closed = False
         self._keeper: asyncio.Task[None] | None = None
+        self._retrier: asyncio.Task[None] | None = None
         self._gauges = BusGauges(
             lambda: self.connected, self.inbox.__len__, inbound_limit, self._outbound, outbound_limit
         )
@@ -85,6 +87,7 @@ class BusSession:
         self._metrics.opened(self._gauges)
         self._keeper = asyncio.create_task(self._keep(connection), name="bus.keep-connected")
         self._keeper.add_done_callback(self._keeper_done)
+        self._retrier = asyncio.create_task(self._retry_refused(), name="bus.retry-refused")
         return self
 
     async def __aexit__(
@@ -94,9 +97,10 @@ class BusSession:
         self._closed = True
         self._metrics.closed(self._gauges)
         try:
-            if self._keeper is not None:
-                self._keeper.cancel()
-                await asyncio.wait([self._keeper])
+            if tasks := [task for task in (self._keeper, self._retrier) if task is not None]:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
             if self._connection is not None:
                 await self._connection.link.close()
         finally:
@@ -158,6 +162,8 @@ class BusSession:
         """Publish a message, in order. ValueError for a topic with wildcards or a QoS other than 0 and 1."""
         publication = Publication(topic, payload, qos, retain=retain, properties=properties)
         self._check_open()
+        if qos and self._refusals:
+            self._refusals.superseded(topic)
         if not qos and self._connection is None:
             self._metrics.dropped("offline")
             publication.complete()
@@ -277,11 +283,20 @@ class BusSession:
 
     def _refused(self, publication: Publication, error: str, *, blamed: bool) -> None:
         self._metrics.publish_failures.inc()
-        self._refusals.refused(publication.topic, error, blamed=blamed)
-        kind = BusError if blamed else NotAllowedError
+        self._refusals.refused(publication, error, blamed=blamed)
         self._release(
-            publication, kind(f"the MQTT broker at {self._name} refused a message on {publication.topic}: {error}")
+            publication, BusError(f"the MQTT broker at {self._name} refused a message on {publication.topic}: {error}")
         )
+
+    async def _retry_refused(self) -> None:
+        """Publish refused messages again, but not as retained: a later one may be retained by now, of another client
+        too.
+        """
+        while True:
+            await asyncio.sleep(_RETRY_LOOK_SECONDS)
+            for refused in self._refusals.due():
+                if self._refusals.keeps(refused):
+                    await self.publish(refused.topic, refused.payload, properties=refused.properties)
 
     def _release(self, publication: Publication, error: Exception | None = None) -> None:
         self._slots.release()

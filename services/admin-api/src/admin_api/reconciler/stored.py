@@ -6,6 +6,7 @@ It requests missing candles: the aggregators republish them, and the writer stor
 import asyncio
 from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 
 from admin_api.reconciler.bodies import StoredBody
 from admin_api.reconciler.context import Context
@@ -13,7 +14,7 @@ from admin_api.reconciler.stored_forming import FormingWatch
 from admin_api.system.details import some, texts
 from admin_api.system.state import ClosedCandle
 from admin_api.system.wanted import wanted
-from ingress_common.backoff import Backoff
+from ingress_common.bus import BusClosedError, BusError
 from ingress_common.health import Check
 from ingress_common.logs import get_logger
 from ingress_common.model import RepublishRequest, Series
@@ -30,8 +31,10 @@ MISSED_SECONDS = 25.0
 
 _LOOK_SECONDS = 2.0
 _MISSED_LOOK_SECONDS = 10.0
+_RETAINED_SECONDS = 5.0
 _PATIENCE_SECONDS = 10.0
-_REQUEST_BACKOFF = Backoff(15.0, 240.0)
+_REQUEST_SECONDS, _LONGEST_REQUEST_SECONDS = 15.0, 240.0
+_REQUESTED_PART = 6
 _MOST_REQUESTED = 1_000
 
 log = get_logger(__name__)
@@ -49,14 +52,16 @@ class StoredWatch:
     """
 
     def __init__(self, context: Context, republish: Republish) -> None:
+        self._bus = context.bus
+        self._topics = context.topics
         self._store = context.store
         self._state = context.state
         self._clock = context.clock
         self._republish = republish
         self._request_at = float("-inf")
-        self._requests = 0
         self._waiting: dict[Series, ClosedCandle] = {}
         self._look_for_missed_at = float("-inf")
+        self._missed: dict[str, float] = {}
         self._forming = FormingWatch(context.store, context.state, STORED_SECONDS)
 
     async def run(self) -> None:
@@ -73,6 +78,7 @@ class StoredWatch:
 
     def reconnected(self) -> None:
         """The broker was disconnected."""
+        self._missed.clear()
         self._forming.reconnected(self._clock())
 
     def forget(self) -> None:
@@ -82,21 +88,19 @@ class StoredWatch:
         self._note_all(self._wanted())
 
     async def _request_late(self) -> None:
-        """Request late candles, ever more rarely until the store has them.
+        """Request late candles until the store has them, the more rarely the more there are.
 
         Only of symbols whose writer is ready: otherwise they are in its queue, and more would make that overflow.
         """
         now = self._clock()
         late = {series: closed for series, closed in self._waiting.items() if now - closed.came > STORED_SECONDS}
-        if not late:
-            self._requests = 0
         writers = self._state.online(WRITER, now)
         served = {s for _, details in writers if details.get("ready") for s in texts(details.get("symbols"))}
         late = {series: closed for series, closed in late.items() if series[0] in served}
         if not late or now < self._request_at:
             return
-        self._request_at = now + _REQUEST_BACKOFF.pause(self._requests)
-        self._requests += 1
+        age = now - min(closed.came for closed in late.values())
+        self._request_at = now + min(max(_REQUEST_SECONDS, age / _REQUESTED_PART), _LONGEST_REQUEST_SECONDS)
         symbols = tuple(sorted({symbol for symbol, _ in late}))[:_MOST_REQUESTED]
         start = min(closed.at for (symbol, _), closed in late.items() if symbol in symbols)
         log.info("stored.requested", symbols=len(symbols), series=len(late))
@@ -140,7 +144,11 @@ class StoredWatch:
                     self._state.symbols[series[0]].stored[timeframe] = closed
 
     async def _find_missed(self, symbols: AbstractSet[str], now: float) -> None:
-        """Note closed candles that are in the store and did not arrive here, as while the broker was away."""
+        """Note closed candles that are in the store and did not arrive here, as while the broker was away.
+
+        If nothing of their symbols has arrived since, ask the broker for what it retains of them: it sends that unless
+        this service may not read it.
+        """
         if now < self._look_for_missed_at:
             return
         self._look_for_missed_at = now + _MISSED_LOOK_SECONDS
@@ -153,10 +161,24 @@ class StoredWatch:
             found = await self._store.newest_closed(timeframe, since=opened)
             for name in lacking.keys() & found.keys():
                 lacking[name].stored[timeframe] = ClosedCandle(found[name], now, now)
+                if timeframe is Timeframe.M1 and found[name] > lacking[name].minute:
+                    self._missed.setdefault(name, now)
+        self._missed = {name: since for name, since in self._missed.items() if name in symbols}
+        if (missed := self._still_missed()) and self._bus.connected:
+            filters = [self._topics.candles(name, Timeframe.M1) for name in missed[:_MOST_REQUESTED]]
+            with suppress(BusError, BusClosedError):
+                await self._bus.subscribe(*filters)
+                await self._bus.unsubscribe(*filters)
+
+    def _still_missed(self, before: float = float("inf")) -> list[str]:
+        """The symbols of which a candle was missed before an instant, and nothing has arrived since; sorted."""
+        symbols = self._state.symbols
+        self._missed = {n: at for n, at in self._missed.items() if n in symbols and symbols[n].seen_at <= at}
+        return sorted(name for name, at in self._missed.items() if at < before)
 
     def check(self, now: float) -> Check:
-        """Red while a closed candle of the bus has not reached the store within STORED_SECONDS, or forming ones do
-        not.
+        """Red while a closed candle of the bus has not reached the store within STORED_SECONDS, or forming ones do not;
+        and while the store gets candles that do not arrive here.
         """
         late = sorted(
             (closed.came, symbol, TIMEFRAMES.index(timeframe), closed.open_time)
@@ -167,6 +189,8 @@ class StoredWatch:
             named = some([f"{symbol} {TIMEFRAMES[place].value} {rfc3339(at)}" for _, symbol, place, at in late])
             since = f"; the first closed {now - late[0][0]:.0f} s ago"
             return Check("stored", ok=False, detail=f"closed and not in the store: {named}{since}")
+        if missed := self._still_missed(now - _RETAINED_SECONDS):
+            return Check("stored", ok=False, detail=f"in the store, but not received here: candles of {some(missed)}")
         if problem := self._forming.problem(now):
             return Check("stored", ok=False, detail=problem)
         return Check("stored", ok=True, detail=f"{self._count()} series are in the store up to their newest candle")
