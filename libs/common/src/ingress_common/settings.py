@@ -125,8 +125,8 @@ def _completed(url: MqttUrl, info: ValidationInfo) -> MqttUrl:
         raise ValueError("MQTT_PASSWORD requires a user in the URL")
     if url.password is not None:
         raise ValueError("both it and MQTT_PASSWORD contain a password")
-    if credential_objection(password.get_secret_value()):
-        raise ValueError("MQTT_PASSWORD contains a control character")
+    if objection := credential_objection(password.get_secret_value()):
+        raise ValueError(objection.replace("the user or password", "MQTT_PASSWORD"))
     return replace(url, password=password.get_secret_value(), tls_files=files)
 
 

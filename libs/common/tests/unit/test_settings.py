@@ -242,6 +242,15 @@ def test_a_password_of_its_own_has_no_control_character_either(monkeypatch, tmp_
     assert "sec" not in text
 
 
+def test_a_password_that_mqtt_cannot_hold_is_refused_with_its_length(monkeypatch, tmp_path):
+    (tmp_path / "password").write_text("sec" * 50_000)
+    monkeypatch.setenv("MQTT_URL", "mqtt://joe@host")
+    monkeypatch.setenv("MQTT_PASSWORD_FILE", "password")
+    text = complaint()
+    assert "MQTT_PASSWORD has 150000 characters, more than 10000" in text
+    assert "sec" not in text
+
+
 def test_a_password_of_its_own_takes_every_character(monkeypatch):
     monkeypatch.setenv("MQTT_URL", "mqtt://user@host")
     monkeypatch.setenv("MQTT_PASSWORD", "a#b/c?d[e@f%23")

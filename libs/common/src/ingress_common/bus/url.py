@@ -9,6 +9,8 @@ from ingress_common.tls import TlsFiles
 from ingress_common.urls import bracketed, split_url
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
+_LONGEST_CREDENTIAL = 10_000  # MQTT has two bytes for the length in UTF-8
+
 EXPECTED = "a broker URL such as mqtt://user:password@host:1883 or mqtts://host"
 """The valid form of a broker URL, for error messages."""
 
@@ -55,6 +57,8 @@ def credential_objection(text: str) -> str | None:
     """
     if re.search(r"[\x00-\x1f\x7f]", text):
         return "the user or password contains a control character"
+    if len(text) > _LONGEST_CREDENTIAL:
+        return f"the user or password has {len(text)} characters, more than {_LONGEST_CREDENTIAL}"
     return None
 
 
