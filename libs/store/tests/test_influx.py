@@ -537,13 +537,13 @@ _TIME = b"2024-02-25T02:15:00Z"
 @pytest.mark.parametrize(
     "page",
     [
-        b"<html>\r\n<title>a, b</title>\r\n</html>\r\n",
-        _HEADER + b",candles_1m,0,yesterday,x,BTC/USD,true,1,1,60,1,2,3,4,5,6,kraken\r\n",
-        _HEADER + b",somewhere,0," + _TIME + b",x,BTC/USD,true,a,b,c,d,e,f,g,h,i,kraken\r\n",
-        _HEADER + b",missing,0," + _TIME + b",x,BTC/USD,true,a,b,c,d,e,f,g,h,i,kraken\r\n",
-        _HEADER + b",candles_1m,0," + _TIME + b"\r\n",
-        _HEADER + b",candles_1m\r\n",
-        _COLUMNS + b",candles_1m,0," + _TIME + b",1,BTC/USD,true,1,1,60,1,2,3,4,5,6,kraken\r\n",
+        b"<html>\r\n<title>a, b</title>\r\n</html>\r\n\r\n",
+        _HEADER + b",candles_1m,0,yesterday,x,BTC/USD,true,1,1,60,1,2,3,4,5,6,kraken\r\n\r\n",
+        _HEADER + b",somewhere,0," + _TIME + b",x,BTC/USD,true,a,b,c,d,e,f,g,h,i,kraken\r\n\r\n",
+        _HEADER + b",missing,0," + _TIME + b",x,BTC/USD,true,a,b,c,d,e,f,g,h,i,kraken\r\n\r\n",
+        _HEADER + b",candles_1m,0," + _TIME + b"\r\n\r\n",
+        _HEADER + b",candles_1m\r\n\r\n",
+        _COLUMNS + b",candles_1m,0," + _TIME + b",1,BTC/USD,true,1,1,60,1,2,3,4,5,6,kraken\r\n\r\n",
         b"[" * 100_000,
         b'{"buckets": [{"name": "candles_1m", "retentionRules": [{"everySeconds": "x"}]}], "orgs": [{"id": "1"}]}',
         b'{"orgs": [{"id": "1"}], "tasks": [{"name": "downsample_5m", "createdAt": "x", "latestCompleted": "y"}]}',
@@ -578,7 +578,7 @@ async def test_response_resembling_influxdb_is_unavailable_and_ends_no_service(p
                 await other()
 
 
-_STORED = _HEADER + b",candles_1m,0," + _TIME + b",,BTC/USD,true,1,0,60,1,2,0.5,1.5,6,7,kraken\r\n"
+_STORED = _HEADER + b",candles_1m,0," + _TIME + b",,BTC/USD,true,1,0,60,1,2,0.5,1.5,6,7,kraken\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -589,8 +589,9 @@ _STORED = _HEADER + b",candles_1m,0," + _TIME + b",,BTC/USD,true,1,0,60,1,2,0.5,
             for status in (201, 202, 206)
             for page in (_STORED, b"")
         ),
-        (200, b"", "expected CSV that ends with a line, got ''"),
-        (200, _STORED[:-20], "expected CSV that ends with a line"),
+        (200, b"", "expected a whole result, got one that ends with ''"),
+        (200, _STORED[:-20], "expected a whole result, got one that ends with .*BTC/USD"),
+        (200, _STORED[:-2], "expected a whole result, got one that ends with .*BTC/USD"),
     ],
 )
 async def test_only_a_whole_response_of_status_200_is_a_result(status, page, reason):
@@ -612,7 +613,7 @@ async def test_endless_response_is_unavailable(candle, status):
                 await ask()
 
 
-_BEING_WRITTEN = _HEADER + b",candles_1m,0," + _TIME + b",,BTC/USD,true,1,0,60,1,2,0.5,,6,7,kraken\r\n"
+_BEING_WRITTEN = _HEADER + b",candles_1m,0," + _TIME + b",,BTC/USD,true,1,0,60,1,2,0.5,,6,7,kraken\r\n\r\n"
 _WRITTEN = _BEING_WRITTEN.replace(b",0.5,,", b",0.5,1.5,")
 
 

@@ -286,6 +286,9 @@ async def test_candles_that_are_stored_and_do_not_arrive_here_are_red_until_they
         def apply_of_others(topic, *arguments, **more):
             return None if "/candles/kraken/BTC-USD/" in topic else apply(topic, *arguments, **more)
 
+        await world.wait(60)
+        await world.forming(candle(1, closed=False))
+        await world.until(lambda: state.symbols["BTC/USD"].minute == candle(1).open_time)
         monkeypatch.setattr(state, "apply", apply_of_others)
         await world.wait(60)
         await world.candle(candle(1))
@@ -300,6 +303,31 @@ async def test_candles_that_are_stored_and_do_not_arrive_here_are_red_until_they
         monkeypatch.setattr(state, "apply", apply)
         await world.wait(10)
         await world.until_failing()
+
+
+async def test_candles_that_never_arrived_here_are_red_once_they_traded_or_are_stored(world, candle, monkeypatch):
+    """As after a start without the right to read them."""
+    async with world.running():
+        await world.healthy()
+        state = world.service.state
+        apply = state.apply
+
+        def apply_of_others(topic, *arguments, **more):
+            return None if "/candles/kraken/ETH-USD/" in topic else apply(topic, *arguments, **more)
+
+        monkeypatch.setattr(state, "apply", apply_of_others)
+        await world.feed(symbols=("BTC/USD", "ETH/USD"))
+        await world.status("aggregator", symbols=["BTC/USD", "ETH/USD"], initialized=2)
+        await world.wait(40)
+        await world.status("aggregator", symbols=["BTC/USD", "ETH/USD"], initialized=2)
+        await world.until_failing()
+        await world.store(candle(0, symbol="ETH/USD"))
+        await world.until(lambda: "ETH/USD" in world.service.reconciler.stored._missed)
+        world.now += 6
+        await world.watermark()
+        assert "ETH/USD" in (await world.until_failing("stored"))["stored"]
+        state.traded.add("ETH/USD")
+        assert "ETH/USD" in (await world.until_failing("stored", "seeds"))["seeds"]
 
 
 async def test_a_higher_timeframe_that_does_not_close_is_red_unless_a_gap_is_known(world, candle):

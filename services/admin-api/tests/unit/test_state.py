@@ -146,6 +146,24 @@ def test_candles_are_red_once_gateways_publish_updates_and_no_candle_follows(can
     assert second(start + 51, {"BTC/USD": 51}, BTC=51)
 
 
+def test_trades_of_a_symbol_without_a_candle_are_noted_until_one_arrives(candle):
+    state, minute = SystemState(TOPICS), M1.floor(NOW)
+    state.apply(TOPICS.feed("f1"), encode_feed_state(FeedState("f1", FeedCondition.LIVE, NOW, ("BTC/USD",))), NOW)
+
+    def traded() -> None:
+        stated = trades_property({minute: {"BTC/USD": 3, "ETH/USD": 0}})
+        state.apply(TOPICS.watermark("f1"), encode_watermark(Watermark("f1", NOW - 1, NOW)), NOW, stated)
+
+    traded()
+    assert state.traded == {"BTC/USD"}
+    state.reconnected()
+    assert not state.traded
+    traded()
+    one = candle(symbol="BTC/USD", timeframe=M1, open_time=minute, closed=False, at=NOW, trades=3)
+    state.apply(TOPICS.candles("BTC/USD", M1), encode_candle(one), NOW)
+    assert not state.traded
+
+
 def test_candles_are_red_once_those_of_one_symbol_do_not_arrive_and_stay_so(candle):
     state, minute = SystemState(TOPICS), M1.floor(NOW)
     state.apply(TOPICS.feed("f1"), encode_feed_state(FeedState("f1", FeedCondition.LIVE, NOW, ("BTC/USD",))), NOW)
@@ -167,7 +185,7 @@ def test_candles_are_red_once_those_of_one_symbol_do_not_arrive_and_stay_so(cand
     assert all(second(number, "BTC/USD", "ETH/USD").ok for number in range(1, 10))
     red = [not second(number, "ETH/USD").ok for number in range(10, 40)]
     assert red == [False] * 10 + [True] * 20
-    assert second(40, "ETH/USD").detail == "gateways publish updates, but no candle of BTC/USD arrives"
+    assert second(40, "ETH/USD").detail == "gateways publish updates, but no 1m candle of BTC/USD arrives"
     assert second(41, "BTC/USD", "ETH/USD").ok
     second(42, "ETH/USD")
     second(43, "ETH/USD")

@@ -23,6 +23,7 @@ _MESSAGE_BYTES = 10_000
 _DROPPED = re.compile(r"dropped=(\d+)")
 _DURABLE = 204
 _FOUND = 200
+_EMPTY, _END = b"\r\n", b"\r\n\r\n"
 TOO_LARGE = 413
 """Status of a request that is too large, for InfluxDB or for a proxy before it."""
 _ABOUT_LINES = (400, 422)
@@ -97,10 +98,10 @@ class Server:
         """The response to a Flux query, as CSV with a header line before each block of rows."""
         body = {"query": flux, "dialect": _DIALECT, "type": "flux"}
         response = await self._call("POST", "query", {"org": self._org}, body, _FOUND)
-        # A result without rows is an empty line.
-        if not response.endswith(b"\n"):
-            end = response[-100:].decode(errors="replace")
-            raise StoreUnavailableError(f"{self._location}: expected CSV that ends with a line, got {end!r}")
+        # Each result ends with an empty line; one without rows is nothing else.
+        if not response.endswith(_END) and response != _EMPTY:
+            end = response[-300:].decode(errors="replace")
+            raise StoreUnavailableError(f"{self._location}: expected a whole result, got one that ends with {end!r}")
         return response.decode(errors="replace")
 
     async def write(self, bucket: str, precision: str, body: bytes) -> None:

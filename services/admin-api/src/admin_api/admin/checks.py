@@ -151,7 +151,8 @@ def _is_of_today(symbol: SymbolState, now: float) -> bool:
 def seeds_check(state: SystemState, now: float, wanted: Wanted, new: frozenset[str]) -> Check:
     """Red when a wanted symbol lacks candles of a timeframe; `new` ones may still be seeded.
 
-    A symbol that was seeded and has no candle at all is fine: it has never traded.
+    A symbol that was seeded and has no candle at all is fine if no gateway has published trades of it: it has never
+    traded.
     """
     seeded: set[str] = set()
     for _, details in state.online(AGGREGATOR, now):
@@ -163,7 +164,7 @@ def seeds_check(state: SystemState, now: float, wanted: Wanted, new: frozenset[s
         known = state.symbols.get(name, _NEVER_SEEN).timeframes
         if not known:
             empty.append(name)
-        if len(known) < len(TIMEFRAMES) and (known or name not in seeded):
+        if len(known) < len(TIMEFRAMES) and (known or name not in seeded or name in state.traded):
             lacking.append(f"{name} ({', '.join(t.value for t in TIMEFRAMES if t not in known)})")
     if lacking:
         return Check("seeds", ok=False, detail=f"{len(lacking)} symbols lack candles: {some(lacking)}")
@@ -178,7 +179,9 @@ def candles_check(state: SystemState, now: float, wanted: Wanted) -> Check:
     if problem := state.unshown.problem(now, UPDATE_SECONDS):
         return Check("candles", ok=False, detail=f"gateways publish updates, but {problem}")
     if unshown := [symbol for symbol in state.unshown_symbols(now, UPDATE_SECONDS) if symbol in wanted.symbols]:
-        return Check("candles", ok=False, detail=f"gateways publish updates, but no candle of {some(unshown)} arrives")
+        return Check(
+            "candles", ok=False, detail=f"gateways publish updates, but no 1m candle of {some(unshown)} arrives"
+        )
     gapped: set[str] = set()
     for _, details in state.online(AGGREGATOR, now):
         gapped.update(texts(details.get("gaps")))

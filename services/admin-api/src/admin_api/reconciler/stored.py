@@ -152,17 +152,22 @@ class StoredWatch:
         if now < self._look_for_missed_at:
             return
         self._look_for_missed_at = now + _MISSED_LOOK_SECONDS
-        known = [(name, self._state.symbols[name]) for name in symbols & self._state.symbols.keys()]
+        known = {name: self._state.symbols[name] for name in symbols & self._state.symbols.keys()}
         for timeframe in TIMEFRAMES:
             opened = timeframe.floor(now - MISSED_SECONDS) - timeframe.seconds
-            lacking = {name: s for name, s in known if (s.newest_closed(timeframe) or 0) < opened}
+            lacking = {name for name, symbol in known.items() if (symbol.newest_closed(timeframe) or 0) < opened}
+            if timeframe is Timeframe.M1:
+                # Those without any candle here, too.
+                lacking |= symbols - known.keys()
             if not lacking:
                 continue
             found = await self._store.newest_closed(timeframe, since=opened)
-            for name in lacking.keys() & found.keys():
-                lacking[name].stored[timeframe] = ClosedCandle(found[name], now, now)
-                if timeframe is Timeframe.M1 and found[name] > lacking[name].minute:
+            for name in lacking & found.keys():
+                # A later minute shows that candles of the symbol arrive.
+                if timeframe is Timeframe.M1 and (name not in known or found[name] >= known[name].minute):
                     self._missed.setdefault(name, now)
+                if name in known:
+                    known[name].stored[timeframe] = ClosedCandle(found[name], now, now)
         self._missed = {name: since for name, since in self._missed.items() if name in symbols}
         if (missed := self._still_missed()) and self._bus.connected:
             filters = [self._topics.candles(name, Timeframe.M1) for name in missed[:_MOST_REQUESTED]]
@@ -173,7 +178,7 @@ class StoredWatch:
     def _still_missed(self, before: float = float("inf")) -> list[str]:
         """The symbols of which a candle was missed before an instant, and nothing has arrived since; sorted."""
         symbols = self._state.symbols
-        self._missed = {n: at for n, at in self._missed.items() if n in symbols and symbols[n].seen_at <= at}
+        self._missed = {n: at for n, at in self._missed.items() if n not in symbols or symbols[n].seen_at <= at}
         return sorted(name for name, at in self._missed.items() if at < before)
 
     def check(self, now: float) -> Check:

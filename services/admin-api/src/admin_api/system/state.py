@@ -225,6 +225,8 @@ class SystemState:
         self.symbols: dict[str, SymbolState] = {}
         self.dead_letters: dict[str, DeadLetterCount] = {}
         self.unshown = UnshownTrades()
+        self.traded: set[str] = set()
+        """Symbols without a candle here of which gateways have published trades."""
         self._unshown_symbols = UnshownSymbols()
         self._skew = 0.0  # our clock less the gateways' when the last watermark arrived
 
@@ -232,10 +234,11 @@ class SystemState:
         """Candles may have been lost while the broker was disconnected."""
         self.unshown.clear()
         self._unshown_symbols.clear()
+        self.traded.clear()
 
     def unshown_symbols(self, now: float, limit: float) -> list[str]:
-        """The symbols whose trades gateways go on publishing while no candle has arrived for more than `limit` seconds,
-        sorted.
+        """The symbols whose trades gateways go on publishing while no 1m candle has arrived for more than `limit`
+        seconds, sorted.
         """
         return sorted(self._unshown_symbols.late(self.symbols, now, limit))
 
@@ -341,7 +344,10 @@ class SystemState:
         for minute, by_symbol in published.items():
             for published_name, trades in by_symbol.items():
                 symbol = self.symbols.get(published_name)
-                if symbol is not None and symbol.lacks(minute, trades):
+                if symbol is None:
+                    if trades and len(self.traded) < MAX_SYMBOLS:
+                        self.traded.add(published_name)
+                elif symbol.lacks(minute, trades):
                     self.unshown.published(now)
                     self._unshown_symbols.published(published_name, minute, trades, now)
 
@@ -356,9 +362,11 @@ class SystemState:
         if symbol is None:
             _make_room(candle.symbol, self.symbols, now, MAX_SYMBOLS)
             symbol = self.symbols[candle.symbol] = SymbolState(now, now)
+            self.traded.discard(candle.symbol)
         self.unshown.arrived(candle, (symbol.minute, symbol.trades), now, retained=retained)
         symbol.take(candle, now)
-        self._unshown_symbols.shown(candle.symbol)
+        if candle.timeframe is _M1:
+            self._unshown_symbols.shown(candle.symbol)
         return candle
 
     def _clear_candle(self, symbol: str, timeframe: Timeframe) -> None:
