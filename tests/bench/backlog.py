@@ -86,8 +86,7 @@ def _run(consumer: Consumer) -> _Run:
             influx.await_written(before + _CANDLES, _SECONDS)
             wall = time.monotonic() - start
             run = _Run(wall, cpu_seconds(child.pid), cpu_seconds(server.pid) - spent, peak_mebibytes(child.pid))
-        if (rows := influx.rows("candles_1m")) != len(minutes):
-            raise AssertionError(f"expected {len(minutes)} rows in InfluxDB, got {rows}")
+            influx.await_rows("candles_1m", len(minutes))
         return run
 
 

@@ -13,6 +13,7 @@ from servers import InfluxServer
 _WRITTEN = re.compile(r"^storage_writer_ok_points_sum\{[^}]*\} (\S+)$", re.MULTILINE)
 _LOOK_SECONDS = 0.1
 _QUERY_SECONDS = 600.0
+_ROWS_SECONDS = 10.0
 
 
 class InfluxPoints:
@@ -61,6 +62,16 @@ class InfluxPoints:
         parameters = {"org": self.organisation}
         answer = self._http.post("/api/v2/query", params=parameters, json=body, timeout=_QUERY_SECONDS)
         return answer.raise_for_status().text
+
+    def await_rows(self, bucket: str, rows: int) -> None:
+        """Wait for `rows` rows in a bucket, because points that repeat others were counted as written too;
+        AssertionError if there are others after some seconds.
+        """
+        deadline = time.monotonic() + _ROWS_SECONDS
+        while (found := self.rows(bucket)) != rows:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"expected {rows} rows in {bucket}, got {found}")
+            time.sleep(_LOOK_SECONDS)
 
     def rows(self, bucket: str) -> int:
         """Rows of a bucket."""
