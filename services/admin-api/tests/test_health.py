@@ -328,6 +328,12 @@ async def test_candles_that_never_arrived_here_are_red_once_they_traded_or_are_s
         assert "ETH/USD" in (await world.until_failing("stored"))["stored"]
         state.traded.add("ETH/USD")
         assert "ETH/USD" in (await world.until_failing("stored", "seeds"))["seeds"]
+        await world.seed("ETH/USD")
+        monkeypatch.setattr(state, "apply", apply)
+        # All timeframes by what the broker retains: this symbol does not trade now.
+        await world.wait(10)
+        await world.status("aggregator", symbols=["BTC/USD", "ETH/USD"], initialized=2)
+        await world.until_failing()
 
 
 async def test_a_higher_timeframe_that_does_not_close_is_red_unless_a_gap_is_known(world, candle):

@@ -170,7 +170,7 @@ class StoredWatch:
                     known[name].stored[timeframe] = ClosedCandle(found[name], now, now)
         self._missed = {name: since for name, since in self._missed.items() if name in symbols}
         if (missed := self._still_missed()) and self._bus.connected:
-            filters = [self._topics.candles(name, Timeframe.M1) for name in missed[:_MOST_REQUESTED]]
+            filters = [self._topics.candles(name, "+") for name in missed[:_MOST_REQUESTED]]
             with suppress(BusError, BusClosedError):
                 await self._bus.subscribe(*filters)
                 await self._bus.unsubscribe(*filters)
