@@ -146,8 +146,8 @@ class StoredWatch:
     async def _find_missed(self, symbols: AbstractSet[str], now: float) -> None:
         """Note closed candles that are in the store and did not arrive here, as while the broker was away.
 
-        If nothing of their symbols has arrived since, ask the broker for what it retains of them: it sends that unless
-        this service may not read it.
+        If nothing of their symbols has arrived since, or nothing of a timeframe ever, ask the broker for what it
+        retains of them: it sends that unless this service may not read it.
         """
         if now < self._look_for_missed_at:
             return
@@ -169,7 +169,8 @@ class StoredWatch:
                 if name in known:
                     known[name].stored[timeframe] = ClosedCandle(found[name], now, now)
         self._missed = {name: since for name, since in self._missed.items() if name in symbols}
-        if (missed := self._still_missed()) and self._bus.connected:
+        partly = {name for name, symbol in known.items() if len(symbol.timeframes) < len(TIMEFRAMES)}
+        if (missed := sorted(partly.union(self._still_missed()))) and self._bus.connected:
             filters = [self._topics.candles(name, "+") for name in missed[:_MOST_REQUESTED]]
             with suppress(BusError, BusClosedError):
                 await self._bus.subscribe(*filters)
