@@ -26,16 +26,16 @@ class StackMosquitto:
             missing("mosquitto_passwd", "install the package mosquitto")
         self._tls = TlsFiles(certificates.ca) if certificates else TlsFiles()
         self._encrypted = certificates is not None
-        self._acl = folder / "acl"
+        acl = folder / "acl"
         self._rights = f"{_RIGHTS.replace('prefix/', f'{PREFIX}/')}\nuser {TESTER}\ntopic readwrite #\n"
         passwords = folder / "passwords"
         passwords.write_text("".join(f"{user}:password-of-{user}\n" for user in (*USERS, TESTER)))
         subprocess.run(["mosquitto_passwd", "-U", str(passwords)], check=True)
-        self._acl.write_text(self._rights)
-        for file in (passwords, self._acl):
+        acl.write_text(self._rights)
+        for file in (passwords, acl):
             file.chmod(0o644)
         extra = f"allow_anonymous false\nsys_interval 1\npassword_file {FOLDER}/passwords\nacl_file {FOLDER}/acl\n"
-        files = (passwords, self._acl, *(certificates.of_broker if certificates else ()))
+        files = (passwords, acl, *(certificates.of_broker if certificates else ()))
         self._server = mosquitto_of(extra + (TLS_LISTENER if certificates else ""), files)
         self._read_acl = self._server.folder / "acl"
 
@@ -45,7 +45,7 @@ class StackMosquitto:
         return MqttUrl("127.0.0.1", self._server.port, self._encrypted, user, secret, self._tls)
 
     def deny(self, user: str, topic: str) -> None:
-        """Take `user` the rights to `topic` (without the prefix) while everybody stays connected."""
+        """Take from `user` the rights to `topic` (without the prefix) while everybody stays connected."""
         head = f"user {user}\n"
         assert head in self._rights
         self._change(self._rights.replace(head, f"{head}topic deny {PREFIX}/{topic}\n"))

@@ -1,6 +1,6 @@
 """Whether the bus brings candles of every timeframe, and the ticks of every symbol."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from ingress_common.model import Candle, MinuteTrades
 from ingress_common.unshown import UnshownSymbols, UnshownTrades
@@ -36,11 +36,11 @@ class Arrivals:
             self._unshown_by_ticks.shown(tick.symbol)
             self._ticks[tick.symbol] = max(self._ticks.get(tick.symbol, _NOTHING), (tick.open_time, tick.trades))
 
-    def published(self, trades: MinuteTrades, symbols: Container[str], now: float) -> None:
-        """A gateway has published ticks with `trades`; those of `symbols` are to be stored here."""
+    def published(self, trades: MinuteTrades, receives: Callable[[str], bool], now: float) -> None:
+        """A gateway has published ticks with `trades`; those that this writer `receives` are to be stored here."""
         for minute, by_symbol in trades.items():
             for symbol, count in by_symbol.items():
-                if symbol in symbols and (minute, count) > self._ticks.get(symbol, _NOTHING):
+                if (minute, count) > self._ticks.get(symbol, _NOTHING) and receives(symbol):
                     self._unshown_by_ticks.published(symbol, minute, count, now)
 
     def interrupted(self) -> None:

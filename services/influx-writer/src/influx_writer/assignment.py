@@ -111,12 +111,13 @@ class Assignment:
 
     @property
     def received_symbols(self) -> frozenset[str]:
-        """The symbols that this writer is subscribed to and no other one still has."""
-        return frozenset(
-            symbol
-            for symbol, taken in self._taken.items()
-            if taken.subscribed and not taken.released and not self._shares.is_elsewhere(symbol)
-        )
+        """The symbols that this writer `receives`."""
+        return frozenset(symbol for symbol in self._taken if self.receives(symbol))
+
+    def receives(self, symbol: str) -> bool:
+        """Whether this writer is subscribed to `symbol` and no other one still has it."""
+        taken = self._taken.get(symbol)
+        return taken is not None and taken.subscribed and not taken.released and not self._shares.is_elsewhere(symbol)
 
     @property
     def to_compare(self) -> bool:

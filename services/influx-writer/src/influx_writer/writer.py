@@ -339,7 +339,7 @@ class Writer:
             case ("feed", _, _, "watermark") if not message.retain:
                 self._time.received(decode_watermark(message.payload).at)
                 if trades := trades_of(message.properties):
-                    self._arrivals.published(trades, self._assignment.received_symbols, time.monotonic())
+                    self._arrivals.published(trades, self._assignment.receives, time.monotonic())
         return False
 
     def _symbols_changed(self) -> None:

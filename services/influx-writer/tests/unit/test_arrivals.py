@@ -57,7 +57,7 @@ def second(arrivals: Arrivals, number: int, *stored: str) -> str:
     """A second in which both symbols trade once more, and the ticks of those that are `stored` were stored before."""
     minute = CANDLE.open_time
     arrivals.stored(replace(CANDLE, symbol=symbol, open_time=minute, trades=number, closed=False) for symbol in stored)
-    arrivals.published({minute: {BTC: number, ETH: number}}, BOTH, float(number))
+    arrivals.published({minute: {BTC: number, ETH: number}}, BOTH.__contains__, float(number))
     return arrivals.problem(BOTH, float(number))
 
 
@@ -75,17 +75,17 @@ def test_ticks_that_need_not_arrive_are_no_problem():
     minute = CANDLE.open_time
     for now in (0.0, 60.0, 120.0):
         # One trade alone, from before this writer received the symbol; stated again at the minute's end.
-        arrivals.published({minute: {BTC: 7}}, BOTH, now)
+        arrivals.published({minute: {BTC: 7}}, BOTH.__contains__, now)
     assert not arrivals.problem(BOTH, 1000.0)
     for now in (1000.0, 1001.0):
-        arrivals.published({minute + 60: {BTC: int(now)}}, (ETH,), now)  # another writer's
+        arrivals.published({minute + 60: {BTC: int(now)}}, (ETH,).__contains__, now)  # another writer's
     assert not arrivals.problem(BOTH, 2000.0)
     for now in (2000.0, 2001.0):
-        arrivals.published({minute + 60: {BTC: int(now)}}, BOTH, now)
+        arrivals.published({minute + 60: {BTC: int(now)}}, BOTH.__contains__, now)
     assert arrivals.problem(BOTH, 2020.0)
     assert not arrivals.problem((ETH,), 2020.0)  # handed over
     assert not arrivals.problem(BOTH, 2020.0)
     for now in (3000.0, 3001.0):
-        arrivals.published({minute + 60: {BTC: int(now)}}, BOTH, now)
+        arrivals.published({minute + 60: {BTC: int(now)}}, BOTH.__contains__, now)
     arrivals.interrupted()
     assert not arrivals.problem(BOTH, 4000.0)

@@ -622,7 +622,7 @@ class CandleSeries:
                 return None
             candle = flat(self.symbol, level.timeframe, window, price, closed=True, complete=complete, at=at)
         else:
-            candle = replace(traded, closed=True, infilled=traded.trades == 0, complete=complete, revision=0, at=at)
+            candle = with_state(traded, closed=True, complete=complete, revision=0, at=at)
         if state is None:
             level.windows[window] = Window(None, candle)
             return candle

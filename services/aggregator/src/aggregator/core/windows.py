@@ -5,6 +5,7 @@ from decimal import Context, Decimal
 from enum import Enum
 
 import msgspec
+from msgspec.structs import replace
 
 from ingress_common.model import Candle, Source
 from ingress_common.timeframes import Timeframe
@@ -99,10 +100,7 @@ def flat(
 
 def with_state(traded: Candle, *, closed: bool, complete: bool, revision: int, at: float) -> Candle:
     """The candle of a window with the numbers of `traded`."""
-    return Candle(
-        traded.symbol, traded.timeframe, traded.open_time, traded.open, traded.high, traded.low, traded.close,
-        traded.volume, traded.vwap, traded.trades, closed, traded.trades == 0, complete, revision, traded.source, at,
-    )  # fmt: skip
+    return replace(traded, closed=closed, infilled=traded.trades == 0, complete=complete, revision=revision, at=at)
 
 
 def same_market(a: Candle, b: Candle) -> bool:
