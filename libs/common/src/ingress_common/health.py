@@ -1,5 +1,6 @@
 """The health of a service: its own checks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,12 @@ class Health:
             "ready": self.ready,
             "checks": [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in self.checks],
         }
+
+
+def some(names: Sequence[str], most: int = 10) -> str:
+    """The first `most` names, and the number of further ones."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def broker_check(*buses: Bus) -> Check:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Container, Iterable
 
+from ingress_common.health import some
 from ingress_common.model import Candle, MinuteTrades
 from ingress_common.unshown import UnshownSymbols, UnshownTrades
 
@@ -55,6 +56,5 @@ class Arrivals:
         late = self._unshown_by_ticks.late(symbols, now, _LIMIT_SECONDS)
         if not late:
             return ""
-        names = ", ".join(sorted(late)[:_NAMED])
-        more = f" and {len(late) - _NAMED} more" if len(late) > _NAMED else ""
-        return f"gateways publish ticks, but none of {names}{more} was stored for {max(late.values()):.0f} s"
+        names = some(sorted(late), _NAMED)
+        return f"gateways publish ticks, but none of {names} was stored for {max(late.values()):.0f} s"

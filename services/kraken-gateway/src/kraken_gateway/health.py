@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ingress_common.health import Check, Health
+from ingress_common.health import Check, Health, some
 from ingress_common.times import rfc3339
 from kraken_gateway.live.feed import FeedReport, rejected_of
 from kraken_gateway.metrics import GatewayMetrics
@@ -187,10 +187,5 @@ def _subscriptions(state: GatewayState) -> Check:
     if not state.suspect and not state.stale:
         return Check("subscriptions", ok=True, detail="none is suspect")
     parts = {"suspect": state.suspect, "excluded until verified": state.excluded, "stale": state.stale}
-    detail = "; ".join(f"{what}: {_some(symbols)}" for what, symbols in parts.items() if symbols)
+    detail = "; ".join(f"{what}: {some(sorted(symbols), _SHOWN)}" for what, symbols in parts.items() if symbols)
     return Check("subscriptions", ok=not state.excluded and not state.stale, detail=detail)
-
-
-def _some(symbols: Collection[str]) -> str:
-    shown = ", ".join(sorted(symbols)[:_SHOWN])
-    return f"{shown} and {len(symbols) - _SHOWN} more" if len(symbols) > _SHOWN else shown

@@ -7,7 +7,7 @@ service reports that it can work.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from admin_api.system.details import instant_of, some, texts
+from admin_api.system.details import instant_of, texts
 from admin_api.system.state import (
     WATERMARK_SECONDS,
     ReportedFeed,
@@ -15,7 +15,7 @@ from admin_api.system.state import (
     SystemState,
 )
 from admin_api.system.wanted import Wanted
-from ingress_common.health import Check
+from ingress_common.health import Check, some
 from ingress_common.membership import TAKEOVER_SECONDS
 from ingress_common.service_names import AGGREGATOR, GATEWAY, WRITER
 from ingress_common.timeframes import TIMEFRAMES, Timeframe

@@ -5,9 +5,9 @@ from math import inf
 from typing import NamedTuple
 
 from admin_api.admin.bodies import OwnershipBody, OwnershipProblems
-from admin_api.system.details import owned_since, some, texts
+from admin_api.system.details import owned_since, texts
 from admin_api.system.state import SystemState
-from ingress_common.health import Check
+from ingress_common.health import Check, some
 from ingress_common.membership import TAKEOVER_SECONDS
 from ingress_common.service_names import AGGREGATOR, GATEWAY
 from ingress_common.times import rfc3339

@@ -11,11 +11,11 @@ from contextlib import suppress
 from admin_api.reconciler.bodies import StoredBody
 from admin_api.reconciler.context import Context
 from admin_api.reconciler.stored_forming import FormingWatch
-from admin_api.system.details import some, texts
+from admin_api.system.details import texts
 from admin_api.system.state import ClosedCandle
 from admin_api.system.wanted import wanted
 from ingress_common.bus import BusClosedError, BusError
-from ingress_common.health import Check
+from ingress_common.health import Check, some
 from ingress_common.logs import get_logger
 from ingress_common.model import RepublishRequest, Series
 from ingress_common.service_names import WRITER

@@ -3,8 +3,9 @@
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from admin_api.system.details import some, texts
+from admin_api.system.details import texts
 from admin_api.system.state import SymbolState, SystemState
+from ingress_common.health import some
 from ingress_common.membership import TAKEOVER_SECONDS
 from ingress_common.service_names import WRITER
 from ingress_common.timeframes import Timeframe

@@ -26,9 +26,3 @@ def owned_since(details: Mapping[str, Any]) -> dict[str, float]:
     owned = details.get("owned_since")
     given = owned if isinstance(owned, Mapping) else {}
     return {name: instant for name in texts(given) if (instant := instant_of(given[name])) is not None}
-
-
-def some(names: list[str], most: int = 10) -> str:
-    """The first `most` names, and the number of further ones."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
