@@ -24,14 +24,24 @@ else:
 _NumberT = TypeVar("_NumberT", int, float)
 # The same few times recur: every symbol closes a candle with the same open time and `at`.
 _REMEMBERED = 4_096
+_MICROSECONDS = 1_000_000
 
 
 @lru_cache(maxsize=_REMEMBERED)
 def rfc3339(instant: float) -> str:
     """`instant` (unix seconds) as RFC 3339 UTC; microseconds only if they are not zero. ValueError if not finite."""
-    if not math.isfinite(instant):
+    second = instant // 1
+    if not math.isfinite(second):
         raise ValueError(f"expected an instant in unix seconds, got {instant}")
-    return datetime.fromtimestamp(instant, UTC).isoformat().removesuffix("+00:00") + "Z"
+    microseconds = round((instant - second) * 1e6)
+    if microseconds == _MICROSECONDS:
+        second, microseconds = second + 1, 0
+    return f"{_to_the_second(second)}.{microseconds:06}Z" if microseconds else f"{_to_the_second(second)}Z"
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _to_the_second(second: float) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
 
 
 def parse_rfc3339(text: str) -> float:

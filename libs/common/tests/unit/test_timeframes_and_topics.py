@@ -1,5 +1,6 @@
 """Timeframes nest and align; topics name symbols."""
 
+import math
 from datetime import UTC, datetime
 
 import pytest
@@ -46,6 +47,17 @@ def test_unknown_timeframe_error_lists_the_valid_ones():
 @given(st.integers(0, 4_000_000_000_000_000))
 def test_times_round_trip_to_the_microsecond(microseconds):
     assert round(parse_rfc3339(rfc3339(microseconds / 1e6)) * 1e6) == microseconds
+
+
+@given(instants)
+def test_an_instant_is_written_as_datetime_writes_it(instant):
+    assert rfc3339(instant) == datetime.fromtimestamp(instant, UTC).isoformat().replace("+00:00", "Z")
+
+
+@pytest.mark.parametrize("instant", [math.nan, math.inf, -math.inf])
+def test_an_instant_that_is_not_finite_cannot_be_written(instant):
+    with pytest.raises(ValueError, match="expected an instant in unix seconds"):
+        rfc3339(instant)
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2024-02-25T02:15:00", "2024-02-25"])

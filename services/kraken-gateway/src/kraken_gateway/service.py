@@ -1,7 +1,7 @@
 """The gateway as a service: which symbols it owns, which feed carries each, and what serves requests."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from kraken_gateway.kraken.limits import LIMIT, ConnectionLimiter
 from kraken_gateway.kraken.protocol import TRADED
 from kraken_gateway.kraken.rest import KrakenRest
 from kraken_gateway.live.detector import StaleDetector
-from kraken_gateway.live.feed import Feed, OpenBus
+from kraken_gateway.live.feed import Feed, FeedReport, OpenBus
 from kraken_gateway.live.untraded import UntradedPairs
 from kraken_gateway.metrics import GatewayMetrics
 from kraken_gateway.publisher import Publisher
@@ -209,17 +209,13 @@ class GatewayService:
         """
         while True:
             await asyncio.sleep(_RETRY_REJECTED_SECONDS)
-            if self._unknown_at_rest(parts):
+            reports = [(feed, feed.report()) for feed in self._all_feeds()]
+            if _unknown_at_rest(parts, (report for _, report in reports)):
                 parts.instruments.refresh()
-            for feed in self._all_feeds():
-                rejected = feed.report().state.rejected
+            for feed, report in reports:
+                rejected = report.state.rejected
                 if traded := {symbol for symbol in rejected if self._pairs.get(symbol) in TRADED}:
                     feed.retry(traded)
-
-    def _unknown_at_rest(self, parts: _Parts) -> frozenset[str]:
-        """The live symbols that REST does not know."""
-        live = (symbol for feed in self._all_feeds() for symbol in feed.report().state.symbols)
-        return frozenset(symbol for symbol in live if not parts.rest.knows(symbol))
 
     def _owns(self, symbol: str) -> bool:
         return symbol in self._owned
@@ -283,6 +279,7 @@ class GatewayService:
 
     def _state(self, parts: _Parts) -> GatewayState:
         limiter = parts.kraken.limiter
+        reports = [feed.report() for feed in self._all_feeds()]
         return GatewayState(
             now=self._time.now(),
             broker_problem=parts.bus.problem,
@@ -290,10 +287,10 @@ class GatewayService:
             symbols=self._symbols,
             owned=self._owned,
             distributed=not self._reshard.is_set(),
-            reports=[feed.report() for feed in self._all_feeds()],
+            reports=reports,
             stale=parts.detector.stale,
-            unknown_at_rest=self._unknown_at_rest(parts),
-            untraded=parts.untraded.symbols,
+            unknown_at_rest=_unknown_at_rest(parts, reports),
+            untraded=parts.untraded.symbols(reports),
             pairs=len(self._pairs),
             pairs_problem=parts.instruments.problem,
             rest_problem=parts.backfill.problem,
@@ -334,3 +331,9 @@ class GatewayService:
             self._skew_warned = abs(state.skew) > _SKEW_WARNING
             await parts.publisher.dead_letter_refused()
             await asyncio.sleep(_GAUGES_SECONDS)
+
+
+def _unknown_at_rest(parts: _Parts, reports: Iterable[FeedReport]) -> frozenset[str]:
+    """The live symbols that REST does not know."""
+    live = (symbol for report in reports for symbol in report.state.symbols)
+    return frozenset(symbol for symbol in live if not parts.rest.knows(symbol))

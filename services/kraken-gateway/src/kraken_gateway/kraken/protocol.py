@@ -85,24 +85,12 @@ class IntervalRow(msgspec.Struct, frozen=True, gc=False):
 
     def candle(self, source: Source, *, closed: bool, at: float) -> Candle:
         """The row as a candle, its numbers unchanged; `at` in unix seconds."""
+        # By position: by name it takes twice as long.
         return Candle(
-            symbol=self.symbol,
-            timeframe=INTERVALS[self.interval],
-            open_time=int(self.interval_begin.timestamp()),
-            open=self.open,
-            high=self.high,
-            low=self.low,
-            close=self.close,
-            volume=self.volume,
-            vwap=self.vwap,
-            trades=self.trades,
-            closed=closed,
-            infilled=self.trades == 0,
-            complete=True,
-            revision=0,
-            source=source,
-            at=at,
-        )
+            self.symbol, INTERVALS[self.interval], self.open_time,
+            self.open, self.high, self.low, self.close, self.volume, self.vwap, self.trades,
+            closed, self.trades == 0, True, 0, source, at,
+        )  # fmt: skip
 
 
 class BadRow(msgspec.Struct, frozen=True):

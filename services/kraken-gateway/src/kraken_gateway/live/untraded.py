@@ -1,11 +1,11 @@
 """The pairs that have never traded: Kraken sends no snapshot of them, so no feed can cover them yet."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 from ingress_common.logs import get_logger
 from kraken_gateway.kraken.rest import KrakenRest, RestError, UnknownPairError
-from kraken_gateway.live.feed import Feed
+from kraken_gateway.live.feed import Feed, FeedReport
 
 _WAIT_SECONDS = 15.0
 """Seconds that a symbol may wait for its snapshot before its first trade is requested from REST."""
@@ -34,17 +34,16 @@ class UntradedPairs:
         self._request_at: dict[str, float] = {}
         self._found: set[str] = set()
 
-    @property
-    def symbols(self) -> frozenset[str]:
-        """The symbols that have never traded."""
-        return self._uncovered() & self._found
+    def symbols(self, reports: Iterable[FeedReport]) -> frozenset[str]:
+        """The symbols of `reports`, one of each feed, that have never traded."""
+        return _uncovered(reports) & self._found
 
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             now = self._steady()
-            uncovered = self._uncovered()
+            uncovered = _uncovered(feed.report() for feed in self._feeds())
             self._request_at = {symbol: self._request_at.get(symbol, now + _WAIT_SECONDS) for symbol in uncovered}
             self._found &= uncovered
             due = sorted((at, symbol) for symbol, at in self._request_at.items() if at <= now)
@@ -65,12 +64,12 @@ class UntradedPairs:
             self._found.add(symbol)
             self._changed()
 
-    def _uncovered(self) -> frozenset[str]:
-        """The symbols that live feeds neither cover, nor exclude until they are verified, nor see rejected."""
-        reports = [feed.report() for feed in self._feeds()]
-        waiting = (
-            report.wanted - report.excluded - report.rejected.keys() - set(report.state.symbols)
-            for report in reports
-            if report.live
-        )
-        return frozenset().union(*waiting)
+
+def _uncovered(reports: Iterable[FeedReport]) -> frozenset[str]:
+    """The symbols that live feeds neither cover, nor exclude until they are verified, nor see rejected."""
+    waiting = (
+        report.wanted - report.excluded - report.rejected.keys() - set(report.state.symbols)
+        for report in reports
+        if report.live
+    )
+    return frozenset().union(*waiting)
