@@ -308,6 +308,18 @@ async def test_second_writer_with_a_name_in_use_exits_with_one_line(world, store
         await until(lambda: world.all_there(store))
 
 
+async def test_of_two_writers_that_start_together_with_one_name_one_ends_and_the_other_works(world, store):
+    async with world.writer("w1", log="one") as one, world.writer("w1", log="two") as two:
+        ends = {asyncio.create_task(writer.ended(90)): writer for writer in (one, two)}
+        (ended,), (other,) = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        assert ended.result() in (1, 2)
+        assert "INSTANCE_ID" in ends[ended].output()
+        await world.send(world.candles(20))
+        await until(lambda: world.all_there(store))
+        assert not other.done()
+        other.cancel()
+
+
 async def test_corrections_of_two_writers_on_influxdb_end_as_published_whoever_was_frozen(
     mosquitto_of, influx_place, tmp_path
 ):

@@ -4,10 +4,12 @@ import pytest
 from memory_broker import MemoryBroker, MemoryBus
 
 from ingress_common.bus import Message
+from ingress_common.bus.mqtt import MqttBus
 from ingress_common.errors import NameTakenError
-from ingress_common.heartbeat import PUBLISHED_SECRETS, RUN, StatusPublisher, await_free_name, will_of
+from ingress_common.heartbeat import PUBLISHED_SECRETS, RUN, StatusPublisher, await_free_name, claim_name, will_of
 from ingress_common.model import InstanceState, Status
 from ingress_common.payloads import decode_status, encode_status
+from ingress_common.settings import ServiceSettings
 from ingress_common.topics import Topics
 
 TOPICS = Topics()
@@ -140,6 +142,19 @@ async def test_late_last_will_of_an_earlier_process_is_corrected_at_once():
         await until_retained(broker, lambda status: status.state is InstanceState.ONLINE)
         running.cancel()
         await asyncio.wait([running])
+
+
+async def test_of_two_that_claim_a_name_together_the_second_finds_the_first_online(mosquitto_url):
+    settings = ServiceSettings(mqtt_url=mosquitto_url, instance_id="together")
+    topic = settings.topics.status("aggregator", "together")
+    claims = [asyncio.create_task(claim_name("aggregator", settings)) for _ in range(2)]
+    async with asyncio.timeout(60), MqttBus(settings.mqtt_url, client_id="first") as bus:
+        _, (waiting,) = await asyncio.wait(claims, return_when=asyncio.FIRST_COMPLETED)
+        for state in (InstanceState.ONLINE, InstanceState.OFFLINE):
+            assert not waiting.done()
+            status = status_of(state, 1.0, instance="together")
+            await (await bus.publish(topic, encode_status(status), retain=True))
+        await waiting
 
 
 async def test_suspended_process_gives_way_to_its_replacement():

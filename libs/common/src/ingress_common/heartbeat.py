@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ingress_common.backoff import Backoff
 from ingress_common.bus.mqtt import MqttBus
 from ingress_common.bus.port import Bus, BusClosedError, LastWill, Message
 from ingress_common.errors import NameTakenError
@@ -31,6 +32,8 @@ _MAXIMUM_INTERVAL = 5.0
 _POLL_SECONDS = 0.5
 _GOODBYE_SECONDS = 2.0
 _PATIENCE_SECONDS = 30.0
+# Longer than a claim and a start take, so that whoever claims next finds the first one online.
+_CLAIM_AGAIN = Backoff(4.0, 4.0, (0.5, 1.0))
 
 log = get_logger(__name__)
 
@@ -145,15 +148,21 @@ class StatusPublisher:
 async def claim_name(service: str, settings: ServiceSettings) -> None:
     """Wait until no running process of `service` uses the name INSTANCE_ID. Await it before connecting under that name.
 
+    Of processes that claim a name at the same time the broker keeps one connected; the others claim it again, later.
+
     An online status that is not repeated is stale: the broker was killed before it could publish the last will.
 
     Raises:
         NameTakenError: the name is still in use after 30 s.
         BusError: the broker cannot be used.
     """
-    client_id = f"{settings.ingress_topic_prefix}-{service}-{settings.instance_id}-claim-{secrets.token_hex(4)}"
-    async with MqttBus(settings.mqtt_url, client=settings.mqtt_client, client_id=client_id) as bus:
-        await await_free_name(bus, settings.topics, service, settings.instance_id)
+    client_id = f"{settings.ingress_topic_prefix}-{service}-{settings.instance_id}-claim"
+    while True:
+        async with MqttBus(settings.mqtt_url, client=settings.mqtt_client, client_id=client_id) as bus:
+            if await await_free_name(bus, settings.topics, service, settings.instance_id):
+                return
+        log.info("name.claimed-together", service=service, instance=settings.instance_id)
+        await asyncio.sleep(_CLAIM_AGAIN.pause(0))
 
 
 async def await_free_name(
@@ -163,11 +172,14 @@ async def await_free_name(
     instance: str,
     stale_seconds: float = STALE_SECONDS,
     patience_seconds: float = _PATIENCE_SECONDS,
-) -> None:
-    """Do the same as `claim_name` on an open `bus`."""
+) -> bool:
+    """Wait on an open `bus` until the name is free. Returns whether the connection lasted: if not, another process may
+    have claimed the name with the same client ID.
+    """
     loop = asyncio.get_running_loop()
     began = loop.time()
     holder: Status | None = None
+    connections = 0
     await subscribe_to_retained(bus, topics.status(service, instance))
     until = loop.time() + RETAINED_SECONDS
     events = bus.events()
@@ -176,25 +188,27 @@ async def await_free_name(
             async with asyncio.timeout_at(until):
                 event = await anext(events)
         except TimeoutError:
-            return
+            break
         if not isinstance(event, Message):
+            connections += 1
             continue
         event.ack()
         if not event.payload:
-            return
+            break
         try:
             status = decode_status(event.payload)
         except PayloadError as error:
             log.warning("status.undecodable", topic=event.topic, reason=str(error))
             continue
         if status.state is InstanceState.OFFLINE:
-            return
+            break
         if loop.time() - began > patience_seconds:
             raise _taken(status)
         if holder is None:
             log.info("name.in-use", service=service, instance=instance, started_at=rfc3339(status.started_at))
         holder = status
         until = loop.time() + stale_seconds
+    return bus.connected and connections <= 1
 
 
 async def subscribe_to_retained(bus: Bus, topic_filter: str) -> None:

@@ -24,15 +24,15 @@ _TOGETHER_SECONDS = 300.0
 
 
 async def claim_name_and_prefix(service: str, settings: ServiceSettings, store: str) -> None:
-    """Return once no living process has our name, and no other stack than that of `store` has our prefix.
+    """Return once no other stack than that of `store` has our prefix, and no living process has our name.
 
     NameTakenError or SettingsError if they are taken; BusError if the broker cannot be used.
     """
-    await claim_name(service, settings)
     prefix = settings.ingress_topic_prefix
     client_id = f"{prefix}-{service}-{settings.instance_id}-prefix-{secrets.token_hex(4)}"
     async with MqttBus(settings.mqtt_url, client=settings.mqtt_client, client_id=client_id) as bus:
         await await_own_prefix(bus, settings.topics, service, store)
+    await claim_name(service, settings)
 
 
 async def await_own_prefix(
