@@ -39,7 +39,9 @@ _STATUS_SECONDS = 2.0
 _RESPONSE_SECONDS = 30.0
 _PING_SECONDS = 20.0
 _IDLE_PING_SECONDS = 5.0
-_GATHER_SECONDS = 0.02
+_GATHER_SECONDS = 0.05
+"""Frames of this long are processed together, which saves wake-ups; forming candles are published as often."""
+
 _BATCH = 200
 _MAX_FRAME = 16 * 2**20
 
@@ -232,7 +234,6 @@ class Connection:
             async with asyncio.timeout_at(until):
                 await self._arrived.wait()
             if self._lost is None:
-                # Process frames of some milliseconds together: that saves most wake-ups.
                 await asyncio.sleep(_GATHER_SECONDS)
         except TimeoutError:
             if self._steady() - until > 1.0:
