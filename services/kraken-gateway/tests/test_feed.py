@@ -554,6 +554,16 @@ async def test_feed_waits_while_kraken_cannot_be_reached(start, listener, fake_k
     assert states(listener, LIVE) == []
 
 
+async def test_feed_names_the_proxy_that_cannot_be_reached(start, listener, fake_kraken, unused_tcp_port, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:secret@127.0.0.1:{unused_tcp_port}")
+    monkeypatch.delenv("https_proxy", raising=False)
+    fake_kraken.url = "wss://kraken.invalid/v2"
+    feed = start("BTC/USD")
+    named = f"wss://kraken.invalid/v2 through the proxy http://127.0.0.1:{unused_tcp_port} cannot be reached: "
+    await listener.until(lambda: feed.report().problem.startswith(named))
+    assert "secret" not in feed.report().problem
+
+
 async def test_the_watermark_that_ends_a_minute_states_the_trades_that_were_published_of_it(
     start, listener, fake_kraken, frame, heartbeats, play, skip
 ):

@@ -14,6 +14,7 @@ import httpx
 import msgspec
 
 from ingress_common.logs import get_logger
+from ingress_common.proxies import route_to
 from ingress_common.timeframes import Timeframe
 from kraken_gateway.kraken.kraken_time import KrakenClock
 from kraken_gateway.kraken.protocol import ONLINE, IntervalRow
@@ -247,7 +248,7 @@ class KrakenRest:
                         f"{self._url}/0/public/{endpoint}", params=dict(parameters), timeout=None
                     )
             except TimeoutError:
-                raise KrakenAilingError(f"no response from {self._url} within {seconds:.0f} s") from None
+                raise KrakenAilingError(f"no response from {route_to(self._url)} within {seconds:.0f} s") from None
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise KrakenAilingError(unreachable(self._url, error)) from None
         if (date := parse_date(response.headers.get("date", ""))) is not None:
