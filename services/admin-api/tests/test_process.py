@@ -18,6 +18,7 @@ def run(tmp_path, **settings):
         ({"STORE_URL": "influxdb://localhost:8086"}, "INFLUX_ORG and INFLUX_TOKEN"),
         ({"STORE_URL": "sqlite:///c.db", "HTTP_PORT": "http"}, "HTTP_PORT"),
         ({"STORE_URL": "sqlite:///c.db", "RETENTION": "soon"}, "RETENTION"),
+        ({"STORE_URL": "sqlite:///c.db", "RETENTION": "1m=90d,1m=5d"}, "expected 1m once, got it again in '1m=5d'"),
         ({"STORE_URL": "sqlite:///c.db", "RATE_LIMIT": "-1"}, "RATE_LIMIT"),
         ({"STORE_URL": "sqlite:///c.db", "RATE_BURST": "0"}, "RATE_BURST"),
         ({"STORE_URL": "sqlite:///c.db", "MAX_STREAMS": "many"}, "MAX_STREAMS"),
@@ -34,6 +35,10 @@ def run(tmp_path, **settings):
         (
             {"STORE_URL": "sqlite:///c.db", "SELF_CHECK_SECONDS": "-1"},
             "SELF_CHECK_SECONDS: expected a number of seconds",
+        ),
+        (
+            {"STORE_URL": "sqlite:///c.db", "SELF_CHECK_SECONDS": "1e-9"},
+            "SELF_CHECK_SECONDS: expected a number of seconds from 1 to 3600, or 0 for no self-check, got '1e-9'",
         ),
     ],
 )

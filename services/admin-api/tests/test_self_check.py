@@ -247,7 +247,7 @@ async def test_self_check_runs_in_the_service_and_is_in_health(world, candle):
                 await world.send(world.topics.history("BTC/USD", M1), encode_history(batch), retain=False)
 
     task = asyncio.create_task(answer())
-    async with world.running(self_check_seconds=0.05) as http:
+    async with world.running(self_check_seconds=1) as http:
         await world.healthy()
 
         async def checked():

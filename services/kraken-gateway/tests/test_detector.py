@@ -30,6 +30,7 @@ class LiveFeed:
     name: str = "gw-0"
     wanted: frozenset[str] = frozenset({SYMBOL})
     behind: bool = False
+    live: bool = True
     looks: int = 0
     processed_until: float = float("inf")
     without_updates_for: float = 0.0
@@ -59,7 +60,7 @@ class LiveFeed:
         return 0.0
 
     def is_live(self, symbol):
-        return True
+        return self.live
 
     def seen(self, symbol):
         return self.trades
@@ -122,6 +123,7 @@ async def detecting(feed, kraken):
     kraken.now -= 60  # the first minute that it sees is not judged
     task = asyncio.create_task(detector.run())
     await asyncio.sleep(0)
+    published.detector = detector
     yield published
     task.cancel()
     await asyncio.wait([task])
@@ -154,3 +156,12 @@ async def test_reading_from_before_the_minutes_end_does_not_count_as_the_one_aft
         await feed.next_look()  # the minute ends for the detector while the earlier reading is on its way
         kraken.responding.set()
         assert await correction(published) == 5
+
+
+async def test_symbol_that_is_not_live_is_not_found_stale_and_gets_its_trades():
+    feed, kraken = LiveFeed(live=False, trades={MINUTE - 60: 5, MINUTE: 4}), Kraken()
+    async with detecting(feed, kraken) as published:
+        kraken.now += 60
+        assert await correction(published) == 5
+        await feed.next_look()
+        assert not published.detector.stale

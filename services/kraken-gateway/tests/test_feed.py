@@ -303,16 +303,33 @@ async def test_garbage_becomes_a_dead_letter_and_the_feed_continues(start, liste
     assert lives(listener) == 1
 
 
-async def test_malformed_row_unlists_its_symbol_until_a_new_snapshot(start, listener, fake_kraken, frame, play):
+async def test_symbol_of_malformed_rows_is_not_listed_until_a_snapshot_after_the_last_of_them(
+    start, listener, fake_kraken, frame, heartbeats, play, skip
+):
     minute = time.time() // 60 * 60
     rows = [{"symbol": "BTC/USD", "begin": minute, "high": "1.0"}, {"symbol": "ETH/USD", "begin": minute}]
-    fake_kraken.scripts = [play(sends(frame("update", rows)))]
+
+    async def time_passes(seconds: float) -> None:
+        until = time.time() + seconds
+        while time.time() < until:
+            processed = heartbeats()
+            skip(0.5)
+            await listener.until(lambda processed=processed: heartbeats() > processed)
+
+    async def malformed_for_half_a_minute(client) -> None:
+        for number in range(1, 4):
+            await client.send(frame("update", rows))
+            await listener.until(lambda number=number: len(listener.of("dead-letter")) == number)
+            await time_passes(10.0)
+            assert listed(listener) == ("ETH/USD",)
+        await client.send(frame("update", [{"symbol": "BTC/USD", "begin": minute}]))
+        await time_passes(3.0)
+
+    fake_kraken.scripts = [play(malformed_for_half_a_minute)]
     start("BTC/USD", "ETH/USD")
-    await listener.until(lambda: len(listed(listener)) == 2)
-    await listener.until(lambda: listed(listener) == ("ETH/USD",))
-    assert len(listener.of("dead-letter")) == 1
-    assert [tick.symbol for tick in listener.of("raw")] == ["ETH/USD"]
-    await listener.until(lambda: len(listed(listener)) == 2)
+    await listener.until(lambda: len(listener.of("dead-letter")) == 3, 30.0)
+    await listener.until(lambda: listed(listener) == ("BTC/USD", "ETH/USD"), 30.0)
+    assert [tick.symbol for tick in listener.of("raw")] == ["ETH/USD"] * 3 + ["BTC/USD"]
     assert [h.symbol for h in listener.of("history")].count("BTC/USD") == 2
     assert lives(listener) == 1
 
@@ -535,6 +552,16 @@ async def test_feed_waits_while_kraken_cannot_be_reached(start, listener, fake_k
     feed = start("BTC/USD")
     await listener.until(lambda: "cannot be reached" in feed.report().problem)
     assert states(listener, LIVE) == []
+
+
+async def test_feed_names_the_proxy_that_cannot_be_reached(start, listener, fake_kraken, unused_tcp_port, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:secret@127.0.0.1:{unused_tcp_port}")
+    monkeypatch.delenv("https_proxy", raising=False)
+    fake_kraken.url = "wss://kraken.invalid/v2"
+    feed = start("BTC/USD")
+    named = f"wss://kraken.invalid/v2 through the proxy http://127.0.0.1:{unused_tcp_port} cannot be reached: "
+    await listener.until(lambda: feed.report().problem.startswith(named))
+    assert "secret" not in feed.report().problem
 
 
 async def test_the_watermark_that_ends_a_minute_states_the_trades_that_were_published_of_it(

@@ -55,7 +55,7 @@ class Dripping(httpx.AsyncByteStream):
 
 
 async def test_endless_response_fails_with_the_reason(metrics, monkeypatch):
-    monkeypatch.setattr(rest, "_TIMEOUT", 0.1)
+    monkeypatch.setattr(rest, "_TIME_TIMEOUT", 0.1)
 
     async def respond(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, stream=Dripping())
@@ -63,7 +63,7 @@ async def test_endless_response_fails_with_the_reason(metrics, monkeypatch):
     async with httpx.AsyncClient(transport=httpx.MockTransport(respond)) as client:
         kraken = KrakenRest("https://kraken.invalid", client, metrics, KrakenClock(lambda: 1e9))
         with pytest.raises(KrakenAilingError, match="no response from https://kraken"):
-            await kraken.ohlc(PAIR, Timeframe.M1, 0)
+            await kraken.time()
 
 
 async def test_a_list_without_pairs_is_an_error_and_no_pair_becomes_unknown(metrics, monkeypatch):

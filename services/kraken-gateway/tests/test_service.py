@@ -190,6 +190,21 @@ async def test_gateway_is_not_ready_while_rest_fails_and_history_is_requested(
     await listener.until(lambda: service.health().ready, 20.0)
 
 
+async def test_gateway_reports_that_rest_fails_before_history_is_requested(simulator, gateway, listener):
+    service = gateway("BTC/USD")
+
+    def reports_ready() -> bool:
+        statuses = [decode_status(payload) for payload in listener.of("status") if payload]
+        return bool(statuses and statuses[-1].details.get("ready"))
+
+    await listener.until(reports_ready, 15.0)
+    await fault(simulator, kind="rest_down")
+    await listener.until(lambda: not reports_ready(), 15.0)
+    assert any(problem.startswith("rest: ") for problem in service.health().problems)
+    simulator.exchange.end_faults()
+    await listener.until(reports_ready, 8.0)
+
+
 async def test_pair_that_has_never_traded_is_untraded_and_not_carried(simulator, gateway, listener):
     gateway("*/USD")
 

@@ -21,6 +21,7 @@ def run(*arguments: str) -> int:
     [
         (["--port", "http"], ["SIM_PORT", "'http'"]),
         (["--activity", "-1"], ["SIM_ACTIVITY", "'-1'"]),
+        (["--activity", "inf"], ["SIM_ACTIVITY", "'inf'"]),
         (["--archive", "nofile"], ["SIM_ARCHIVES", "BTC/USDC=", "'nofile'"]),
         (["--symbols", "btcusd"], ["symbols", "'btcusd'"]),
         (["--symbols", "0"], ["at least one pair"]),

@@ -1,13 +1,22 @@
 """The environment's proxy variables, which the HTTP and WebSocket clients read by themselves."""
 
+import urllib.request
 from collections.abc import MutableMapping
 
 from ingress_common.errors import SettingsError
 from ingress_common.redaction import is_known_scheme
-from ingress_common.urls import split_url
+from ingress_common.urls import bracketed, split_url
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Hosts that bypass the proxy: through a proxy they would mean the proxy's own machine."""
+
+_OF_SCHEME = {
+    "https": ("https", "all"),
+    "http": ("http", "all"),
+    "wss": ("wss", "https"),
+    "ws": ("ws", "https", "http"),
+}
+"""The variables, without `_proxy`, that the clients read for a URL of each scheme, by precedence."""
 
 _VARIABLES = ("https_proxy", "http_proxy", "all_proxy", "wss_proxy", "ws_proxy", "socks_proxy")
 
@@ -29,6 +38,20 @@ def prepare_proxies(environment: MutableMapping[str, str]) -> None:
     known = [part.strip() for name in both for part in environment.get(name, "").split(",") if part.strip()]
     for name in both:
         environment[name] = ",".join(dict.fromkeys((*known, *LOOPBACK)))
+
+
+def route_to(url: str) -> str:
+    """`url`, and the environment's proxy on the way to it, if any, without its user and password."""
+    parts = split_url(url)
+    if urllib.request.proxy_bypass(parts.netloc):
+        return url
+    proxies = urllib.request.getproxies()
+    named = next((proxies[name] for name in _OF_SCHEME[parts.scheme] if name in proxies), None)
+    if named is None:
+        return url
+    proxy = split_url(named)
+    port = f":{proxy.port}" if proxy.port else ""
+    return f"{url} through the proxy {proxy.scheme}://{bracketed(proxy.hostname or '')}{port}"
 
 
 def _checked(name: str, url: str) -> str:

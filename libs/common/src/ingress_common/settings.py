@@ -33,6 +33,7 @@ __all__ = [
     "SymbolPatterns",
     "WsUrl",
     "load_settings",
+    "zero_or_at_least",
 ]
 
 PUBLISHED = "change-me"
@@ -45,7 +46,8 @@ _ENV_ENCODING = "utf-8-sig"
 """UTF-8, with the byte order mark that some editors write."""
 
 _SECRET_NAMES = ("token", "password", "secret")
-_PATTERN = re.compile(r"[^\s/,+#*-]+/[^\s/,+#*-]+|\*/[^\s/,+#*-]+|[^\s/,+#*-]+/\*|\*")
+_ASSET = r"[A-Za-z0-9._]+"
+_PATTERN = re.compile(rf"{_ASSET}/{_ASSET}|\*/{_ASSET}|{_ASSET}/\*|\*")
 
 
 def _mqtt_url(value: object) -> object:
@@ -159,6 +161,17 @@ def _host_name() -> str:
     return re.sub(r"[\s/+#$]", "-", socket.gethostname())[:100] or "instance"
 
 
+def zero_or_at_least(least: float) -> AfterValidator:
+    """A number that is 0, for none, or at least `least`."""
+
+    def check(value: float) -> float:
+        if 0 < value < least:
+            raise ValueError(f"it is less than {least:g} and not 0")
+        return value
+
+    return AfterValidator(check)
+
+
 MqttSetting = Annotated[MqttUrl, NoDecode, BeforeValidator(_mqtt_url), Field(description=MQTT_EXPECTED)]
 """A broker URL, parsed."""
 
@@ -236,6 +249,7 @@ class ServiceSettings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
+        allow_inf_nan=False,
         validate_default=True,
         str_strip_whitespace=True,
     )

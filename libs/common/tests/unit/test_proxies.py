@@ -1,12 +1,13 @@
 """Proxy variables: loopback bypasses them, and another kind of proxy is refused in one line."""
 
+import os
 import urllib.request
 
 import httpx
 import pytest
 
 from ingress_common.errors import SettingsError
-from ingress_common.proxies import prepare_proxies
+from ingress_common.proxies import prepare_proxies, route_to
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
@@ -69,3 +70,31 @@ def test_a_proxy_without_a_scheme_is_one_of_http():
     environment = {"HTTPS_PROXY": "user:secret@proxy.example:3128"}
     prepare_proxies(environment)
     assert environment["HTTPS_PROXY"] == "http://user:secret@proxy.example:3128"
+
+
+@pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        ("HTTPS_PROXY", "wss://kraken.example/v2"),
+        ("HTTPS_PROXY", "https://kraken.example"),
+        ("ALL_PROXY", "https://kraken.example"),
+        ("HTTP_PROXY", "ws://kraken.example/v2"),
+        ("WSS_PROXY", "wss://kraken.example/v2"),
+    ],
+)
+def test_route_names_the_proxy_without_its_password(monkeypatch, no_proxies, variable, url):
+    monkeypatch.setenv(variable, "http://user:s%23cret@proxy.example:3128")
+    assert route_to(url) == f"{url} through the proxy http://proxy.example:3128"
+
+
+def test_route_without_a_proxy_is_the_url(monkeypatch, no_proxies):
+    assert route_to("wss://kraken.example/v2") == "wss://kraken.example/v2"
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.1")
+    assert route_to("ws://127.0.0.1:8700/v2") == "ws://127.0.0.1:8700/v2"
+
+
+@pytest.fixture
+def no_proxies(monkeypatch):
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)

@@ -1,8 +1,9 @@
 import re
 import socket
+from typing import Annotated
 
 import pytest
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 from ingress_common.bus.url import MqttUrl
 from ingress_common.settings import (
@@ -12,6 +13,7 @@ from ingress_common.settings import (
     SymbolPatterns,
     WsUrl,
     load_settings,
+    zero_or_at_least,
 )
 from unset import unset
 
@@ -22,6 +24,7 @@ class Everything(ServiceSettings):
     kraken_rest_url: HttpUrl = "https://localhost"
     admin_token: SecretStr | None = None
     influx_token: SecretStr | None = None
+    seconds: Annotated[float, Field(description="a number of seconds, or 0"), zero_or_at_least(1.0)] = 1.0
 
 
 class Demanding(ServiceSettings):
@@ -137,6 +140,12 @@ def test_broker_url_is_parsed(monkeypatch, url, expected):
         ("SYMBOLS", "BTC/USD,XBTUSD", ["XBTUSD", "BTC/USD,ETH/USD"]),
         ("SYMBOLS", "aaplx-usd", ["'AAPLX/USD', or 'AAPLx/USD' for a tokenised stock"]),
         ("SYMBOLS", ",", [","]),
+        ("SYMBOLS", '["BTC/USD"]', ["BTC/USD,ETH/USD", "got '[\"BTC/USD\"]'", "neither a symbol nor a pattern"]),
+        ("SYMBOLS", "'BTC/USD'", ["BTC/USD,ETH/USD", "got \"'BTC/USD'\""]),
+        ("SYMBOLS", "BTC/\u200bUSD", ["BTC/USD,ETH/USD", "got 'BTC/\\u200bUSD'"]),
+        ("SECONDS", "inf", ["'inf'"]),
+        ("SECONDS", "nan", ["'nan'"]),
+        ("SECONDS", "1e-9", ["a number of seconds, or 0", "'1e-9'", "it is less than 1 and not 0"]),
         ("KRAKEN_WS_URL", "https://host", ["https", "wss"]),
         ("KRAKEN_REST_URL", "wss://host", ["wss", "https"]),
         ("KRAKEN_WS_URL", "wss://:secret@host", ["it contains a user", "wss://***"]),

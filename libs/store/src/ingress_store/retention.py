@@ -42,9 +42,12 @@ class Retention:
     @classmethod
     def parse(cls, text: str) -> "Retention":
         """Parse `1m=90d,5m=1y,1w=forever,ticks=7d`; the others keep their default. ValueError states the options."""
-        retention = cls()
+        retention, named = cls(), set[str]()
         for part in filter(None, (part.strip() for part in text.split(","))):
             name, _, value = (piece.strip() for piece in part.partition("="))
+            if name in named:
+                raise ValueError(f"expected {name} once, got it again in {part!r}")
+            named.add(name)
             if name == "ticks":
                 retention = replace(retention, ticks=_seconds(part, value))
             elif name in {timeframe.value for timeframe in TIMEFRAMES}:

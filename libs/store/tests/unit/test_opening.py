@@ -38,7 +38,9 @@ def test_unnamed_timeframe_keeps_its_default_retention():
     assert Retention.parse("") == Retention()
 
 
-@pytest.mark.parametrize("text", ["2m=1d", "1m", "1m=0d", "1m=-1d", "1m=90", "ticks=soon", "1h=1h", "1w=13d"])
+@pytest.mark.parametrize(
+    "text", ["2m=1d", "1m", "1m=0d", "1m=-1d", "1m=90", "ticks=soon", "1h=1h", "1w=13d", "1m=90d,1m=5d"]
+)
 def test_malformed_retention_is_refused(text):
     with pytest.raises(ValueError, match="expected"):
         Retention.parse(text)

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from admin_api.reconciler.reconciler import Pace
-from ingress_common.settings import HeaderSecret
+from ingress_common.settings import HeaderSecret, zero_or_at_least
 from ingress_store.settings import StoreSettings
 
 _UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
@@ -82,12 +82,16 @@ class AdminSettings(StoreSettings):
     """How far back an audit goes (seconds); at most the retention."""
 
     self_check_seconds: Annotated[
-        float, Field(ge=0, le=3600, description="a number of seconds up to 3600, or 0 for no self-check")
+        float,
+        Field(ge=0, le=3600, description="a number of seconds from 1 to 3600, or 0 for no self-check"),
+        zero_or_at_least(1.0),
     ] = 10.0
     """Seconds between two self-checks; each compares an hour of one symbol."""
 
     rate_limit: Annotated[
-        float, Field(ge=0, le=1_000_000, description="requests a second and address, or 0 for any number")
+        float,
+        Field(ge=0, le=1_000_000, description="requests a second and address from 0.001 up, or 0 for any number"),
+        zero_or_at_least(0.001),
     ] = 100
     """Requests per second and address; a /64 network counts as one IPv6 address."""
 

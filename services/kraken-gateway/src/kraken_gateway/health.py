@@ -16,7 +16,7 @@ UNKNOWN_AT_REST = "streamed, but Kraken's REST does not know the pair: its gaps 
 """What is wrong with a symbol that is live and that REST does not know."""
 
 REST_SECONDS = 8.0
-"""Seconds for which all REST calls may fail while history is requested: without it candles over a gap stay open."""
+"""Seconds for which all REST calls may fail: without REST candles over a gap stay open."""
 
 _SHOWN = 5
 

@@ -27,6 +27,7 @@ from kraken_gateway.kraken.kraken_time import KrakenClock
 from kraken_gateway.kraken.limits import LIMIT, ConnectionLimiter
 from kraken_gateway.kraken.protocol import TRADED
 from kraken_gateway.kraken.rest import KrakenRest
+from kraken_gateway.kraken.rest_watch import RestWatch
 from kraken_gateway.live.detector import StaleDetector
 from kraken_gateway.live.feed import Feed, FeedReport, OpenBus
 from kraken_gateway.live.untraded import UntradedPairs
@@ -63,6 +64,7 @@ class _Parts:
     status: StatusPublisher
     kraken: Kraken
     rest: KrakenRest
+    rest_watch: RestWatch
     publisher: Publisher
     snapshots: Snapshots
     seeds: Seeds
@@ -146,6 +148,7 @@ class GatewayService:
                 tasks.create_task(parts.snapshots.run(), name="gateway.snapshots")
                 tasks.create_task(parts.seeds.run(), name="gateway.seeds")
                 tasks.create_task(parts.backfill.run(), name="gateway.backfill")
+                tasks.create_task(parts.rest_watch.run(), name="gateway.rest-watch")
                 tasks.create_task(parts.detector.run(), name="gateway.detector")
                 tasks.create_task(parts.untraded.run(), name="gateway.untraded")
                 tasks.create_task(self._retry_rejected(parts), name="gateway.rejected")
@@ -172,6 +175,7 @@ class GatewayService:
             status,
             kraken,
             rest,
+            RestWatch(rest),
             publisher,
             snapshots,
             seeds,
@@ -293,8 +297,8 @@ class GatewayService:
             untraded=parts.untraded.symbols(reports),
             pairs=len(self._pairs),
             pairs_problem=parts.instruments.problem,
-            rest_problem=parts.backfill.problem,
-            rest_failing=parts.backfill.failing,
+            rest_problem=parts.backfill.problem or parts.rest_watch.problem,
+            rest_failing=max(parts.backfill.failing, parts.rest_watch.failing),
             backfill_pending=parts.backfill.pending,
             backfill_oldest=parts.backfill.oldest,
             seeds_pending=parts.seeds.pending,
@@ -323,9 +327,13 @@ class GatewayService:
                 self._reshard.set()
 
     async def _keep_gauges(self, parts: _Parts) -> None:
+        ready = False
         while True:
             state = self._state(parts)
             set_gauges(state, self._metrics)
+            was_ready, ready = ready, health_of(state).ready
+            if ready != was_ready:
+                parts.status.announce()
             if abs(state.skew) > _SKEW_WARNING and not self._skew_warned:
                 log.warning("clock.skewed", seconds_ahead_of_kraken=round(state.skew, 3))
             self._skew_warned = abs(state.skew) > _SKEW_WARNING

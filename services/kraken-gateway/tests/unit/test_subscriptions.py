@@ -1,8 +1,16 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kraken_gateway.kraken.protocol import CHUNK
-from kraken_gateway.live.subscriptions import RETRY_REJECTED_SECONDS, Subscribe, Subscriptions, Unsubscribe
+from kraken_gateway.live.subscriptions import (
+    READABLE_SECONDS,
+    RETRY_REJECTED_SECONDS,
+    UNREADABLE_SECONDS,
+    Subscribe,
+    Subscriptions,
+    Unsubscribe,
+)
 
 
 def requested(*symbols: str) -> Subscriptions:
@@ -18,9 +26,9 @@ def requested(*symbols: str) -> Subscriptions:
 def test_symbol_is_ready_after_ack_and_snapshot_in_either_order():
     subscriptions = requested("A/B", "C/D")
     subscriptions.on_ack("A/B", "subscribe", 1.0)
-    subscriptions.on_snapshot("C/D", 60.0, 1.0)
+    subscriptions.on_snapshot("C/D", 60.0)
     assert subscriptions.live() == {}
-    subscriptions.on_snapshot("A/B", 120.0, 1.0)
+    subscriptions.on_snapshot("A/B", 120.0)
     subscriptions.on_ack("C/D", "subscribe", 1.0)
     assert subscriptions.live() == {"A/B": 120.0, "C/D": 60.0}
 
@@ -52,7 +60,7 @@ def test_rejected_symbol_is_retried_later_and_listed_meanwhile():
 
 def test_already_subscribed_counts_as_ack_if_the_snapshot_is_there_and_is_ended_if_not():
     subscriptions = requested("A/B", "C/D")
-    subscriptions.on_snapshot("A/B", 60.0, 1.0)
+    subscriptions.on_snapshot("A/B", 60.0)
     for symbol in ("A/B", "C/D"):
         error = "Already subscribed to one ohlc interval on this symbol"
         assert subscriptions.on_refusal(1, symbol, error, 1.0) == ()
@@ -63,7 +71,7 @@ def test_already_subscribed_counts_as_ack_if_the_snapshot_is_there_and_is_ended_
 def test_broken_symbol_is_unsubscribed_and_resubscribed():
     subscriptions = requested("A/B")
     subscriptions.on_ack("A/B", "subscribe", 0.0)
-    subscriptions.on_snapshot("A/B", 60.0, 0.0)
+    subscriptions.on_snapshot("A/B", 60.0)
     subscriptions.on_broken("A/B", 5.0)
     assert subscriptions.live() == {}
     due = subscriptions.next_due()
@@ -73,6 +81,64 @@ def test_broken_symbol_is_unsubscribed_and_resubscribed():
     assert subscriptions.next_request(due) is None
     subscriptions.on_ack("A/B", "unsubscribe", due + 1)
     assert subscriptions.next_request(due + 1) == Subscribe(("A/B",))
+
+
+def live(*symbols: str) -> Subscriptions:
+    """Subscriptions of which all `symbols` are live at time 0."""
+    subscriptions = requested(*symbols)
+    for symbol in symbols:
+        subscriptions.on_ack(symbol, "subscribe", 0.0)
+        subscriptions.on_snapshot(symbol, 60.0)
+    return subscriptions
+
+
+@pytest.mark.parametrize("seconds", [1, 40, 150, 3600])
+def test_symbol_returns_soon_after_its_rows_are_readable_and_is_not_covered_before(seconds):
+    subscriptions = live("A/B")
+    for now in range(seconds):
+        subscriptions.on_broken("A/B", now)
+        assert subscriptions.next_request(now) is None
+    last = seconds - 1
+    subscriptions.on_update("A/B", last + 0.5)
+    assert subscriptions.live() == {}
+    assert subscriptions.next_due() == last + READABLE_SECONDS
+    assert subscriptions.next_request(last + READABLE_SECONDS) == Unsubscribe(("A/B",))
+
+
+def test_symbol_some_of_whose_rows_are_unreadable_is_not_resubscribed():
+    subscriptions = live("A/B")
+    for now in range(0, 600, 5):
+        subscriptions.on_broken("A/B", now)
+        subscriptions.on_update("A/B", now + 2)
+        assert subscriptions.next_request(now + 2) is None
+
+
+def test_symbol_without_rows_after_an_unreadable_one_is_resubscribed():
+    subscriptions = live("A/B")
+    subscriptions.on_broken("A/B", 0.0)
+    assert subscriptions.next_due() == UNREADABLE_SECONDS
+    assert subscriptions.next_request(UNREADABLE_SECONDS) == Unsubscribe(("A/B",))
+
+
+def test_many_symbols_that_return_together_share_messages():
+    symbols = [f"S{n}/USD" for n in range(CHUNK)]
+    subscriptions = live(*symbols)
+    for now in range(60):
+        for symbol in symbols:
+            subscriptions.on_broken(symbol, now)
+        assert subscriptions.next_request(now) is None
+    assert len(subscriptions.next_request(59 + UNREADABLE_SECONDS).symbols) == CHUNK
+
+
+def test_symbol_without_a_snapshot_is_requested_again_within_half_a_minute():
+    subscriptions, now = requested("A/B"), 0.0
+    for req_id in range(20):
+        subscriptions.on_ack("A/B", "subscribe", now)
+        before, now = now, subscriptions.next_due()
+        assert now - before <= 30.0
+        subscriptions.sent(subscriptions.next_request(now), req_id, now)
+        subscriptions.on_ack("A/B", "unsubscribe", now)
+        subscriptions.sent(subscriptions.next_request(now), req_id, now)
 
 
 def test_returning_symbol_is_unsubscribed_first():
@@ -103,7 +169,7 @@ class _Kraken:
                 self.subscribed.add(symbol)
                 if not mute:
                     subscriptions.on_ack(symbol, "subscribe", now)
-                    subscriptions.on_snapshot(symbol, 60.0, now)
+                    subscriptions.on_snapshot(symbol, 60.0)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=8), st.lists(st.booleans(), max_size=3))

@@ -28,7 +28,11 @@ def _parse_files(value: object) -> object:
     if bad:
         message = f"expected PAIR=FILE such as BTC/USDC=XBTUSDC_1.csv, was {bad[0]!r}"
         raise ValueError(message)
-    return {part.partition("=")[0].strip(): Path(part.partition("=")[2].strip()) for part in parts}
+    names = [part.partition("=")[0].strip() for part in parts]
+    if twice := [name for name in names if names.count(name) > 1]:
+        message = f"expected each pair once, was {twice[0]!r} twice"
+        raise ValueError(message)
+    return {name: Path(part.partition("=")[2].strip()) for name, part in zip(names, parts, strict=True)}
 
 
 Symbols = Annotated[int | tuple[str, ...] | None, NoDecode, BeforeValidator(_parse_symbols)]
@@ -41,7 +45,7 @@ Files = Annotated[dict[str, Path], NoDecode, BeforeValidator(_parse_files)]
 class SimulatorConfig(BaseModel):
     """All settings. Port 0 takes a free port; times are unix seconds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8700, ge=0, le=65535, description="port of WebSocket and REST")
@@ -87,7 +91,9 @@ class SimulatorConfig(BaseModel):
 class EnvironmentConfig(BaseSettings, SimulatorConfig):
     """The settings from the environment: `SIM_PORT`, `SIM_SYMBOLS`, ...; arguments have precedence."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="SIM_", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, env_prefix="SIM_", env_ignore_empty=True
+    )
 
 
 OPTIONS = {"archives": "--archive", "trades": "--trades"}

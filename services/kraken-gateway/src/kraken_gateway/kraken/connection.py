@@ -17,6 +17,7 @@ from websockets.frames import CloseCode, Opcode
 from websockets.frames import Frame as WireFrame
 
 from ingress_common.logs import get_logger
+from ingress_common.proxies import route_to
 from ingress_common.tls import TlsFiles
 from kraken_gateway.kraken import protocol
 from kraken_gateway.kraken.continuity import STALL, Continuity
@@ -404,7 +405,8 @@ class Kraken:
             reason = "too-many-connects" if code == 429 else "refused"
             raise ConnectionLost(reason, f"{self.url} responded HTTP {code}") from None
         except TimeoutError:
-            raise ConnectionLost("unreachable", f"{self.url} did not respond within {_OPEN_SECONDS:.0f} s") from None
+            reason = f"{route_to(self.url)} did not respond within {_OPEN_SECONDS:.0f} s"
+            raise ConnectionLost("unreachable", reason) from None
         except (OSError, WebSocketException, EOFError) as error:
             raise ConnectionLost("unreachable", unreachable(self.url, error)) from None
         if not isinstance(socket, _Socket):

@@ -14,6 +14,7 @@ import httpx
 import msgspec
 
 from ingress_common.logs import get_logger
+from ingress_common.proxies import route_to
 from ingress_common.timeframes import Timeframe
 from kraken_gateway.kraken.kraken_time import KrakenClock
 from kraken_gateway.kraken.protocol import ONLINE, IntervalRow
@@ -37,6 +38,7 @@ ASSET_CLASSES = ("currency", "tokenized_asset")
 
 _PAIRS_SECONDS = 60.0
 _TIMEOUT = 10.0
+_TIME_TIMEOUT = 4.0
 _TOO_MANY = ("EGeneral:Too many requests", "EAPI:Rate limit exceeded")
 _THROTTLED = "EService:Throttled"
 _LONGEST_THROTTLED = 600.0
@@ -205,6 +207,10 @@ class KrakenRest:
             log.info("pairs.no-class", asset_class=asset_class, error=str(error))
             return {}
 
+    async def time(self) -> None:
+        """The lightest call: it shows whether Kraken responds."""
+        await self._call("Time", {}, "Time", _TIME_TIMEOUT)
+
     async def ohlc(self, pair: Pair, timeframe: Timeframe, since: int) -> tuple[OhlcRow, ...]:
         """The candles that open after `since` (unix seconds), oldest first: at most 720, and the forming one last."""
         return parse_ohlc(await self._call_for(pair, "OHLC", interval=timeframe.minutes, since=since), timeframe)
@@ -229,18 +235,20 @@ class KrakenRest:
             self.pairs_changed()
             raise RestError(f"{error} {pair.name}") from None
 
-    async def _call(self, endpoint: str, parameters: Mapping[str, str | int], key: str) -> msgspec.Raw:
+    async def _call(
+        self, endpoint: str, parameters: Mapping[str, str | int], key: str, seconds: float = _TIMEOUT
+    ) -> msgspec.Raw:
         await self._wait_turn(key)
         async with self._slots:
             self._metrics.rest_requests.labels(endpoint).inc()
             try:
                 # httpx limits each read, not the whole response.
-                async with asyncio.timeout(_TIMEOUT):
+                async with asyncio.timeout(seconds):
                     response = await self._client.get(
                         f"{self._url}/0/public/{endpoint}", params=dict(parameters), timeout=None
                     )
             except TimeoutError:
-                raise KrakenAilingError(f"no response from {self._url} within {_TIMEOUT:.0f} s") from None
+                raise KrakenAilingError(f"no response from {route_to(self._url)} within {seconds:.0f} s") from None
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise KrakenAilingError(unreachable(self._url, error)) from None
         if (date := parse_date(response.headers.get("date", ""))) is not None:

@@ -238,11 +238,12 @@ class StaleDetector:
             self._metrics.missed.inc()
         if stale is not None:
             stale.newest = max(stale.newest, newest(reading.trades))
-        if behind:
+        if not stream.is_live(symbol):
+            # Its subscription is already being renewed.
+            self._put_off(symbol, _RETRY_SECONDS, "not-live")
+        elif behind:
             self._put_off(symbol, _RETRY_SECONDS, "stale")
             self._found_stale(symbol, feed, stream, newest(reading.trades))
-        elif not stream.is_live(symbol):
-            self._put_off(symbol, _RETRY_SECONDS, "not-live")
         elif newest(reading.trades) < newest(seen):
             # It is older than what the feed has received, so it proves nothing.
             self._put_off(symbol, _RETRY_SECONDS, "older")

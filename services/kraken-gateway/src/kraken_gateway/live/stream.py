@@ -302,7 +302,7 @@ class LiveStream:
             self._connection.worked()
             history = snapshot_history(symbol, Timeframe.M1, its_rows, taken, received.at)
             await self._publisher.history(history)
-            self._subscriptions.on_snapshot(symbol, history.covers.start, self._steady())
+            self._subscriptions.on_snapshot(symbol, history.covers.start)
 
     def _take_refusal(self, frame: protocol.Refusal) -> None:
         rejected = self._subscriptions.on_refusal(frame.req_id, frame.symbol, frame.error, self._steady())

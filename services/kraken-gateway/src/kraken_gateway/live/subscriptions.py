@@ -19,10 +19,15 @@ RETRY_REJECTED_SECONDS = 600.0
 LEAVE_SECONDS = 2.0
 """How long a symbol that is not wanted any more stays subscribed: its last updates may be on their way."""
 
+READABLE_SECONDS = 10.0
+"""After an unreadable row the rows of its symbol must be readable for this time before it is resubscribed."""
+
+UNREADABLE_SECONDS = 20.0
+"""A symbol without any row since the unreadable one is resubscribed after this time: it may not have traded."""
+
 _RETRY_OTHER_SECONDS = 60.0
-_CALM_SECONDS = 60.0
-_RESUBSCRIBE = Backoff(1.0, 600.0)
-_RESPONSE = Backoff(RESPONSE_SECONDS, 600.0)
+# As an unreadable row: a symbol returns within half a minute after a fault, however long that lasted.
+_RESPONSE = Backoff(RESPONSE_SECONDS, UNREADABLE_SECONDS)
 
 
 class Stage(Enum):
@@ -53,7 +58,7 @@ class _Symbol:
     oldest: float | None = None
     sent_at: float = 0.0
     tries: int = 0
-    live_at: float = 0.0
+    broken_at: float = float("-inf")
     reason: str = ""
 
 
@@ -128,13 +133,17 @@ class Subscriptions:
         elif entry.stage is Stage.SUBSCRIBING:
             entry.acked, entry.reason = True, ""
             entry.due = max(entry.due, now + RESPONSE_SECONDS)
-            self._complete(entry, now)
+            self._complete(entry)
 
     def on_update(self, symbol: str, now: float) -> None:
-        """Note a received row of `symbol`. It has traded, so if it lacks a snapshot it can get one now."""
+        """Note a readable row of `symbol`. It has traded, so if it lacks a snapshot it can get one."""
         entry = self._pending.get(symbol)
-        if entry is not None and entry.stage is Stage.SUBSCRIBING and entry.sent_at + RESPONSE_SECONDS <= now:
+        if entry is None:
+            return
+        if entry.stage is Stage.SUBSCRIBING and entry.sent_at + RESPONSE_SECONDS <= now:
             entry.due = now
+        elif entry.stage is Stage.UNSUBSCRIBING and entry.req_id is None:
+            entry.due = min(entry.due, max(now, entry.broken_at + READABLE_SECONDS))
 
     def on_refusal(self, req_id: int | None, symbol: str | None, error: str, now: float) -> tuple[str, ...]:
         """Process a refused request; returns the symbols that Kraken rejects."""
@@ -154,21 +163,24 @@ class Subscriptions:
                 rejected.append(entry.name)
         return tuple(rejected)
 
-    def on_snapshot(self, symbol: str, oldest: float, now: float) -> None:
+    def on_snapshot(self, symbol: str, oldest: float) -> None:
         """Note that the snapshot of `symbol` is on the bus; its oldest row opened at `oldest` (unix seconds)."""
         entry = self._symbols.get(symbol)
         if entry is not None and entry.stage is Stage.SUBSCRIBING:
             entry.oldest = oldest
-            self._complete(entry, now)
+            self._complete(entry)
 
     def on_broken(self, symbol: str, now: float) -> None:
-        """Note that data of `symbol` was lost: it is not covered until it has a new snapshot."""
+        """Note an unreadable row of `symbol`: its data is lost, so it is not covered until it has a new snapshot.
+
+        It stays subscribed without one while its rows are unreadable: what follows a snapshot would be lost, too.
+        """
         entry = self._symbols.get(symbol)
-        if entry is None or entry.stage not in (Stage.SUBSCRIBING, Stage.LIVE):
+        if entry is None or (entry.stage is Stage.UNSUBSCRIBING and entry.req_id is not None):
             return
-        if entry.stage is Stage.LIVE and now - entry.live_at > _CALM_SECONDS:
-            entry.tries = 0
-        self._resubscribe(entry, now + _next_pause(entry, _RESUBSCRIBE))
+        if entry.stage in (Stage.SUBSCRIBING, Stage.LIVE, Stage.UNSUBSCRIBING):
+            entry.broken_at = now
+            self._resubscribe(entry, now + UNREADABLE_SECONDS)
 
     def resubscribe(self, symbol: str, now: float) -> None:
         """Unsubscribe `symbol` and subscribe it at once, to get a new snapshot."""
@@ -215,7 +227,8 @@ class Subscriptions:
             entry.req_id = req_id
             if isinstance(request, Subscribe):
                 entry.acked, entry.oldest, entry.sent_at = False, None, now
-                entry.due = now + _next_pause(entry, _RESPONSE)
+                entry.due = now + _RESPONSE.pause(entry.tries)
+                entry.tries += 1
                 self._move(entry, Stage.SUBSCRIBING)
             else:
                 entry.due = now + RESPONSE_SECONDS
@@ -289,14 +302,14 @@ class Subscriptions:
     def _already_subscribed(self, entry: _Symbol, now: float) -> None:
         if entry.oldest is not None:
             entry.acked = True
-            self._complete(entry, now)
+            self._complete(entry)
         else:
             entry.due, entry.req_id = now, None
             self._move(entry, Stage.UNSUBSCRIBING)
 
-    def _complete(self, entry: _Symbol, now: float) -> None:
+    def _complete(self, entry: _Symbol) -> None:
         if entry.stage is Stage.SUBSCRIBING and entry.acked and entry.oldest is not None:
-            entry.live_at = now
+            entry.tries = 0
             self._move(entry, Stage.LIVE)
 
 
@@ -307,9 +320,3 @@ def _meant(entry: _Symbol, req_id: int | None, symbol: str | None) -> bool:
         # Without a req_id, use the symbol (fact 8 has frames with either).
         return entry.name == symbol and req_id in (None, entry.req_id)
     return req_id is not None and req_id == entry.req_id
-
-
-def _next_pause(entry: _Symbol, backoff: Backoff) -> float:
-    pause = backoff.pause(entry.tries)
-    entry.tries += 1
-    return pause
