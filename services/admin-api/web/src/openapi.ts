@@ -1948,7 +1948,7 @@ export interface operations {
                 from?: string;
                 /** @description Candles that open before this time */
                 to?: string;
-                /** @description Maximum number of candles; up to 5000 as JSON, up to 100000 otherwise */
+                /** @description Maximum number of candles: a number from 1 to 5000 as JSON, to 100000 in the other formats. The header Link has the rest of the range */
                 limit?: number;
                 /** @description Which candles to return if the range has more than `limit` */
                 keep?: "newest" | "oldest";
@@ -1971,7 +1971,7 @@ export interface operations {
                 headers: {
                     /** @description Of JSON responses; for If-None-Match */
                     ETag?: string;
-                    /** @description RFC 8288. `previous`: the candles of the range before these; `next` (with keep=oldest): those after them. Absent on the last page. */
+                    /** @description RFC 8288. `previous`: the candles of the range before these; `next` (with keep=oldest): those after them. Absent on the last page. Every format has it. */
                     Link?: string;
                     [name: string]: unknown;
                 };
