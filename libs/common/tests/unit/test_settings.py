@@ -123,7 +123,7 @@ def test_broker_url_is_parsed(monkeypatch, url, expected):
         ("HTTP_PORT", "abc", ["abc", "65535"]),
         ("HTTP_PORT", "65536", ["65536"]),
         ("HTTP_HOST", "http://host", ["127.0.0.1", "'http://host'", "neither an IP address nor a host name"]),
-        ("HTTP_HOST", "a b", ["'a b'"]),
+        ("HTTP_HOST", "10.0.0.1:9000/", ["something else (hidden)"]),
         ("LOG_LEVEL", "loud", ["loud", "warning"]),
         ("LOG_FORMAT", "xml", ["xml", "console or json"]),
         ("MQTT_CLIENT", "gmqtt", ["gmqtt", "mqtt5 or paho"]),
