@@ -748,6 +748,15 @@ async def test_import_names_what_it_does_not_read_and_fails_for_an_archive(store
     assert await store.symbols() == ["BTC/USD"]
 
 
+@pytest.mark.parametrize(("minutes", "few"), [(5, 9), (15, 6), (60, 4), (240, 3), (1440, 2), (10080, 2)])
+def test_few_rows_are_minutes_unless_the_name_gives_the_interval(tmp_path, minutes, few):
+    for count, found in ((few, 1), (few + 1, minutes)):
+        rows = some_minutes(count=count, every=minutes)
+        paths = [write_minutes(tmp_path / name, rows) for name in ("rows.csv", f"XBTUSD_{minutes}.csv")]
+        assert [file.interval for file in find_files(paths, "BTC/USD").files][-1] == minutes
+        assert [file.interval for file in find_files(paths[:1], "BTC/USD").files] == [found]
+
+
 PACKERS = {"gzip": gzip.compress, "zlib": zlib.compress, "bzip2": bz2.compress, "xz": lzma.compress}
 
 
