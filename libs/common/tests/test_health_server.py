@@ -35,6 +35,17 @@ async def test_readiness_follows_the_service():
         assert (await get(server.port, "/health/live"))[0] == 503
 
 
+@pytest.mark.parametrize("host", ["s3cret.invalid", "s3cret" * 20])
+async def test_name_that_means_no_address_is_not_shown(host):
+    with pytest.raises(StartError) as error:
+        async with HealthServer(host, 0, lambda: Health(live=True, ready=True), CollectorRegistry()):
+            pass
+    assert str(error.value).startswith(
+        "cannot listen: expected an address of this machine, got something else (hidden)"
+    )
+    assert "s3cret" not in str(error.value)
+
+
 async def test_metrics_are_those_of_the_registry():
     registry = CollectorRegistry()
     Counter("ingress_things", "Things", registry=registry).inc()

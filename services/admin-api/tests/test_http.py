@@ -87,7 +87,11 @@ async def test_a_limit_keeps_the_newest(world, candle):
         ("/candles/BTC-USD?to=1e30", 422, "to: expected"),
         ("/candles/BTC-USD?from=-1", 422, "from: expected"),
         ("/candles/BTC-USD?from=200&to=100", 422, "`from` no later than `to`"),
-        ("/candles/BTC-USD?limit=0", 422, "limit: expected a number from 1 to 100000, got '0'"),
+        (
+            "/candles/BTC-USD?limit=0",
+            422,
+            "limit: expected a number from 1 to 5000 as JSON, to 100000 in the other formats, got '0'",
+        ),
         ("/candles/BTC-USD?limit=5001", 422, "limit: expected"),
         ("/candles/BTC-USD?limit=1&limit=2", 422, "limit: expected it once, got it 2 times"),
         ("/candles/BTC-USD?limit=many", 422, "limit: expected"),

@@ -191,6 +191,51 @@ async def test_csv_has_the_columns_of_an_export_and_exact_decimals(world, candle
     ]
 
 
+@pytest.mark.parametrize("keep", ["newest", "oldest"])
+@pytest.mark.parametrize("bounded", [False, True])
+@pytest.mark.parametrize("form", ["csv", "arrow", "parquet"])
+async def test_link_headers_page_through_a_whole_range_in_every_format(world, candle, keep, bounded, form):
+    made = [candle(n, trades=n + 100) for n in range(-25, 0) if n % 7]
+    await world.store(*made, candle(0, closed=False))
+    made = made[2:-3] if bounded else made
+    query = f"&from={made[0].open_time}&to={made[-1].open_time + 1}" if bounded else ""
+    async with world.running() as http:
+        path = f"/candles/BTC-USD?limit=4&keep={keep}&format={form}{query}&numbers=decimal"
+        found, pages = [], 0
+        while path:
+            answer = await http.get(path)
+            page = [int(row["trades"]) for row in rows_of(answer, form)]
+            assert len(page) == 4 or not linked(answer)
+            found = page + found if keep == "newest" else found + page
+            link = linked(answer).get("previous" if keep == "newest" else "next")
+            assert link is None or "numbers=decimal" in link
+            path = urljoin(path, link) if link else None
+            pages += 1
+    assert found == [one.trades for one in made]
+    assert pages == -(-len(made) // 4)
+
+
+async def test_a_link_of_many_pages_has_the_rest_of_the_range(world, candle):
+    await world.store(*[candle(n) for n in range(-5000, 0)])
+    async with world.running() as http:
+        for keep, relation, edge in (("newest", "previous", "to"), ("oldest", "next", "from")):
+            answer = await http.get(f"/candles/BTC-USD?limit=4500&keep={keep}", headers={"Accept": "text/csv"})
+            link = linked(answer)[relation]
+            assert f"&{edge}={candle(-4500 if keep == 'newest' else -500).open_time}" in link
+            rest = await http.get(urljoin("/candles/BTC-USD", link), headers={"Accept": "text/csv"})
+            assert len(rows_of(rest, "csv")) == 500
+            assert not linked(rest)
+
+
+def rows_of(answer, form):
+    """The rows of a bulk response."""
+    if form == "csv":
+        return list(csv.DictReader(io.StringIO(answer.text)))
+    if form == "parquet":
+        return pl.read_parquet(io.BytesIO(answer.content)).to_dicts()
+    return nanoarrow.ArrayStream.from_readable(io.BytesIO(answer.content)).read_all().to_pylist()
+
+
 @pytest.mark.parametrize("query", ["", "&keep=oldest", "&from=0", "&limit=5000", "&limit=4999", "&limit=1", "&to=1"])
 @pytest.mark.parametrize("form", ["csv", "arrow", "parquet"])
 async def test_bulk_read_equals_json_over_many_pages(world, candle, query, form):
@@ -201,14 +246,8 @@ async def test_bulk_read_equals_json_over_many_pages(world, candle, query, form)
         answer = await http.get(f"/candles/BTC-USD?format={form}{query}{limit}")
         expected = made if "limit" not in query else made[-int(query.partition("=")[2]) :]
         expected = [] if query == "&to=1" else expected
-    if form == "csv":
-        table = list(csv.DictReader(io.StringIO(answer.text)))
-    elif form == "parquet":
-        table = pl.read_parquet(io.BytesIO(answer.content)).to_dicts()
-        assert all(set(row) == set(HEADER) for row in table)
-    else:
-        table = nanoarrow.ArrayStream.from_readable(io.BytesIO(answer.content)).read_all().to_pylist()
-        assert all(set(row) == set(HEADER) for row in table)
+    table = rows_of(answer, form)
+    assert all(set(row) == set(HEADER) for row in table)
     assert [int(row["trades"]) for row in table] == [c.trades for c in expected]
 
 

@@ -458,3 +458,12 @@ async def test_without_a_broker_nothing_can_be_repaired(world, candle):
         world.bus.drop(reconnect=False)
         await world.until_failing("broker", "data", "feeds", "kraken-gateway", "aggregator", "influx-writer")
         assert (await http.post("/repair", headers=TOKEN)).status_code == 503
+
+
+async def test_a_body_that_is_no_json_is_shown(world):
+    async with world.running() as http:
+        headers = {**TOKEN, "Content-Type": "application/json"}
+        answer = await http.post("/repair", content=b'{"symbol": BTC}', headers=headers)
+    detail = """expected a body in JSON, got '{"symbol": BTC}' (Expecting value, at character 11)"""
+    assert (answer.status_code, answer.json()["detail"]) == (422, detail)
+    assert answer.json()["errors"] == [{"name": "", "detail": detail}]

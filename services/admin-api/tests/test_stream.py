@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from admin_api.candles import stream as stream_module
+from admin_api.system.candle_header import decode_header
 from ingress_common.payloads import encode_candle
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import rfc3339
@@ -283,6 +284,59 @@ async def test_a_reader_that_does_not_read_is_dropped_and_counted(world, candle,
         await world.until(dropped, 60)
         assert value_of(world, "ingress_admin_streams") == 0
         writer.transport.abort()
+
+
+def burst(world, candles):
+    """Give candles to the service in one turn of the event loop, as a repair does."""
+    for candle in candles:
+        payload = encode_candle(candle)
+        world.service.candles.live.take(decode_header(payload), payload, world.now)
+
+
+async def test_a_burst_does_not_end_the_stream_of_a_reader_that_reads(world, candle):
+    async with world.running():
+        await known(world, candle(-5000))
+        async with open_stream(world, "?symbol=BTC-USD&timeframe=1m") as events:
+            await world.until(lambda: events.items)
+            made = [candle(n) for n in range(-4999, 0)]
+            others = [candle(n, symbol="ETH/USD") for n in range(-100, 0)]
+            forming = candle(0, closed=False)
+            burst(world, [*made[:2000], *others, *made[2000:], forming])
+            await world.until(lambda: len(events.items) == len(made) + 2 or events.over)
+            after = candle(0, at=world.now + 60)
+            await known(world, after)
+            await world.until(lambda: events.candles[-1]["closed"] or events.over)
+            assert events.opens == opens(candle(-5000), *made, forming, after)
+            numbers = [int(item["id"].split("-")[1]) for item in events.items]
+            assert numbers == sorted(numbers)
+        assert value_of(world, "ingress_admin_streams_ended_total", reason="slow") == 0
+
+
+async def test_a_burst_beyond_memory_ends_the_stream_of_a_reader(world, candle):
+    async with world.running():
+        await known(world, candle(-3))
+        world.service.candles.live._limit = 300
+        async with open_stream(world, "?symbol=BTC-USD&timeframe=1m") as events:
+            await world.until(lambda: events.items)
+            burst(world, [candle(n) for n in range(-2000, 0)])
+            await world.until(lambda: events.over)
+            # What waited before the burst went beyond is sent, in order; the reader resumes after it.
+            assert events.opens == opens(candle(-3), *(candle(n) for n in range(-2000, -1500)))
+            assert events.items[-1] == {"event": "error", "data": '{"reason":"slow"}'}
+        assert value_of(world, "ingress_admin_streams_ended_total", reason="slow") == 1
+
+
+async def test_an_interruption_resets_a_reader_that_is_behind(world, candle):
+    async with world.running():
+        await known(world, candle(-3))
+        async with open_stream(world, "?symbol=BTC-USD&timeframe=1m") as events:
+            await world.until(lambda: events.items)
+            burst(world, [candle(n) for n in range(-2000, 0)])
+            world.service.candles.live.interrupted("the broker was away", world.now)
+            burst(world, [candle(0)])
+            await world.until(lambda: len(events.items) == 3 or events.over)
+            assert [item["event"] for item in events.items] == ["candle", "reset", "candle"]
+            assert events.opens[-1:] == opens(candle(0))
 
 
 async def test_a_candle_that_was_cleared_is_no_longer_part_of_the_state(world, candle):

@@ -1,5 +1,6 @@
 """Candles of a store as files: what other programs read is what is stored, to the digit."""
 
+import os
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +15,7 @@ from crypto_ingress.errors import CommandError
 from crypto_ingress.history import exporting
 from crypto_ingress.history.commands import Export, export
 from crypto_ingress.history.exporting import FileFormat, NumberType
+from crypto_ingress.tables import OutputError
 from ingress_common.candle_csv import HEADER
 from ingress_common.timeframes import Timeframe
 from ingress_store import SqliteStore
@@ -65,6 +67,20 @@ async def test_csv_has_the_stored_digits(store, tmp_path, file, monkeypatch, at_
     ]
     assert found == rolled_up(file)[M1]
     assert all("." in number for line in lines[1:-1] for number in line.split(",")[1:7])
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "arrow"])
+async def test_export_follows_a_link_and_refuses_what_is_no_file(store, tmp_path, form):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder / "target")
+    await written(store, tmp_path / "link", form)
+    assert (tmp_path / "link").is_symlink()
+    assert [path.name for path in folder.iterdir()] == ["target"]
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="got a pipe"):
+        await written(store, tmp_path / "pipe", form)
+    assert (tmp_path / "pipe").is_fifo()
 
 
 @pytest.mark.parametrize("form", ["parquet", "arrow"])

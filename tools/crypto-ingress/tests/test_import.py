@@ -1,8 +1,12 @@
 """Archive files into a store: what is in afterwards, whatever happens on the way."""
 
+import bz2
+import gzip
 import io
 import itertools
+import lzma
 import zipfile
+import zlib
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from decimal import Decimal
@@ -13,9 +17,10 @@ import pytest
 from archive_files import rolled_up, write_minutes
 from stores import STORES, all_as_kept, damage, killed, open_store, stored, write_second_series
 
+from crypto_ingress.archive import ArchiveError
 from crypto_ingress.errors import CommandError
 from crypto_ingress.history import pieces, weeks
-from crypto_ingress.history.commands import import_files
+from crypto_ingress.history.commands import Verification, import_files, rollup, verify
 from crypto_ingress.history.files import find_files
 from crypto_ingress.history.importing import Importer
 from crypto_ingress.history.reports import SymbolReport, report_lines
@@ -741,6 +746,47 @@ async def test_import_names_what_it_does_not_read_and_fails_for_an_archive(store
         await import_files(store, [path], None, lambda _: None, lines.append, lambda *_: None)
     assert f"{path}:{name}" in lines[-1]
     assert await store.symbols() == ["BTC/USD"]
+
+
+@pytest.mark.parametrize(("minutes", "few"), [(5, 9), (15, 6), (60, 4), (240, 3), (1440, 2), (10080, 2)])
+def test_few_rows_are_minutes_unless_the_name_gives_the_interval(tmp_path, minutes, few):
+    for count, found in ((few, 1), (few + 1, minutes)):
+        rows = some_minutes(count=count, every=minutes)
+        paths = [write_minutes(tmp_path / name, rows) for name in ("rows.csv", f"XBTUSD_{minutes}.csv")]
+        assert [file.interval for file in find_files(paths, "BTC/USD").files][-1] == minutes
+        assert [file.interval for file in find_files(paths[:1], "BTC/USD").files] == [found]
+
+
+PACKERS = {"gzip": gzip.compress, "zlib": zlib.compress, "bzip2": bz2.compress, "xz": lzma.compress}
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+async def test_compressed_file_with_the_name_of_a_table_is_named_in_one_line(store, tmp_path, file, kind):
+    file.write_bytes(PACKERS[kind](file.read_bytes()))
+    expected = f"{file}: expected rows of time,open,high,low,close,volume,trades, got {kind}-compressed data"
+    calls = (
+        import_files(store, [file], None, lambda _: None, lambda _: None, lambda *_: None),
+        verify(store, Verification((), None, None, fix=False), [file], None, (lines := []).append, lambda *_: None),
+    )
+    for call in calls:
+        with pytest.raises(CommandError) as error:
+            await call
+        assert expected in f"{error.value}{lines}"
+    with pytest.raises(ArchiveError) as refused:
+        rollup(file, "BTC/USD", tmp_path / "out", lambda *_: None)
+    assert str(refused.value).startswith(expected)
+
+
+@pytest.mark.parametrize("trades", [False, True])
+async def test_bytes_within_a_file_that_look_compressed_are_invalid_rows(store, tmp_path, monkeypatch, trades):
+    monkeypatch.setattr(pieces, "_BLOCK_BYTES", 40)
+    columns = slice(0, 3) if trades else slice(None)
+    rows = [",".join(map(str, row[columns])) for row in some_minutes(count=40, every=1)]
+    path = tmp_path / ("XBTUSD.csv" if trades else "XBTUSD_1.csv")
+    path.write_bytes("\n".join(rows[:20]).encode() + b"\n\x1f\x8b\x08\n" * 20 + "\n".join(rows[20:]).encode())
+    report = await import_(store, path)
+    assert len(report.problems) == 20
+    assert f"{path}, line 21: expected" in text_of(report)
 
 
 def test_archives_in_a_folder_are_read_or_named(tmp_path, file):

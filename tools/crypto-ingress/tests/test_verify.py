@@ -372,6 +372,18 @@ async def test_file_of_another_symbol_is_not_compared(store, tmp_path, file):
     await verify(store, wanted, files[:1], None, lines.append, lambda *_: None)
 
 
+async def test_file_of_a_symbol_that_the_store_lacks_is_an_error(store, tmp_path, file):
+    lines: list[str] = []
+    other = write_minutes(tmp_path / "ETHUSD_60.csv", higher(file, H1))
+    with pytest.raises(CommandError, match="differences in ETH/USD"):
+        await verify(store, Verification((), None, None, fix=False), [other], None, lines.append, lambda *_: None)
+    assert lines[-1] == "the store has no candles of ETH/USD; expected those of the files"
+    async with SqliteStore(tmp_path / "empty.db") as empty:
+        await empty.bootstrap()
+        with pytest.raises(CommandError, match="differences in BTC/USD"):
+            await verify(empty, Verification((), None, None, fix=False), [file], None, lines.append, lambda *_: None)
+
+
 async def test_file_without_a_pair_in_its_name_is_of_the_one_symbol(store, tmp_path, file):
     lines: list[str] = []
     hours = write_minutes(tmp_path / "hours.csv", higher(file, H1))

@@ -20,6 +20,7 @@ from ingress_common.errors import StartError
 from ingress_common.health import Health
 from ingress_common.http_protocol import GuardedProtocol
 from ingress_common.metrics import MetricsPage
+from ingress_common.redaction import shown_address
 from ingress_common.tls import TlsFiles
 
 __all__ = ["HealthServer", "StartError", "serve_http"]
@@ -147,8 +148,11 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise StartError(f"cannot listen on {host}:{port}: {error.strerror or error} (HTTP_HOST, HTTP_PORT)") from None
+    except (OSError, UnicodeError) as error:
+        # A name that means no address may be a secret given to the wrong setting.
+        reason = getattr(error, "strerror", None) or "it is no host name"
+        expected = f"expected an address of this machine, got {shown_address(host)}"
+        raise StartError(f"cannot listen: {expected}: {reason} (HTTP_HOST)") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)

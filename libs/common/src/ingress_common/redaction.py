@@ -22,13 +22,29 @@ _SCHEMES = frozenset(
 _PEM = "-----BEGIN"
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]*)(?=[:/?#]|$)")
-_PORT = re.compile(r":([0-9]{1,5})(?=[/?#]|$)")
+_PORT = re.compile(r":([0-9]{1,5})(?=/?$)")
+"""A port that ends the URL; before anything else it may be the beginning of a password."""
+
 _HIGHEST_PORT = 65535
+
+_ADDRESS = re.compile(
+    r"[0-9]{1,3}(\.[0-9]{1,3}){1,3}(/[0-9]{1,3}|:[0-9]{1,5})?"
+    r"|[0-9A-Fa-f]{0,4}(:[0-9A-Fa-f]{0,4}){2,7}(/[0-9]{1,3})?"
+    r"|\*"
+)
+"""What looks like an IP address or network, and * for all of them."""
 
 
 def shown_text(text: str) -> str:
     """A wrong value, quoted, or instead of it that it is hidden."""
     if _PLAIN.fullmatch(text):
+        return repr(text)
+    return shown_url(text) if "://" in text else HIDDEN
+
+
+def shown_address(text: str) -> str:
+    """A wrong IP address or network, quoted, if it looks like one: a host name may be a password."""
+    if _ADDRESS.fullmatch(text):
         return repr(text)
     return shown_url(text) if "://" in text else HIDDEN
 

@@ -14,6 +14,9 @@ from ingress_common.redaction import read_failure, shown_path
 _URLS = ("mqtt_url",)
 """Settings that may contain a password."""
 
+_MAX_BYTES = 64 * 1024
+"""Maximum size of a file with a secret; a device such as /dev/zero has no end."""
+
 
 def may_come_from_file(name: str, field: FieldInfo) -> bool:
     """Whether the setting `name` holds a secret, so that `<NAME>_FILE` may replace it."""
@@ -45,7 +48,12 @@ class SecretFiles(PydanticBaseSettingsSource):
         if self._variable(field_name) is not None:
             raise SettingsError(f"{variable.upper()}: expected either it or {field_name.upper()}, got both")
         try:
-            secret = Path(path).read_text().strip()
+            with Path(path).open("rb") as file:
+                content = file.read(_MAX_BYTES + 1)
+            if len(content) > _MAX_BYTES:
+                expected = f"expected a file of at most {_MAX_BYTES} bytes"
+                raise SettingsError(f"{variable.upper()}: {expected}, got more in {path!r}")
+            secret = content.decode().strip()
         except (OSError, ValueError) as error:
             reason = read_failure(path, error)
             raise SettingsError(

@@ -16,7 +16,7 @@ from ingress_common.bus.client import DEFAULT_CLIENT, MqttClient
 from ingress_common.bus.url import EXPECTED as MQTT_EXPECTED
 from ingress_common.bus.url import MqttUrl, credential_objection
 from ingress_common.errors import SettingsError
-from ingress_common.redaction import HIDDEN, file_objection, shown_path, shown_text, shown_url
+from ingress_common.redaction import HIDDEN, file_objection, shown_address, shown_path, shown_text, shown_url
 from ingress_common.secret_files import SecretFiles, holds_secret
 from ingress_common.symbols import right_name
 from ingress_common.tls import TlsFiles
@@ -46,6 +46,7 @@ _ENV_ENCODING = "utf-8-sig"
 """UTF-8, with the byte order mark that some editors write."""
 
 _SECRET_NAMES = ("token", "password", "secret")
+_ADDRESS_NAMES = ("_host", "_proxies")
 _ASSET = r"[A-Za-z0-9._]+"
 _PATTERN = re.compile(rf"{_ASSET}/{_ASSET}|\*/{_ASSET}|{_ASSET}/\*|\*")
 
@@ -417,6 +418,8 @@ def _shown(name: str, field: FieldInfo, value: object) -> str:
         return shown_path(str(value))
     if not isinstance(value, str):
         return repr(value)
+    if name.endswith(_ADDRESS_NAMES):
+        return shown_address(value)
     return shown_url(value) if name.endswith("_url") else shown_text(value)
 
 

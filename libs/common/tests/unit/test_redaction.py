@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from ingress_common.redaction import file_objection, holds_credentials, shown_path, shown_text, shown_url
+from ingress_common.redaction import file_objection, holds_credentials, shown_address, shown_path, shown_text, shown_url
 
 
 @pytest.mark.parametrize("text", ["loud", "", "BTC/USD,XBTUSD,*", "10.0.0.1/8", "a b", ",".join(["BTC/USD"] * 50)])
@@ -22,14 +22,17 @@ def test_a_value_that_may_be_credentials_or_a_token_is_hidden(text):
     [
         ("http://host", "http://host"),
         ("http://host/", "http://host/"),
-        ("wss://host:443/v2", "wss://host:443/***"),
+        ("wss://host:443/v2", "wss://host:***"),
+        ("wss://host:443/", "wss://host:443/"),
         ("https://host?token=pw", "https://host?***"),
         ("mqtt://[::1]:1883", "mqtt://[::1]:1883"),
         ("sqlite://file", "sqlite://file"),
         ("sqlite:///data/c.db?key=pw", "sqlite:///***"),
         ("mqtt://host:port", "mqtt://host:***"),
         ("mqtt://host:70000", "mqtt://host:***"),
-        ("mqtt://user:12/pw", "mqtt://user:12/***"),
+        ("mqtt://user:12/pw", "mqtt://user:***"),
+        ("mqtts://user:22#pw", "mqtts://user:***"),
+        ("mqtt://user:22?pw", "mqtt://user:***"),
         ("mqtt://user pw", "mqtt://***"),
         ("mqtt://writer:pa@ss:word", "mqtt://***"),
         ("mqtt://writer:pa@ssword", "mqtt://***"),
@@ -39,6 +42,16 @@ def test_a_value_that_may_be_credentials_or_a_token_is_hidden(text):
 )
 def test_a_url_is_shown_up_to_what_may_be_a_password(url, shown):
     assert shown_url(url) == shown_text(url) == repr(shown)
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/33", "10.0.0.1:9000", "1.2.3", "::1", "fd00::/8", "2001:db8::", "*"])
+def test_what_looks_like_an_ip_address_is_shown(text):
+    assert shown_address(text) == repr(text)
+
+
+@pytest.mark.parametrize("text", ["s3cret", "host.name", "10.0.0.1,s3cret", "12345678", "cafe", "10.0.0.0/s3cret", ""])
+def test_what_is_no_ip_address_is_hidden_where_one_is_expected(text):
+    assert shown_address(text) == "something else (hidden)"
 
 
 @pytest.mark.parametrize("url", ["pw", "user:pw", "pw://host", "user:pw@host"])

@@ -224,8 +224,9 @@ export interface paths {
          * Stream
          * @description Candles as server-sent events: first the newest closed and the forming candle of each series, then live ones.
          *
-         *     A slow reader gets only the newest state of a forming candle. A reader with too many waiting closed candles is
-         *     disconnected. Every event has an id; a reader that resumes from it gets the closed candles that it missed.
+         *     A slow reader gets only the newest state of a forming candle. A reader that reads nothing, or is too many closed
+         *     candles behind, is disconnected. Every event has an id; a reader that resumes from it gets the closed candles
+         *     that it missed.
          */
         get: operations["stream_stream_get"];
         put?: never;
@@ -1948,7 +1949,7 @@ export interface operations {
                 from?: string;
                 /** @description Candles that open before this time */
                 to?: string;
-                /** @description Maximum number of candles; up to 5000 as JSON, up to 100000 otherwise */
+                /** @description Maximum number of candles: a number from 1 to 5000 as JSON, to 100000 in the other formats. The header Link has the rest of the range */
                 limit?: number;
                 /** @description Which candles to return if the range has more than `limit` */
                 keep?: "newest" | "oldest";
@@ -1971,7 +1972,7 @@ export interface operations {
                 headers: {
                     /** @description Of JSON responses; for If-None-Match */
                     ETag?: string;
-                    /** @description RFC 8288. `previous`: the candles of the range before these; `next` (with keep=oldest): those after them. Absent on the last page. */
+                    /** @description RFC 8288. `previous`: the candles of the range before these; `next` (with keep=oldest): those after them. Absent on the last page. Every format has it. */
                     Link?: string;
                     [name: string]: unknown;
                 };

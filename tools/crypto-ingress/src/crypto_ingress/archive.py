@@ -9,7 +9,9 @@ from typing import NamedTuple
 from ingress_common.model import Candle, Source
 from ingress_common.timeframes import Timeframe
 
-_COLUMNS = "time,open,high,low,close,volume,trades"
+COLUMNS = "time,open,high,low,close,volume,trades"
+"""The columns of a file of candles."""
+
 LATEST = 10_000_000_000  # unix seconds; a larger number is milliseconds
 EARLIEST = 1_377_993_600  # unix seconds of 2013-09-01: nothing traded at Kraken before that month
 SAMPLE_ROWS = 64
@@ -64,7 +66,7 @@ def read_archive(path: Path, symbol: str, at: float, progress: Callable[[int], N
                 if progress and number % 1000 == 0:
                     progress(read)
             if before < 0:
-                raise ArchiveError(f"{path}: expected rows of {_COLUMNS}, the file is empty")
+                raise ArchiveError(f"{path}: expected rows of {COLUMNS}, the file is empty")
             expect_minutes(str(path), first_times)
             if progress:
                 progress(read)
@@ -89,17 +91,17 @@ def parse_row(line: bytes, step: int = Timeframe.M1.seconds) -> ArchiveRow:
     try:
         text = line.decode("ascii").strip()
     except UnicodeDecodeError:
-        raise ValueError(f"expected {_COLUMNS}, got bytes that are not text") from None
+        raise ValueError(f"expected {COLUMNS}, got bytes that are not text") from None
     fields = text.split(",")
     if len(fields) != 7:
-        raise ValueError(f"expected the 7 columns {_COLUMNS}, got {text[:100]!r}")
+        raise ValueError(f"expected the 7 columns {COLUMNS}, got {text[:100]!r}")
     try:
         if "_" in text:  # Python parses 1_000 as a number
             raise ValueError
         open_time, trades = int(fields[0]), int(fields[6])
         o, h, low, c, volume = (Decimal(field) for field in fields[1:6])
     except (ValueError, InvalidOperation):
-        raise ValueError(f"expected numbers for {_COLUMNS}, got {text[:100]!r}") from None
+        raise ValueError(f"expected numbers for {COLUMNS}, got {text[:100]!r}") from None
     if not 0 <= open_time < LATEST or open_time % step:
         window = "minute" if step == Timeframe.M1.seconds else f"{step // 60} minutes"
         raise ValueError(f"expected the unix seconds of a whole {window}, got {open_time}")
@@ -123,7 +125,7 @@ def is_header(line: bytes, label: str) -> bool:
         return False
     if any(_are_named(columns, names) for columns in _HEADERS):
         return True
-    raise ArchiveError(f"{label}: expected the columns {_COLUMNS}, got the header {text[:100]!r}")
+    raise ArchiveError(f"{label}: expected the columns {COLUMNS}, got the header {text[:100]!r}")
 
 
 def _are_named(columns: Sequence[Collection[str]], names: Sequence[str]) -> bool:

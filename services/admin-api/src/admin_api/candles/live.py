@@ -258,7 +258,7 @@ class LiveCandles:
                 if frame.closed:
                     reader.offer_closed(frame.number, event)
                 else:
-                    reader.offer_forming(frame.series, event)
+                    reader.offer_forming(frame.number, frame.series, event)
 
     def _trim_ring(self) -> None:
         if len(self._ring) > self._limit:

@@ -13,6 +13,7 @@ from ingress_common.topics import TopicError, symbol_of
 DEFAULT_LIMIT = 500
 MAX_LIMIT = 5_000
 MAX_BULK = 100_000
+LIMITS = f"a number from 1 to {MAX_LIMIT} as JSON, to {MAX_BULK} in the other formats"
 MAX_SYMBOLS = 10_000
 MAX_SEARCH = 40
 MAX_STREAM_SYMBOLS = 500
@@ -66,9 +67,9 @@ ToParameter = Annotated[
 ]
 LimitParameter = Annotated[
     int,
-    number(1, MAX_BULK, DEFAULT_LIMIT),
+    number(1, MAX_BULK, DEFAULT_LIMIT, LIMITS),
     _integer(1, MAX_BULK, DEFAULT_LIMIT),
-    Query(description=f"Maximum number of candles; up to {MAX_LIMIT} as JSON, up to {MAX_BULK} otherwise"),
+    Query(description=f"Maximum number of candles: {LIMITS}. The header Link has the rest of the range"),
 ]
 KeepParameter = Annotated[
     Literal["newest", "oldest"],

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -18,6 +18,7 @@ from admin_api.candles.formats import ARROW_MEDIA_TYPE, PARQUET_MEDIA_TYPE, Csv,
 from admin_api.candles.live import Frame
 from admin_api.candles.parameters import (
     DEFAULT_LIMIT,
+    LIMITS,
     MAX_LIMIT,
     MAX_SYMBOLS,
     FormatParameter,
@@ -68,7 +69,7 @@ _CANDLES: dict[int | str, dict[str, Any]] = {
             "ETag": {"description": "Of JSON responses; for If-None-Match", "schema": {"type": "string"}},
             "Link": {
                 "description": "RFC 8288. `previous`: the candles of the range before these; `next` (with "
-                "keep=oldest): those after them. Absent on the last page.",
+                "keep=oldest): those after them. Absent on the last page. Every format has it.",
                 "schema": {"type": "string"},
             },
         },
@@ -121,14 +122,17 @@ def router(symbols: Symbols, cache: CandleCache, bulk_reads: bulk.BulkReads, clo
         except TopicError as error:
             raise HTTPException(404, f"unknown symbol: {error}") from None
         written = form or _accepted(request)
-        wanted = _Range((name, timeframe), start, end, limit, oldest=keep == "oldest")
+        kind: dict[str, str] = {"format": form} if form else {}
+        if numbers is not Numbers.FLOAT:
+            kind["numbers"] = numbers.value
+        wanted = _Range((name, timeframe), start, end, limit, oldest=keep == "oldest", kind=kind)
         if written != "json":
             await symbols.must_know(name)
             if written == "parquet":
                 return await _parquet(bulk_reads, wanted, numbers)
             return await _bulk(bulk_reads, wanted, Csv() if written == "csv" else _arrow(numbers))
         if limit > MAX_LIMIT:
-            raise InvalidError("limit", f"expected a number from 1 to {MAX_LIMIT} with format=json, got '{limit}'")
+            raise InvalidError("limit", f"expected {LIMITS}, got '{limit}'")
         # One candle more than requested shows whether there is another page.
         read = cache.oldest if wanted.oldest else cache.newest
         page = await read(wanted.series, start, end, limit + 1)
@@ -136,9 +140,7 @@ def router(symbols: Symbols, cache: CandleCache, bulk_reads: bulk.BulkReads, clo
         if not page.times:
             await symbols.must_know(name)
         response = _CandleResponse(wanted, page, forming)
-        headers = {"Cache-Control": response.cache_control(clock())}
-        if link := response.link():
-            headers["Link"] = link
+        headers = {"Cache-Control": response.cache_control(clock()), **wanted.link(response.rest())}
         return conditional(request, response.body(), JSON, headers)
 
     return routes
@@ -146,32 +148,37 @@ def router(symbols: Symbols, cache: CandleCache, bulk_reads: bulk.BulkReads, clo
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """The range of a read."""
+    """The range of a read, and the parameters that give its format."""
 
     series: Series
     start: float | None
     end: float | None
     limit: int
     oldest: bool
+    kind: Mapping[str, str]
 
     def __contains__(self, open_time: int) -> bool:
         return (self.start is None or self.start <= open_time) and (self.end is None or open_time < self.end)
 
-    def headers(self, suffix: str) -> dict[str, str]:
-        """The headers of a bulk read: the file's name, and no caching."""
+    def bulk_headers(self, suffix: str, rest: float | None) -> dict[str, str]:
+        """The headers of a bulk read: the file's name, no caching, and the page that begins or ends at `rest`."""
         name = f"{topic_symbol(self.series[0])}-{self.series[1].value}.{suffix}"
         return {
             "Content-Disposition": f'attachment; filename="{name}"',
             "Cache-Control": _LIVE,
             "Vary": "Accept",
+            **self.link(rest),
         }
 
-    def parts(self, reads: bulk.BulkReads, form: Format) -> AsyncGenerator[bytes, None]:
-        """The parts of a bulk read."""
-        return reads.pages(self.series, self.start, self.end, self.limit, form, oldest=self.oldest)
+    def bulk_read(self, reads: bulk.BulkReads) -> bulk.BulkRead:
+        """The range as a bulk read."""
+        return bulk.BulkRead(reads, self.series, self.start, self.end, self.limit, oldest=self.oldest)
 
-    def reference(self, relation: str, start: float | None, end: float | None) -> str:
-        """The Link header to the page from `start` to `end`."""
+    def link(self, rest: float | None) -> dict[str, str]:
+        """The header Link to the page that begins at `rest`, or with the newest candles ends there; None has none."""
+        if rest is None:
+            return {}
+        start, end = (rest, self.end) if self.oldest else (self.start, rest)
         symbol, timeframe = self.series
         query: dict[str, str] = {"timeframe": timeframe.value, "limit": str(self.limit)}
         if start is not None:
@@ -180,8 +187,10 @@ class _Range:
             query["to"] = f"{end:.15g}"
         if self.oldest:
             query["keep"] = "oldest"
+        query.update(self.kind)
+        relation = "next" if self.oldest else "previous"
         # Relative, so that it works behind a proxy that adds a path.
-        return f'<{topic_symbol(symbol)}?{urlencode(query)}>; rel="{relation}"'
+        return {"Link": f'<{topic_symbol(symbol)}?{urlencode(query)}>; rel="{relation}"'}
 
 
 class _CandleResponse:
@@ -214,14 +223,11 @@ class _CandleResponse:
             return _LIVE
         return _PAST if end <= now - _RECENT_SECONDS and self._is_whole() else _SHORT
 
-    def link(self) -> str | None:
-        """The Link header to the next or previous page of the range; None on the last page."""
-        wanted = self._wanted
+    def rest(self) -> int | None:
+        """Where the rest of the range begins, or with the newest candles where it ends; None if there is no rest."""
         if not self._cut:
             return None
-        if wanted.oldest:
-            return wanted.reference("next", self._times[-1] + wanted.series[1].seconds, wanted.end)
-        return wanted.reference("previous", wanted.start, self._times[0])
+        return self._times[-1] + self._wanted.series[1].seconds if self._wanted.oldest else self._times[0]
 
     def _is_whole(self) -> bool:
         """Whether no candle between the first and the last is missing or incomplete."""
@@ -243,7 +249,8 @@ def _accepted(request: Request) -> str:
 
 
 async def _bulk(reads: bulk.BulkReads, wanted: _Range, form: Format) -> Response:
-    parts = wanted.parts(reads, form)
+    read = wanted.bulk_read(reads)
+    parts = read.parts(form)
     first = await anext(parts)
 
     async def body() -> AsyncIterator[bytes]:
@@ -252,16 +259,17 @@ async def _bulk(reads: bulk.BulkReads, wanted: _Range, form: Format) -> Response
             async for part in parts:
                 yield part
 
-    return StreamingResponse(body(), headers=wanted.headers(form.suffix), media_type=form.media_type)
+    return StreamingResponse(body(), headers=wanted.bulk_headers(form.suffix, read.rest), media_type=form.media_type)
 
 
 async def _parquet(reads: bulk.BulkReads, wanted: _Range, numbers: Numbers) -> Response:
     """A Parquet response. The whole range is read first, because Parquet groups columns and ends with its index."""
-    stream = b"".join([part async for part in wanted.parts(reads, _arrow(numbers))])
+    read = wanted.bulk_read(reads)
+    stream = b"".join([part async for part in read.parts(_arrow(numbers))])
     from admin_api.candles.arrow import parquet
 
     body = await asyncio.to_thread(parquet, stream)
-    return Response(body, headers=wanted.headers("parquet"), media_type=PARQUET_MEDIA_TYPE)
+    return Response(body, headers=wanted.bulk_headers("parquet", read.rest), media_type=PARQUET_MEDIA_TYPE)
 
 
 def _arrow(numbers: Numbers) -> Format:

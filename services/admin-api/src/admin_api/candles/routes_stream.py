@@ -55,8 +55,9 @@ def router(
     ) -> Response:
         """Candles as server-sent events: first the newest closed and the forming candle of each series, then live ones.
 
-        A slow reader gets only the newest state of a forming candle. A reader with too many waiting closed candles is
-        disconnected. Every event has an id; a reader that resumes from it gets the closed candles that it missed.
+        A slow reader gets only the newest state of a forming candle. A reader that reads nothing, or is too many closed
+        candles behind, is disconnected. Every event has an id; a reader that resumes from it gets the closed candles
+        that it missed.
         """
         for name in sorted(symbol or ()):
             await symbols.must_know(name)

@@ -9,7 +9,7 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from admin_api.candles.live import LiveCandles
+from admin_api.candles.live import LiveCandles, Position
 from admin_api.candles.subscription import CLIENT, SHUTDOWN, SLOW, Subscription
 from ingress_common.http_protocol import ABORT
 from ingress_common.timeframes import Timeframe
@@ -22,7 +22,8 @@ STALLED_SECONDS = 15.0
 PACE_SECONDS = 0.1
 """Pause between two writes to a reader; the candles of a pause are sent together, a forming one in its newest state."""
 
-_LEAST_WAITING = 500
+_PORTION = 500
+"""Events of one write where many wait, and the least that may wait in a reader's queue."""
 
 _ENDS = {
     SLOW: b'event: error\ndata: {"reason":"slow"}\n\n',
@@ -80,7 +81,7 @@ class Streams:
             limit = self._limit_per_address
             raise HTTPException(503, f"expected at most {limit} event streams from one address, got another one")
         # At a common boundary of all timeframes every series closes one or two candles.
-        waiting = max(_LEAST_WAITING, 2 * len(self._live.known(symbols, timeframes)))
+        waiting = max(_PORTION, 2 * len(self._live.known(symbols, timeframes)))
         subscription = Subscription(symbols, timeframes, waiting)
         self._open[subscription] = address
         self._live.add(subscription)
@@ -95,6 +96,24 @@ class Streams:
             self._metrics.open.set(len(self._open))
             self._metrics.ended.labels(subscription.ended or CLIENT).inc()
             self._metrics.coalesced.inc(subscription.coalesced)
+
+    async def take(self, subscription: Subscription) -> list[bytes]:
+        """Wait for a reader's next events; empty once its subscription has ended.
+
+        Those that its queue had no place for come from memory, which all readers share. A reader that is further behind
+        than memory reaches is slow.
+        """
+        while not (events := await subscription.take()) and subscription.left_off is not None:
+            series = self._live.known(subscription.symbols, subscription.timeframes)
+            missed = self._live.missed(series, Position(self._live.epoch, subscription.left_off, 0))
+            if missed is None:
+                subscription.end(SLOW)
+                break
+            part = missed[:_PORTION]
+            subscription.left_off = part[-1].number if len(part) < len(missed) else None
+            if part:
+                return [frame.event for frame in part]
+        return events
 
     def sent(self, events: int) -> None:
         """Count events sent."""
@@ -137,14 +156,14 @@ class EventStream(EventSourceResponse):
 
 async def _parcels(streams: Streams, subscription: Subscription, beginning: Sequence[bytes]) -> AsyncIterator[bytes]:
     yield b"retry: 2000\n\n"
-    for place in range(0, len(beginning), _LEAST_WAITING):
-        part = beginning[place : place + _LEAST_WAITING]
+    for place in range(0, len(beginning), _PORTION):
+        part = beginning[place : place + _PORTION]
         yield b"".join(part)
         streams.sent(len(part))
-    while events := await subscription.take():
+    while events := await streams.take(subscription):
         yield b"".join(events)
         streams.sent(len(events))
-        await asyncio.sleep(PACE_SECONDS)
+        await asyncio.sleep(PACE_SECONDS if subscription.left_off is None else 0)
     if subscription.ended in _ENDS:
         yield _ENDS[subscription.ended]
 

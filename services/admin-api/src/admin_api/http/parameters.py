@@ -44,14 +44,18 @@ def instant_of(value: object) -> float | None:
     return instant
 
 
-def number(least: int, most: int, default: int) -> BeforeValidator:
-    """A validator of whole numbers from `least` to `most`; an empty value gives `default`."""
+def number(least: int, most: int, default: int, expected: str = "") -> BeforeValidator:
+    """A validator of whole numbers from `least` to `most`; an empty value gives `default`.
+
+    `expected` is the text for an error if that is not just the two numbers.
+    """
+    expected = expected or f"a number from {least} to {most}"
 
     def parse(value: object) -> int:
         text = str(default if value is None or value == "" else value)
         found = int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else -1
         if not least <= found <= most:
-            raise ValueError(f"expected a number from {least} to {most}, got {text[:SHOWN]!r}")
+            raise ValueError(f"expected {expected}, got {text[:SHOWN]!r}")
         return found
 
     return BeforeValidator(parse)

@@ -130,7 +130,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _validation(_request: Request, error: RequestValidationError) -> Response:
-        return invalid(*map(_complaint, error.errors()))
+        return invalid(*(_complaint(entry, error.body) for entry in error.errors()))
 
     @app.exception_handler(InvalidError)
     async def _invalid(_request: Request, error: InvalidError) -> Response:
@@ -169,7 +169,10 @@ def _description(status: int) -> dict[str, Any]:
     return {"description": phrase, "content": content}
 
 
-def _complaint(entry: Mapping[str, Any]) -> ProblemError:
+def _complaint(entry: Mapping[str, Any], body: object) -> ProblemError:
+    if entry["type"] == "json_invalid":
+        place, reason = entry["loc"][-1], entry["ctx"]["error"]
+        return ProblemError("", f"expected a body in JSON, got {body!r:.{_SHOWN}} ({reason}, at character {place})")
     name = ".".join(str(part) for part in entry["loc"][1:])
     message = str(entry["msg"]).removeprefix("Value error, ")
     if "got " not in message:

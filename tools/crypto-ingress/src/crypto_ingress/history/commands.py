@@ -26,6 +26,7 @@ from crypto_ingress.history.weeks import Weeks, in_weeks
 from crypto_ingress.progress import ProgressReport
 from crypto_ingress.tables import csv_files
 from ingress_common.candle_csv import COLUMNS
+from ingress_common.health import some
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import rfc3339
 from ingress_common.topics import topic_symbol
@@ -238,7 +239,7 @@ async def verify(
         if found.total:
             wrong.append(symbol)
         progress(number + 1, len(symbols))
-    wrong += await _against_files(store, paths, symbols, wanted.retention, write_line)
+    wrong += await _against_files(store, paths, wanted, symbols, write_line)
     if wrong:
         named = list(dict.fromkeys(wrong))
         raise CommandError(f"differences in {', '.join(named[:5])}{' ...' if len(named) > 5 else ''}: see the report")
@@ -246,9 +247,9 @@ async def verify(
 
 
 async def _against_files(
-    store: CandleStore, paths: Sequence[Path], symbols: Sequence[str], retention: Retention, write_line: WriteLine
+    store: CandleStore, paths: Sequence[Path], wanted: Verification, symbols: Sequence[str], write_line: WriteLine
 ) -> list[str]:
-    """The symbols and files with errors."""
+    """The symbols and files with errors. `symbols`: those that are verified."""
     found = find_files(paths, None)
     if len(symbols) == 1 and not found.files:
         # Names that contain no pair: files of the one symbol.
@@ -258,7 +259,11 @@ async def _against_files(
         write_line(f"not used: {problem}")
     _name_unread(found, write_line)
     others = [file for file in found.files if file.symbol not in symbols]
-    if others:
+    if others and not wanted.symbols:
+        absent = sorted({file.symbol for file in others})
+        write_line(f"the store has no candles of {some(absent)}; expected those of the files")
+        wrong += absent
+    elif others:
         write_line(f"not used: {len(others):,} of the files: their symbols are not verified, such as {others[0].label}")
     for file in found.files:
         if file.symbol not in symbols:
@@ -269,7 +274,7 @@ async def _against_files(
             write_line(f"not used: {file.label}: {what}")
             continue
         check = FileCheck(file, timeframe)
-        now, seconds = int(time.time()), retention.candles[timeframe]
+        now, seconds = int(time.time()), wanted.retention.candles[timeframe]
         kept = Span(0 if seconds is None else now - seconds, now)
         if not await check.check_store(store.series(file.symbol, timeframe), kept):
             since = f" since {rfc3339(kept.start)}, by RETENTION" if seconds is not None else ""

@@ -8,7 +8,7 @@ from math import inf
 import polars as pl
 
 from crypto_ingress.history.files import ArchiveFile
-from crypto_ingress.history.pieces import pieces_of
+from crypto_ingress.history.pieces import pieces_of, text_table
 
 
 @dataclass(slots=True)
@@ -57,15 +57,13 @@ def numbered(lines: bytes, first: int, displacement: Displacement | None) -> Ite
 def _times(lines: bytes) -> pl.Series:
     """The times in the first column; not those of lines that have none."""
     try:
-        return pl.read_csv(
+        return text_table(
             lines,
-            has_header=False,
             columns=[0],
             new_columns=["time"],
             schema_overrides={"time": pl.Float64},
             ignore_errors=True,
             truncate_ragged_lines=True,
-            quote_char=None,
         )["time"].drop_nulls()
     except pl.exceptions.PolarsError:
         # Nothing but blank lines, or bytes that are not text.

@@ -87,7 +87,7 @@ async def export_columns(
     candles. OutputError, or StoredNumberError if a stored number is none.
     """
     count, price, volume, vwap = 0, 1, 1, 1
-    with whole_file(path) as part, tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
+    with whole_file(path) as part, tempfile.TemporaryDirectory(prefix=".export-", dir=part.parent) as folder:
         pieces: list[Path] = []
         async for candles in _pieces(series, timeframe, span, progress):
             pieces.append(Path(folder) / f"{len(pieces):06}.arrow")

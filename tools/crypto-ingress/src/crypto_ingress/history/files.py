@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from crypto_ingress.archive import BYTE_ORDER_MARK, EARLIEST, LATEST, ArchiveError, interval_of, is_header
+from crypto_ingress.archive import BYTE_ORDER_MARK, COLUMNS, EARLIEST, LATEST, ArchiveError, interval_of, is_header
 from crypto_ingress.history.pairs import symbol_of_name
 from crypto_ingress.history.zips import damage, opened_member, whole_members
 
@@ -18,6 +18,14 @@ _NAME = re.compile(r"(?P<pair>[A-Za-z0-9.]+?)(?:_(?P<interval>[0-9]+))?\.csv", r
 _QUARTER = re.compile(r"Q(?P<quarter>[1-4])[_-](?P<year>20[0-9]{2})(?![0-9])")
 _READABLE = (".csv", ".zip")
 _ARCHIVES = frozenset({".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".tar"})
+_MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"PK\x03\x04": "zip",
+    **dict.fromkeys((b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"), "zlib"),
+}
 _SAMPLE_BYTES = 64 * 1024
 _CANDLE_COLUMNS, _TRADE_COLUMNS = 7, 3
 
@@ -95,6 +103,11 @@ class ArchiveListing:
     files: tuple[ArchiveFile, ...]
     problems: tuple[FileProblem, ...]
     unread: tuple[str, ...]
+
+
+def compression_of(data: bytes) -> str | None:
+    """The kind of compression by which `data` begins; None if it may be text."""
+    return next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
 
 
 def find_files(paths: Iterable[Path], symbol: str | None) -> ArchiveListing:
@@ -217,14 +230,17 @@ def _classified(place: _Candidate, symbol: str | None) -> ArchiveFile | FileProb
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         return FileProblem(label, f"cannot be read: {getattr(error, 'strerror', None) or error}")
     if not sample.strip():
-        return FileProblem(label, "expected rows of time,open,high,low,close,volume,trades, the file is empty")
+        return FileProblem(label, f"expected rows of {COLUMNS}, the file is empty")
+    if packed := compression_of(sample):
+        what = f"expected rows of {COLUMNS}, got {packed}-compressed data: decompress the file first"
+        return FileProblem(label, what)
     lines = sample.removeprefix(BYTE_ORDER_MARK).split(b"\n")[: None if len(sample) < _SAMPLE_BYTES else -1]
     try:
         lines = [line for line in lines[is_header(sample.partition(b"\n")[0], label) :] if line.strip()]
     except ArchiveError as error:
         return FileProblem(label, str(error).removeprefix(f"{label}: "))
     if not lines:
-        return FileProblem(label, "expected rows of time,open,high,low,close,volume,trades, got none")
+        return FileProblem(label, f"expected rows of {COLUMNS}, got none")
     if sum(line.count(b",") == _TRADE_COLUMNS - 1 for line in lines) * 2 > len(lines):
         return ArchiveFile(place.path, place.member, place.size, of_pair, None, _first(lines), place.checked)
     named = int(name["interval"]) if name and name["interval"] else None

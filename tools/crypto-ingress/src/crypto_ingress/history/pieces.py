@@ -2,12 +2,25 @@
 
 import zlib
 from collections.abc import Callable, Iterator
+from typing import Any
 from zipfile import BadZipFile
 
+import polars as pl
+
 from crypto_ingress.archive import BYTE_ORDER_MARK, is_header
-from crypto_ingress.history.files import ArchiveFile
+from crypto_ingress.history.files import ArchiveFile, compression_of
 
 _BLOCK_BYTES = 8 * 1024 * 1024
+
+
+def text_table(lines: bytes, **options: Any) -> pl.DataFrame:
+    """`polars.read_csv` of lines without a header and without quotes.
+
+    ComputeError if they begin like compressed data, which polars would decompress.
+    """
+    if packed := compression_of(lines):
+        raise pl.exceptions.ComputeError(f"expected text, got {packed}-compressed data")
+    return pl.read_csv(lines, has_header=False, quote_char=None, **options)
 
 
 def pieces_of(file: ArchiveFile, fail: Callable[[str], None]) -> Iterator[tuple[bytes, int]]:

@@ -14,7 +14,7 @@ from crypto_ingress.archive import EARLIEST, LATEST, ArchiveRow, parse_row
 from crypto_ingress.history.displaced import Displacement, displacements, numbered
 from crypto_ingress.history.files import ArchiveFile, FileProblem
 from crypto_ingress.history.numbers import DIGITS, VOLUME_DECIMALS, decimal, decimals_in, without_exponents
-from crypto_ingress.history.pieces import pieces_of
+from crypto_ingress.history.pieces import pieces_of, text_table
 from ingress_common.decimals import plain
 
 PRICES = ("open", "high", "low", "close")
@@ -185,7 +185,7 @@ def _checked(lines: bytes, last: int, step: int, latest: float) -> pl.DataFrame 
     if not lines:
         return _frame([])
     try:
-        texts = pl.read_csv(lines, has_header=False, schema=_TEXTS, quote_char=None)
+        texts = text_table(lines, schema=_TEXTS)
         if b"E" in lines or b"e" in lines:
             texts = texts.with_columns([without_exponents(texts[name]) for name in _NUMBERS])
         rows = exact_rows(texts).with_columns(_NO_VWAP)

@@ -8,7 +8,7 @@ from crypto_ingress.archive import EARLIEST, LATEST
 from crypto_ingress.history.displaced import Displacement, displacements, numbered
 from crypto_ingress.history.files import ArchiveFile, FileProblem
 from crypto_ingress.history.numbers import DIGITS, decimal, decimals_in, without_exponents
-from crypto_ingress.history.pieces import pieces_of
+from crypto_ingress.history.pieces import pieces_of, text_table
 from crypto_ingress.history.reading import Block, Unknown
 from ingress_common.timeframes import Timeframe
 
@@ -146,7 +146,7 @@ def _numbers(texts: pl.DataFrame) -> pl.DataFrame:
 def _checked(lines: bytes, latest: float) -> pl.DataFrame | None:
     """The trades of `lines` as plain texts if all are valid; else None."""
     try:
-        texts = pl.read_csv(lines, has_header=False, schema=_TEXTS, quote_char=None)
+        texts = text_table(lines, schema=_TEXTS)
         if b"E" in lines or b"e" in lines:
             texts = texts.with_columns([without_exponents(texts[name]) for name in ("price", "volume")])
         if sum(texts.null_count().row(0)) or max(decimals_in(texts[n]) for n in ("price", "volume")) > DIGITS:
