@@ -92,3 +92,22 @@ def test_failure_ends_with_the_first_response(metrics):
             assert (watch.problem, watch.failing) == ("", 0.0)
 
     run(test())
+
+
+def test_while_other_calls_have_results_it_makes_none(metrics):
+    called = []
+
+    async def responds(request: httpx.Request) -> httpx.Response:
+        called.append(request.url.path)
+        return httpx.Response(200, content=RESPONDS)
+
+    async def test() -> None:
+        async with watching(responds, metrics) as watch:
+            for _ in range(20):
+                watch._rest.responded_at = asyncio.get_running_loop().time()
+                await asyncio.sleep(3.0)
+            assert not called
+            await asyncio.sleep(8.5)
+            assert called
+
+    run(test())

@@ -156,6 +156,8 @@ class KrakenRest:
         self._next_call: dict[str, float] = {}
         self._gaps: dict[str, float] = {}
         self._throttled_until = float("-inf")
+        self.responded_at = float("-inf")
+        """When the last result arrived (seconds of the loop's clock)."""
 
     def ready_at(self, symbol: str) -> float:
         """When the pair of `symbol` may be requested next without waiting (seconds of the loop's clock)."""
@@ -262,8 +264,9 @@ class KrakenRest:
         except TooManyRequestsError:
             self._slow_down(key)
             raise
+        self.responded_at = asyncio.get_running_loop().time()
         if self._gaps.pop(key, None):
-            self._next_call[key] = asyncio.get_running_loop().time() + CALL_GAP
+            self._next_call[key] = self.responded_at + CALL_GAP
         return result
 
     def _slow_down(self, key: str) -> None:

@@ -11,7 +11,7 @@ log = get_logger(__name__)
 
 
 class RestWatch:
-    """Calls REST every 4 s, or more rarely while Kraken wants fewer calls.
+    """Calls REST once no other call had a result for 4 s, or more rarely while Kraken wants fewer calls.
 
     Any response of Kraken counts, also a refusal of this call.
     """
@@ -40,7 +40,7 @@ class RestWatch:
 
     async def _look(self) -> None:
         began = self._steady()
-        problem = await self._call()
+        problem = "" if began - self._rest.responded_at < _PAUSE_SECONDS else await self._call()
         if problem and not self._problem:
             self._since = began
             log.warning("rest.unreachable", error=problem)
