@@ -127,6 +127,9 @@ WAYS: dict[str, Way[Processes]] = {
     "the writer may not read the ticks of one symbol": denied(
         "influx-writer", "raw/kraken/BTC-USD/1m", "influx-writer"
     ),
+    "the writer may not read the candles of one symbol": denied(
+        "influx-writer", "candles/kraken/BTC-USD/+", "influx-writer"
+    ),
     "admin-api may not read the candles of one symbol": denied("admin-api", "candles/kraken/BTC-USD/+", "candles"),
     "the aggregator may not publish the candles of one symbol": denied(
         "aggregator", "candles/kraken/BTC-USD/+", "candles"
