@@ -51,8 +51,11 @@ async def test_a_writer_whose_ticks_do_not_arrive_is_not_ready_until_they_do(wor
         count = itertools.count(1)
         while not await lacks_ticks():
             await asyncio.sleep(0.01)
+        await world.until(lambda: not world.status()["ready"], 1)
         await world.tick(candle(0, closed=False, trades=next(count)))
         await world.until(lambda: writer.health().ready)
+        await world.watermark(world.now)
+        await world.until(lambda: world.status()["ready"], 1)
 
 
 async def test_a_message_is_acknowledged_only_after_the_commit(world, candle):
