@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from influx_writer import Limits, arrivals, assignment
+from influx_writer import writer as writer_module
 from ingress_common.backoff import Backoff
 from ingress_common.errors import StartError
 from ingress_common.payloads import decode_candle, decode_status, encode_candle
@@ -56,6 +57,31 @@ async def test_a_writer_whose_ticks_do_not_arrive_is_not_ready_until_they_do(wor
         await world.until(lambda: writer.health().ready)
         await world.watermark(world.now)
         await world.until(lambda: world.status()["ready"], 1)
+
+
+async def test_a_writer_whose_candles_do_not_arrive_asks_the_broker_for_the_retained_ones(world, candle, monkeypatch):
+    monkeypatch.setattr(arrivals, "_LIMIT_SECONDS", 0.2)
+    monkeypatch.setattr(writer_module, "_REFRESH_SECONDS", 0.05)
+    writer, _ = world.writer()
+    minute = candle(0, closed=False, trades=1)
+
+    def lacks_candles() -> bool:
+        return any("no 1m candle of BTC/USD" in problem for problem in writer.health().problems)
+
+    await world.send(minute)
+    async with world.running(writer):
+        await world.until(lambda: world.metric("ingress_writer_received_total", kind="forming") == 1)
+        for trades in (2, 3):
+            await world.watermark(world.now, {minute.open_time: {"BTC/USD": trades}})
+        await world.until(lacks_candles)
+        # The broker retains the old candle only, as far as this writer may see.
+        received = world.metric("ingress_writer_received_total", kind="forming")
+        await world.until(lambda: world.metric("ingress_writer_received_total", kind="forming") > received + 3)
+        assert lacks_candles()
+        topic = world.topics.candles("BTC/USD", Timeframe.M1)
+        stored = world.broker._retained[topic]
+        world.broker._retained[topic] = dataclasses.replace(stored, payload=encode_candle(replace(minute, trades=3)))
+        await world.until(lambda: not lacks_candles())
 
 
 async def test_a_message_is_acknowledged_only_after_the_commit(world, candle):

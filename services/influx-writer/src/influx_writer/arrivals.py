@@ -28,12 +28,13 @@ class Arrivals:
         self._ticks: dict[str, tuple[int, int]] = {}
 
     def take(self, candle: Candle, now: float, *, retained: bool) -> None:
-        """A candle has arrived."""
+        """A candle has arrived. A retained one that is not new does not show that the next ones will."""
         known = self._minutes.get(candle.symbol, _NOTHING)
         self._unshown.arrived(candle, known, now, retained=retained)
         if candle.timeframe is Timeframe.M1:
-            self._unshown_by_minutes.shown(candle.symbol)
-            self._minutes[candle.symbol] = max(known, (candle.open_time, candle.trades))
+            newest = self._minutes[candle.symbol] = max(known, (candle.open_time, candle.trades))
+            if not retained or newest > known:
+                self._unshown_by_minutes.shown(candle.symbol)
 
     def stored(self, ticks: Iterable[Candle]) -> None:
         """The store has taken `ticks`."""
@@ -61,6 +62,10 @@ class Arrivals:
         self._unshown.clear()
         self._unshown_by_minutes.clear()
         self._unshown_by_ticks.clear()
+
+    def late_symbols(self, symbols: Container[str], now: float) -> list[str]:
+        """Those of `symbols` that trade and of which no 1m candle arrives, sorted."""
+        return sorted(self._unshown_by_minutes.late(symbols, now, _LIMIT_SECONDS))
 
     def problem(self, symbols: Container[str], now: float) -> str:
         """What does not arrive of `symbols`, or of a timeframe; empty if everything does."""

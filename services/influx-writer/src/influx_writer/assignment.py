@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from influx_writer.losses import SequenceGaps
 from influx_writer.queue_marks import QueueMarks
 from influx_writer.republishing import Republishing
 from influx_writer.shares import Shares
-from ingress_common.bus import Bus, Message
+from ingress_common.bus import Bus, BusClosedError, BusError, Message
 from ingress_common.logs import get_logger
 from ingress_common.model import Candle
 from ingress_common.sequence import numbered, request_of
@@ -232,6 +233,15 @@ class Assignment:
         for symbol in symbols & self._taken.keys():
             self._taken[symbol].stored = _stored(newest[symbol])
         self._uncompared -= symbols
+
+    async def refresh(self, symbols: Collection[str]) -> None:
+        """Make the broker send the minutes that it retains of `symbols`, if this writer may read them."""
+        if symbols and self._bus.connected:
+            # A filter that is new to the session: for another one the broker sends nothing.
+            minutes = [self._topics.candles(symbol, Timeframe.M1) for symbol in symbols]
+            with suppress(BusError, BusClosedError):
+                await self._bus.subscribe(*minutes)
+                await self._bus.unsubscribe(*minutes)
 
     # --- what is due -------------------------------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ SESSION_SECONDS = 7 * 86400
 """How long the broker keeps what an absent writer has not acknowledged."""
 
 _PING_SECONDS = 5.0
+_REFRESH_SECONDS = 5.0
 _PRUNE_SECONDS = 3600.0
 _IDLE_SECONDS = 0.5
 _TAKEN_AT_ONCE = 200
@@ -241,6 +242,7 @@ class Writer:
                 tasks.create_task(self._receive(), name="writer.receive")
                 tasks.create_task(self._write_batches(), name="writer.write")
                 tasks.create_task(self._watch_store(), name="writer.watch-store")
+                tasks.create_task(self._refresh_late(), name="writer.refresh-late")
                 tasks.create_task(self._prune(), name="writer.prune")
                 await self._until_cancelled()
 
@@ -295,6 +297,13 @@ class Writer:
             if self._ping_error is not None and before in (None, _NOT_YET):
                 log.warning("store.unavailable", reason=self._ping_error)
             await asyncio.sleep(_PING_SECONDS)
+
+    async def _refresh_late(self) -> None:
+        """Request what does not arrive: a symbol that has traded and trades no more has no other candle for a while."""
+        while True:
+            await asyncio.sleep(_REFRESH_SECONDS)
+            late = self._arrivals.late_symbols(self._assignment.received_symbols, time.monotonic())
+            await self._assignment.refresh(late)
 
     async def _prune(self) -> None:
         while True:
