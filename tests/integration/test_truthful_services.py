@@ -11,6 +11,8 @@ import pytest
 
 from breaking import Way, failures, judge, steadily_green
 from command import Running
+from ingress_common.timeframes import Timeframe
+from ingress_store.influx import names
 from ingress_store.influx.names import WRITER_TOKEN
 from servers import free_port
 from stack_users import StackMosquitto
@@ -49,6 +51,14 @@ class Processes:
     async def stop(self, module: str) -> None:
         self.running[module].process.send_signal(signal.SIGTERM)
         await self.running[module].ended(20)
+
+    async def keep_weeks_for(self, seconds: int) -> None:
+        """Give the bucket of the 1w candles, which opened up to a week ago, another retention; 0 is forever."""
+        found = (await self.influx.get("/buckets", params={"org": ORG, "name": names.candles(Timeframe.W1)})).json()
+        rule = {"type": "expire", "everySeconds": seconds, "shardGroupDurationSeconds": seconds or 7 * 86_400}
+        url = f"/buckets/{found['buckets'][0]['id']}"
+        answer = await self.influx.patch(url, json={"retentionRules": [rule]})
+        assert answer.status_code == 200, answer.text
 
     async def switch_writers_token(self, status: str) -> None:
         answer = await self.influx.patch(f"/authorizations/{self.writer_token_id}", json={"status": status})
@@ -123,9 +133,15 @@ WAYS: dict[str, Way[Processes]] = {
     "the writer's token is switched off": Way(
         lambda w: w.switch_writers_token("inactive"), lambda w: w.switch_writers_token("active"), ("influx-writer",)
     ),
+    "the bucket of the weeks keeps an hour": Way(
+        lambda w: w.keep_weeks_for(3600), lambda w: w.keep_weeks_for(0), ("influx-writer",)
+    ),
     "the writer may not read the ticks": denied("influx-writer", "raw/kraken/#", "influx-writer"),
     "the writer may not read the ticks of one symbol": denied(
         "influx-writer", "raw/kraken/BTC-USD/1m", "influx-writer"
+    ),
+    "the writer may not read the candles of one symbol": denied(
+        "influx-writer", "candles/kraken/BTC-USD/+", "influx-writer"
     ),
     "admin-api may not read the candles of one symbol": denied("admin-api", "candles/kraken/BTC-USD/+", "candles"),
     "the aggregator may not publish the candles of one symbol": denied(

@@ -16,6 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.times import rfc3339
 from ingress_common.tls import TlsFiles
 from ingress_store import (
     InfluxAccess,
@@ -430,6 +431,28 @@ async def test_rows_past_their_retention_are_rejected_and_the_young_ones_written
         assert len(result.rejected_candles) == 3000
         assert "etention" in result.rejected_candles[0].reason
         assert len(await store.candles("BTC/USD", Timeframe.H1, limit=9)) == 1
+
+
+async def test_bucket_with_a_shorter_retention_than_ours_leaves_young_candles_unstored(
+    influx_place, access, server, candle
+):
+    now = candle(0).at
+    retention = Retention.parse("1h=5y,1d=forever")
+    async with InfluxStore(influx_place.store_url, access, clock=lambda: now, retention=retention) as store:
+        await store.bootstrap()
+        buckets = (await everything(server, access))["buckets"]
+        days = next(bucket for bucket in buckets if bucket["name"] == "candles_1d")
+        shorter = {"type": "expire", "everySeconds": 3600, "shardGroupDurationSeconds": 3600}
+        await server.patch(f"buckets/{days['id']}", {"retentionRules": [shorter]})
+        rows = [candle(0, timeframe=Timeframe.D1), candle(1, timeframe=Timeframe.D1), candle(timeframe=Timeframe.W1)]
+        result = await store.write(rows, [])
+        assert (result.taken, result.unstored_candles, result.rejected_candles) == (1, (0, 1), ())
+        assert result.problem == (
+            "candles_1d: the bucket's retention is shorter than RETENTION (forever), so it rejects candles of "
+            + rfc3339(rows[0].open_time)
+        )
+        await server.patch(f"buckets/{days['id']}", {"retentionRules": days["retentionRules"]})
+        assert (await store.write(rows, [])).taken == 3
 
 
 @pytest.mark.parametrize("symbol", ['A"/USD', 'x" or true or "', "${1+1}/USD", "A\\B/USD", "A B=C,D/USD", "Ä€/USD"])

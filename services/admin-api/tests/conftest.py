@@ -105,7 +105,7 @@ class World:
     async def status(
         self, service: str, instance: str = "i1", state: InstanceState = InstanceState.ONLINE, **details
     ) -> None:
-        status = Status(service, instance, state, "0.1.0", self.now, details)
+        status = Status(service, instance, state, "0.1.0", NOW, details)
         await self.send(self.topics.status(service, instance), encode_status(status))
 
     async def feed(self, feed: str = "f1", symbols=("BTC/USD",), state=FeedCondition.LIVE, **more) -> None:

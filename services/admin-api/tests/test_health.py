@@ -246,6 +246,53 @@ async def test_late_candles_are_requested_ever_more_rarely_for_ready_writers_onl
     assert [at - began for at in requests] == [125, 150, 175]
 
 
+@pytest.mark.parametrize("cure", ["ready again", "another process"])
+async def test_old_candles_are_requested_soon_after_the_writer_is_cured(world, candle, cure):
+    requests = []
+
+    async def note(request):
+        requests.append(world.now)
+
+    async def seen(**writer):
+        def is_seen() -> bool:
+            instance = world.service.state.instances["influx-writer", "i1"]
+            return instance.seen_at == world.now and dict(instance.status.details) == writer
+
+        world.writer = writer
+        await world.services()
+        await world.until(is_seen)
+        await stored._request_late()
+
+    ready = {"symbols": ["BTC/USD"], "ready": True}
+    async with world.running():
+        await world.healthy()
+        stored = world.service.reconciler.stored
+        stored._republish = note
+        await world.wait(40)
+        await world.candle(candle(0))
+        await world.until(lambda: stored.body().waiting)
+        world.now += 1300
+        await seen(**ready)  # the bucket is missing still
+        assert requests == [world.now]
+        for _ in range(5):
+            world.now += 5
+            await seen(**ready)
+        assert len(requests) == 1
+        if cure == "ready again":
+            await seen(**{**ready, "ready": False})
+        else:
+            await world.status("influx-writer", state=InstanceState.OFFLINE)
+        world.now += 1
+        await seen(**ready)
+        assert requests[1:] == [world.now]
+        for _ in range(6):
+            # Requested every 15 s at most, however often it is cured.
+            world.now += 2
+            await seen(**{**ready, "ready": False})
+            await seen(**ready)
+        assert len(requests) == 2
+
+
 async def test_a_store_that_is_always_one_candle_behind_is_red(world, candle):
     async with world.running():
         await world.healthy()

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,8 +132,12 @@ class World:
 
     def listed(self, instance: str = "w1") -> set[str]:
         """The symbols that a writer lists."""
+        return set(self.status(instance).get("symbols", ()))
+
+    def status(self, instance: str = "w1") -> Mapping[str, Any]:
+        """The fields of a writer's status; none without one."""
         payload = self.broker.retained.get(self.topics.status("influx-writer", instance))
-        return set(decode_status(payload).details.get("symbols", ())) if payload else set()
+        return decode_status(payload).details if payload else {}
 
     @asynccontextmanager
     async def running(

@@ -4,12 +4,14 @@ import asyncio
 import dataclasses
 import itertools
 import sqlite3
+import time
 from itertools import chain, repeat
 
 import pytest
 from msgspec.structs import replace
 
-from influx_writer import Limits, arrivals
+from influx_writer import Limits, arrivals, assignment
+from influx_writer import writer as writer_module
 from ingress_common.backoff import Backoff
 from ingress_common.errors import StartError
 from ingress_common.payloads import decode_candle, decode_status, encode_candle
@@ -50,8 +52,36 @@ async def test_a_writer_whose_ticks_do_not_arrive_is_not_ready_until_they_do(wor
         count = itertools.count(1)
         while not await lacks_ticks():
             await asyncio.sleep(0.01)
+        await world.until(lambda: not world.status()["ready"], 1)
         await world.tick(candle(0, closed=False, trades=next(count)))
         await world.until(lambda: writer.health().ready)
+        await world.watermark(world.now)
+        await world.until(lambda: world.status()["ready"], 1)
+
+
+async def test_a_writer_whose_candles_do_not_arrive_asks_the_broker_for_the_retained_ones(world, candle, monkeypatch):
+    monkeypatch.setattr(arrivals, "_LIMIT_SECONDS", 0.2)
+    monkeypatch.setattr(writer_module, "_REFRESH_SECONDS", 0.05)
+    writer, _ = world.writer()
+    minute = candle(0, closed=False, trades=1)
+
+    def lacks_candles() -> bool:
+        return any("no 1m candle of BTC/USD" in problem for problem in writer.health().problems)
+
+    await world.send(minute)
+    async with world.running(writer):
+        await world.until(lambda: world.metric("ingress_writer_received_total", kind="forming") == 1)
+        for trades in (2, 3):
+            await world.watermark(world.now, {minute.open_time: {"BTC/USD": trades}})
+        await world.until(lacks_candles)
+        # The broker retains the old candle only, as far as this writer may see.
+        received = world.metric("ingress_writer_received_total", kind="forming")
+        await world.until(lambda: world.metric("ingress_writer_received_total", kind="forming") > received + 3)
+        assert lacks_candles()
+        topic = world.topics.candles("BTC/USD", Timeframe.M1)
+        stored = world.broker._retained[topic]
+        world.broker._retained[topic] = dataclasses.replace(stored, payload=encode_candle(replace(minute, trades=3)))
+        await world.until(lambda: not lacks_candles())
 
 
 async def test_a_message_is_acknowledged_only_after_the_commit(world, candle):
@@ -442,7 +472,8 @@ class PartlyAway(SqliteStore):
         return dataclasses.replace(result, unstored_candles=unstored, problem="candles_5m: gone" if unstored else "")
 
 
-async def test_candles_of_a_refused_timeframe_are_requested_once_accepted(world, candle):
+async def test_candles_of_a_refused_timeframe_are_requested_once_accepted(world, candle, monkeypatch):
+    monkeypatch.setattr(assignment, "_REFUSED_SECONDS", 0.0)
     store = PartlyAway(world)
     writer, _ = world.writer(store=store, limits=Limits(rows=20, seconds=0.05))
     fives = [candle(-n, timeframe=Timeframe.M5) for n in range(60, 0, -1)]
@@ -462,6 +493,44 @@ async def test_candles_of_a_refused_timeframe_are_requested_once_accepted(world,
         await world.until(lambda: _outstanding(world) == 0)
     assert await world.stored(Timeframe.M5) == fives
     assert (world.requests[-1].start, world.requests[-1].end) == (fives[0].at - 1, fives[-1].at + 1)
+
+
+class KeepsNewOnes(PartlyAway):
+    """A store that rejects closed candles of the timeframes in `away`, as a bucket with a short retention does."""
+
+    async def write(self, candles, ticks):
+        refused = [row for row in candles if row.closed and row.timeframe in self.away]
+        result = await SqliteStore.write(self, [row for row in candles if row not in refused], ticks)
+        unstored = tuple(index for index, row in enumerate(candles) if row in refused)
+        return dataclasses.replace(result, unstored_candles=unstored, problem="candles_1h: short" if unstored else "")
+
+
+async def test_candles_that_are_refused_while_newer_ones_are_stored_are_requested_now_and_then(
+    world, candle, monkeypatch
+):
+    monkeypatch.setattr(assignment, "_REFUSED_SECONDS", 0.5)
+    store = KeepsNewOnes(world)
+    store.away = {Timeframe.H1}
+    writer, _ = world.writer(store=store)
+    hour = candle(timeframe=Timeframe.H1)
+
+    async def trading_until(condition) -> None:
+        while not condition():
+            world.now += 1
+            await world.send(candle(0, timeframe=Timeframe.H1, closed=False))
+            await asyncio.sleep(0.01)
+
+    async with world.running(writer):
+        requests = len(world.requests)
+        await world.send(hour)
+        await world.until(lambda: writer.health().problems == ["store: candles_1h: short"])
+        began = time.monotonic()
+        await trading_until(lambda: len(world.requests) >= requests + 3)
+        assert time.monotonic() - began > 3 * 0.5
+        assert not world.dead
+        store.away.clear()
+        await trading_until(lambda: writer.health().ready)
+    assert await world.stored(Timeframe.H1) == [hour]
 
 
 class FullAtFirst(SqliteStore):

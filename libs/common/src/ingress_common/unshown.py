@@ -38,20 +38,18 @@ class UnshownTrades:
         """Gateways have published trades: a 1m candle follows."""
         self._since.setdefault(_MINUTES, now)
 
-    def arrived(self, candle: _Arrived, known: tuple[int, int], now: float, *, retained: bool) -> bool:
-        """A candle has arrived. Returns whether it is a forming 1m candle with new trades, which the others follow.
+    def arrived(self, candle: _Arrived, known: tuple[int, int], now: float, *, retained: bool) -> None:
+        """A candle has arrived. If it is a forming 1m candle with new trades, the others follow.
 
         `known`: open time and trades of its symbol's newest minute before. A retained candle has been followed already.
         """
         timeframe = candle.timeframe
         self._since.pop(timeframe, None)
         if timeframe is not _MINUTES or candle.closed or retained or not candle.trades:
-            return False
-        if (candle.open_time, candle.trades) <= known:
-            return False
-        for higher in _HIGHER:
-            self._since.setdefault(higher, now)
-        return True
+            return
+        if (candle.open_time, candle.trades) > known:
+            for higher in _HIGHER:
+                self._since.setdefault(higher, now)
 
     def clear(self) -> None:
         """Forget all: candles may have been lost with a connection."""

@@ -20,10 +20,11 @@ def open_store(
 ) -> CandleStore:
     """The store of `url`, to open with `async with`; nothing is connected or created before that.
 
-    InfluxDB needs `influx`; StoreUrlError without it. `clock` (unix seconds) dates the rows of SQLite.
+    InfluxDB needs `influx`; StoreUrlError without it. `clock` (unix seconds) dates the rows of SQLite, and tells which
+    candles InfluxDB has to accept.
     """
     if isinstance(url, InfluxUrl):
         if influx is None:
             raise StoreUrlError(f"{url} needs an organisation and a token: set INFLUX_ORG and INFLUX_TOKEN")
-        return InfluxStore(url, influx, retention=retention)
+        return InfluxStore(url, influx, clock=clock, retention=retention)
     return SqliteStore(url.path, clock=clock, retention=retention)

@@ -37,7 +37,7 @@ class Retention:
     def text(self) -> str:
         """The text that `parse` reads, with every bucket."""
         kept = {**{timeframe.value: seconds for timeframe, seconds in self.candles.items()}, "ticks": self.ticks}
-        return ",".join(f"{name}={_duration(seconds)}" for name, seconds in kept.items())
+        return ",".join(f"{name}={duration(seconds)}" for name, seconds in kept.items())
 
     @classmethod
     def parse(cls, text: str) -> "Retention":
@@ -62,7 +62,8 @@ class Retention:
         return retention
 
 
-def _duration(seconds: int | None) -> str:
+def duration(seconds: int | None) -> str:
+    """The text of `seconds` as in RETENTION; None is forever."""
     if seconds is None:
         return "forever"
     unit = next(unit for unit in ("y", "d", "h") if seconds % _UNITS[unit] == 0)

@@ -35,8 +35,10 @@ class Market:
     def publish(self, candle: Candle) -> None:
         self._state.apply(TOPICS.candles(candle.symbol, Timeframe.M1), encode_candle(candle), self.now)
 
-    async def trade(self, symbol: str, *, stored: bool) -> Candle:
-        candle = replace(CANDLE, symbol=symbol, open_time=Timeframe.M1.floor(self.now), at=self.now, closed=False)
+    async def trade(self, symbol: str, *, stored: bool, trades: int = 1) -> Candle:
+        candle = replace(
+            CANDLE, symbol=symbol, open_time=Timeframe.M1.floor(self.now), at=self.now, trades=trades, closed=False
+        )
         self.publish(candle)
         if stored:
             await self.store.write([candle], [])
@@ -156,6 +158,20 @@ async def test_closed_candle_counts_as_stored(market):
         assert await market.look_after(2) == ""
     await market.store.write([closed], [])
     for _ in range(10):
+        assert await market.look_after(2) == ""
+
+
+async def test_thin_market_is_no_problem_once_its_traded_minute_is_stored(market):
+    """Its next minute, without trades, was lost too, and nobody publishes that again before it closes."""
+    market.now = MINUTE + 52
+    closed = replace(await market.trade("BTC/USD", stored=False), closed=True, at=MINUTE + 61.0)
+    assert await market.look_after(2) == ""
+    market.now = MINUTE + 61
+    await market.trade("BTC/USD", stored=False, trades=0)
+    await market.look_after(4)
+    assert "BTC/USD" in await market.look_after(4)
+    await market.store.write([closed], [])
+    for _ in range(30):
         assert await market.look_after(2) == ""
 
 

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from influx_writer.losses import SequenceGaps
 from influx_writer.queue_marks import QueueMarks
 from influx_writer.republishing import Republishing
 from influx_writer.shares import Shares
-from ingress_common.bus import Bus, Message
+from ingress_common.bus import Bus, BusClosedError, BusError, Message
 from ingress_common.logs import get_logger
 from ingress_common.model import Candle
 from ingress_common.sequence import numbered, request_of
@@ -17,6 +18,8 @@ from ingress_common.topics import Topics
 from ingress_store import CandleStore, Freshness
 
 _LOOK_SECONDS = 0.2
+_REFUSED_SECONDS = 5.0
+"""Pause between requests for candles that the store refuses while it accepts newer ones of their timeframe."""
 _EXPIRE_SECONDS = 2.0
 _MARGIN = 120.0  # a killed broker restarts from the state that it saved some seconds before
 _AHEAD = 60.0  # clocks of two machines differ
@@ -102,6 +105,7 @@ class Assignment:
         self._requests_mark: int | None = None
         self._missing_since: float | None = None
         self._unstored: dict[Timeframe, dict[str, tuple[float, float]]] = {}
+        self._refused_at: dict[Timeframe, float] = {}
         self._emptied = asyncio.Event()
 
     @property
@@ -192,16 +196,19 @@ class Assignment:
 
     def written(self, stored: Iterable[Candle], unstored: Collection[Candle]) -> None:
         """The store accepted the candles `stored`, and not `unstored`, because of their timeframe. Once it accepts
-        others of that timeframe, request these.
+        others of that timeframe, request these. It may accept newer ones only, so wait after each refusal.
         """
+        now = asyncio.get_running_loop().time()
         for candle in unstored:
             ranges = self._unstored.setdefault(candle.timeframe, {})
             if candle.closed:
                 start, end = ranges.get(candle.symbol, (candle.at, candle.at))
                 ranges[candle.symbol] = min(start, candle.at), max(end, candle.at)
         if self._unstored:
-            refused = {candle.timeframe for candle in unstored}
-            for timeframe in {candle.timeframe for candle in stored} & self._unstored.keys() - refused:
+            self._refused_at.update((candle.timeframe, now) for candle in unstored)
+            for timeframe in {candle.timeframe for candle in stored} & self._unstored.keys():
+                if now - self._refused_at[timeframe] < _REFUSED_SECONDS:
+                    continue
                 for symbol, (start, end) in self._unstored.pop(timeframe).items():
                     if symbol in self._taken:
                         self._republishing.want(symbol, start - 1, end + 1)
@@ -226,6 +233,15 @@ class Assignment:
         for symbol in symbols & self._taken.keys():
             self._taken[symbol].stored = _stored(newest[symbol])
         self._uncompared -= symbols
+
+    async def refresh(self, symbols: Collection[str]) -> None:
+        """Make the broker send the minutes that it retains of `symbols`, if this writer may read them."""
+        if symbols and self._bus.connected:
+            # A filter that is new to the session: for another one the broker sends nothing.
+            minutes = [self._topics.candles(symbol, Timeframe.M1) for symbol in symbols]
+            with suppress(BusError, BusClosedError):
+                await self._bus.subscribe(*minutes)
+                await self._bus.unsubscribe(*minutes)
 
     # --- what is due -------------------------------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ SESSION_SECONDS = 7 * 86400
 """How long the broker keeps what an absent writer has not acknowledged."""
 
 _PING_SECONDS = 5.0
+_REFRESH_SECONDS = 5.0
 _PRUNE_SECONDS = 3600.0
 _IDLE_SECONDS = 0.5
 _TAKEN_AT_ONCE = 200
@@ -155,6 +156,7 @@ class Writer:
         self._ping_error: str | None = _NOT_YET
         self._write_started: float | None = None
         self._leaving = False
+        self._was_ready = False
         self._status = StatusPublisher(
             control,
             topics,
@@ -185,7 +187,7 @@ class Writer:
 
     def health(self) -> Health:
         """Ready when the store and the broker respond, the writer's own messages return, and candles of all timeframes
-        and ticks of all symbols arrive.
+        and symbols, and their ticks, arrive.
         """
         error = self._write_error or self._ping_error or self._waiting
         missing = self._arrivals.problem(self._assignment.received_symbols, time.monotonic())
@@ -193,7 +195,7 @@ class Writer:
             Check("store", error is None, error or self._store.location),
             broker_check(self._bus, self._control),
             Check("marks", self._marks.problem is None, self._marks.problem or "this writer's own messages return"),
-            Check("arrivals", not missing, missing or "candles of all timeframes and ticks of all symbols arrive"),
+            Check("arrivals", not missing, missing or "candles of all timeframes and symbols, and their ticks, arrive"),
         )
         return Health(live=True, ready=all(check.ok for check in checks), checks=checks)
 
@@ -240,6 +242,7 @@ class Writer:
                 tasks.create_task(self._receive(), name="writer.receive")
                 tasks.create_task(self._write_batches(), name="writer.write")
                 tasks.create_task(self._watch_store(), name="writer.watch-store")
+                tasks.create_task(self._refresh_late(), name="writer.refresh-late")
                 tasks.create_task(self._prune(), name="writer.prune")
                 await self._until_cancelled()
 
@@ -295,6 +298,13 @@ class Writer:
                 log.warning("store.unavailable", reason=self._ping_error)
             await asyncio.sleep(_PING_SECONDS)
 
+    async def _refresh_late(self) -> None:
+        """Request what does not arrive: a symbol that has traded and trades no more has no other candle for a while."""
+        while True:
+            await asyncio.sleep(_REFRESH_SECONDS)
+            late = self._arrivals.late_symbols(self._assignment.received_symbols, time.monotonic())
+            await self._assignment.refresh(late)
+
     async def _prune(self) -> None:
         while True:
             try:
@@ -340,7 +350,14 @@ class Writer:
                 self._time.received(decode_watermark(message.payload).at)
                 if trades := trades_of(message.properties):
                     self._arrivals.published(trades, self._assignment.receives, time.monotonic())
+                self._announce_readiness()
         return False
+
+    def _announce_readiness(self) -> None:
+        """Publish the status if its readiness has changed, not seconds later. Watermarks call this every second."""
+        if (ready := self.health().ready) is not self._was_ready:
+            self._was_ready = ready
+            self._status.announce()
 
     def _symbols_changed(self) -> None:
         # Candles of a symbol that another writer has now may be under way.

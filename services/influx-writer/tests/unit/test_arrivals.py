@@ -1,4 +1,4 @@
-"""Candles of a timeframe, and ticks of a symbol, that the bus does not bring."""
+"""Candles of a timeframe or symbol, and ticks of a symbol, that the bus does not bring."""
 
 from msgspec.structs import replace
 
@@ -68,6 +68,47 @@ def test_a_symbol_that_goes_on_trading_without_ticks_is_a_problem_until_one_is_s
     assert [bool(problem) for problem in problems] == [False] * 10 + [True] * 10
     assert problems[-1] == "gateways publish ticks, but none of ETH/USD was stored for 18 s"
     assert not second(arrivals, 30, BTC, ETH)
+
+
+def minutes_second(arrivals: Arrivals, number: int, *arrived: str) -> str:
+    """The same with forming candles that had `arrived` before; all ticks are stored."""
+    for symbol in arrived:
+        arrivals.take(replace(CANDLE, symbol=symbol, trades=number, closed=False), number, retained=number == 1)
+        for timeframe in TIMEFRAMES[1:]:
+            take(arrivals, timeframe, number, number)
+    return second(arrivals, number, BTC, ETH)
+
+
+def test_a_symbol_that_goes_on_trading_without_candles_is_a_problem_until_one_arrives():
+    arrivals = Arrivals()
+    assert not any(minutes_second(arrivals, number, BTC, ETH) for number in range(1, 10))
+    problems = [minutes_second(arrivals, number, BTC) for number in range(10, 30)]
+    assert [bool(problem) for problem in problems] == [False] * 10 + [True] * 10
+    assert problems[-1] == "gateways publish ticks, but no 1m candle of ETH/USD was received for 18 s"
+    assert not minutes_second(arrivals, 30, BTC, ETH)
+
+
+def test_a_symbol_that_is_not_seeded_yet_needs_no_candles():
+    arrivals = Arrivals()
+    assert not any(minutes_second(arrivals, number, BTC) for number in range(1, 60))
+
+
+def test_candles_that_need_not_arrive_are_no_problem():
+    arrivals = Arrivals()
+    minute = CANDLE.open_time
+    for symbol in BOTH:
+        arrivals.take(replace(CANDLE, symbol=symbol, trades=6), 0.0, retained=True)
+    for now in (1.0, 60.0):
+        # One trade alone, stated again at the minute's end: the bus may have lost its candle.
+        second(arrivals, 7, ETH)
+        assert not arrivals.problem(BOTH, now)
+    for number in range(8, 10):
+        second(arrivals, number, BTC, ETH)
+    # The closed candle shows all trades of its minute, also those that are stated after it.
+    arrivals.take(replace(CANDLE, trades=9), 10.0, retained=False)
+    arrivals.take(replace(CANDLE, symbol=ETH, trades=9), 10.0, retained=False)
+    arrivals.published({minute: {BTC: 9}, minute - 60: {ETH: 30}}, BOTH.__contains__, 11.0)
+    assert not arrivals.problem(BOTH, 1000.0)
 
 
 def test_ticks_that_need_not_arrive_are_no_problem():

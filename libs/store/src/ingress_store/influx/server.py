@@ -245,6 +245,11 @@ async def with_store_errors(location: str, call: Awaitable[ResultT]) -> ResultT:
         raise StoreUnavailableError(f"{location}: expected a response of InfluxDB, got another one: {error}") from error
 
 
+def is_expired(reason: str) -> bool:
+    """Whether InfluxDB rejects a line for this reason because it is older than the bucket's retention."""
+    return "retention policy" in reason
+
+
 def _is_json(response: bytes) -> bool:
     try:
         return isinstance(json.loads(response), dict)

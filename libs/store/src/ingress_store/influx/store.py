@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from sys import intern
 from types import TracebackType
@@ -11,6 +11,7 @@ from typing import Self
 from ingress_common.gaps import Gap
 from ingress_common.model import Candle
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
+from ingress_common.times import rfc3339
 from ingress_store.bootstrap import BootstrapResult, BootstrapState
 from ingress_store.errors import StoreOpenError, StoreUnavailableError
 from ingress_store.influx import flux, names
@@ -19,16 +20,27 @@ from ingress_store.influx.bulk import InfluxSeries
 from ingress_store.influx.lines import LineError, Lines
 from ingress_store.influx.new_shards import CONFIRM_SECONDS, NewShards, lost
 from ingress_store.influx.reading import Reader
-from ingress_store.influx.server import NoRightError, NotThereError, ResultT, Server, TokenError, with_store_errors
+from ingress_store.influx.server import (
+    NoRightError,
+    NotThereError,
+    ResultT,
+    Server,
+    TokenError,
+    is_expired,
+    with_store_errors,
+)
 from ingress_store.influx.setup import Setup
 from ingress_store.influx.versions import Identity, KnownVersions, StoredVersion
 from ingress_store.influx.writing import Line, LineWriter, RejectingError
 from ingress_store.port import Freshness, Rejection, TaskState, WriteResult
-from ingress_store.retention import Retention
+from ingress_store.retention import Retention, duration
 from ingress_store.url import InfluxUrl
 
 _OTHERS_SECONDS = 900.0
 """Only this bucket has a problem if another one took candles in this time: in every 5 minutes several are due."""
+
+_CLOCKS_SECONDS = 60.0
+"""Maximum difference of this machine's clock from the server's."""
 
 _BUCKETS = {timeframe: names.candles(timeframe) for timeframe in TIMEFRAMES}
 
@@ -38,13 +50,21 @@ class InfluxStore:
 
     InfluxDB keeps the last write and has no conditional write, so each symbol has one writer at a time. Of the versions
     of a candle that this store receives it keeps the newest (`ingress_store.ordering`), as far back as it remembers
-    what it has written or recalled.
+    what it has written or recalled. `clock` (unix seconds) tells which candles `retention` keeps.
     """
 
-    def __init__(self, url: InfluxUrl, access: InfluxAccess, *, retention: Retention | None = None) -> None:
+    def __init__(
+        self,
+        url: InfluxUrl,
+        access: InfluxAccess,
+        *,
+        clock: Callable[[], float] = time.time,
+        retention: Retention | None = None,
+    ) -> None:
         self._url = url
         self._location = str(url)
         self._access = access
+        self._clock = clock
         self._retention = retention or Retention()
         self._stack = AsyncExitStack()
         self._connected: Server | None = None
@@ -113,9 +133,9 @@ class InfluxStore:
     async def write(self, candles: Sequence[Candle], ticks: Sequence[Candle]) -> WriteResult:
         """Write a batch, all buckets at once.
 
-        Candles stay unstored if their bucket is missing, refuses the token or rejects line after line, while other
-        buckets accept theirs. StoreUnavailableError if no bucket accepts candles, or if the bucket of ticks fails,
-        because ticks cannot be requested later.
+        Candles stay unstored if their bucket is missing, refuses the token, rejects line after line, or has a shorter
+        retention than ours, while other buckets accept theirs. StoreUnavailableError if no bucket accepts candles, or
+        if the bucket of ticks fails, because ticks cannot be requested later.
         """
         async with self._one_at_a_time:
             lines, newest, rejected_candles = self._candle_lines(candles)
@@ -128,12 +148,22 @@ class InfluxStore:
             rejected_ticks += _given(outcomes.pop())
             unstored: list[int] = []
             problems: list[StoreUnavailableError] = []
-            for rows, outcome in zip(lines.values(), outcomes, strict=True):
+            for (timeframe, rows), outcome in zip(lines.items(), outcomes, strict=True):
                 if isinstance(outcome, NoRightError | NotThereError | RejectingError):
                     unstored += (index for index, _ in rows)
                     problems.append(outcome)
-                else:
-                    rejected_candles += _given(outcome)
+                    continue
+                rejected = _given(outcome)
+                if expired := self._expired_early(timeframe, candles, rejected):
+                    unstored += expired
+                    kept = duration(self._retention.candles[timeframe])
+                    problems.append(
+                        StoreUnavailableError(
+                            f"{_BUCKETS[timeframe]}: the bucket's retention is shorter than RETENTION ({kept}), so it "
+                            f"rejects candles of {rfc3339(candles[expired[0]].open_time)}"
+                        )
+                    )
+                rejected_candles += (rejection for rejection in rejected if rejection.index not in expired)
             if len(problems) < len(outcomes):
                 self._taken_at = time.monotonic()
             elif problems and time.monotonic() - self._taken_at > _OTHERS_SECONDS:
@@ -150,6 +180,18 @@ class InfluxStore:
             tuple(sorted(unstored)),
             "; ".join(map(str, problems)),
         )
+
+    def _expired_early(
+        self, timeframe: Timeframe, candles: Sequence[Candle], rejected: Sequence[Rejection]
+    ) -> list[int]:
+        """The indices of rejected candles that are too old for the bucket, and not for our retention."""
+        kept = self._retention.candles[timeframe]
+        since = float("-inf") if kept is None else self._clock() - kept + _CLOCKS_SECONDS
+        return [
+            rejection.index
+            for rejection in rejected
+            if is_expired(rejection.reason) and candles[rejection.index].open_time > since
+        ]
 
     async def _write_lines(self, bucket: str, precision: str, lines: Sequence[Line]) -> list[Rejection]:
         try:

@@ -58,7 +58,8 @@ class StoredWatch:
         self._state = context.state
         self._clock = context.clock
         self._republish = republish
-        self._request_at = float("-inf")
+        self._requested_at = self._request_at = float("-inf")
+        self._served: dict[str, float] = {}
         self._waiting: dict[Series, ClosedCandle] = {}
         self._look_for_missed_at = float("-inf")
         self._missed: dict[str, float] = {}
@@ -88,18 +89,27 @@ class StoredWatch:
         self._note_all(self._wanted())
 
     async def _request_late(self) -> None:
-        """Request late candles until the store has them, the more rarely the more there are.
+        """Request late candles until the store has them, the more rarely the later they are; soon if the writer of one
+        has become ready or is another process.
 
         Only of symbols whose writer is ready: otherwise they are in its queue, and more would make that overflow.
         """
         now = self._clock()
         late = {series: closed for series, closed in self._waiting.items() if now - closed.came > STORED_SECONDS}
-        writers = self._state.online(WRITER, now)
-        served = {s for _, details in writers if details.get("ready") for s in texts(details.get("symbols"))}
+        served = {
+            symbol: self._state.instances[WRITER, writer].online_since
+            for writer, details in self._state.online(WRITER, now)
+            if details.get("ready")
+            for symbol in texts(details.get("symbols"))
+        }
         late = {series: closed for series, closed in late.items() if series[0] in served}
+        if any(served[symbol] != self._served.get(symbol) for symbol, _ in late):
+            self._request_at = min(self._request_at, self._requested_at + _REQUEST_SECONDS)
+        self._served = served
         if not late or now < self._request_at:
             return
         age = now - min(closed.came for closed in late.values())
+        self._requested_at = now
         self._request_at = now + min(max(_REQUEST_SECONDS, age / _REQUESTED_PART), _LONGEST_REQUEST_SECONDS)
         symbols = tuple(sorted({symbol for symbol, _ in late}))[:_MOST_REQUESTED]
         start = min(closed.at for (symbol, _), closed in late.items() if symbol in symbols)

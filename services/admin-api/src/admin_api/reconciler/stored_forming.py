@@ -57,7 +57,7 @@ class FormingWatch:
 
     A newer candle counts as well. Because the bus may lose a forming one (QoS 0), a single one of a symbol is late only
     while the same writer stores nothing later. It is late `limit` seconds after it was noted. What was published while
-    the writer or we were not connected is not followed.
+    the writer or we were not connected is not followed, nor is a minute without trades.
     """
 
     def __init__(self, store: CandleStore, state: SystemState, limit: float) -> None:
@@ -118,7 +118,7 @@ class FormingWatch:
             if (symbol := self._state.symbols[name]).at is not None
             and symbol.came >= since
             and max(followed.newest, now - _RECENT_SECONDS) < symbol.at <= now + _RECENT_SECONDS
-            and _is_forming(symbol, now)
+            and _is_traded_and_forming(symbol, now)
         ]
         if not changed:
             return
@@ -138,7 +138,10 @@ class FormingWatch:
         return f"forming candles do not reach the store: {some(late)}" if late else ""
 
 
-def _is_forming(symbol: SymbolState, now: float) -> bool:
-    """Whether its newest minute is open, and long enough to be stored as such."""
+def _is_traded_and_forming(symbol: SymbolState, now: float) -> bool:
+    """Whether its newest minute has trades and is open, and long enough to be stored as such.
+
+    One without trades is published once; nothing later of a thin market would show that the store works again.
+    """
     end = symbol.minute + _M1.seconds
-    return symbol.minute <= now < end - _LAST_SECONDS and symbol.closed_until != end
+    return symbol.trades > 0 and symbol.minute <= now < end - _LAST_SECONDS and symbol.closed_until != end
