@@ -31,8 +31,10 @@ case $prefix in
 esac
 sed "s|prefix/|$prefix/|" /mosquitto/config/acl >"$run/acl"
 
-# Options of mosquitto_sub for the health check, found through XDG_CONFIG_HOME.
-printf '%s\n' '-u health' "-P $MQTT_HEALTH_PASSWORD" >"$run/mosquitto_sub"
+# Options of mosquitto_sub for the health check, found through XDG_CONFIG_HOME. It has a listener of its own, which only
+# this container reaches, so that it needs no certificate.
+printf '%s\n' '-h 127.0.0.1' '-p 1882' '-u health' "-P $MQTT_HEALTH_PASSWORD" >"$run/mosquitto_sub"
+printf 'listener 1882 127.0.0.1\n' >"$run/conf.d/health.conf"
 
 cert=${MQTT_TLS_CERT_FILE:-}
 if [ -z "$cert" ]; then
@@ -42,10 +44,7 @@ else
   printf 'listener 8883\ncertfile %s\nkeyfile %s\ntls_version tlsv1.2\n' "$cert" "$MQTT_TLS_KEY_FILE" >"$run/conf.d/listener.conf"
   if [ "$clients" = true ]; then
     printf 'cafile %s\nrequire_certificate true\n' "$MQTT_TLS_CA_FILE" >>"$run/conf.d/listener.conf"
-    # The health check uses the broker's own certificate.
-    printf '%s\n' "--cert $cert" "--key $MQTT_TLS_KEY_FILE" >>"$run/mosquitto_sub"
   fi
-  printf '%s\n' '-p 8883' "--cafile $MQTT_TLS_CA_FILE" >>"$run/mosquitto_sub"
 fi
 unset MQTT_HEALTH_PASSWORD password
 

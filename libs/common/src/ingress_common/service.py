@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from typing import Any, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -79,7 +80,12 @@ def _run(
     async def work() -> None:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        await run(settings, build(settings, registry, Connector.of(settings, name, registry)), registry)
+        service = build(settings, registry, Connector.of(settings, name, registry))
+        async with AsyncExitStack() as stack:
+            if settings.health_port is not None:
+                local = HealthServer("127.0.0.1", settings.health_port, service.health, registry)
+                await stack.enter_async_context(local)
+            await run(settings, service, registry)
 
     try:
         prepare_proxies(os.environ)

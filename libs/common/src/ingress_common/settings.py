@@ -296,6 +296,11 @@ class ServiceSettings(BaseSettings):
     http_cert_file: CertFile = None
     """Certificate of the HTTP server. If set, the server accepts only TLS."""
 
+    health_port: Annotated[
+        int | None, Field(ge=1, le=65535, description="a port from 1 to 65535, other than HTTP_PORT")
+    ] = None
+    """Port on 127.0.0.1 that serves health and metrics once more, without TLS: for a container's own health check."""
+
     @classmethod
     def settings_customise_sources(
         cls,
