@@ -2,6 +2,7 @@
 
 import shutil
 import ssl
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,6 +108,12 @@ def test_files_that_cannot_be_used_are_named(certificates, tmp_path):
         TlsFiles(None, certificates.cert("client"), tmp_path / "none-key.pem").client_context()
     with pytest.raises(TlsFileError, match="do not match"):
         TlsFiles(None, certificates.cert("client"), certificates.key("broker")).client_context()
+    rsa = tmp_path / "rsa-key.pem"
+    subprocess.run(["openssl", "genrsa", "-out", str(rsa), "2048"], check=True, capture_output=True)
+    with pytest.raises(TlsFileError, match="do not match"):
+        TlsFiles(None, certificates.cert("client"), rsa).client_context()
+    with pytest.raises(TlsFileError, match="not in PEM form"):
+        TlsFiles(None, rsa).client_context()
 
 
 async def test_http_is_served_over_tls_alone(certificates):
