@@ -84,6 +84,11 @@ async def test_a_port_without_tls_is_named(mosquitto_of, certificates, client):
     assert "may not speak TLS on this port" in text
 
 
+async def test_a_port_with_tls_is_named(tls_broker, client):
+    text = await refusal(replace(tls_broker(), tls=False, tls_files=TlsFiles()), client)
+    assert "expect TLS (mqtts://)" in text
+
+
 def test_a_certificate_for_another_host_is_named(certificates):
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
