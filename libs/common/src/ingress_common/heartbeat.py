@@ -68,6 +68,16 @@ class StatusPublisher:
         self._started_at = started_at
         self._own_details: dict[str, Any] = {RUN: secrets.token_hex(4)}
         if published_secrets:
+        self._returned = False
+
+    @property
+    def problem(self) -> str:
+        """Why messages may not arrive here; empty once our own status has. A broker grants a subscription without the
+        right to read, and then delivers nothing.
+        """
+        if self._returned:
+            return ""
+        return f"the broker has not delivered this service's own status yet; its user may not read {self._topic}"
             self._own_details[PUBLISHED_SECRETS] = list(published_secrets)
         self._details = details
         self._refresh_seconds = refresh_seconds
@@ -80,6 +90,9 @@ class StatusPublisher:
     def received(self, status: Status) -> None:
         """Process a live (not retained) status message. If it marks us as offline, publish our status now.
 
+        if not self._returned:
+            self._returned = True
+            self.announce()
         NameTakenError if a process that started later has our name: it considered us dead and took over our work.
         """
         if (status.service, status.instance) != self._identity:

@@ -167,7 +167,7 @@ class AdminApi:
             dead_letter_bus=dead_letter_bus,
             dead_letters_kept=dead_letters_kept,
             topics=topics,
-            broker=partial(broker_check, bus),
+            broker=partial(broker_check, bus, self._status),
             authorization=authorization,
             contribution=self.reconciler,
             registry=registry,

@@ -166,7 +166,7 @@ class Aggregator:
         unseeded = [symbol for symbol, series in self._engine.series.items() if not series.seeded]
         symbols = len(self._engine.series)
         seeds_ok = all(map(self._is_new, unseeded))
-        broker, losing = broker_check(self._bus), sorted(self._engine.losing)
+        broker, losing = broker_check(self._bus, self._status), sorted(self._engine.losing)
         lost = f"{len(losing)} symbols whose updates do not all arrive from the gateway: {', '.join(losing[:_SHOWN])}"
         now = asyncio.get_running_loop().time()
         silent = sorted(feed for feed, at in self._watermarks.items() if at < now - _SILENT_SECONDS)

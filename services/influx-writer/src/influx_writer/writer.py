@@ -191,8 +191,8 @@ class Writer:
         missing = self._arrivals.problem(self._assignment.received_symbols, time.monotonic())
         checks = (
             Check("store", error is None, error or self._store.location),
-            broker_check(self._bus, self._control),
-            Check("marks", self._marks.problem is None, self._marks.problem or "this writer's own messages return"),
+            broker_check(self._bus, self._control, self._status),
+            Check("marks", self._marks.problem is None, self._marks.problem or self._marks.state),
             Check("arrivals", not missing, missing or "candles of all timeframes and ticks of all symbols arrive"),
         )
         return Health(live=True, ready=all(check.ok for check in checks), checks=checks)

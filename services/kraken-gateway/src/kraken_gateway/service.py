@@ -285,7 +285,7 @@ class GatewayService:
         limiter = parts.kraken.limiter
         return GatewayState(
             now=self._time.now(),
-            broker_problem=parts.bus.problem,
+            broker_problem=parts.bus.problem or parts.status.problem,
             patterns=self._settings.symbols,
             symbols=self._symbols,
             owned=self._owned,
