@@ -91,7 +91,7 @@ def _run(
         prepare_proxies(os.environ)
         settings = load_settings(settings_type)
         configure_logging(settings.log_level, settings.log_format)
-        warn_of_published_secrets(settings)
+        warn_of_unsafe_secrets(settings)
         asyncio.run(work())
     except SettingsError as error:
         return _end(name, error, 2)
@@ -110,10 +110,12 @@ def _run(
     return 0
 
 
-def warn_of_published_secrets(settings: ServiceSettings) -> None:
-    """Log a warning for each secret in `settings` whose value stands in the repository."""
-    for variable in settings.published_secrets:
-        log.warning("settings.published-secret", variable=variable, advice="set a secret of your own: make env")
+def warn_of_unsafe_secrets(settings: ServiceSettings) -> None:
+    """Log a warning for each secret in `settings` that is easily guessed."""
+    for kind, variables in settings.unsafe_secrets.items():
+        event = f"settings.{kind.removesuffix('s').replace('_', '-')}"
+        for variable in variables:
+            log.warning(event, variable=variable, advice="set a long random secret of your own: make env")
 
 
 async def _until_signal(service: Service) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import socket
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
@@ -37,6 +38,14 @@ __all__ = [
 
 PUBLISHED = "change-me"
 """Prefix of the secrets in the repository, which are for a first try on one machine only."""
+
+PUBLISHED_SECRETS = "published_secrets"
+"""Status detail: the variables whose secret is published in the repository; absent if there is none."""
+
+SHORT_SECRETS = "short_secrets"
+"""Status detail: the variables whose secret is shorter than 16 characters; absent if there is none."""
+
+_SHORTEST_SECRET = 16
 
 _LEVEL = r"[^\s/+#\x00-\x1f\x7f-\x9f]"
 """A character of a topic level."""
@@ -320,17 +329,23 @@ class ServiceSettings(BaseSettings):
         return TlsFiles(self.http_client_ca_file, self.http_cert_file, self.http_key_file)
 
     @property
-    def published_secrets(self) -> tuple[str, ...]:
-        """The variables whose secret is public, because it stands in the repository."""
+    def unsafe_secrets(self) -> Mapping[str, tuple[str, ...]]:
+        """The variables whose secret is easily guessed: `published_secrets` stand in the repository, `short_secrets`
+        have fewer than 16 characters. A kind of which there is none is absent.
+        """
         secrets = {
-            name: value.get_secret_value()
+            name.upper(): value.get_secret_value()
             for name, value in ((name, getattr(self, name)) for name in type(self).model_fields)
             if isinstance(value, SecretStr)
         }
-        named = [name.upper() for name, secret in secrets.items() if secret.startswith(PUBLISHED)]
-        if "MQTT_PASSWORD" not in named and (self.mqtt_url.password or "").startswith(PUBLISHED):
-            named.append("MQTT_URL")
-        return tuple(named)
+        if "MQTT_PASSWORD" not in secrets and self.mqtt_url.password:
+            secrets["MQTT_URL"] = self.mqtt_url.password
+        published = tuple(name for name, secret in secrets.items() if secret.startswith(PUBLISHED))
+        short = tuple(
+            name for name, secret in secrets.items() if name not in published and len(secret) < _SHORTEST_SECRET
+        )
+        found = {PUBLISHED_SECRETS: published, SHORT_SECRETS: short}
+        return {kind: names for kind, names in found.items() if names}
 
     @property
     def topics(self) -> Topics:

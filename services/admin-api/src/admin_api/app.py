@@ -131,7 +131,7 @@ class AdminApi:
             version(ADMIN_API),
             started_at,
             self._details,
-            published_secrets=settings.published_secrets,
+            unsafe_secrets=settings.unsafe_secrets,
         )
         self._metrics = _BusCounters(registry)
         self._dead_letters = DeadLetterPublisher(bus, topics, ADMIN_API)

@@ -94,7 +94,7 @@ class Aggregator:
         registry: CollectorRegistry,
         clock: Callable[[], float],
         give_up_after: float | None = 86400.0,
-        published_secrets: Sequence[str] = (),
+        unsafe_secrets: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         self._bus = bus
         self._topics = topics
@@ -115,7 +115,7 @@ class Aggregator:
             self._started_at,
             details=self._details,
             refresh_seconds=1,
-            published_secrets=published_secrets,
+            unsafe_secrets=unsafe_secrets,
         )
         # One at a time: handling a message, gaining or releasing symbols, publishing forming candles, republishing a
         # portion. So the output stays in order. Never hold it while waiting for the broker: the same connection brings

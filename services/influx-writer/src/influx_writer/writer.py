@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any
 
 from msgspec.structs import replace
@@ -126,7 +127,7 @@ class Writer:
         limits: Limits | None = None,
         backoff: Backoff = _WRITE_BACKOFF,
         request_backoff: Backoff = _REQUEST_BACKOFF,
-        published_secrets: Sequence[str] = (),
+        unsafe_secrets: Mapping[str, Sequence[str]] = MappingProxyType({}),
         store_name: str | None = None,
     ) -> None:
         self._bus = bus
@@ -163,7 +164,7 @@ class Writer:
             version(WRITER),
             started_at,
             self._details,
-            published_secrets=published_secrets,
+            unsafe_secrets=unsafe_secrets,
         )
         self._prefix = PrefixGuard(topics, WRITER, started_at, store_name or store.location)
         self._shares = Shares(topics, WRITER, instance)

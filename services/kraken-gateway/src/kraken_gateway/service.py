@@ -128,7 +128,7 @@ class GatewayService:
                 VERSION,
                 started_at,
                 self._details,
-                published_secrets=self._settings.published_secrets,
+                unsafe_secrets=self._settings.unsafe_secrets,
             )
             if pause := pause_before(starts, started_at):
                 log.warning("start.delayed", seconds=round(pause), starts=len(starts))
