@@ -24,10 +24,9 @@ certificate() {
   rm "$1.csr" "$1.ext"
 }
 local_names="DNS:localhost,IP:127.0.0.1,IP:::1"
-# Health checks use these two as client certificates.
-certificate broker serverAuth,clientAuth "DNS:broker,$local_names"
+certificate broker serverAuth "DNS:broker,$local_names"
 certificate influxdb serverAuth "DNS:influxdb,$local_names"
-certificate admin-api serverAuth,clientAuth "DNS:admin-api,$local_names"
+certificate admin-api serverAuth "DNS:admin-api,$local_names"
 certificate client clientAuth "DNS:client"
 # The containers' users read them; the authority's key stays with its owner.
 chmod 0755 .

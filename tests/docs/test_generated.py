@@ -18,7 +18,7 @@ MARKDOWN = sorted(
     if not {".venv", ".venv-bench", ".venv-peers", ".venv-readers", "node_modules", ".git", ".pytest_cache"}
     & set(path.relative_to(ROOT).parts)
 )
-_SET_BY_THE_IMAGE = {"instance_id", "http_host", "http_port"}
+_SET_BY_THE_IMAGE = {"instance_id", "health_port", "http_host", "http_port"}
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 

@@ -1,5 +1,6 @@
 """/health tells the truth about each service and its rights: processes with the stack's users and tokens."""
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,7 +15,7 @@ from command import Running
 from ingress_common.timeframes import Timeframe
 from ingress_store.influx import names
 from ingress_store.influx.names import WRITER_TOKEN
-from servers import free_port
+from servers import FOLDER, free_port
 from stack_users import StackMosquitto
 from waiting import until
 
@@ -155,3 +156,38 @@ async def test_health_follows_each_failure_of_a_service(tmp_path, mosquitto_of, 
         await steadily_green(system, 120)
         seen = await judge(system, system, WAYS)
     assert failures(seen) == {}
+
+
+@pytest.mark.parametrize("module", ["admin_api", "kraken_gateway", "aggregator", "influx_writer"])
+async def test_service_that_may_publish_but_not_read_is_not_ready(tmp_path, mosquitto_of, module):
+    acl = tmp_path / "acl"
+    acl.write_text("topic write #\n")
+    acl.chmod(0o644)
+    broker = mosquitto_of(f"allow_anonymous true\nacl_file {FOLDER}/acl\n", [acl])
+    settings = {
+        "MQTT_URL": f"mqtt://127.0.0.1:{broker.port}",
+        "HTTP_PORT": str(free_port()),
+        "INSTANCE_ID": "one",
+        "STORE_URL": f"sqlite:///{tmp_path}/candles.db",
+        "SYMBOLS": "BTC/USD",
+        "KRAKEN_WS_URL": f"ws://127.0.0.1:{free_port()}/v2",
+        "KRAKEN_REST_URL": f"http://127.0.0.1:{free_port()}",
+    }
+    url = f"http://127.0.0.1:{settings['HTTP_PORT']}/health/ready"
+    async with (
+        httpx.AsyncClient(timeout=10) as http,
+        Running(module, module, folder=tmp_path, **settings) as running,
+    ):
+
+        async def says_so() -> bool:
+            try:
+                answer = await http.get(url)
+            except httpx.TransportError:
+                return False
+            assert answer.status_code == 503, answer.text
+            return f"may not read ingress/status/{module.replace('_', '-')}/one" in answer.text
+
+        await until(says_so, 30, running.output)
+        # Other tests, such as that of the store, have their results by now.
+        await asyncio.sleep(6)
+        assert await says_so()

@@ -6,10 +6,10 @@ from memory_broker import MemoryBroker, MemoryBus
 from ingress_common.bus import Message
 from ingress_common.bus.mqtt import MqttBus
 from ingress_common.errors import NameTakenError
-from ingress_common.heartbeat import PUBLISHED_SECRETS, RUN, StatusPublisher, await_free_name, claim_name, will_of
+from ingress_common.heartbeat import RUN, StatusPublisher, await_free_name, claim_name, will_of
 from ingress_common.model import InstanceState, Status
 from ingress_common.payloads import decode_status, encode_status
-from ingress_common.settings import ServiceSettings
+from ingress_common.settings import PUBLISHED_SECRETS, ServiceSettings
 from ingress_common.topics import Topics
 
 TOPICS = Topics()
@@ -48,10 +48,24 @@ async def test_status_is_online_while_running_and_offline_after_a_clean_stop():
         assert decode_status(broker.retained[TOPIC]).state is InstanceState.OFFLINE
 
 
-async def test_status_lists_the_variables_with_published_secrets():
+async def test_a_service_that_never_receives_its_own_status_has_a_problem():
     broker = MemoryBroker()
     async with bus_of(broker) as bus:
-        status = StatusPublisher(bus, TOPICS, "aggregator", "a", "1.2", 1700000000.0, published_secrets=("MQTT_URL",))
+        status = publisher(bus)
+        running = asyncio.create_task(status.run())
+        online = await until_retained(broker, lambda status: status.state is InstanceState.ONLINE)
+        assert "its user may not read ingress/status/aggregator/a" in status.problem
+        status.received(online)
+        assert not status.problem
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_status_lists_the_variables_with_unsafe_secrets():
+    broker = MemoryBroker()
+    async with bus_of(broker) as bus:
+        unsafe = {PUBLISHED_SECRETS: ("MQTT_URL",)}
+        status = StatusPublisher(bus, TOPICS, "aggregator", "a", "1.2", 1700000000.0, unsafe_secrets=unsafe)
         running = asyncio.create_task(status.run())
         online = await until_retained(broker, lambda status: status.state is InstanceState.ONLINE)
         assert details_of(online) == {PUBLISHED_SECRETS: ["MQTT_URL"]}

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from servers import free_port
+
+HEALTH_CHECK = Path(__file__).resolve().parents[3] / "deploy/container/healthcheck.py"
+
 PROGRAM = """
 import asyncio, sys
 from ingress_common.bus import BusError
@@ -73,6 +77,28 @@ def test_probes_are_served_while_it_runs(tmp_path):
         assert response.status == 200
     process.terminate()
     process.communicate(timeout=30)
+
+
+def test_container_is_healthy_whatever_certificates_the_service_requires(tmp_path, certificates):
+    port = str(free_port())
+    tls = {
+        "HTTP_CERT_FILE": str(certificates.cert("admin-api")),
+        "HTTP_KEY_FILE": str(certificates.key("admin-api")),
+        "HTTP_CLIENT_CA_FILE": str(certificates.stranger),
+    }
+    process = start(tmp_path, "run", HEALTH_PORT=port, **tls)
+    assert process.stdout.readline() == "running\n"
+    environment = {**os.environ, **tls, "SERVICE": "admin-api", "HEALTH_PORT": port}
+    command = [sys.executable, str(HEALTH_CHECK)]
+    check = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert (check.returncode, check.stdout[:4]) == (0, "200 ")
+    process.terminate()
+    process.communicate(timeout=30)
+    check = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert (check.returncode, check.stdout) == (
+        1,
+        f"no health from port {port}: [Errno 111] Connection refused\n",
+    )
 
 
 @pytest.mark.parametrize(

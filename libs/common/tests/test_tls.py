@@ -2,6 +2,7 @@
 
 import shutil
 import ssl
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +84,11 @@ async def test_a_port_without_tls_is_named(mosquitto_of, certificates, client):
     assert "may not speak TLS on this port" in text
 
 
+async def test_a_port_with_tls_is_named(tls_broker, client):
+    text = await refusal(replace(tls_broker(), tls=False, tls_files=TlsFiles()), client)
+    assert "expect TLS (mqtts://)" in text
+
+
 def test_a_certificate_for_another_host_is_named(certificates):
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -107,6 +113,12 @@ def test_files_that_cannot_be_used_are_named(certificates, tmp_path):
         TlsFiles(None, certificates.cert("client"), tmp_path / "none-key.pem").client_context()
     with pytest.raises(TlsFileError, match="do not match"):
         TlsFiles(None, certificates.cert("client"), certificates.key("broker")).client_context()
+    rsa = tmp_path / "rsa-key.pem"
+    subprocess.run(["openssl", "genrsa", "-out", str(rsa), "2048"], check=True, capture_output=True)
+    with pytest.raises(TlsFileError, match="do not match"):
+        TlsFiles(None, certificates.cert("client"), rsa).client_context()
+    with pytest.raises(TlsFileError, match="not in PEM form"):
+        TlsFiles(None, rsa).client_context()
 
 
 async def test_http_is_served_over_tls_alone(certificates):

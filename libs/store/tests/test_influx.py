@@ -211,6 +211,14 @@ async def test_a_second_task_of_our_name_is_removed_and_the_oldest_kept(store, s
     assert kept == [task["id"]]
 
 
+async def test_a_renamed_token_stays_and_gets_a_successor(store, server, access):
+    first = next(t for t in (await everything(server, access))["tokens"] if t["description"] == WRITER_TOKEN)
+    await server.patch(f"authorizations/{first['id']}", {"description": f"{WRITER_TOKEN}, superseded"})
+    assert (await store.bootstrap()).changes == (f"created token {WRITER_TOKEN}",)
+    tokens = {t["description"]: t["id"] for t in (await everything(server, access))["tokens"]}
+    assert tokens[f"{WRITER_TOKEN}, superseded"] == first["id"] != tokens[WRITER_TOKEN]
+
+
 async def test_a_changed_retention_setting_changes_the_bucket(influx_place, access, store):
     changed = dataclasses.replace(FOREVER, ticks=86400)
     async with InfluxStore(influx_place.store_url, access, retention=changed) as other:

@@ -679,8 +679,8 @@ async def test_candles_missed_by_an_offline_writer_are_ignored(world):
         await world.until_failing()
 
 
-async def test_a_secret_of_the_repository_is_a_warning_whichever_service_uses_it(world):
-    others = {"influx_password": "change-me-influx", "mqtt_viewer_password": "own"}
+async def test_a_secret_that_is_short_or_of_the_repository_is_a_warning_whichever_service_uses_it(world):
+    others = {"influx_password": "change-me-influx", "mqtt_viewer_password": "fifteen letters"}
     async with world.running(admin_token="change-me-admin", **others) as http:
         await world.healthy()
         await world.status("influx-writer", published_secrets=["INFLUX_TOKEN"])
@@ -690,6 +690,7 @@ async def test_a_secret_of_the_repository_is_a_warning_whichever_service_uses_it
             return [" ".join(text.split()[:3]) for text in warnings] == [
                 "ADMIN_TOKEN of admin-api",
                 "INFLUX_PASSWORD of admin-api",
+                "MQTT_VIEWER_PASSWORD of admin-api",
                 "INFLUX_TOKEN of influx-writer",
             ]
 
@@ -697,4 +698,4 @@ async def test_a_secret_of_the_repository_is_a_warning_whichever_service_uses_it
         await world.until_failing()
         await world.status("influx-writer")
         await world.until_failing()
-        assert len((await http.get("/health")).json()["warnings"]) == 2
+        assert len((await http.get("/health")).json()["warnings"]) == 3

@@ -36,6 +36,7 @@ async def test_a_mark_that_returns_ends_the_problem(monkeypatch):
         await marks.repeat()
         await marks.repeat()
         assert marks.problem is not None
+        assert marks.state == "no message of this writer has returned yet"
         await bus.subscribe(TOPIC)
         await marks.repeat()
         message = await anext(bus.events())
@@ -43,4 +44,5 @@ async def test_a_mark_that_returns_ends_the_problem(monkeypatch):
             message = await anext(bus.events())
         marks.stored(marks.number_of(message))
         assert marks.problem is None
+        assert marks.state == "this writer's own messages return"
         assert marks.reached(3)

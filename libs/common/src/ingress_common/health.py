@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from ingress_common.bus.port import Bus
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,16 @@ def some(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def broker_check(*buses: Bus) -> Check:
+class Carrier(Protocol):
+    """A part of the connection with the broker: a `Bus`, or the `StatusPublisher` on one."""
+
+    @property
+    def problem(self) -> str:
+        """Why it does not carry everything at present; empty if it does."""
+        ...
+
+
+def broker_check(*carriers: Carrier) -> Check:
     """The check `broker`: every bus is connected, and the broker accepts and delivers everything."""
-    problem = next((bus.problem for bus in buses if bus.problem), "")
+    problem = next((carrier.problem for carrier in carriers if carrier.problem), "")
     return Check("broker", ok=not problem, detail=problem or "connected")

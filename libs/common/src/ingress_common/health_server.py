@@ -161,5 +161,6 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise StartError(f"cannot listen on {host}:{port}: {error.strerror or error} (HTTP_HOST, HTTP_PORT)") from None
+        settings = "HTTP_HOST, HTTP_PORT, HEALTH_PORT"
+        raise StartError(f"cannot listen on {host}:{port}: {error.strerror or error} ({settings})") from None
     return listener

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from ingress_common.backoff import Backoff
@@ -18,9 +19,6 @@ from ingress_common.topics import Topics
 
 RUN = "run"
 """The key in a status's details for the process's random id. Two processes with one instance name differ in it."""
-
-PUBLISHED_SECRETS = "published_secrets"
-"""Status detail: the variables whose secret is published in the repository; absent if there is none."""
 
 RETAINED_SECONDS = 0.2
 """Seconds after `subscribe_to_retained` within which retained messages arrive."""
@@ -49,7 +47,7 @@ class StatusPublisher:
 
     Publishes `online` at the start, after each reconnect (the broker may have published the last will), when `details`
     change (checked every `refresh_seconds`), and at least every 5 s. Publishes `offline` at a clean stop.
-    `published_secrets`: the variables whose secrets stand in the repository.
+    `unsafe_secrets`: details that name the variables whose secrets are easily guessed.
     """
 
     def __init__(
@@ -62,19 +60,27 @@ class StatusPublisher:
         started_at: float,
         details: Callable[[], Mapping[str, Any]] = dict,
         refresh_seconds: float = 5,
-        published_secrets: Sequence[str] = (),
+        unsafe_secrets: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         self._bus = bus
         self._topic = topics.status(service, instance)
         self._identity = (service, instance)
         self._version = version
         self._started_at = started_at
-        self._own_details: dict[str, Any] = {RUN: secrets.token_hex(4)}
-        if published_secrets:
-            self._own_details[PUBLISHED_SECRETS] = list(published_secrets)
+        self._own_details: dict[str, Any] = {RUN: secrets.token_hex(4), **unsafe_secrets}
         self._details = details
         self._refresh_seconds = refresh_seconds
         self._announced = asyncio.Event()
+        self._returned = False
+
+    @property
+    def problem(self) -> str:
+        """Why messages may not arrive here; empty once our own status has. A broker grants a subscription without the
+        right to read, and then delivers nothing.
+        """
+        if self._returned:
+            return ""
+        return f"the broker has not delivered this service's own status yet; its user may not read {self._topic}"
 
     def announce(self) -> None:
         """Publish the status now. Call it on each `Connected` event, because polling can miss a short reconnect."""
@@ -87,6 +93,9 @@ class StatusPublisher:
         """
         if (status.service, status.instance) != self._identity:
             return
+        if not self._returned:
+            self._returned = True
+            self.announce()
         if status.state is InstanceState.OFFLINE:
             self.announce()
         elif status.started_at > self._started_at and status.details.get(RUN) != self._own_details[RUN]:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from typing import Any, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -79,13 +80,18 @@ def _run(
     async def work() -> None:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        await run(settings, build(settings, registry, Connector.of(settings, name, registry)), registry)
+        service = build(settings, registry, Connector.of(settings, name, registry))
+        async with AsyncExitStack() as stack:
+            if settings.health_port is not None:
+                local = HealthServer("127.0.0.1", settings.health_port, service.health, registry)
+                await stack.enter_async_context(local)
+            await run(settings, service, registry)
 
     try:
         prepare_proxies(os.environ)
         settings = load_settings(settings_type)
         configure_logging(settings.log_level, settings.log_format)
-        warn_of_published_secrets(settings)
+        warn_of_unsafe_secrets(settings)
         asyncio.run(work())
     except SettingsError as error:
         return _end(name, error, 2)
@@ -104,10 +110,12 @@ def _run(
     return 0
 
 
-def warn_of_published_secrets(settings: ServiceSettings) -> None:
-    """Log a warning for each secret in `settings` whose value stands in the repository."""
-    for variable in settings.published_secrets:
-        log.warning("settings.published-secret", variable=variable, advice="set a secret of your own: make env")
+def warn_of_unsafe_secrets(settings: ServiceSettings) -> None:
+    """Log a warning for each secret in `settings` that is easily guessed."""
+    for kind, variables in settings.unsafe_secrets.items():
+        event = f"settings.{kind.removesuffix('s').replace('_', '-')}"
+        for variable in variables:
+            log.warning(event, variable=variable, advice="set a long random secret of your own: make env")
 
 
 async def _until_signal(service: Service) -> None:

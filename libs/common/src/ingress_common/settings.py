@@ -2,6 +2,7 @@
 
 import re
 import socket
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
@@ -38,6 +39,14 @@ __all__ = [
 
 PUBLISHED = "change-me"
 """Prefix of the secrets in the repository, which are for a first try on one machine only."""
+
+PUBLISHED_SECRETS = "published_secrets"
+"""Status detail: the variables whose secret is published in the repository; absent if there is none."""
+
+SHORT_SECRETS = "short_secrets"
+"""Status detail: the variables whose secret is shorter than 16 characters; absent if there is none."""
+
+_SHORTEST_SECRET = 16
 
 _LEVEL = r"[^\s/+#\x00-\x1f\x7f-\x9f]"
 """A character of a topic level."""
@@ -311,6 +320,11 @@ class ServiceSettings(BaseSettings):
     http_cert_file: CertFile = None
     """Certificate of the HTTP server. If set, the server accepts only TLS."""
 
+    health_port: Annotated[
+        int | None, Field(ge=1, le=65535, description="a port from 1 to 65535, other than HTTP_PORT")
+    ] = None
+    """Port on 127.0.0.1 that serves health and metrics once more, without TLS: for a container's own health check."""
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -330,17 +344,23 @@ class ServiceSettings(BaseSettings):
         return TlsFiles(self.http_client_ca_file, self.http_cert_file, self.http_key_file)
 
     @property
-    def published_secrets(self) -> tuple[str, ...]:
-        """The variables whose secret is public, because it stands in the repository."""
+    def unsafe_secrets(self) -> Mapping[str, tuple[str, ...]]:
+        """The variables whose secret is easily guessed: `published_secrets` stand in the repository, `short_secrets`
+        have fewer than 16 characters. A kind of which there is none is absent.
+        """
         secrets = {
-            name: value.get_secret_value()
+            name.upper(): value.get_secret_value()
             for name, value in ((name, getattr(self, name)) for name in type(self).model_fields)
             if isinstance(value, SecretStr)
         }
-        named = [name.upper() for name, secret in secrets.items() if secret.startswith(PUBLISHED)]
-        if "MQTT_PASSWORD" not in named and (self.mqtt_url.password or "").startswith(PUBLISHED):
-            named.append("MQTT_URL")
-        return tuple(named)
+        if "MQTT_PASSWORD" not in secrets and self.mqtt_url.password:
+            secrets["MQTT_URL"] = self.mqtt_url.password
+        published = tuple(name for name, secret in secrets.items() if secret.startswith(PUBLISHED))
+        short = tuple(
+            name for name, secret in secrets.items() if name not in published and len(secret) < _SHORTEST_SECRET
+        )
+        found = {PUBLISHED_SECRETS: published, SHORT_SECRETS: short}
+        return {kind: names for kind, names in found.items() if names}
 
     @property
     def topics(self) -> Topics:

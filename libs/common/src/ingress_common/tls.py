@@ -19,6 +19,10 @@ _ALERTS = {
 }
 
 
+_UNLIKE = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+"""OpenSSL's reasons for a key that does not belong to its certificate: another key, or one of another type."""
+
+
 class TlsFileError(ValueError):
     """A certificate or key file cannot be used. The text names the file."""
 
@@ -84,7 +88,7 @@ def _load(context: ssl.SSLContext, cert_file: Path, key_file: Path | None) -> No
         absent = cert_file if not cert_file.exists() else key_file
         raise TlsFileError(f"there is no file {absent}") from None
     except ssl.SSLError as error:
-        reason = "key and certificate do not match" if "MISMATCH" in (error.reason or "") else "not in PEM form"
+        reason = "key and certificate do not match" if error.reason in _UNLIKE else "not in PEM form"
         raise TlsFileError(f"{cert_file} and its key cannot be used: {reason}") from None
     except OSError as error:
         raise TlsFileError(f"{cert_file} cannot be read: {error.strerror or error}") from None

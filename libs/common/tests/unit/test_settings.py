@@ -308,12 +308,17 @@ def test_a_secret_that_is_given_instead_of_its_file_is_hidden(monkeypatch, varia
     assert "s3cret" not in text
 
 
-def test_published_secrets_are_known(monkeypatch):
-    assert load_settings(Everything).published_secrets == ()
+def test_published_and_short_secrets_are_known(monkeypatch):
+    assert load_settings(Everything).unsafe_secrets == {}
     monkeypatch.setenv("MQTT_URL", "mqtt://u:change-me-writer@host")
     monkeypatch.setenv("ADMIN_TOKEN", "change-me-admin-token")
-    monkeypatch.setenv("INFLUX_TOKEN", "my-own")
-    assert load_settings(Everything).published_secrets == ("ADMIN_TOKEN", "MQTT_URL")
+    monkeypatch.setenv("INFLUX_TOKEN", "fifteen-letters")
+    assert load_settings(Everything).unsafe_secrets == {
+        "published_secrets": ("ADMIN_TOKEN", "MQTT_URL"),
+        "short_secrets": ("INFLUX_TOKEN",),
+    }
+    monkeypatch.setenv("INFLUX_TOKEN", "sixteen-letters.")
+    assert "short_secrets" not in load_settings(Everything).unsafe_secrets
 
 
 def test_tls_files_are_checked_at_the_start(monkeypatch, tmp_path):

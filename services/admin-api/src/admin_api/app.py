@@ -131,7 +131,7 @@ class AdminApi:
             version(ADMIN_API),
             started_at,
             self._details,
-            published_secrets=settings.published_secrets,
+            unsafe_secrets=settings.unsafe_secrets,
         )
         self._metrics = _BusCounters(registry)
         self._dead_letters = DeadLetterPublisher(bus, topics, ADMIN_API)
@@ -167,7 +167,7 @@ class AdminApi:
             dead_letter_bus=dead_letter_bus,
             dead_letters_kept=dead_letters_kept,
             topics=topics,
-            broker=partial(broker_check, bus),
+            broker=partial(broker_check, bus, self._status),
             authorization=authorization,
             contribution=self.reconciler,
             registry=registry,

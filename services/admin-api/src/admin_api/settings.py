@@ -68,10 +68,10 @@ class AdminSettings(StoreSettings):
     """Bearer token of requests that change something; without it all of them get 401."""
 
     influx_password: SecretStr | None = None
-    """Password of InfluxDB's own page. It is not used; if it is the published one, `/health` warns of it."""
+    """Password of InfluxDB's own page. Not used; if it is the published one or short, `/health` warns of it."""
 
     mqtt_viewer_password: SecretStr | None = None
-    """Password of the read-only MQTT user. It is not used; if it is the published one, `/health` warns of it."""
+    """Password of the read-only MQTT user. Not used; if it is the published one or short, `/health` warns of it."""
 
     audit_minutes: Annotated[float, Field(ge=0.1, le=1440, description="a number of minutes from 0.1 to 1440")] = 5.0
     """Minutes between two audits of the store."""

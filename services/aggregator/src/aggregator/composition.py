@@ -34,5 +34,5 @@ def build(settings: AggregatorSettings, registry: CollectorRegistry, connector: 
         registry,
         time.time,
         give_up_after=settings.gap_give_up_hours * 3600,
-        published_secrets=settings.published_secrets,
+        unsafe_secrets=settings.unsafe_secrets,
     )

@@ -94,7 +94,7 @@ class Aggregator:
         registry: CollectorRegistry,
         clock: Callable[[], float],
         give_up_after: float | None = 86400.0,
-        published_secrets: Sequence[str] = (),
+        unsafe_secrets: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         self._bus = bus
         self._topics = topics
@@ -115,7 +115,7 @@ class Aggregator:
             self._started_at,
             details=self._details,
             refresh_seconds=1,
-            published_secrets=published_secrets,
+            unsafe_secrets=unsafe_secrets,
         )
         # One at a time: handling a message, gaining or releasing symbols, publishing forming candles, republishing a
         # portion. So the output stays in order. Never hold it while waiting for the broker: the same connection brings
@@ -166,7 +166,7 @@ class Aggregator:
         unseeded = [symbol for symbol, series in self._engine.series.items() if not series.seeded]
         symbols = len(self._engine.series)
         seeds_ok = all(map(self._is_new, unseeded))
-        broker, losing = broker_check(self._bus), sorted(self._engine.losing)
+        broker, losing = broker_check(self._bus, self._status), sorted(self._engine.losing)
         lost = f"{len(losing)} symbols whose updates do not all arrive from the gateway: {', '.join(losing[:_SHOWN])}"
         now = asyncio.get_running_loop().time()
         silent = sorted(feed for feed, at in self._watermarks.items() if at < now - _SILENT_SECONDS)

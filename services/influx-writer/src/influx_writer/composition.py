@@ -42,6 +42,6 @@ def build(settings: WriterSettings, registry: CollectorRegistry, connector: Conn
         registry=registry,
         started_at=started_at,
         limits=limits,
-        published_secrets=settings.published_secrets,
+        unsafe_secrets=settings.unsafe_secrets,
         store_name=settings.store_name,
     )

@@ -27,6 +27,7 @@ class QueueMarks:
         self._sent = 0
         self._sent_at = 0.0
         self._stored = 0
+        self._returned = False
 
     async def send(self) -> int:
         """Send a mark; returns its number, for `reached`."""
@@ -51,13 +52,18 @@ class QueueMarks:
             return None
         return f"none of this writer's own messages returns; its user may not read or publish {self.topic}"
 
+    @property
+    def state(self) -> str:
+        """What is known while there is no problem."""
+        return "this writer's own messages return" if self._returned else "no message of this writer has returned yet"
+
     def reconnected(self) -> None:
         """Forget the lost marks: the marks before a reconnect may have been lost with the connection."""
         self._lost = 0
 
     def number_of(self, message: Message) -> int:
         """The number of a returned mark; 0 if an earlier process sent it, or if it is no mark."""
-        self._lost = 0
+        self._lost, self._returned = 0, True
         try:
             number = decode_mark(message.payload)
         except PayloadError:

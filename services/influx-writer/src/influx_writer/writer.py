@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any
 
 from msgspec.structs import replace
@@ -127,7 +128,7 @@ class Writer:
         limits: Limits | None = None,
         backoff: Backoff = _WRITE_BACKOFF,
         request_backoff: Backoff = _REQUEST_BACKOFF,
-        published_secrets: Sequence[str] = (),
+        unsafe_secrets: Mapping[str, Sequence[str]] = MappingProxyType({}),
         store_name: str | None = None,
     ) -> None:
         self._bus = bus
@@ -165,7 +166,7 @@ class Writer:
             version(WRITER),
             started_at,
             self._details,
-            published_secrets=published_secrets,
+            unsafe_secrets=unsafe_secrets,
         )
         self._prefix = PrefixGuard(topics, WRITER, started_at, store_name or store.location)
         self._shares = Shares(topics, WRITER, instance)
@@ -193,8 +194,8 @@ class Writer:
         missing = self._arrivals.problem(self._assignment.received_symbols, time.monotonic())
         checks = (
             Check("store", error is None, error or self._store.location),
-            broker_check(self._bus, self._control),
-            Check("marks", self._marks.problem is None, self._marks.problem or "this writer's own messages return"),
+            broker_check(self._bus, self._control, self._status),
+            Check("marks", self._marks.problem is None, self._marks.problem or self._marks.state),
             Check("arrivals", not missing, missing or "candles of all timeframes and symbols, and their ticks, arrive"),
         )
         return Health(live=True, ready=all(check.ok for check in checks), checks=checks)

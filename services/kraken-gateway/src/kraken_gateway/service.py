@@ -130,7 +130,7 @@ class GatewayService:
                 VERSION,
                 started_at,
                 self._details,
-                published_secrets=self._settings.published_secrets,
+                unsafe_secrets=self._settings.unsafe_secrets,
             )
             if pause := pause_before(starts, started_at):
                 log.warning("start.delayed", seconds=round(pause), starts=len(starts))
@@ -286,7 +286,7 @@ class GatewayService:
         reports = [feed.report() for feed in self._all_feeds()]
         return GatewayState(
             now=self._time.now(),
-            broker_problem=parts.bus.problem,
+            broker_problem=parts.bus.problem or parts.status.problem,
             patterns=self._settings.symbols,
             symbols=self._symbols,
             owned=self._owned,

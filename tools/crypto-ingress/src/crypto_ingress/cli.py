@@ -25,7 +25,7 @@ from ingress_common.errors import SettingsError, StartError, first_of
 from ingress_common.logs import configure_logging
 from ingress_common.proxies import prepare_proxies
 from ingress_common.redaction import holds_credentials, is_key
-from ingress_common.service import warn_of_published_secrets
+from ingress_common.service import warn_of_unsafe_secrets
 from ingress_common.settings import load_settings
 from ingress_common.timeframes import TIMEFRAMES, Timeframe
 from ingress_common.times import parse_rfc3339, rfc3339
@@ -337,7 +337,7 @@ def _settings(kind: type[RunSettings]) -> RunSettings:
         prepare_proxies(os.environ)
         settings = load_settings(kind)
         configure_logging(settings.log_level, settings.log_format)
-        warn_of_published_secrets(settings)
+        warn_of_unsafe_secrets(settings)
         return settings
 
 

@@ -29,6 +29,10 @@ PAYLOAD = 256 * 1024
 CLIENTS = 12
 """Connections to hold at the same time: those of one instance of each service, and of some readers."""
 
+_PACKET_ADVICE = (
+    "raise the maximum packet size (Mosquitto: max_packet_size, message_size_limit, EMQX: max_packet_size, HiveMQ: "
+    "packets max-packet-size)"
+)
 _CANDLE_BYTES = 400
 _SESSION_SECONDS = 120
 _PATIENCE_SECONDS = 5.0
@@ -51,11 +55,16 @@ class LackingError(Exception):
 async def check_broker(url: MqttUrl, prefix: str, client: MqttClient = DEFAULT_CLIENT) -> list[BrokerCheck]:
     """Run all tests on topics under `<prefix>/check/`, which the user of `url` must be allowed to publish and read.
 
-    BusError if the connection fails; its text names what the broker lacks or refuses.
+    Without the rights for that, the other tests are skipped. BusError if the connection fails; its text names what the
+    broker lacks or refuses.
     """
     tester = _Tester(url, f"{prefix}/check/{secrets.token_hex(6)}", client)
     async with tester.bus("connect"):
         results = [BrokerCheck("MQTT 5, retained messages, wildcard subscriptions, QoS 1 and sessions are announced")]
+    rights = await _outcome(f"the user may publish and read below {prefix}/check/", tester.rights)
+    results.append(rights)
+    if rights.lacking:
+        return results
     tests: tuple[tuple[str, Callable[[], Awaitable[None]]], ...] = (
         (f"{CLIENTS} clients are connected at the same time", tester.clients),
         (f"a session keeps {BURST} messages for a disconnected client, in order", tester.burst),
@@ -65,13 +74,16 @@ async def check_broker(url: MqttUrl, prefix: str, client: MqttClient = DEFAULT_C
         (f"a message of {PAYLOAD // 1024} KiB is delivered", tester.large),
     )
     for what, test in tests:
-        try:
-            await test()
-        except (LackingError, BusError) as error:
-            results.append(BrokerCheck(what, " ".join(str(error).split())))
-        else:
-            results.append(BrokerCheck(what))
+        results.append(await _outcome(what, test))
     return results
+
+
+async def _outcome(what: str, test: Callable[[], Awaitable[None]]) -> BrokerCheck:
+    try:
+        await test()
+    except (LackingError, BusError) as error:
+        return BrokerCheck(what, " ".join(str(error).split()))
+    return BrokerCheck(what)
 
 
 class _Tester:
@@ -81,6 +93,8 @@ class _Tester:
         self._url = url
         self._topic = topic
         self._client = client
+        self._queued = BURST
+        """How many messages the session of a disconnected client keeps, as far as is known."""
 
     @asynccontextmanager
     async def bus(self, name: str, *, expiry: int = 0, inbound: int = 500) -> AsyncIterator[MqttBus]:
@@ -115,6 +129,23 @@ class _Tester:
             async with self.bus(name):
                 pass
 
+    async def rights(self) -> None:
+        topic = f"{self._topic}/rights"
+        async with self.bus("rights") as bus:
+            try:
+                await _in_time(bus.subscribe(topic))
+            except BusError as error:
+                raise LackingError(f"it may not read; the other tests are skipped: {error}") from None
+            try:
+                await _in_time(await _in_time(bus.publish(topic, b"x")))
+            except BusError as error:
+                raise LackingError(f"it may not publish; the other tests are skipped: {error}") from None
+            if not [message async for message in _messages(bus, 1)]:
+                raise LackingError(
+                    "it may publish but not read: the broker accepts a message and does not deliver it; the other "
+                    "tests are skipped"
+                )
+
     async def clients(self) -> None:
         async with AsyncExitStack() as connected:
             for number in range(CLIENTS):
@@ -129,6 +160,7 @@ class _Tester:
     async def burst(self) -> None:
         async with self._waiting("burst", BURST), self.bus("burst", expiry=_SESSION_SECONDS) as bus:
             numbers = [int(message.payload) async for message in _messages(bus, BURST)]
+        self._queued = len(numbers)
         if len(numbers) < BURST:
             raise LackingError(
                 f"{len(numbers)} of {BURST} arrived; raise the session's queue limit (Mosquitto: max_queued_messages, "
@@ -138,6 +170,8 @@ class _Tester:
             raise LackingError("they arrived in another order, which causes needless corrections of candles")
 
     async def redelivery(self) -> None:
+        if self._queued < UNACKNOWLEDGED:
+            raise LackingError(f"not tested, because a session keeps only {self._queued}")
         async with self._waiting("redelivery", UNACKNOWLEDGED):
             for attempt in ("first", "second"):
                 async with self.bus("redelivery", expiry=_SESSION_SECONDS) as bus:
@@ -179,12 +213,13 @@ class _Tester:
         topic = f"{self._topic}/large"
         async with self.bus("large") as bus:
             await bus.subscribe(topic)
-            await (await bus.publish(topic, b"x" * PAYLOAD))
+            try:
+                await (await bus.publish(topic, b"x" * PAYLOAD))
+            except BusError as error:
+                raise LackingError(f"{error}; {_PACKET_ADVICE}") from None
             found = [len(message.payload) async for message in _messages(bus, 1)]
         if found != [PAYLOAD]:
-            raise LackingError(
-                "it did not arrive; raise the maximum packet size (Mosquitto: message_size_limit, others: max packet)"
-            )
+            raise LackingError(f"it did not arrive; {_PACKET_ADVICE}")
 
 
 async def _in_time(response: Awaitable[ResultT]) -> ResultT:

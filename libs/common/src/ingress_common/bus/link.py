@@ -85,7 +85,10 @@ def ended_before_response(reason: str, url: MqttUrl) -> LinkError:
     if url.tls:
         may = "require a client certificate" if url.tls_files.cert_file is None else "not trust our certificate"
         return LinkError(f"{reason}; the broker may {may} (MQTT_CERT_FILE), or not speak MQTT 5")
-    return LinkError(f"{reason}, before it responded; the broker may not speak MQTT 5")
+    return LinkError(
+        f"{reason}, before it responded; the broker may not speak MQTT 5, expect TLS (mqtts://), or accept only "
+        "smaller packets (Mosquitto: max_packet_size)"
+    )
 
 
 def no_response(timeout: float, *, connected: bool) -> LinkError:

@@ -24,14 +24,18 @@ from admin_api.system.details import texts
 from admin_api.system.state import SystemState
 from admin_api.system.wanted import NewPairs, wanted
 from ingress_common.health import Check, Health
-from ingress_common.heartbeat import PUBLISHED_SECRETS
 from ingress_common.service_names import AGGREGATOR, GATEWAY, WRITER
+from ingress_common.settings import PUBLISHED_SECRETS, SHORT_SECRETS
 from ingress_common.times import rfc3339
 
 WORKERS = (GATEWAY, AGGREGATOR, WRITER)
 """Services that need at least one online instance."""
 
 _LOOK_SECONDS = 1.0
+_UNSAFE_SECRETS = {
+    PUBLISHED_SECRETS: "is the published secret of the repository; set one of your own (make env)",
+    SHORT_SECRETS: "has fewer than 16 characters; set a long random one (make env)",
+}
 
 
 class Contribution(Protocol):
@@ -138,15 +142,13 @@ class HealthReporter:
 def _warnings(state: SystemState, now: float) -> list[str]:
     """Settings that are unsafe in production; they do not make the report red."""
     found = [
-        (variable, service)
+        f"{variable} of {service} {why}"
         for (service, _), entry in sorted(state.instances.items())
         if entry.is_online(now)
-        for variable in texts(entry.status.details.get(PUBLISHED_SECRETS))
+        for kind, why in _UNSAFE_SECRETS.items()
+        for variable in texts(entry.status.details.get(kind))
     ]
-    return [
-        f"{variable} of {service} is the published secret of the repository; set one of your own (make env)"
-        for variable, service in dict.fromkeys(found)
-    ]
+    return list(dict.fromkeys(found))
 
 
 def _instances(state: SystemState, now: float) -> list[InstanceBody]:

@@ -31,6 +31,7 @@ from ingress_common.model import (
     Watermark,
 )
 from ingress_common.service_names import AGGREGATOR
+from ingress_common.settings import PUBLISHED_SECRETS, SHORT_SECRETS
 from ingress_common.timeframes import Timeframe
 from ingress_common.times import UnixSeconds, UnixTime
 
@@ -95,6 +96,7 @@ _MEANING: Mapping[str, str] = {
     "revision": "Starts at 0 and rises with each correction of the closed candle.",
     "run": "A random id of the process, which distinguishes two processes with one instance name.",
     "service": "Name of the service.",
+    "short_secrets": "Variables whose secrets have fewer than 16 characters. Absent if there is none.",
     "since": "Start of the state; a live feed's watermarks cover the time from then on.",
     "source": "Origin of the numbers.",
     "started_at": "When the process started.",
@@ -177,7 +179,10 @@ def _described(name: str, kind: type[msgspec.Struct], reference: str) -> JsonSch
 def _status(service: str, kind: type[msgspec.Struct], base: JsonSchema) -> JsonSchema:
     details = _object(kind, {})
     run = {"type": "string", "description": _MEANING["run"]}
-    published = {"type": "array", "items": {"type": "string"}, "description": _MEANING["published_secrets"]}
+    unsafe = {
+        kind: {"type": "array", "items": {"type": "string"}, "description": _MEANING[kind]}
+        for kind in (PUBLISHED_SECRETS, SHORT_SECRETS)
+    }
     online = ["run", *details["required"]]
     return {
         "title": f"status-{service}",
@@ -187,7 +192,7 @@ def _status(service: str, kind: type[msgspec.Struct], base: JsonSchema) -> JsonS
             **base["properties"],
             "service": {**base["properties"]["service"], "const": service},
             "run": run,
-            "published_secrets": published,
+            **unsafe,
             **details["properties"],
         },
         "required": base["required"],
