@@ -131,7 +131,7 @@ async def test_responses_begin_with_the_price_before_the_range(broker, listener,
         now = Timeframe.M1.floor(time.time())
         # An hour after the last trade but one, so that the range begins in silence.
         for hours in (20, 3):
-            truth = await world.truth(THIN, now - 60 * HOUR, now - hours * HOUR)
+            truth = await world.truth(THIN, now - 60 * HOUR, now - (hours - 1) * HOUR)
             world.request(THIN, Timeframe.M1, now - hours * HOUR + 60, now - (hours - 1) * HOUR)
             await world.all_published(20)
             batch = world.batches(THIN)[-1]
