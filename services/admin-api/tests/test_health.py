@@ -242,6 +242,7 @@ async def test_late_candles_are_requested_ever_more_rarely_for_ready_writers_onl
             )
             for _ in range(12):
                 await world.wait(5)
+                await world.until(lambda: world.service.state.instances["influx-writer", "i1"].seen_at == world.now)
                 await stored._request_late()
     assert [at - began for at in requests] == [125, 150, 175]
 

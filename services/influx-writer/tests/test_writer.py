@@ -515,22 +515,27 @@ async def test_candles_that_are_refused_while_newer_ones_are_stored_are_requeste
     hour = candle(timeframe=Timeframe.H1)
 
     async def trading_until(condition) -> None:
-        while not condition():
+        while not await condition():
             world.now += 1
             await world.send(candle(0, timeframe=Timeframe.H1, closed=False))
             await asyncio.sleep(0.01)
+
+    async def is_requested_thrice() -> bool:
+        return len(world.requests) >= requests + 3
+
+    async def is_stored() -> bool:
+        return await world.stored(Timeframe.H1) == [hour] and writer.health().ready
 
     async with world.running(writer):
         requests = len(world.requests)
         await world.send(hour)
         await world.until(lambda: writer.health().problems == ["store: candles_1h: short"])
         began = time.monotonic()
-        await trading_until(lambda: len(world.requests) >= requests + 3)
+        await trading_until(is_requested_thrice)
         assert time.monotonic() - began > 3 * 0.5
         assert not world.dead
         store.away.clear()
-        await trading_until(lambda: writer.health().ready)
-    assert await world.stored(Timeframe.H1) == [hour]
+        await trading_until(is_stored)
 
 
 class FullAtFirst(SqliteStore):
