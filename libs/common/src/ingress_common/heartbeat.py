@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from types import MappingProxyType
 from typing import Any
 
@@ -30,7 +31,13 @@ _MAXIMUM_INTERVAL = 5.0
 _POLL_SECONDS = 0.5
 _GOODBYE_SECONDS = 2.0
 _PATIENCE_SECONDS = 30.0
-# Longer than a claim and a start take, so that whoever claims next finds the first one online.
+_CLAIM_SECONDS = 0.5
+"""How long a claim must last: longer than another process that holds it takes to connect again."""
+
+_HOLD_SECONDS = 10.0
+"""How long a claim is held: longer than a start takes, so that whoever claims the name next finds it online."""
+
+_claims: set[asyncio.Task[None]] = set()
 _CLAIM_AGAIN = Backoff(4.0, 4.0, (0.5, 1.0))
 
 log = get_logger(__name__)
@@ -158,6 +165,7 @@ async def claim_name(service: str, settings: ServiceSettings) -> None:
     """Wait until no running process of `service` uses the name INSTANCE_ID. Await it before connecting under that name.
 
     Of processes that claim a name at the same time the broker keeps one connected; the others claim it again, later.
+    The claim is held in the background until this process is online under the name.
 
     An online status that is not repeated is stale: the broker was killed before it could publish the last will.
 
@@ -167,11 +175,21 @@ async def claim_name(service: str, settings: ServiceSettings) -> None:
     """
     client_id = f"{settings.ingress_topic_prefix}-{service}-{settings.instance_id}-claim"
     while True:
-        async with MqttBus(settings.mqtt_url, client=settings.mqtt_client, client_id=client_id) as bus:
+        async with AsyncExitStack() as stack:
+            bus = MqttBus(settings.mqtt_url, client=settings.mqtt_client, client_id=client_id)
+            await stack.enter_async_context(bus)
             if await await_free_name(bus, settings.topics, service, settings.instance_id):
+                holding = asyncio.create_task(_hold(stack.pop_all()), name="name.hold")
+                _claims.add(holding)
+                holding.add_done_callback(_claims.discard)
                 return
         log.info("name.claimed-together", service=service, instance=settings.instance_id)
         await asyncio.sleep(_CLAIM_AGAIN.pause(0))
+
+
+async def _hold(claim: AsyncExitStack) -> None:
+    async with claim:
+        await asyncio.sleep(_HOLD_SECONDS)
 
 
 async def await_free_name(
@@ -190,7 +208,7 @@ async def await_free_name(
     holder: Status | None = None
     connections = 0
     await subscribe_to_retained(bus, topics.status(service, instance))
-    until = loop.time() + RETAINED_SECONDS
+    until = loop.time() + _CLAIM_SECONDS
     events = bus.events()
     while True:
         try:
@@ -203,14 +221,15 @@ async def await_free_name(
             continue
         event.ack()
         if not event.payload:
-            break
+            continue
         try:
             status = decode_status(event.payload)
         except PayloadError as error:
             log.warning("status.undecodable", topic=event.topic, reason=str(error))
             continue
         if status.state is InstanceState.OFFLINE:
-            break
+            until = loop.time() + _CLAIM_SECONDS
+            continue
         if loop.time() - began > patience_seconds:
             raise _taken(status)
         if holder is None:
