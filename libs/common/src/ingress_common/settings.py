@@ -125,6 +125,12 @@ def _cert_file(value: Path | None, info: ValidationInfo) -> Path | None:
     return value
 
 
+def _health_port(port: int | None, info: ValidationInfo) -> int | None:
+    if port is not None and port == info.data.get("http_port"):
+        raise ValueError("it is that of HTTP_PORT")
+    return port
+
+
 def _completed(url: MqttUrl, info: ValidationInfo) -> MqttUrl:
     """`url` with the password and TLS files from their own settings."""
     files = TlsFiles(*(info.data.get(f"mqtt_{kind}_file") for kind in ("ca", "cert", "key")))
@@ -321,7 +327,9 @@ class ServiceSettings(BaseSettings):
     """Certificate of the HTTP server. If set, the server accepts only TLS."""
 
     health_port: Annotated[
-        int | None, Field(ge=1, le=65535, description="a port from 1 to 65535, other than HTTP_PORT")
+        int | None,
+        Field(ge=1, le=65535, description="a port from 1 to 65535, other than HTTP_PORT"),
+        AfterValidator(_health_port),
     ] = None
     """Port on 127.0.0.1 that serves health and metrics once more, without TLS: for a container's own health check."""
 

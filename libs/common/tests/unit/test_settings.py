@@ -53,6 +53,13 @@ def test_defaults_need_no_environment():
     assert not set(settings.instance_id) & set("/+# ")
 
 
+def test_health_has_a_port_of_its_own(monkeypatch):
+    monkeypatch.setenv("HEALTH_PORT", "9001")
+    assert load_settings(Everything).health_port == 9001
+    monkeypatch.setenv("HTTP_PORT", "9001")
+    assert "other than HTTP_PORT, got '9001'" in complaint()
+
+
 def test_host_name_that_is_no_topic_level_is_made_one(monkeypatch):
     monkeypatch.setattr(socket, "gethostname", lambda: "a/b+c#d e")
     assert load_settings(Everything).instance_id == "a-b-c-d-e"
