@@ -229,6 +229,7 @@ async def test_late_candles_are_requested_ever_more_rarely_for_ready_writers_onl
         stored = world.service.reconciler.stored
         stored._republish = note
         await world.wait(40)
+        await world.until(lambda: not stored.body().waiting)
         began = world.now
         await world.candle(candle(0))
         await world.until(lambda: stored.body().waiting)

@@ -34,6 +34,8 @@ _PATIENCE_SECONDS = 30.0
 _CLAIM_SECONDS = 0.5
 """How long a claim must last: longer than another process that holds it takes to connect again."""
 
+_LOOK_SECONDS = 0.05
+
 _HOLD_SECONDS = 10.0
 """How long a claim is held: longer than a start takes, so that whoever claims the name next finds it online."""
 
@@ -200,24 +202,28 @@ async def await_free_name(
     stale_seconds: float = STALE_SECONDS,
     patience_seconds: float = _PATIENCE_SECONDS,
 ) -> bool:
-    """Wait on an open `bus` until the name is free. Returns whether the connection lasted: if not, another process may
-    have claimed the name with the same client ID.
+    """Wait on an open `bus` until the name is free. Returns False as soon as the connection is lost: another process
+    may have claimed the name with the same client ID.
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
     holder: Status | None = None
-    connections = 0
+    connected = False
     await subscribe_to_retained(bus, topics.status(service, instance))
     until = loop.time() + _CLAIM_SECONDS
     events = bus.events()
-    while True:
+    while loop.time() < until:
+        if not bus.connected:
+            return False
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(min(until, loop.time() + _LOOK_SECONDS)):
                 event = await anext(events)
         except TimeoutError:
-            break
+            continue
         if not isinstance(event, Message):
-            connections += 1
+            if connected:
+                return False
+            connected = True
             continue
         event.ack()
         if not event.payload:
@@ -236,7 +242,7 @@ async def await_free_name(
             log.info("name.in-use", service=service, instance=instance, started_at=rfc3339(status.started_at))
         holder = status
         until = loop.time() + stale_seconds
-    return bus.connected and connections <= 1
+    return bus.connected
 
 
 async def subscribe_to_retained(bus: Bus, topic_filter: str) -> None:
