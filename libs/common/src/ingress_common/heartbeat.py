@@ -35,12 +35,14 @@ _CLAIM_SECONDS = 0.5
 """How long a claim must last: longer than another process that holds it takes to connect again."""
 
 _LOOK_SECONDS = 0.05
+"""Pause between two looks whether the claim is lost."""
 
 _HOLD_SECONDS = 10.0
 """How long a claim is held: longer than a start takes, so that whoever claims the name next finds it online."""
 
-_claims: set[asyncio.Task[None]] = set()
 _CLAIM_AGAIN = Backoff(4.0, 4.0, (0.5, 1.0))
+
+_claims: set[asyncio.Task[None]] = set()  # those held; asyncio itself keeps no reference to a task
 
 log = get_logger(__name__)
 

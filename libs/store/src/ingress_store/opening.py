@@ -20,8 +20,8 @@ def open_store(
 ) -> CandleStore:
     """The store of `url`, to open with `async with`; nothing is connected or created before that.
 
-    InfluxDB needs `influx`; StoreUrlError without it. `clock` (unix seconds) dates the rows of SQLite, and tells which
-    candles InfluxDB has to accept.
+    InfluxDB needs `influx`; StoreUrlError without it. `clock` (unix seconds) dates the rows of SQLite, and decides
+    which candles InfluxDB has to accept.
     """
     if isinstance(url, InfluxUrl):
         if influx is None:

@@ -50,7 +50,7 @@ class InfluxStore:
 
     InfluxDB keeps the last write and has no conditional write, so each symbol has one writer at a time. Of the versions
     of a candle that this store receives it keeps the newest (`ingress_store.ordering`), as far back as it remembers
-    what it has written or recalled. `clock` (unix seconds) tells which candles `retention` keeps.
+    what it has written or recalled. By `clock` (unix seconds) it decides which candles `retention` keeps.
     """
 
     def __init__(
